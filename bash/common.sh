@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Set-up shared by the scripts of this folder, which source it; run one of those instead.
+# Afterwards the working directory is the repository and `.venv` holds mako, installed editable.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+say() { printf 'mako: %s\n' "$*" >&2; }
+fail() {
+  say "$*"
+  exit 2
+}
+
+# The first interpreter that really runs, is new enough and can make environments. numba lags behind
+# new versions of Python, hence the upper bound.
+find_python() {
+  local candidate
+  for candidate in ${PYTHON:+"$PYTHON"} python3 python3.13 python3.12 python3.11 python3.14; do
+    if "$candidate" -c 'import sys, venv, ensurepip
+sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' >/dev/null 2>&1; then
+      command -v "$candidate"
+      return
+    fi
+  done
+  return 1
+}
+
+# install_mako TARGET STAMP: `pip install -e TARGET`, unless the stamp says that it was done for
+# this pyproject.toml at this place (an environment cannot be moved).
+install_mako() {
+  local target=$1 stamp=.venv/.mako-$2 wanted python
+  wanted="$(cksum <pyproject.toml) $PWD"
+  if [[ -x .venv/bin/mako && -f $stamp && $(<"$stamp") == "$wanted" ]] &&
+    .venv/bin/python -c '' 2>/dev/null; then
+    return
+  fi
+  python=$(find_python) || fail "no Python 3.11 to 3.14 with the venv module found;" \
+    "install one (Debian, Ubuntu: apt install python3-venv) or set PYTHON to its path"
+  say "installing into .venv (once; about 400 MB with numba)"
+  "$python" -m venv --clear .venv || fail "could not create .venv with $python; see above"
+  .venv/bin/python -m pip install --disable-pip-version-check --quiet --editable "$target" ||
+    fail "the installation failed; see above, then run this script again"
+  printf '%s\n' "$wanted" >"$stamp"
+}

@@ -1,0 +1,382 @@
+"""`mako bench tpcc|tpca|micro run`: options, their checks, and the exit status.
+
+    0    the run ended, and no check and no audit failed
+    1    a consistency condition or an audit FAILed, or the engine stopped by itself
+    2    bad input: one line on stderr says what is wrong and what to do
+    130  interrupted; the report of the time until then has been written
+
+Everything that can be refused is refused before the database opens. Importing this module
+imports neither numba nor a benchmark: `mako bench --help` must be quick.
+"""
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar, get_args
+
+import click
+
+from bench import machine
+from bench.options import (
+    BenchmarkOptions,
+    Distribution,
+    MicroOptions,
+    Profile,
+    Scale,
+    TpcaOptions,
+    TpccOptions,
+)
+from bench.parameters import (
+    SEED_MAX,
+    BadInput,
+    Count,
+    Dist,
+    Duration,
+    Mix,
+    OneLineGroup,
+    Size,
+)
+
+#: Worker threads when --workers is not given: all cores up to this many, because a first try
+#: on a large machine should not fill its memory with one full-size warehouse per core.
+WORKERS_DEFAULT_MAX: Final = 4
+#: Share of the available memory that a database gets when --memory is not given.
+MEMORY_SHARE_DEFAULT: Final = 0.7
+MEMORY_BYTES_MIN: Final = 64 << 20
+#: w_id has 16 bits.
+WAREHOUSES_MAX: Final = 65_535
+OPS_MAX: Final = 64
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Common:
+    """Options that every benchmark has, checked."""
+
+    workers: int
+    seconds: float
+    warmup: float
+    seed: int
+    rate: int
+    memory: int
+    output: Literal["table", "json"]
+    report: Path | None
+    check: bool
+
+
+class RunCommand(click.Command):
+    """A command that remembers how it was called, for the report."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta["bench.command"] = f"{ctx.command_path} {shlex.join(args)}".strip()
+        return super().parse_args(ctx, args)
+
+
+def common_options(command: Command) -> Command:
+    """Add the options of `Common`, in the order in which --help shows them."""
+    workers_default = min(WORKERS_DEFAULT_MAX, machine.core_count())
+    options = (
+        click.option(
+            "--workers",
+            type=Count(),
+            default=workers_default,
+            show_default=f"cores, at most {WORKERS_DEFAULT_MAX}",
+            help="Worker threads, each on a core of its own.",
+        ),
+        click.option(
+            "--seconds",
+            type=Duration(),
+            default="10s",
+            show_default=True,
+            help="How long to measure: 30, 30s, 5m.",
+        ),
+        click.option(
+            "--warmup",
+            type=Duration(zero=True),
+            default="2s",
+            show_default=True,
+            help="How long to run before the measurement starts.",
+        ),
+        click.option(
+            "--rate",
+            type=Count(least=0),
+            default=0,
+            show_default="0, closed loop",
+            help="Open loop: start this many transactions per second in total, and count the"
+            " latency of each from the moment it was due.",
+        ),
+        click.option(
+            "--seed",
+            type=Count(least=0, most=SEED_MAX),
+            default=1,
+            show_default=True,
+            help="The same seed and workers give the same input.",
+        ),
+        click.option(
+            "--memory",
+            type=Size(least=MEMORY_BYTES_MIN),
+            show_default=f"{MEMORY_SHARE_DEFAULT:.0%} of what is available",
+            help="Memory for the database: 4GiB, 512MiB. The run ends before it is full.",
+        ),
+        click.option(
+            "--output",
+            "-o",
+            type=click.Choice(["table", "json"]),
+            default="table",
+            show_default=True,
+            help="json: exactly one JSON object on stdout, all else on stderr.",
+        ),
+        click.option(
+            "--report",
+            type=click.Path(path_type=Path),
+            metavar="DIR",
+            help="Write intervals.jsonl, summary.json and report.html to this folder.",
+        ),
+        click.option(
+            "--no-check",
+            is_flag=True,
+            help="Leave out the consistency conditions (they take seconds on a large database).",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def common_of(values: dict[str, Any]) -> Common:
+    """Take the shared options out of `values` and check what needs the machine."""
+    cores = machine.core_count()
+    workers = values.pop("workers")
+    if workers > cores:
+        raise BadInput(
+            f"--workers {workers}: this machine has {cores} core{'' if cores == 1 else 's'} for"
+            f" this process, and a worker keeps one busy; give at most {cores}"
+        )
+    memory = values.pop("memory")
+    total = machine.memory_bytes()
+    if memory is None:
+        memory = int(MEMORY_SHARE_DEFAULT * machine.memory_available_bytes())
+        memory = max(MEMORY_BYTES_MIN, memory)
+    elif memory > total:
+        raise BadInput(f"--memory {memory >> 20}MiB: this machine has {total >> 20}MiB; give less")
+    return Common(
+        workers=workers,
+        memory=memory,
+        check=not values.pop("no_check"),
+        **{name: values.pop(name) for name in ("seconds", "warmup", "seed", "rate")},
+        **{name: values.pop(name) for name in ("output", "report")},
+    )
+
+
+@click.group(cls=OneLineGroup)
+def bench() -> None:
+    """Measure mako with a standard workload, and check the result.
+
+    The database lives in memory and ends with the run, so there is only `run`: it loads,
+    checks, measures, checks again and reports. There are no separate prepare, check and cleanup.
+    """
+
+
+_EPILOG: Final = (
+    "Exit status: 0 no check failed, 1 a check or an audit failed, 2 bad input, 130 interrupted."
+)
+
+
+@bench.group()
+def tpcc() -> None:
+    """TPC-C-like: the five transactions of an order-entry business."""
+
+
+@bench.group()
+def tpca() -> None:
+    """TPC-A-like: deposits and withdrawals at a bank's branches."""
+
+
+@bench.group()
+def micro() -> None:
+    """Reads and read-modify-writes of random keys in one large table."""
+
+
+@tpcc.command("run", cls=RunCommand, epilog=_EPILOG)
+@click.option(
+    "--scale",
+    type=click.Choice(get_args(Scale)),
+    default="spec",
+    show_default=True,
+    help="Rows of a warehouse. spec: as specified, about 100 MB. Others are not comparable.",
+)
+@click.option(
+    "--warehouses",
+    type=Count(most=WAREHOUSES_MAX),
+    show_default="one per worker",
+    help="Warehouses, shared out evenly among the workers.",
+)
+@click.option(
+    "--mix",
+    type=Mix(),
+    default="deck",
+    show_default=True,
+    metavar="N,N,N,N,N",
+    help="deck: cards of clause 5.2.4.2, 10:10:1:1:1, shuffled. Or weights of new_order,payment,"
+    "order_status,delivery,stock_level, such as 45,43,4,4,4.",
+)
+@common_options
+def tpcc_run(
+    scale: Scale,
+    warehouses: int | None,
+    mix: tuple[int, int, int, int, int] | None,
+    **values: Any,
+) -> None:
+    """Load warehouses, run the five transactions, check the twelve conditions of clause 3.3.2.
+
+    Workers run without keying and think times, so the figures say how fast the database is, not
+    how many terminals it serves. tpmC is unaudited; only --scale spec may be compared at all.
+    """
+    common = common_of(values)
+    options = TpccOptions(
+        workers=common.workers,
+        warehouses=warehouses or common.workers,
+        scale=scale,
+        mix=mix,
+        seed=common.seed,
+    )
+    _run("tpcc", options, common)
+
+
+@tpca.command("run", cls=RunCommand, epilog=_EPILOG)
+@click.option(
+    "--profile",
+    type=click.Choice(get_args(Profile)),
+    default="spec",
+    show_default=True,
+    help="spec: branch, teller, account, history. janus: three increments in three tables.",
+)
+@click.option(
+    "--branches",
+    type=Count(most=WAREHOUSES_MAX),
+    show_default="one per worker",
+    help="Branches, each with ten tellers (profile spec).",
+)
+@click.option(
+    "--accounts",
+    type=Count(most=100_000_000),
+    default=100_000,
+    show_default=True,
+    help="spec: accounts of a branch. janus: rows of each of the three tables.",
+)
+@click.option(
+    "--dist",
+    type=Dist(),
+    default="uniform",
+    show_default=True,
+    metavar="uniform|zipf:THETA",
+    help="How the janus profile draws keys; the skew THETA is between 0 and 1.",
+)
+@common_options
+def tpca_run(
+    profile: Profile,
+    branches: int | None,
+    accounts: int,
+    dist: Distribution,
+    **values: Any,
+) -> None:
+    """Load branches, run debits and credits, check that all balances agree."""
+    common = common_of(values)
+    if profile == "spec" and dist != Distribution():
+        raise BadInput(
+            f"--dist {dist}: the spec profile draws accounts as specified, 85 % from the teller's"
+            " own branch; add --profile janus, or leave out --dist"
+        )
+    if profile == "janus" and branches is not None:
+        raise BadInput(
+            "--branches: the janus profile has three tables of equal size; set it with --accounts"
+        )
+    options = TpcaOptions(
+        workers=common.workers,
+        profile=profile,
+        branches=branches or (common.workers if profile == "spec" else 1),
+        accounts=accounts,
+        dist=dist,
+        seed=common.seed,
+    )
+    _run("tpca", options, common)
+
+
+@micro.command("run", cls=RunCommand, epilog=_EPILOG)
+@click.option(
+    "--keys",
+    type=Count(),
+    default=1_000_000,
+    show_default=True,
+    help="Rows of the table.",
+)
+@click.option(
+    "--read-pct",
+    type=Count(least=0, most=100),
+    default=50,
+    show_default=True,
+    help="Of a hundred transactions, how many only read.",
+)
+@click.option(
+    "--ops",
+    type=Count(most=OPS_MAX),
+    default=4,
+    show_default=True,
+    help="Keys that one transaction reads, or reads, modifies and writes.",
+)
+@click.option(
+    "--dist",
+    type=Dist(),
+    default="uniform",
+    show_default=True,
+    metavar="uniform|zipf:THETA",
+    help="How keys are drawn; the skew THETA is between 0 and 1.",
+)
+@common_options
+def micro_run(
+    keys: int,
+    read_pct: int,
+    ops: int,
+    dist: Distribution,
+    **values: Any,
+) -> None:
+    """Load one table and read or change a few random rows of it per transaction."""
+    common = common_of(values)
+    if ops > keys:
+        raise BadInput(
+            f"--ops {ops}: a transaction cannot use more than all {keys} keys; give"
+            " fewer --ops or more --keys"
+        )
+    options = MicroOptions(
+        workers=common.workers,
+        keys=keys,
+        read_pct=read_pct,
+        ops=ops,
+        dist=dist,
+        seed=common.seed,
+    )
+    _run("micro", options, common)
+
+
+def _run(name: str, options: BenchmarkOptions, common: Common) -> None:
+    """Hand over to `bench.session`, which imports the benchmark and the engine."""
+    from bench import session
+
+    ctx = click.get_current_context()
+    request = session.Request(
+        name=name,
+        options=options,
+        workers=common.workers,
+        seconds=common.seconds,
+        warmup_s=common.warmup,
+        seed=common.seed,
+        rate=common.rate,
+        memory_bytes=common.memory,
+        json=common.output == "json",
+        folder=common.report,
+        check=common.check,
+        command=ctx.meta["bench.command"],
+    )
+    ctx.exit(session.run(request))

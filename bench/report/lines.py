@@ -1,0 +1,56 @@
+"""One line per second, `key=value` in a stable order: for eyes, grep, awk and golden tests alike.
+
+t        seconds from the start of the measurement, negative in the warm-up
+txn/s    completed transactions per second, all types; then each type by its name
+p50_us … max_us   latency of all types together
+abort/s  attempts lost to a conflict and retried
+w        watermark: the closed timestamp; lag_ms: how far it is behind the clock
+mem_mib  memory in use; log_b: log bytes per transaction that wrote
+"""
+
+from bench.report.model import Setting
+from bench.stats import Interval
+
+_LABEL_WIDTH = 8
+
+
+def format_interval(interval: Interval) -> str:
+    """The line of one interval."""
+    latency = interval.every.latency
+    micros = (
+        " ".join(
+            f"{name}={value:.1f}"
+            for name, value in (
+                ("p50_us", latency.p50_us),
+                ("p90_us", latency.p90_us),
+                ("p99_us", latency.p99_us),
+                ("max_us", latency.max_us),
+            )
+        )
+        if latency
+        else "p50_us=- p90_us=- p99_us=- max_us=-"
+    )
+    kinds = " ".join(f"{kind.name}/s={kind.per_s:.0f}" for kind in interval.kinds)
+    aborts_per_s = sum(interval.aborts.values()) / interval.duration_s if interval.aborts else 0
+    log_bytes = interval.log_bytes_per_txn
+    return (
+        f"{interval.phase:<{_LABEL_WIDTH}} t={interval.end_s:.1f}"
+        f" txn/s={interval.every.per_s:.0f} {kinds} {micros} abort/s={aborts_per_s:.0f}"
+        f" w={interval.watermark} lag_ms={interval.watermark_lag_ms:.2f}"
+        f" mem_mib={interval.memory_bytes / (1 << 20):.0f}"
+        f" log_b={'-' if log_bytes is None else f'{log_bytes:.0f}'}"
+    )
+
+
+def format_event(label: str, text: str) -> str:
+    """A line between the intervals: "load     stock 100,000 rows"."""
+    return f"{label:<{_LABEL_WIDTH}} {text}"
+
+
+def format_setting(setting: Setting) -> str:
+    """What runs, in one line; the first of every run."""
+    chosen = " ".join(f"{name}={value}" for name, value in setting.options.items())
+    return (
+        f"{setting.workload}: {setting.title} · {chosen} · workers={setting.workers}"
+        f" seed={setting.seed} · {setting.loop}"
+    )

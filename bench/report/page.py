@@ -1,0 +1,327 @@
+"""report.html: one file that needs nothing else, on a screen, in the dark, and on paper.
+
+From the top: what ran and the verdict, headline numbers, throughput, latency by type, the
+engine's inner state, the table of types, checks, audit, and what is needed to repeat the run.
+Style and script are page.css and page.js beside this file, copied into the page.
+"""
+
+from html import escape
+from importlib.resources import files
+from typing import Final
+
+from bench.report import numbers, table
+from bench.report.model import RunReport
+from bench.report.plot import SMALL, WIDE, Plot, Series, render
+from bench.stats import Interval, KindStats
+from bench.workload import Status
+
+#: Colours of the transaction types, in their order; a seventh type starts again.
+_COLOURS: Final = ("c1", "c2", "c3", "c4", "c5", "c6")
+_SIZES: Final = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1, "B"))
+
+
+def page(report: RunReport) -> str:
+    """The whole document."""
+    setting = report.setting
+    resources = files("bench.report")
+    css = resources.joinpath("page.css").read_text(encoding="utf-8")
+    script = resources.joinpath("page.js").read_text(encoding="utf-8")
+    sections = (
+        _header(report),
+        _cards(report),
+        _throughput_section(report),
+        _latency_section(report),
+        _engine_section(report),
+        _types_section(report),
+        _checks_section(report),
+        _audit_section(report),
+        _repeat_section(report),
+    )
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        f"<title>{escape(setting.title)} – mako bench</title>\n"
+        f"<style>\n{css}</style>\n</head>\n<body>\n<main>\n"
+        + "\n".join(section for section in sections if section)
+        + f"\n</main>\n{_footer(report)}\n<script>\n{script}</script>\n</body>\n</html>\n"
+    )
+
+
+def _header(report: RunReport) -> str:
+    setting = report.setting
+    chips = [
+        *(f"{name.replace('_', ' ')} {value}" for name, value in setting.options.items()),
+        f"{setting.workers} worker{'' if setting.workers == 1 else 's'}",
+        setting.loop,
+        f"{numbers.seconds(report.total.duration_s)} measured",
+        f"seed {setting.seed}",
+    ]
+    css = "fail" if report.failed else "pass" if report.checks else "skip"
+    notes = list(report.notes)
+    if report.stopped:
+        notes.insert(0, f"Ended early: {report.stopped}.")
+    return (
+        '<header><div><p class="brand"><b>mako</b> benchmark report</p>'
+        f"<h1>{escape(setting.title)}</h1>"
+        f'<p class="chips">{"".join(f"<span>{escape(chip)}</span>" for chip in chips)}</p></div>'
+        f'<p class="verdict {css}">{escape(report.verdict)}</p></header>'
+        + "".join(f'<p class="note">{escape(note)}</p>' for note in notes)
+    )
+
+
+def _cards(report: RunReport) -> str:
+    total = report.total
+    latency = total.every.latency
+    cards = [
+        ("throughput", numbers.count(total.every.per_s), "transactions per second"),
+        *(
+            (extra.title, numbers.decimal(extra.value), "")
+            for extra in report.extras
+            if extra.headline
+        ),
+    ]
+    if latency:
+        worst = f"p50 {numbers.micros(latency.p50_us)}, max {numbers.micros(latency.max_us)}"
+        cards.append(("latency, p99", numbers.micros(latency.p99_us), worst))
+    reasons = ", ".join(f"{reason} {numbers.count(n)}" for reason, n in total.aborts.items())
+    share = f"{total.abort_pct:.2f} %" if total.aborts else "0 %"
+    cards.append(("aborted attempts", share, reasons or "no conflict"))
+    cards.append(
+        (
+            "watermark lag",
+            f"{numbers.decimal(report.watermark_lag_ms)} ms",
+            f"at most {numbers.decimal(report.watermark_lag_ms_max)} ms",
+        )
+    )
+    cards.append(
+        (
+            "memory in use",
+            numbers.size(total.memory_bytes),
+            f"after the load {report.loaded.memory_per_data:.2f} B per byte of data",
+        )
+    )
+    if total.log_bytes_per_txn is not None:
+        cards.append(
+            ("log per transaction", f"{total.log_bytes_per_txn:,.0f} B", "that wrote anything")
+        )
+    items = "".join(
+        f'<div class="card"><p class="label">{escape(label)}</p>'
+        f'<p class="figure">{escape(figure)}</p><p class="detail">{escape(detail)}</p></div>'
+        for label, figure, detail in cards
+    )
+    return f'<section class="cards" aria-label="headline numbers">{items}</section>'
+
+
+def _kind_series(intervals: tuple[Interval, ...]) -> list[tuple[str, str, list[KindStats]]]:
+    """(name, colour, one value per interval) of each type; all intervals have the same types."""
+    names = [kind.name for kind in intervals[0].kinds] if intervals else []
+    return [
+        (name.replace("_", " "), _COLOURS[k % len(_COLOURS)], [i.kinds[k] for i in intervals])
+        for k, name in enumerate(names)
+    ]
+
+
+def _throughput_section(report: RunReport) -> str:
+    if not report.intervals:
+        return ""
+    plot = Plot(
+        "Throughput",
+        "transactions per second",
+        [interval.end_s for interval in report.intervals],
+        [
+            Series(name, colour, [kind.per_s for kind in kinds])
+            for name, colour, kinds in _kind_series(report.intervals)
+        ],
+        shape="stack",
+        format_value=lambda value: f"{numbers.count(value or 0)} /s",
+    )
+    # Text in a drawing shrinks with it: a narrow screen gets a narrow drawing instead.
+    figures = render(plot, WIDE, css="wide") + render(plot, SMALL, css="narrow")
+    return f"<section>{figures}</section>"
+
+
+def _latency_section(report: RunReport) -> str:
+    if not report.intervals:
+        return ""
+    times_s = [interval.end_s for interval in report.intervals]
+    groups = [(name, kinds) for name, _, kinds in _kind_series(report.intervals)]
+    if len(groups) > 1:
+        groups.append(("all types", [interval.every for interval in report.intervals]))
+    figures = "".join(
+        render(
+            Plot(
+                name,
+                "µs, log scale",
+                times_s,
+                [
+                    Series("p50", "p50", [k.latency.p50_us if k.latency else None for k in kinds]),
+                    Series("p90", "p90", [k.latency.p90_us if k.latency else None for k in kinds]),
+                    Series("p99", "p99", [k.latency.p99_us if k.latency else None for k in kinds]),
+                ],
+                shape="band",
+                log=True,
+                thin="max",
+                format_value=numbers.micros,
+            )
+        )
+        for name, kinds in groups
+    )
+    return f'<section><h2>Latency</h2><div class="plots">{figures}</div></section>'
+
+
+def _engine_section(report: RunReport) -> str:
+    intervals = report.intervals
+    if not intervals:
+        return ""
+    times_s = [interval.end_s for interval in intervals]
+    most = max(interval.memory_bytes for interval in intervals)
+    unit, unit_name = next((size, name) for size, name in _SIZES if most >= size or size == 1)
+    limit = numbers.size(intervals[-1].memory_limit_bytes)
+    reasons = sorted({reason for interval in intervals for reason in interval.aborts})
+    plots = (
+        Plot(
+            "Watermark lag",
+            "ms behind the clock",
+            times_s,
+            [Series("lag", "c2", [interval.watermark_lag_ms for interval in intervals])],
+            thin="max",
+            format_value=lambda value: f"{numbers.decimal(value)} ms",
+        ),
+        Plot(
+            "Memory in use",
+            f"{unit_name} of {limit}",
+            times_s,
+            [Series("memory", "c5", [interval.memory_bytes / unit for interval in intervals])],
+            thin="max",
+            format_value=lambda value: numbers.size((value or 0) * unit),
+        ),
+        Plot(
+            "Aborted attempts",
+            "per second",
+            times_s,
+            [
+                Series(
+                    reason,
+                    _COLOURS[(position + 2) % len(_COLOURS)],
+                    [i.aborts.get(reason, 0) / max(i.duration_s, 1e-9) for i in intervals],
+                )
+                for position, reason in enumerate(reasons)
+            ],
+            shape="stack",
+            format_value=lambda value: f"{numbers.decimal(value)} /s",
+        ),
+    )
+    figures = "".join(map(render, plots))
+    return f'<section><h2>Engine</h2><div class="plots">{figures}</div></section>'
+
+
+def _types_section(report: RunReport) -> str:
+    total = report.total
+    kinds = [*zip(total.kinds, _COLOURS * len(total.kinds), strict=False), (total.every, "")]
+    body = "".join(
+        _kind_row(kind, colour, max(1, total.every.count), last=not colour)
+        for kind, colour in kinds
+    )
+    headings = ("count", "share", "per second", "p50 µs", "p90 µs", "p99 µs", "max µs")
+    head = "".join(f"<th>{heading}</th>" for heading in (*headings, "rolled back"))
+    return (
+        "<section><h2>Transactions</h2>"
+        f'<div class="scroll"><table class="figures"><thead><tr><th class="first">type</th>{head}'
+        f"</tr></thead><tbody>{body}</tbody></table></div>"
+        '<p class="hint">Latency runs from begin to install, for an open loop from the moment the '
+        "transaction was due. Transactions that roll themselves back by design are completed work "
+        "and count.</p></section>"
+    )
+
+
+def _kind_row(kind: KindStats, colour: str, all_count: int, *, last: bool) -> str:
+    latency = kind.latency
+    share = 100 * kind.count / all_count
+    cells = [
+        numbers.count(kind.count),
+        f'<span class="bar"><i class="{colour}" style="width:{share:.1f}%"></i></span>{share:.1f} %'
+        if not last
+        else "",
+        numbers.count(kind.per_s),
+        *(
+            numbers.decimal(value)
+            for value in (
+                (latency.p50_us, latency.p90_us, latency.p99_us, latency.max_us)
+                if latency
+                else (None,) * 4
+            )
+        ),
+        numbers.count(kind.rolled_back),
+    ]
+    dot = f'<i class="dot {colour}"></i>' if colour else ""
+    name = escape(kind.name.replace("_", " "))
+    css = ' class="sum"' if last else ""
+    row = "".join(f"<td>{cell}</td>" for cell in cells)
+    return f'<tr{css}><th scope="row">{dot}{name}</th>{row}</tr>'
+
+
+def _badge(status: Status) -> str:
+    return f'<span class="badge {status.value.lower()}">{status.value}</span>'
+
+
+def _checks_section(report: RunReport) -> str:
+    if not report.checks:
+        return ""
+    rows = "".join(
+        f"<tr><td class=status>{_badge(check.status)}</td>"
+        f"<td class=clause>{escape(check.clause)}</td>"
+        f"<td><code>{escape(check.title)}</code></td><td>{escape(check.detail)}</td></tr>"
+        for check in report.checks
+    )
+    return (
+        "<section><h2>Consistency conditions</h2>"
+        '<div class="scroll"><table><thead><tr><th></th><th>clause</th><th>condition</th>'
+        f"<th>looked at</th></tr></thead><tbody>{rows}</tbody></table></div></section>"
+    )
+
+
+def _audit_section(report: RunReport) -> str:
+    if not report.audits:
+        return ""
+    rows = "".join(
+        f"<tr><td class=status>{_badge(audit.status)}</td><td>{escape(audit.title)}</td>"
+        f"<td class=number>{audit.value:.4g}</td>"
+        f"<td class=number>{audit.low:g} … {audit.high:g}</td>"
+        f"<td class=number>{numbers.count(audit.samples)}</td></tr>"
+        for audit in report.audits
+    )
+    return (
+        "<section><h2>Audit of the input</h2>"
+        '<div class="scroll"><table><thead><tr><th></th><th>property</th>'
+        "<th class=number>value</th><th class=number>bounds</th><th class=number>samples</th>"
+        f"</tr></thead><tbody>{rows}</tbody></table></div></section>"
+    )
+
+
+def _repeat_section(report: RunReport) -> str:
+    setting = report.setting
+    facts = [(name, str(value)) for name, value in setting.machine.items()]
+    facts = [
+        (name.removesuffix("_bytes"), numbers.size(int(value)) if "bytes" in name else value)
+        for name, value in facts
+    ]
+    facts = [
+        ("mako", setting.version),
+        ("started", setting.started),
+        *facts,
+        *table.figures(report),
+    ]
+    rows = "".join(f"<div><dt>{escape(n)}</dt><dd>{escape(v)}</dd></div>" for n, v in facts)
+    return (
+        "<section><h2>To repeat it</h2>"
+        f'<pre class="command">{escape(setting.command)}</pre><dl>{rows}</dl></section>'
+    )
+
+
+def _footer(report: RunReport) -> str:
+    return (
+        f"<footer>mako {escape(report.setting.version)}, {escape(report.setting.started)}. "
+        "Not audited by the Transaction Processing Performance Council, and not comparable with "
+        "published TPC results.</footer>"
+    )

@@ -1,0 +1,122 @@
+"""summary.json and intervals.jsonl: the fields and their units are listed in docs/reports.md.
+
+Latencies are in microseconds, sizes in bytes, percentages from 0 to 100. A value that does not
+exist or is not finite, as the latency of a type that never ran, is null.
+"""
+
+import json
+import math
+from typing import Any, Final
+
+from bench.report.model import RunReport
+from bench.stats import Interval, KindStats
+from bench.workload import AuditResult
+
+#: Raised when a field changes its meaning or goes away, not when one is added.
+SCHEMA: Final = 1
+
+
+def summary(report: RunReport) -> dict[str, Any]:
+    """The run as one JSON object."""
+    setting, total = report.setting, report.total
+    return {
+        "schema": SCHEMA,
+        "workload": setting.workload,
+        "title": setting.title,
+        "result": "FAIL" if report.failed else "PASS" if report.checks else "UNCHECKED",
+        "workers": setting.workers,
+        **dict(setting.options),
+        "seed": setting.seed,
+        "rate": setting.rate,
+        "seconds": _round(total.duration_s),
+        "warmup_seconds": setting.warmup_s,
+        "txn_per_s": _round(total.every.per_s),
+        **{extra.name: _round(extra.value) for extra in report.extras},
+        "types": {kind.name: _kind(kind) for kind in total.kinds},
+        "all": _kind(total.every),
+        "aborts": dict(total.aborts),
+        "abort_pct": _round(total.abort_pct),
+        "log_bytes_per_txn": _round(total.log_bytes_per_txn),
+        "memory_bytes": total.memory_bytes,
+        "memory_limit_bytes": total.memory_limit_bytes,
+        "loaded": _loaded(report),
+        "watermark": total.watermark,
+        "watermark_lag_ms": _round(report.watermark_lag_ms),
+        "watermark_lag_ms_max": _round(report.watermark_lag_ms_max),
+        "consistency": {check.clause: check.status.value for check in report.checks},
+        "consistency_detail": {check.clause: check.detail for check in report.checks},
+        "audit": {audit.name: _audit(audit) for audit in report.audits},
+        "stopped": report.stopped,
+        "interrupted": report.interrupted,
+        "machine": dict(setting.machine),
+        "version": setting.version,
+        "command": setting.command,
+        "started": setting.started,
+    }
+
+
+def summary_text(report: RunReport) -> str:
+    """`summary` as text for a file or for stdout, ending with a line feed."""
+    return json.dumps(summary(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def interval_record(interval: Interval) -> dict[str, Any]:
+    """One interval as a JSON object; `t` is when it ended, negative in the warm-up."""
+    return {
+        "t": _round(interval.end_s),
+        "phase": interval.phase,
+        "seconds": _round(interval.duration_s),
+        "txn_per_s": _round(interval.every.per_s),
+        "types": {kind.name: _kind(kind) for kind in interval.kinds},
+        "all": _kind(interval.every),
+        "aborts": dict(interval.aborts),
+        "log_bytes_per_txn": _round(interval.log_bytes_per_txn),
+        "memory_bytes": interval.memory_bytes,
+        "watermark": interval.watermark,
+        "watermark_lag_ms": _round(interval.watermark_lag_ms),
+    }
+
+
+def interval_text(interval: Interval) -> str:
+    """`interval_record` as one line of intervals.jsonl."""
+    return json.dumps(interval_record(interval), allow_nan=False) + "\n"
+
+
+def _kind(kind: KindStats) -> dict[str, Any]:
+    latency = kind.latency
+    return {
+        "count": kind.count,
+        "rolled_back": kind.rolled_back,
+        "per_s": _round(kind.per_s),
+        "p50_us": _round(latency.p50_us) if latency else None,
+        "p90_us": _round(latency.p90_us) if latency else None,
+        "p99_us": _round(latency.p99_us) if latency else None,
+        "max_us": _round(latency.max_us) if latency else None,
+    }
+
+
+def _loaded(report: RunReport) -> dict[str, Any]:
+    loaded = report.loaded
+    return {
+        "rows": loaded.size.rows,
+        "key_bytes": loaded.size.key_bytes,
+        "row_bytes": loaded.size.row_bytes,
+        "seconds": _round(loaded.seconds),
+        "memory_bytes": loaded.memory_bytes,
+        "memory_per_data": _round(loaded.memory_per_data),
+    }
+
+
+def _audit(audit: AuditResult) -> dict[str, Any]:
+    return {
+        "value": _round(audit.value),
+        "low": _round(audit.low),
+        "high": _round(audit.high),
+        "samples": audit.samples,
+        "status": audit.status.value,
+    }
+
+
+def _round(value: float | None) -> float | None:
+    """Three decimals: beyond that it is noise, and diffs of two reports become hard to read."""
+    return None if value is None or not math.isfinite(value) else round(value, 3)

@@ -1,0 +1,174 @@
+"""The closing tables of a run, as rich renderables: types, figures, checks, audit, verdict.
+
+Built from finished numbers and rendered by the caller, so that the same table goes to a
+terminal in colour, to a pipe without, and to a golden test.
+"""
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from bench.report import numbers
+from bench.report.model import RunReport
+from bench.stats import Interval, KindStats
+from bench.workload import Status
+
+_STATUS_STYLE = {Status.PASS: "green", Status.FAIL: "bold red", Status.SKIP: "dim"}
+
+
+def closing(report: RunReport) -> RenderableType:
+    """Everything that is printed when a run has ended."""
+    parts: list[RenderableType] = [
+        Text(report.setting.title, style="bold"),
+        Text(setting_line(report), style="dim"),
+        Text(),
+        types_table(report.total),
+        Text(),
+        figures_table(report),
+    ]
+    if report.checks:
+        parts += [Text(), checks_table(report)]
+    if report.audits:
+        parts += [Text(), audits_table(report)]
+    parts.append(Text())
+    parts += [Text(f"note: {note}", style="yellow") for note in report.notes]
+    parts.append(verdict_line(report))
+    return Group(*parts)
+
+
+def setting_line(report: RunReport) -> str:
+    """What ran, for how long, and on what."""
+    setting = report.setting
+    chosen = [f"{name.replace('_', ' ')} {value}" for name, value in setting.options.items()]
+    facts = [
+        *chosen,
+        f"workers {setting.workers}",
+        f"seed {setting.seed}",
+        setting.loop,
+        f"{numbers.seconds(report.total.duration_s)} after {numbers.seconds(setting.warmup_s)}"
+        " of warm-up",
+    ]
+    return " · ".join(facts)
+
+
+def types_table(interval: Interval) -> Table:
+    """One row for each transaction type and one for all; latencies in microseconds."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
+    table.add_column("transaction", no_wrap=True)
+    for heading in ("count", "per second", "p50 µs", "p90 µs", "p99 µs", "max µs", "rolled back"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for position, kind in enumerate(interval.kinds):
+        table.add_row(*_cells(kind), end_section=position == len(interval.kinds) - 1)
+    table.add_row(*_cells(interval.every), style="bold")
+    return table
+
+
+def _cells(kind: KindStats) -> list[str]:
+    latency = kind.latency
+    return [
+        kind.name.replace("_", " "),
+        numbers.count(kind.count),
+        numbers.count(kind.per_s),
+        numbers.decimal(latency.p50_us if latency else None),
+        numbers.decimal(latency.p90_us if latency else None),
+        numbers.decimal(latency.p99_us if latency else None),
+        numbers.decimal(latency.max_us if latency else None),
+        numbers.count(kind.rolled_back),
+    ]
+
+
+def figures(report: RunReport) -> list[tuple[str, str]]:
+    """The single numbers of a run, as (name, text); the page shows the same."""
+    total, loaded = report.total, report.loaded
+    rows = [(extra.title, numbers.decimal(extra.value)) for extra in report.extras]
+    rows += [
+        ("aborts", aborts_text(total)),
+        ("log", log_text(total)),
+        ("watermark (closed timestamp)", str(total.watermark)),
+        (
+            "watermark lag",
+            f"{numbers.decimal(report.watermark_lag_ms)} ms on average, "
+            f"{numbers.decimal(report.watermark_lag_ms_max)} ms at most",
+        ),
+        ("memory", memory_text(total)),
+        (
+            "loaded",
+            f"{numbers.count(loaded.size.rows)} rows in {numbers.seconds(loaded.seconds)}, "
+            f"{numbers.size(loaded.memory_bytes)}: "
+            f"{loaded.memory_per_data:.2f} bytes for each byte of keys and rows",
+        ),
+    ]
+    return rows
+
+
+def aborts_text(interval: Interval) -> str:
+    """How many attempts were lost and why: "31 (0.02 %): 21 changed, 10 lock"."""
+    lost = sum(interval.aborts.values())
+    if not lost:
+        return "none"
+    most_first = sorted(interval.aborts.items(), key=lambda item: (-item[1], item[0]))
+    reasons = ", ".join(f"{numbers.count(count)} {reason}" for reason, count in most_first)
+    return f"{numbers.count(lost)} ({interval.abort_pct:.2f} % of attempts): {reasons}"
+
+
+def log_text(interval: Interval) -> str:
+    if interval.log_bytes_per_txn is None:
+        return "nothing written"
+    return f"{numbers.decimal(interval.log_bytes_per_txn)} B per transaction that wrote"
+
+
+def memory_text(interval: Interval) -> str:
+    used, limit = interval.memory_bytes, interval.memory_limit_bytes
+    share = f" ({100 * used / limit:.0f} %)" if limit else ""
+    return f"{numbers.size(used)} of {numbers.size(limit)}{share}"
+
+
+def figures_table(report: RunReport) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for name, text in figures(report):
+        table.add_row(name, text)
+    return table
+
+
+def checks_table(report: RunReport) -> Table:
+    """One row for each consistency condition, by its clause number."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
+    table.add_column("clause", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("consistency condition", ratio=3)
+    table.add_column("looked at", ratio=2, style="dim")
+    for check in report.checks:
+        table.add_row(check.clause, status_text(check.status), check.title, check.detail)
+    return table
+
+
+def audits_table(report: RunReport) -> Table:
+    """One row for each audited property of the input."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
+    table.add_column("audit of the input", ratio=1)
+    table.add_column("", no_wrap=True)
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("bounds", justify="right", no_wrap=True)
+    table.add_column("samples", justify="right", no_wrap=True)
+    for audit in report.audits:
+        table.add_row(
+            audit.title,
+            status_text(audit.status),
+            f"{audit.value:.4g}",
+            f"{audit.low:g} … {audit.high:g}",
+            numbers.count(audit.samples),
+        )
+    return table
+
+
+def status_text(status: Status) -> Text:
+    return Text(status.value, style=_STATUS_STYLE[status])
+
+
+def verdict_line(report: RunReport) -> RenderableType:
+    style = "bold red" if report.failed else "bold green" if report.checks else "bold"
+    return Padding(Text(report.verdict, style=style), (0, 0, 0, 0))

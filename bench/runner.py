@@ -1,0 +1,291 @@
+"""One run from an empty database to a verdict.
+
+    open ─▶ load ─▶ check what holds only now ─▶ warm-up ─▶ reset ─▶ measure ─▶ stop
+                                                                                  │
+                          report ◀─ audit of the input ◀─ check at one snapshot ◀─┘
+
+The drive ends early, and everything behind it still happens, when
+
+    R1  memory in use passes MEMORY_SHARE_MAX of the limit: a transaction that finds no memory
+        is an abort like any other, but a run full of them measures nothing;
+    R2  the engine says that it has stopped by itself;
+    R3  the user interrupts (a second time: at once, without checks).
+
+Time is an argument, so that tests run on a clock of their own.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from bench.report import numbers
+from bench.report.model import Loaded, RunReport, Setting
+from bench.stats import Interval, Phase, between
+from bench.view import View
+from bench.workload import AuditResult, Benchmark, CheckResult, Status
+from mako.errors import Error
+
+if TYPE_CHECKING:
+    import mako
+
+#: Seconds of one interval: one line, one point of a plot.
+INTERVAL_S: Final = 1.0
+#: Seconds between two looks at the engine. Short, because at full speed TPC-C fills hundreds
+#: of megabytes in a second and R1 must come before the memory is full.
+TICK_S: Final = 0.25
+#: The memory that may be in use when the next tick comes.
+MEMORY_SHARE_MAX: Final = 0.92
+#: A rest shorter than this at the end of a phase is left out of the intervals: its rates would
+#: be noise. The total includes it.
+INTERVAL_S_MIN: Final = 0.2
+
+
+class Clock(Protocol):
+    def now(self) -> float:
+        """Seconds from an arbitrary moment."""
+
+    def sleep(self, seconds: float) -> None: ...
+
+
+class RealClock:
+    def now(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+class Interrupt:
+    """Whether the user has asked to end the run."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    @contextmanager
+    def catch(self) -> Iterator[None]:
+        """Take SIGINT and SIGTERM as a request. The second signal has its usual effect.
+
+        Compiled code must not be left at an arbitrary instruction, so no exception may be
+        raised while it runs: the handler only leaves a note. Off the main thread, where
+        Python allows no handlers, nothing is caught.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        numbers_caught = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.getsignal(number) for number in numbers_caught}
+
+        def restore() -> None:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+        def on_signal(_number: int, _frame: FrameType | None) -> None:
+            self.requested = True
+            restore()
+
+        for number in numbers_caught:
+            signal.signal(number, on_signal)
+        try:
+            yield
+        finally:
+            restore()
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What a run has come to; grows from step to step."""
+
+    intervals: list[Interval] = field(default_factory=list)
+    first: "mako.Sample | None" = None
+    last: "mako.Sample | None" = None
+    last_phase: Phase = "warmup"
+    stopped: str = ""
+    broken: bool = False
+    notes: list[str] = field(default_factory=list)
+    checks: list[CheckResult] = field(default_factory=list)
+    audits: list[AuditResult] = field(default_factory=list)
+
+
+class Runner:
+    """Runs one benchmark once. `on_interval` is told every second, and may keep it in a file."""
+
+    def __init__(
+        self,
+        setting: Setting,
+        benchmark: Benchmark,
+        view: View,
+        *,
+        check: bool = True,
+        on_interval: Callable[[Interval], None] = lambda _interval: None,
+        clock: Clock | None = None,
+        interrupt: Interrupt | None = None,
+    ) -> None:
+        self._setting = setting
+        self._benchmark = benchmark
+        self._view = view
+        self._check = check
+        self._on_interval = on_interval
+        self._clock: Clock = clock or RealClock()
+        self._interrupt = interrupt or Interrupt()
+        self._run = _Progress()
+
+    def run(self, open_database: "Callable[[], mako.Database]") -> RunReport:
+        """Do it all. Errors of mako before the drive starts are the caller's to report."""
+        self._view.start(self._setting)
+        self._view.event("open", f"memory {numbers.size(self._setting.memory_limit_bytes)}")
+        with open_database() as db:
+            try:
+                load_s = self._load(db)
+                if self._check:
+                    self._check_all(db, after_load=True)
+                states = self._drive(db)
+            finally:
+                self._view.end()
+            if self._check:
+                self._check_all(db, after_load=False)
+            return self._report(states, load_s)
+
+    def _load(self, db: "mako.Database") -> float:
+        started = self._clock.now()
+        self._benchmark.prepare(db, self._view.load)
+        load_s = self._clock.now() - started
+        rows = numbers.count(self._benchmark.size().rows)
+        self._view.event("load", f"{rows} rows in {numbers.seconds(load_s)}")
+        return load_s
+
+    def _check_all(self, db: "mako.Database", *, after_load: bool) -> None:
+        """Evaluate the conditions of this moment. A check that cannot run fails the run."""
+        try:
+            results = self._benchmark.check(db, after_load=after_load)
+        except KeyboardInterrupt:
+            self._interrupt.requested = True
+            self._note("interrupted during the checks: the conditions were not evaluated")
+            return
+        except Error as error:
+            self._stop(f"the consistency checks could not run: {error}", broken=True)
+            return
+        self._run.checks += results
+        for result in results:
+            text = f"{result.clause} {result.status.value} {result.title}"
+            self._view.event("check", f"{text}: {result.detail}" if result.detail else text)
+
+    def _drive(self, db: "mako.Database") -> list[dict[str, Any]]:
+        """Warm up and measure; return the last states of the workers."""
+        setting = self._setting
+        self._view.event("start", "compiling the workload if this machine has not run it before")
+        drive = db.drive(
+            self._benchmark.workload(),
+            workers=setting.workers,
+            states=self._benchmark.states(setting.workers, setting.seed),
+            seed=setting.seed,
+            rate=setting.rate,
+        )
+        with self._interrupt.catch():
+            try:
+                self._run.first = drive.sample()
+                self._phase(drive, "warmup", setting.warmup_s)
+                if not self._ended:
+                    drive.reset()
+                    self._phase(drive, "measure", setting.seconds)
+            finally:
+                drive.stop()
+        states: list[dict[str, Any]] = drive.states()
+        return states
+
+    @property
+    def _ended(self) -> bool:
+        return bool(self._run.stopped) or self._interrupt.requested
+
+    def _phase(self, drive: "mako.Drive", phase: Phase, length_s: float) -> None:
+        """Look at the drive every tick, keep an interval every second, until the time is up."""
+        if length_s <= 0:
+            return
+        self._view.begin(phase, length_s)
+        started = self._clock.now()
+        offset_s = length_s if phase == "warmup" else 0.0
+        previous: mako.Sample | None = None
+        previous_s = elapsed_s = 0.0
+        while elapsed_s < length_s and not self._ended:
+            next_s = min((elapsed_s // TICK_S + 1) * TICK_S, length_s)
+            self._clock.sleep(max(0.0, next_s - elapsed_s))
+            # The engine's clock and ours agree to a millisecond: without the rounding a sleep
+            # that ends a microsecond early would put two lines into one second.
+            elapsed_s = round(self._clock.now() - started, 3)
+            sample = drive.sample()
+            self._run.last, self._run.last_phase = sample, phase
+            self._guard(sample)
+            over = elapsed_s >= length_s or self._ended
+            since_s = elapsed_s - previous_s
+            if elapsed_s // INTERVAL_S > previous_s // INTERVAL_S or (
+                over and since_s >= INTERVAL_S_MIN
+            ):
+                self._keep(between(previous, sample, phase=phase, end_s=elapsed_s - offset_s))
+                previous, previous_s = sample, elapsed_s
+            self._view.tick(elapsed_s)
+
+    def _keep(self, interval: Interval) -> None:
+        self._run.intervals.append(interval)
+        self._view.interval(interval)
+        self._on_interval(interval)
+
+    def _guard(self, sample: "mako.Sample") -> None:
+        """End the drive if it cannot go on (R1, R2)."""
+        if sample.stopped:  # R2
+            self._stop(f"the engine stopped: {sample.stopped}", broken=True)
+        elif sample.memory_bytes > MEMORY_SHARE_MAX * sample.memory_limit:  # R1
+            self._stop(
+                f"memory is nearly full ({numbers.size(sample.memory_bytes)} of"
+                f" {numbers.size(sample.memory_limit)}), so the run ends here; give more with"
+                " --memory, or write less with --seconds or --rate"
+            )
+
+    def _stop(self, reason: str, *, broken: bool = False) -> None:
+        self._run.stopped = self._run.stopped or reason
+        self._run.broken = self._run.broken or broken
+        self._view.warn(reason)
+
+    def _note(self, text: str) -> None:
+        self._run.notes.append(text)
+        self._view.warn(text)
+
+    def _report(self, states: list[dict[str, Any]], load_s: float) -> RunReport:
+        run = self._run
+        assert run.first is not None, "the drive was started"
+        sample = run.last or run.first
+        if run.last_phase == "warmup":
+            self._note("the run ended before the measurement: the figures are of the warm-up")
+        if self._interrupt.requested:
+            self._note("interrupted: the figures are of the time until then")
+        total = between(None, sample, phase=run.last_phase, end_s=sample.seconds)
+        return RunReport(
+            setting=self._setting,
+            loaded=Loaded(self._benchmark.size(), load_s, run.first.memory_bytes),
+            total=total,
+            intervals=tuple(run.intervals),
+            extras=tuple(self._benchmark.extras(sample)),
+            checks=in_clause_order(run.checks),
+            audits=tuple(self._benchmark.audit(states, sample)),
+            stopped=run.stopped,
+            broken=run.broken,
+            interrupted=self._interrupt.requested,
+            notes=tuple(run.notes),
+        )
+
+
+def in_clause_order(results: list[CheckResult]) -> tuple[CheckResult, ...]:
+    """One result for each clause, "3.3.2.2" before "3.3.2.10"; a verdict beats a SKIP."""
+    best: dict[str, CheckResult] = {}
+    for result in results:
+        known = best.get(result.clause)
+        if known is None or known.status is Status.SKIP or result.status is Status.FAIL:
+            best[result.clause] = result
+    return tuple(sorted(best.values(), key=lambda result: _clause_key(result.clause)))
+
+
+def _clause_key(clause: str) -> tuple[tuple[int, str], ...]:
+    return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in clause.split("."))

@@ -1,0 +1,134 @@
+"""From checked options to an exit status: builds the parts of a run and shows its result.
+
+The first module on the way that may import a benchmark, and with it the engine.
+"""
+
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+from rich.console import Console
+
+from bench import machine
+from bench.options import BenchmarkOptions
+from bench.report.model import RunReport, Setting
+from bench.report.summary import summary_text
+from bench.report.table import closing
+from bench.results import ResultsFolder
+from bench.runner import Runner
+from bench.view import LiveView, PlainView, View
+from bench.workload import Benchmark
+
+if TYPE_CHECKING:
+    import mako
+
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_INTERRUPTED: Final = 130
+
+#: Columns of the closing tables in a pipe or a file.
+PIPE_COLUMNS: Final = 110
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the user asked for, checked."""
+
+    name: str
+    options: BenchmarkOptions
+    workers: int
+    seconds: float
+    warmup_s: float
+    seed: int
+    #: Transactions per second of an open loop; 0: closed loop.
+    rate: int
+    memory_bytes: int
+    #: One JSON object on stdout instead of tables.
+    json: bool
+    folder: Path | None
+    check: bool
+    command: str
+
+
+def run(request: Request) -> int:
+    """Run it, show the result, and return the exit status."""
+    folder = ResultsFolder(request.folder) if request.folder else None
+    try:
+        return _run(request, folder)
+    finally:
+        if folder:
+            folder.close()
+
+
+def _run(request: Request, folder: ResultsFolder | None) -> int:
+    console = Console(stderr=request.json)
+    view: View = LiveView(console) if console.is_terminal else PlainView(to_stderr=request.json)
+    view.event("start", "loading the engine")
+    benchmark = create(request.name, request.options)
+    setting = setting_of(request, benchmark)
+    runner = Runner(
+        setting,
+        benchmark,
+        view,
+        check=request.check,
+        on_interval=folder.append if folder else lambda _interval: None,
+    )
+    report = runner.run(lambda: open_database(request.memory_bytes))
+    page = folder.finish(report) if folder else None
+    if request.json:
+        click.echo(summary_text(report), nl=False)
+    else:
+        print_closing(report, console)
+    if page:
+        view.event("report", str(page))
+    return exit_status(report)
+
+
+def create(name: str, options: BenchmarkOptions) -> Benchmark:
+    """The benchmark `bench/<name>/benchmark.py` creates from its options."""
+    benchmark: Benchmark = import_module(f"bench.{name}.benchmark").create(options)
+    return benchmark
+
+
+def open_database(memory_bytes: int) -> "mako.Database":
+    """A new database in memory."""
+    import mako
+
+    return mako.open(":memory:", memory=f"{memory_bytes >> 20}MiB")
+
+
+def setting_of(request: Request, benchmark: Benchmark) -> Setting:
+    return Setting(
+        workload=benchmark.name,
+        title=benchmark.title,
+        options=benchmark.options(),
+        workers=request.workers,
+        seed=request.seed,
+        seconds=request.seconds,
+        warmup_s=request.warmup_s,
+        rate=request.rate,
+        memory_limit_bytes=request.memory_bytes,
+        command=request.command,
+        started=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        version=machine.version_of("mako-db"),
+        machine=machine.describe(),
+    )
+
+
+def print_closing(report: RunReport, console: Console) -> None:
+    """The closing tables, as wide as the terminal, or as `PIPE_COLUMNS` where there is none."""
+    if not console.is_terminal:
+        console = Console(width=PIPE_COLUMNS, file=sys.stdout)
+    console.print()
+    console.print(closing(report), highlight=False)
+
+
+def exit_status(report: RunReport) -> int:
+    """A failure outranks an interruption."""
+    if report.failed:
+        return EXIT_FAILED
+    return EXIT_INTERRUPTED if report.interrupted else EXIT_OK

@@ -1,0 +1,133 @@
+"""Counts and latencies of one stretch of time: the difference of two cumulative samples. Pure.
+
+    sample     what `drive.sample()` returns: cumulative since the start, or the last reset
+    interval   what happened between two samples, with rates and percentiles; about one second
+    total      the interval from the reset to the last sample: the measured part of the run
+
+A transaction that rolls itself back by design (1 % of TPC-C's new orders) is completed work: it
+counts, as clause 5.4.2 wants it. An attempt that lost a conflict is retried and counts under
+`aborts`, by reason, not as a transaction.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from mako import histogram
+
+if TYPE_CHECKING:
+    import mako
+
+Phase = Literal["warmup", "measure"]
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Microseconds from begin (open loop: from the due time) to install."""
+
+    p50_us: float
+    p90_us: float
+    p99_us: float
+    max_us: float
+
+
+@dataclass(frozen=True, slots=True)
+class KindStats:
+    """One transaction type."""
+
+    name: str
+    #: Completed transactions, those rolled back by design included.
+    count: int
+    rolled_back: int
+    per_s: float
+    #: None when nothing completed.
+    latency: Latency | None
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """All that is reported about one stretch of time."""
+
+    phase: Phase
+    #: When it ended, in seconds from the start of the measurement: not positive in the warm-up.
+    end_s: float
+    duration_s: float
+    kinds: tuple[KindStats, ...]
+    #: All types together, under the name "all".
+    every: KindStats
+    #: Attempts lost and retried, by reason; reasons that never occurred are left out.
+    aborts: dict[str, int]
+    #: Per transaction that wrote anything; None when none did.
+    log_bytes_per_txn: float | None
+    memory_bytes: int
+    memory_limit_bytes: int
+    watermark: int
+    watermark_lag_ms: float
+
+    @property
+    def abort_pct(self) -> float:
+        """Aborted attempts as a share of all attempts."""
+        aborted = sum(self.aborts.values())
+        return 100 * aborted / max(1, aborted + self.every.count)
+
+
+def between(
+    before: "mako.Sample | None", after: "mako.Sample", *, phase: Phase, end_s: float
+) -> Interval:
+    """What happened between two samples of the same drive; since its reset if `before` is None."""
+    duration_s = after.seconds - (before.seconds if before else 0.0)
+    assert duration_s >= 0, "samples are taken in order"
+    kinds: list[KindStats] = []
+    histograms: list[list[int]] = []
+    for position, kind in enumerate(after.kinds):
+        earlier = before.kinds[position] if before else None
+        counts = list(kind.histogram)
+        if earlier:
+            counts = [new - old for new, old in zip(counts, earlier.histogram, strict=True)]
+        rolled_back = kind.rolled_back - (earlier.rolled_back if earlier else 0)
+        count = kind.committed - (earlier.committed if earlier else 0) + rolled_back
+        kinds.append(_stats(kind.name, count, rolled_back, duration_s, counts))
+        histograms.append(counts)
+    every = _stats(
+        "all",
+        sum(kind.count for kind in kinds),
+        sum(kind.rolled_back for kind in kinds),
+        duration_s,
+        histogram.merge(histograms),
+    )
+    logged = after.log_transactions - (before.log_transactions if before else 0)
+    log_bytes = after.log_bytes - (before.log_bytes if before else 0)
+    return Interval(
+        phase=phase,
+        end_s=end_s,
+        duration_s=duration_s,
+        kinds=tuple(kinds),
+        every=every,
+        aborts=_aborts(before, after),
+        log_bytes_per_txn=log_bytes / logged if logged else None,
+        memory_bytes=after.memory_bytes,
+        memory_limit_bytes=after.memory_limit,
+        watermark=after.watermark,
+        watermark_lag_ms=after.watermark_lag_ms,
+    )
+
+
+def _stats(
+    name: str, count: int, rolled_back: int, duration_s: float, counts: Sequence[int]
+) -> KindStats:
+    per_s = count / duration_s if duration_s > 0 else 0.0
+    return KindStats(name, count, rolled_back, per_s, latency_of(counts))
+
+
+def latency_of(counts: Sequence[int]) -> Latency | None:
+    """Percentiles of a histogram over nanoseconds, or None if it is empty."""
+    if not any(counts):
+        return None
+    p50, p90, p99, greatest = (histogram.quantile(counts, q) / 1e3 for q in (0.5, 0.9, 0.99, 1.0))
+    return Latency(p50, p90, p99, greatest)
+
+
+def _aborts(before: "mako.Sample | None", after: "mako.Sample") -> dict[str, int]:
+    earlier = before.aborts if before else {}
+    lost = {reason: count - earlier.get(reason, 0) for reason, count in after.aborts.items()}
+    return {reason: count for reason, count in sorted(lost.items()) if count > 0}

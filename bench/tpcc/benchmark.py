@@ -1,0 +1,92 @@
+"""TPC-C behind the interface that the runner knows."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from bench.options import TPCC_KINDS, TpccOptions
+from bench.tpcc.audit import audit
+from bench.tpcc.consistency import check
+from bench.tpcc.load import load
+from bench.tpcc.scale import SCALES, data_size
+from bench.tpcc.schema import WAREHOUSES_MAX
+from bench.tpcc.workload import WORKLOAD, first_state
+from bench.workload import AuditResult, CheckResult, DataSize, Extra, Progress
+from mako.errors import ConfigError
+
+if TYPE_CHECKING:
+    import mako
+
+
+class Tpcc:
+    """See `bench.workload.Benchmark`."""
+
+    name = "tpcc"
+
+    def __init__(self, options: TpccOptions) -> None:
+        if options.warehouses > WAREHOUSES_MAX:
+            raise ConfigError(
+                f"{options.warehouses} warehouses do not fit the keys;"
+                f" take at most {WAREHOUSES_MAX}"
+            )
+        self._options = options
+        self._scale = SCALES[options.scale]
+        self._order_lines = 0
+        comparable = "" if options.scale == "spec" else ", not comparable"
+        self.title = f"TPC-C-like, scale {options.scale}{comparable}, unaudited"
+
+    def options(self) -> Mapping[str, str | int | float]:
+        mix = self._options.mix
+        return {
+            "warehouses": self._options.warehouses,
+            "scale": self._options.scale,
+            "mix": "deck" if mix is None else ",".join(map(str, mix)),
+        }
+
+    def prepare(self, db: "mako.Database", progress: Progress) -> None:
+        self._order_lines = load(
+            db,
+            self._scale,
+            self._options.warehouses,
+            seed=self._options.seed,
+            now_ms=int(time.time() * 1000),
+            progress=progress,
+        )
+
+    def size(self) -> DataSize:
+        return data_size(self._scale, self._options.warehouses, self._order_lines)
+
+    def workload(self) -> "mako.Workload":
+        return WORKLOAD
+
+    def states(self, workers: int, seed: int) -> list[dict[str, Any]]:
+        return [
+            first_state(
+                worker,
+                workers=workers,
+                warehouses=self._options.warehouses,
+                scale=self._scale,
+                mix=self._options.mix,
+                history_number=0,
+            )
+            for worker in range(workers)
+        ]
+
+    def check(self, db: "mako.Database", *, after_load: bool) -> list[CheckResult]:
+        return check(db, self._scale, self._options.warehouses, after_load=after_load)
+
+    def audit(
+        self, states: Sequence[Mapping[str, Any]], sample: "mako.Sample"
+    ) -> list[AuditResult]:
+        return audit(states, self._scale, self._options.warehouses, self._options.mix)
+
+    def extras(self, sample: "mako.Sample") -> list[Extra]:
+        """tpmC: completed new orders per minute, those rolled back included (clause 5.4.2)."""
+        kind = sample.kinds[TPCC_KINDS.index("new_order")]
+        minutes = sample.seconds / 60
+        completed = kind.committed + kind.rolled_back
+        return [Extra("tpmC", "tpmC (unaudited)", int(completed / minutes) if minutes else 0)]
+
+
+def create(options: TpccOptions) -> Tpcc:
+    return Tpcc(options)

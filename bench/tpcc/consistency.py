@@ -1,0 +1,112 @@
+"""Which consistency conditions of clause 3.3.2 hold: all evaluated at one snapshot.
+
+Condition 11 is true of a fresh population only, as every delivery breaks it; the others are
+checked after the run.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from bench.tpcc import conditions
+from bench.tpcc.scale import Scale
+from bench.tpcc.schema import DISTRICTS
+from bench.workload import CheckResult, Status
+
+if TYPE_CHECKING:
+    import mako
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One condition and how its procedure is to be called."""
+
+    number: int
+    title: str
+    procedure: Callable[..., Any]
+    #: What one call is for: a warehouse, a district, or the customers of a block of warehouses.
+    scope: Literal["warehouse", "district", "customers"]
+
+    @property
+    def clause(self) -> str:
+        return f"3.3.2.{self.number}"
+
+
+AFTER_LOAD: Final = (
+    Condition(11, "count(ORDER) - count(NEW-ORDER) = {delivered}", conditions.condition_11,
+              "district"),
+)  # fmt: skip
+AFTER_RUN: Final = (
+    Condition(1, "W_YTD = sum(D_YTD)", conditions.condition_1, "warehouse"),
+    Condition(2, "D_NEXT_O_ID - 1 = max(O_ID) = max(NO_O_ID)", conditions.condition_2,
+              "district"),
+    Condition(3, "max(NO_O_ID) - min(NO_O_ID) + 1 = count(NEW-ORDER)", conditions.condition_3,
+              "district"),
+    Condition(4, "sum(O_OL_CNT) = count(ORDER-LINE)", conditions.condition_4, "district"),
+    Condition(5, "O_CARRIER_ID is null ⇔ in NEW-ORDER", conditions.condition_5, "district"),
+    Condition(6, "O_OL_CNT = count(its ORDER-LINE)", conditions.condition_6, "district"),
+    Condition(7, "OL_DELIVERY_D is null ⇔ O_CARRIER_ID is null", conditions.condition_7,
+              "district"),
+    Condition(8, "W_YTD = sum(H_AMOUNT)", conditions.condition_8, "warehouse"),
+    Condition(9, "D_YTD = sum(H_AMOUNT)", conditions.condition_9, "warehouse"),
+    Condition(10, "C_BALANCE = sum(delivered OL_AMOUNT) - sum(H_AMOUNT)",
+              conditions.condition_10, "customers"),
+    Condition(12, "C_BALANCE + C_YTD_PAYMENT = sum(delivered OL_AMOUNT)",
+              conditions.condition_12, "customers"),
+)  # fmt: skip
+
+
+def check(
+    db: "mako.Database", scale: Scale, warehouses: int, *, after_load: bool
+) -> list[CheckResult]:
+    """Evaluate the conditions that must hold now."""
+    with db.snapshot() as snapshot:
+        return [
+            _evaluate(snapshot, condition, scale, warehouses)
+            for condition in (AFTER_LOAD if after_load else AFTER_RUN)
+        ]
+
+
+def _evaluate(
+    snapshot: "mako.Snapshot", condition: Condition, scale: Scale, warehouses: int
+) -> CheckResult:
+    violations = 0
+    first = ""  # The first place where something is wrong.
+    for place, count in _run(snapshot, condition, scale, warehouses):
+        violations += count
+        if count and not first:
+            first = place
+    return CheckResult(
+        clause=condition.clause,
+        title=condition.title.format(delivered=scale.delivered),
+        status=Status.FAIL if violations else Status.PASS,
+        detail=f"{violations} violations, the first in {first}" if violations else "",
+    )
+
+
+def _run(
+    snapshot: "mako.Snapshot", condition: Condition, scale: Scale, warehouses: int
+) -> Iterator[tuple[str, int]]:
+    """Call the procedure for one place after the other; yields place and violations."""
+    procedure = condition.procedure
+    if condition.scope == "customers":
+        block = conditions.CUSTOMERS_MAX // (DISTRICTS * scale.customers)
+        for first in range(1, warehouses + 1, block):
+            end = min(first + block, warehouses + 1)
+            count, _ = snapshot.run(
+                procedure, first, end, warehouses, scale.customers, out=conditions.BY_CUSTOMER
+            )
+            yield f"warehouses {first} to {end - 1}", count
+        return
+    for w_id in range(1, warehouses + 1):
+        if condition.procedure is conditions.condition_9:
+            count, _ = snapshot.run(procedure, w_id, out=conditions.BY_DISTRICT)
+            yield f"warehouse {w_id}", count
+        elif condition.scope == "warehouse":
+            yield f"warehouse {w_id}", snapshot.run(procedure, w_id)
+        else:
+            # Only condition 11 has a number to compare with.
+            more = (scale.delivered,) if condition.number == 11 else ()
+            for d_id in range(1, DISTRICTS + 1):
+                count = snapshot.run(procedure, w_id, d_id, *more)
+                yield f"warehouse {w_id}, district {d_id}", count

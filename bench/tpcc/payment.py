@@ -1,0 +1,98 @@
+"""The payment transaction, clause 2.5."""
+
+from typing import Any, Final
+
+import mako
+from bench.tpcc.customers import customer_named
+from bench.tpcc.inputs import BY_ID
+from bench.tpcc.schema import (
+    CUSTOMER,
+    CUSTOMER_BALANCE,
+    CUSTOMER_DATA,
+    DISTRICT,
+    DISTRICT_YTD,
+    HISTORY,
+    WAREHOUSE,
+    WAREHOUSE_YTD,
+)
+
+_DATA: Final = 500  # Bytes of C_DATA.
+_NAME: Final = 10  # Bytes of W_NAME and D_NAME.
+_ZERO: Final = ord("0")
+_SPACE: Final = ord(" ")
+
+#: What a payment of a customer with bad credit puts in front of C_DATA: digits of C_ID, C_D_ID,
+#: C_W_ID, D_ID, W_ID and H_AMOUNT.
+_WIDTHS: Final = (4, 2, 5, 2, 5, 6)
+_NOTE: Final = sum(_WIDTHS)
+
+
+@mako.function
+def payment(tx: Any, state: Any) -> None:
+    """Take the payment of a customer, chosen by number or by last name (clause 2.5.2.2)."""
+    w_id = state.w_id
+    d_id = state.d_id
+    c_w_id = state.c_w_id
+    c_d_id = state.c_d_id
+    amount = state.h_amount
+
+    warehouse = tx.read(WAREHOUSE, (w_id,))
+    warehouse_ytd = tx.write(WAREHOUSE_YTD, (w_id,))
+    warehouse_ytd.w_ytd += amount
+    district = tx.read(DISTRICT, (w_id, d_id))
+    district_ytd = tx.write(DISTRICT_YTD, (w_id, d_id))
+    district_ytd.d_ytd += amount
+
+    c_id = state.c_id
+    if state.c_last != BY_ID:
+        c_id = customer_named(tx, c_w_id, c_d_id, state.c_last)
+    customer = tx.read(CUSTOMER, (c_w_id, c_d_id, c_id))
+    balance = tx.write(CUSTOMER_BALANCE, (c_w_id, c_d_id, c_id))
+    balance.c_balance -= amount
+    balance.c_ytd_payment += amount
+    balance.c_payment_cnt += 1
+    state.a_balance = balance.c_balance
+    if customer.c_credit == b"BC":
+        data = tx.write(CUSTOMER_DATA, (c_w_id, c_d_id, c_id))
+        _put_note(data.c_data, (c_id, c_d_id, c_w_id, d_id, w_id, amount))
+
+    history = tx.insert(HISTORY, (w_id, state.worker, state.history_number))
+    history.h_date = tx.now()
+    history.h_amount = amount
+    history.h_c_w_id = c_w_id
+    history.h_c_d_id = c_d_id
+    history.h_c_id = c_id
+    history.h_d_id = d_id
+    _put_names(history.h_data, warehouse.w_name, district.d_name)
+
+
+@mako.function
+def _put_note(data: Any, numbers: Any) -> None:
+    """Put the numbers in front of C_DATA; what is shifted over its end is lost."""
+    for at in range(_DATA - 1, _NOTE - 1, -1):
+        data[at] = data[at - _NOTE]
+    end = 0
+    for which in range(len(_WIDTHS)):
+        first = end
+        end += _WIDTHS[which]
+        number = numbers[which]
+        for at in range(end - 1, first - 1, -1):
+            data[at] = _ZERO + number % 10
+            number //= 10
+
+
+@mako.function
+def _put_names(data: Any, w_name: Any, d_name: Any) -> None:
+    """H_DATA: W_NAME and D_NAME with four spaces between them."""
+    end = 0
+    while end < _NAME and w_name[end] > 0:
+        data[end] = w_name[end]
+        end += 1
+    for _ in range(4):
+        data[end] = _SPACE
+        end += 1
+    at = 0
+    while at < _NAME and d_name[at] > 0:
+        data[end] = d_name[at]
+        at += 1
+        end += 1

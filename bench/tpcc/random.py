@@ -1,0 +1,201 @@
+"""Random numbers as clauses 2.1.6 and 4.3.2 define them, and a generator for the load.
+
+    NURand(A, x, y) = (((random(0, A) | random(x, y)) + C) % (y - x + 1)) + x
+
+The load wants the same rows from the same seed whatever the size of its chunks, so each row has
+a generator of its own, seeded by its key. It is a number below 2^32 that the caller carries
+along: `x = step(x)` and then `pick(x, low, high)`. Nothing here may exceed 63 bits, because
+compiled integers do not wrap.
+"""
+
+from typing import Any, Final
+
+import mako
+
+#: A, by field (clause 2.1.6): about as many values as NURand makes popular.
+A_LAST: Final = 255
+A_CUSTOMER: Final = 1023
+A_ITEM: Final = 8191
+
+#: C, by field: drawn once and fixed here, so that runs are comparable. Those of C_LAST differ
+#: between load and run, so that a run asks for other names than the popular ones of the load.
+C_LAST_LOAD: Final = 157
+C_LAST_RUN: Final = 223
+C_CUSTOMER: Final = 259
+C_ITEM: Final = 7911
+assert 65 <= abs(C_LAST_RUN - C_LAST_LOAD) <= 119  # Clause 2.1.6.1.
+assert abs(C_LAST_RUN - C_LAST_LOAD) not in (96, 112)
+assert 0 <= C_CUSTOMER <= A_CUSTOMER
+assert 0 <= C_ITEM <= A_ITEM
+
+SYLLABLES: Final = (
+    b"BAR", b"OUGHT", b"ABLE", b"PRI", b"PRES", b"ESE", b"ANTI", b"CALLY", b"ATION", b"EING",
+)  # fmt: skip
+#: The same, for compiled code: the first letter in the lowest eight bits.
+_SYLLABLE_WORDS: Final = tuple(int.from_bytes(syllable, "little") for syllable in SYLLABLES)
+#: The letters of "ORIGINAL", clause 4.3.3.1.
+_ORIGINAL: Final = tuple(b"ORIGINAL")
+_ORIGINAL_LENGTH: Final = len(_ORIGINAL)
+
+_WORD: Final = (1 << 32) - 1
+_LETTERS: Final = 26
+_LETTERS_PER_STEP: Final = 6  # 26^6 < 2^32: one step of the generator pays for six letters.
+_FIRST_LETTER: Final = ord("a")
+_ZERO: Final = ord("0")
+
+#: Bits of a letter in a packed name: 0 behind the end, 1 to 26.
+_PACKED_BITS: Final = 5
+_FEISTEL_ROUNDS: Final = 4
+
+
+@mako.function
+def nurand(any_0_to_a: int, any_in_range: int, c: int, low: int, high: int) -> int:
+    """NURand of two uniform numbers, the first from [0, A], the second from [low, high]."""
+    return ((any_0_to_a | any_in_range) + c) % (high - low + 1) + low
+
+
+@mako.function
+def scramble(x: int) -> int:
+    """Another number below 2^32: a bijection in which every bit of `x` moves about half."""
+    x &= _WORD
+    x = ((x >> 16) ^ x) * 0x45D9F3B & _WORD
+    x = ((x >> 16) ^ x) * 0x45D9F3B & _WORD
+    return (x >> 16) ^ x
+
+
+@mako.function
+def seeded(seed: int, table: int, place: int, number: int) -> int:
+    """The first state of the generator of one row: of `table`, at `place`, with that number."""
+    x = scramble(scramble(scramble(scramble(seed) + table) + place) + number)
+    return max(x, 1)  # Zero is the one state that never changes.
+
+
+@mako.function
+def step(x: int) -> int:
+    """The next state: xorshift, all numbers from 1 to 2^32 - 1 in turn (Marsaglia 2003)."""
+    x ^= (x << 13) & _WORD
+    x ^= x >> 17
+    x ^= (x << 5) & _WORD
+    return x
+
+
+@mako.function
+def pick(x: int, low: int, high: int) -> int:
+    """The state `x` as a number from `low` to `high`, both included."""
+    return low + (x * (high - low + 1) >> 32)
+
+
+@mako.function
+def put_letters(text: Any, first: int, end: int, x: int) -> int:
+    """Fill text[first:end] with random lower-case letters. Return the next state."""
+    word = 0
+    for at in range(first, end):
+        if (at - first) % _LETTERS_PER_STEP == 0:
+            x = step(x)
+            word = x
+        text[at] = _FIRST_LETTER + word % _LETTERS
+        word //= _LETTERS
+    return x
+
+
+@mako.function
+def put_digits(text: Any, first: int, end: int, x: int) -> int:
+    """Fill text[first:end] with random digits. Return the next state."""
+    for at in range(first, end):
+        x = step(x)
+        text[at] = _ZERO + pick(x, 0, 9)
+    return x
+
+
+@mako.function
+def put_text(text: Any, length_min: int, length_max: int, x: int) -> int:
+    """A random a-string of clause 4.3.2.2, from the start of `text`. Return the next state."""
+    x = step(x)
+    return put_letters(text, 0, pick(x, length_min, length_max), x)
+
+
+@mako.function
+def put_data(text: Any, x: int) -> int:
+    """I_DATA or S_DATA: 26 to 50 letters, one in ten with ORIGINAL. Return the next state."""
+    x = step(x)
+    length = pick(x, 26, 50)
+    x = step(put_letters(text, 0, length, x))
+    if pick(x, 1, 10) == 1:
+        x = step(x)
+        first = pick(x, 0, length - _ORIGINAL_LENGTH)
+        for at in range(_ORIGINAL_LENGTH):
+            text[first + at] = _ORIGINAL[at]
+    return x
+
+
+@mako.function
+def has_original(text: Any, length: int) -> bool:
+    """Whether ORIGINAL stands anywhere in text[:length].
+
+    Eight letters in a row cover every eighth position, so only those are looked at until one
+    of them is a capital.
+    """
+    for probe in range(_ORIGINAL_LENGTH - 1, length, _ORIGINAL_LENGTH):
+        if 0 < text[probe] < _FIRST_LETTER:
+            for first in range(
+                probe - _ORIGINAL_LENGTH + 1, min(probe, length - _ORIGINAL_LENGTH) + 1
+            ):
+                at = 0
+                while at < _ORIGINAL_LENGTH and text[first + at] == _ORIGINAL[at]:
+                    at += 1
+                if at == _ORIGINAL_LENGTH:
+                    return True
+    return False
+
+
+@mako.function
+def put_last_name(text: Any, number: int) -> None:
+    """The last name with this number: the syllables of its three digits (clause 4.3.2.3)."""
+    at = 0
+    for digit in (number // 100, number // 10 % 10, number % 10):
+        letters = _SYLLABLE_WORDS[digit]
+        while letters > 0:
+            text[at] = letters & 255
+            letters >>= 8
+            at += 1
+
+
+def last_name(number: int) -> bytes:
+    """The last name with this number: 371 is PRICALLYOUGHT."""
+    digits = (number // 100, number // 10 % 10, number % 10)
+    return b"".join(SYLLABLES[digit] for digit in digits)
+
+
+@mako.function
+def pack_letters(text: Any, first: int, end: int) -> int:
+    """text[first:end], lower-case letters up to the end of the text, as a number in their order."""
+    packed = 0
+    for at in range(first, end):
+        letter = text[at]
+        packed <<= _PACKED_BITS
+        if letter > 0:
+            packed |= letter - _FIRST_LETTER + 1
+    return packed
+
+
+@mako.function
+def permuted(number: int, count: int, key: int) -> int:
+    """A permutation of the numbers below `count`, another one for each `key`.
+
+    A Feistel network on the next power of four permutes; a result that is too big is put
+    through it again, which must come back below `count` because `number` is on its cycle.
+    """
+    half = 1
+    while 1 << 2 * half < count:
+        half += 1
+    mask = (1 << half) - 1
+    while True:
+        left = number >> half
+        right = number & mask
+        for turn in range(_FEISTEL_ROUNDS):
+            mixed = left ^ (scramble(scramble(key + turn) + right) & mask)
+            left = right
+            right = mixed
+        number = left << half | right
+        if number < count:
+            return number

@@ -1,0 +1,132 @@
+"""What a benchmark must offer to be run, checked, audited and reported.
+
+`bench/<name>/benchmark.py` offers `create(options) -> Benchmark`, where `options` is the matching
+class of `bench.options`. The runner imports that module only when the benchmark is started, and
+calls the object in this order:
+
+    db.open ─▶ prepare ─▶ check(after_load=True) ─▶ db.drive(workload(), states=states(...))
+            ─▶ warm-up ─▶ drive.reset() ─▶ one sample() a second ─▶ drive.stop()
+            ─▶ check(after_load=False) ─▶ audit(drive.states(), last sample) ─▶ extras(last sample)
+
+Everything a benchmark returns is finished text and plain numbers: reports know no benchmark by
+name, and a new benchmark needs no change in them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import mako
+
+#: Called with (done, total, what), `what` naming the rows being loaded: "stock", "orders".
+#: Calling it a thousand times a second is fine: the runner decides what to show. `total` may
+#: change with `what`; `done == total` ends a step.
+Progress = Callable[[int, int, str], None]
+
+
+class Status(Enum):
+    """Outcome of a check or an audit. SKIP says why in the detail, and never fails a run."""
+
+    PASS = "PASS"
+    FAIL = "FAIL"
+    SKIP = "SKIP"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """One consistency condition, evaluated at one snapshot."""
+
+    #: "3.3.2.1": unique within a benchmark, the key in `consistency{}` of summary.json.
+    clause: str
+    #: The condition as a formula: "W_YTD = sum(D_YTD)".
+    title: str
+    status: Status
+    #: What was looked at, or for FAIL how much is wrong and where: "3 of 20 districts".
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditResult:
+    """One property of the generated input that must lie in [low, high]."""
+
+    #: "remote_payments_pct": snake_case with the unit, the key in `audit{}` of summary.json.
+    name: str
+    #: What is counted, for readers: "payments for a remote customer, 15 % (2.5.1.2)".
+    title: str
+    value: float
+    low: float
+    high: float
+    #: SKIP when there are too few samples to tell (below 10 000), or it does not apply.
+    status: Status
+    samples: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DataSize:
+    """What was loaded: the denominator of "memory per byte of data"."""
+
+    rows: int
+    key_bytes: int
+    row_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """One headline number that only this benchmark has."""
+
+    #: The key in summary.json, at its top level: "tpmC".
+    name: str
+    #: "tpmC (unaudited)".
+    title: str
+    value: float
+    #: Whether the number is large by being good and belongs in big figures on the report.
+    headline: bool = True
+
+
+class Benchmark(Protocol):
+    """One benchmark with its options, before, during and after a run."""
+
+    #: "tpcc": the name of the command and of `workload` in summary.json.
+    name: str
+    #: "TPC-C-like, scale tiny (not comparable)": never bare "TPC-C", results are not audited.
+    title: str
+
+    def options(self) -> Mapping[str, str | int | float]:
+        """What was chosen, resolved: shown in reports and merged into summary.json.
+
+        Keys are snake_case and end up at the top level: TPC-C gives at least `warehouses`,
+        `scale` and `mix`. `workers`, `seed`, `seconds`, `rate` are added by the runner.
+        """
+
+    def prepare(self, db: "mako.Database", progress: Progress) -> None:
+        """Create the tables and load the initial population."""
+
+    def size(self) -> DataSize:
+        """Rows, key bytes and row bytes that `prepare` has loaded."""
+
+    def workload(self) -> "mako.Workload":
+        """The generator and the transactions, for `db.drive`."""
+
+    def states(self, workers: int, seed: int) -> list[dict[str, Any]]:
+        """First state of each worker: home warehouse, random constants, zero counters."""
+
+    def check(self, db: "mako.Database", *, after_load: bool) -> list[CheckResult]:
+        """Every consistency condition that holds at this moment, all at one snapshot.
+
+        After the load only those that stop holding later (TPC-C's 3.3.2.11); after the run
+        all the others. The two lists share no clause.
+        """
+
+    def audit(
+        self, states: Sequence[Mapping[str, Any]], sample: "mako.Sample"
+    ) -> list[AuditResult]:
+        """Whether the generated input was what the specification asks for.
+
+        `states` count from the start of the drive, the warm-up included; `sample` counts the
+        measured part alone. Compare within one of them, never across.
+        """
+
+    def extras(self, sample: "mako.Sample") -> list[Extra]:
+        """Headline numbers of the measured part, such as tpmC."""

@@ -1,0 +1,110 @@
+"""The command `mako`: its subcommands, and how every failure becomes one line and an exit status.
+
+    0    done
+    1    it ran, and a check failed (a command says so by `ctx.exit(1)` or by returning 1); also
+         click's answer to a reader that stops early, as in `mako ... | head`
+    2    wrong usage, a wrong value, or any other `mako.Error`: one line, no traceback
+    130  interrupted
+
+A broken invariant keeps its traceback: it is a bug here, and somebody has to see where.
+"""
+
+import os
+import platform
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Final
+
+import click
+
+from mako.cli import cache
+from mako.cli.lazy import LazyCommand, LazyGroup
+from mako.errors import Error
+
+DISTRIBUTION: Final = "mako-db"
+
+EXIT_USAGE: Final = 2
+EXIT_INTERRUPTED: Final = 130
+
+_COMMANDS: Final = {
+    "status": LazyCommand("mako.cli.status", "status", "What this installation is and can use."),
+    "warmup": LazyCommand("mako.cli.warmup", "warmup", "Compile the engine once, ahead of use."),
+    "bench": LazyCommand("bench.cli", "bench", "Run TPC-C, TPC-A or the micro-benchmark."),
+}
+
+
+def version_of(distribution: str) -> str:
+    """The installed version of `distribution`, found without importing it; "" if there is none."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: object) -> None:
+    if not wanted or ctx.resilient_parsing:
+        return
+    version = version_of(DISTRIBUTION) or "not installed"
+    click.echo(f"mako {version} on Python {platform.python_version()}")
+    ctx.exit()
+
+
+mako = LazyGroup(
+    name="mako",
+    lazy=_COMMANDS,
+    help="A transactional in-memory database in Python, compiled by numba.",
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "MAKO"},
+    params=[
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_print_version,
+            help="Print the version and exit.",
+        )
+    ],
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line (by default `sys.argv`) and return the exit status."""
+    # For whatever the command loads: see mako.cli.cache.
+    os.environ[cache.ROOT_VARIABLE] = str(cache.cache_root(os.environ))
+    try:
+        result = mako.main(
+            args=None if arguments is None else list(arguments),
+            prog_name="mako",
+            standalone_mode=False,
+        )
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return EXIT_USAGE
+    except click.UsageError as error:
+        return _refuse(_usage_message(error))
+    except click.ClickException as error:
+        return _refuse(error.format_message())
+    except Error as error:
+        return _refuse(str(error))
+    except OSError as error:
+        # Files named by the user: a report folder without permission, a full disk.
+        if error.filename is None:
+            raise
+        return _refuse(f"{error.filename}: {error.strerror}; name another place")
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("mako: interrupted", err=True)
+        return EXIT_INTERRUPTED
+    # Without click's own error handling, an `exit(1)` and a returned 1 arrive here alike.
+    return result if isinstance(result, int) else 0
+
+
+def _usage_message(error: click.UsageError) -> str:
+    """What is wrong, where, and where to read more."""
+    message = " ".join(error.format_message().split()).rstrip(".")
+    path = "mako" if error.ctx is None else error.ctx.command_path
+    return f"{message}; see `{path} --help`"
+
+
+def _refuse(reason: str) -> int:
+    click.echo(f"mako: {' '.join(reason.split())}", err=True)
+    return EXIT_USAGE

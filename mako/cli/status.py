@@ -1,0 +1,66 @@
+"""`mako status`: what is installed here, what it can use, and whether its code is compiled.
+
+There are no servers yet, so this is about the installation. It imports neither numba nor the
+engine: versions come from the metadata of the installed packages.
+"""
+
+import json
+import os
+import platform
+
+import click
+
+from mako.cli import cache, machine
+from mako.cli.app import DISTRIBUTION, version_of
+
+
+@click.command()
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="How to print it.",
+)
+def status(output: str) -> None:
+    """What this installation is and can use."""
+    facts = collect()
+    click.echo(json.dumps(facts) if output == "json" else format_table(facts))
+
+
+def collect() -> dict[str, str | int | bool]:
+    """The facts by their JSON names."""
+    numba = version_of("numba")
+    root = cache.cache_root(os.environ)
+    total, available = machine.memory_bytes()
+    return {
+        "version": version_of(DISTRIBUTION),
+        "python": platform.python_version(),
+        "numba": numba,
+        "cores": machine.core_count(),
+        "memory_bytes": total,
+        "memory_available_bytes": available,
+        "cache_folder": str(root),
+        "cache_warm": cache.stamp_file(root, numba).is_file(),
+        "servers": 0,
+    }
+
+
+def format_table(facts: dict[str, str | int | bool]) -> str:
+    """The facts for a reader, one per line, after a sentence that sums them up."""
+    warm = facts["cache_warm"]
+    memory = machine.format_bytes(int(facts["memory_bytes"]))
+    available = machine.format_bytes(int(facts["memory_available_bytes"]))
+    rows = [
+        ("version", facts["version"] or "not installed; run `pip install -e .`"),
+        ("python", facts["python"]),
+        ("numba", facts["numba"] or "not installed; run `pip install -e .`"),
+        ("cores", facts["cores"]),
+        ("memory", f"{memory}, {available} available"),
+        ("cache", facts["cache_folder"]),
+        ("compiled", "yes" if warm else "no; run `mako warmup`, or the first use compiles"),
+    ]
+    lines = ["No servers: mako runs inside the process that opens it.", ""]
+    lines += [f"{name:<10}{value}" for name, value in rows]
+    return "\n".join(lines)

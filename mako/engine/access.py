@@ -1,0 +1,420 @@
+"""Reads and buffered writes of a transaction, compiled once per kind of key.
+
+A call returns the address of a version, 0 for "not there", or a negative Outcome: the
+transaction cannot go on. Reads return installed versions, which nobody ever changes; writes
+return versions of the transaction's own, which nobody else sees before it commits. Nothing
+shared is touched here: records of inserts are linked when the transaction commits.
+
+A context in snapshot mode (C_MODE holds the timestamp) reads the newest version at or below
+it, and notes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from mako.engine.atomics import ld8, load_acquire, memcpy, memset, shl, st8
+from mako.engine.index import BYTES_INDEX, LOST, PAIR_INDEX, WORD_INDEX, Index
+from mako.engine.jit import compiled, named
+from mako.engine.layout import (
+    C_DOOMED,
+    C_HINT_LEAF,
+    C_HINT_TABLE,
+    C_HINT_VERSION,
+    C_INSERTS,
+    C_KEYS,
+    C_LOG_BYTES,
+    C_MODE,
+    C_WRITES,
+    C_WRITESET,
+    CANCELLED,
+    DEAD,
+    DELETE,
+    INSERT,
+    LENGTH_MASK,
+    LOCKED,
+    POINTER,
+    POOL_RECORDS,
+    POOL_VALUES,
+    R_HEAD,
+    TOMBSTONE,
+    UPDATE,
+    V_LENGTH,
+    V_PREVIOUS,
+    V_TIMESTAMP,
+    V_VALUE,
+    W_KIND,
+    W_RECORD,
+    W_TABLE,
+    W_VERSION,
+    WRITE_BYTES,
+)
+from mako.engine.memory import allocate, allocate_reserved, release, size_class
+from mako.engine.sets import add_read, add_write, inherit, note_leaf, own_write
+from mako.ids import Outcome
+
+_LOCKED = int(Outcome.LOCKED)
+_CHANGED = int(Outcome.CHANGED)
+_EXISTS = int(Outcome.EXISTS)
+_OUT_OF_MEMORY = int(Outcome.OUT_OF_MEMORY)
+_TOO_LARGE = int(Outcome.TOO_LARGE)
+_TIMED_OUT = int(Outcome.TIMED_OUT)
+_READ_ONLY = int(Outcome.READ_ONLY)
+KV_BYTES = 8  # lengths and table number around a key and a value in the log
+
+
+@compiled
+def version_at(record: int, timestamp: int) -> int:
+    """The newest version at or below `timestamp`, or 0.
+
+    It stops at the first such version: what lies behind it may be gone (`retire`).
+    """
+    version = load_acquire(record + R_HEAD) & POINTER
+    while version != 0 and ld8(version + V_TIMESTAMP) > timestamp:
+        version = ld8(version + V_PREVIOUS)
+    if version != 0 and ld8(version + V_LENGTH) & TOMBSTONE:
+        return 0
+    return version
+
+
+@compiled
+def read_record(tx: int, record: int, leaf: int, leaf_version: int) -> int:
+    """The value of a record found in the tree; an absent one counts as read, too."""
+    snapshot = ld8(tx + C_MODE)
+    if snapshot != 0:
+        return version_at(record, snapshot)
+    entry = own_write(tx, record)
+    if entry != 0:
+        kind = ld8(entry + W_KIND)
+        return 0 if kind == DELETE or kind == CANCELLED else ld8(entry + W_VERSION)
+    head = load_acquire(record + R_HEAD)
+    if head & DEAD:
+        return -_CHANGED
+    version = head & POINTER
+    if version == 0:
+        add_read(tx, record, 0)
+        note_leaf(tx, leaf, leaf_version)
+        return 0
+    add_read(tx, record, ld8(version + V_TIMESTAMP))
+    inherit(tx, version)
+    if ld8(version + V_LENGTH) & TOMBSTONE:
+        note_leaf(tx, leaf, leaf_version)
+        return 0
+    return version
+
+
+@compiled
+def free_version(tx: int, version: int) -> None:
+    """Give back a version that was never installed."""
+    size = V_VALUE + (ld8(version + V_LENGTH) & LENGTH_MASK)
+    release(tx, POOL_VALUES, version, size_class(size))
+
+
+@compiled
+def new_version(tx: int, length: int) -> int:
+    """A version of the transaction's own for a value of `length` bytes, or 0."""
+    version = allocate(tx, POOL_VALUES, V_VALUE + length)
+    if version != 0:
+        st8(version + V_LENGTH, length)
+    return version
+
+
+@compiled
+def write_record(
+    tx: int, table: int, record: int, leaf: int, leaf_version: int, key_bytes: int
+) -> int:
+    """A copy of the record's value that the commit installs; 0 when it has none."""
+    if ld8(tx + C_MODE) != 0:
+        return -_READ_ONLY
+    entry = own_write(tx, record)
+    if entry != 0:
+        kind = ld8(entry + W_KIND)
+        return 0 if kind == DELETE or kind == CANCELLED else ld8(entry + W_VERSION)
+    head = load_acquire(record + R_HEAD)
+    if head & DEAD:
+        return -_CHANGED
+    current = head & POINTER
+    if current == 0 or ld8(current + V_LENGTH) & TOMBSTONE:
+        add_read(tx, record, 0 if current == 0 else ld8(current + V_TIMESTAMP))
+        note_leaf(tx, leaf, leaf_version)
+        return 0
+    inherit(tx, current)
+    length = ld8(current + V_LENGTH)
+    version = new_version(tx, length)
+    if version == 0:
+        return -_OUT_OF_MEMORY
+    memcpy(version + V_VALUE, current + V_VALUE, length)
+    seen = ld8(current + V_TIMESTAMP)
+    if add_write(tx, record, version, seen, UPDATE, table, 0, 0) == 0:
+        free_version(tx, version)
+        return -_TOO_LARGE
+    st8(tx + C_LOG_BYTES, ld8(tx + C_LOG_BYTES) + KV_BYTES + key_bytes + length)
+    return version
+
+
+@compiled
+def replace_version(tx: int, entry: int, length: int, kind: int) -> int:
+    """Give an own entry a fresh value of `length` zero bytes and another kind."""
+    version = new_version(tx, length)
+    if version == 0:
+        return -_OUT_OF_MEMORY
+    old = ld8(entry + W_VERSION)
+    change = length - (ld8(old + V_LENGTH) & LENGTH_MASK)
+    free_version(tx, old)
+    memset(version + V_VALUE, 0, length)
+    st8(entry + W_VERSION, version)
+    st8(entry + W_KIND, kind)
+    st8(tx + C_LOG_BYTES, ld8(tx + C_LOG_BYTES) + change)
+    return version
+
+
+@compiled
+def put_record(
+    tx: int,
+    table: int,
+    record: int,
+    length: int,
+    key_bytes: int,
+    may_replace: int,
+    leaf: int,
+    leaf_version: int,
+) -> int:
+    """A zeroed value for a record that is in the tree; its present value is not copied."""
+    entry = own_write(tx, record)
+    if entry != 0:
+        kind = ld8(entry + W_KIND)
+        gone = kind == DELETE or kind == CANCELLED
+        if not gone and may_replace == 0:
+            return -_EXISTS
+        if kind == DELETE:
+            kind = UPDATE
+        elif kind == CANCELLED:
+            kind = INSERT
+        return replace_version(tx, entry, length, kind)
+    head = load_acquire(record + R_HEAD)
+    if head & DEAD:
+        return -_CHANGED
+    current = head & POINTER
+    seen = 0
+    if current != 0:
+        seen = ld8(current + V_TIMESTAMP)
+        inherit(tx, current)
+        if may_replace == 0 and ld8(current + V_LENGTH) & TOMBSTONE == 0:
+            add_read(tx, record, seen)
+            return -_EXISTS
+    version = new_version(tx, length)
+    if version == 0:
+        return -_OUT_OF_MEMORY
+    memset(version + V_VALUE, 0, length)
+    if add_write(tx, record, version, seen, UPDATE, table, leaf, leaf_version) == 0:
+        free_version(tx, version)
+        return -_TOO_LARGE
+    st8(tx + C_LOG_BYTES, ld8(tx + C_LOG_BYTES) + KV_BYTES + key_bytes + length)
+    return version
+
+
+@compiled
+def delete_record(
+    tx: int, table: int, record: int, leaf: int, leaf_version: int, key_bytes: int
+) -> int:
+    """Buffer the delete of a record: 1, or 0 when it has no value."""
+    if ld8(tx + C_MODE) != 0:
+        return -_READ_ONLY
+    entry = own_write(tx, record)
+    if entry != 0:
+        kind = ld8(entry + W_KIND)
+        if kind == DELETE or kind == CANCELLED:
+            return 0
+        if kind == INSERT:
+            st8(entry + W_KIND, CANCELLED)
+            return 1
+    head = load_acquire(record + R_HEAD)
+    if head & DEAD:
+        return -_CHANGED
+    current = head & POINTER
+    if entry == 0:
+        seen = 0 if current == 0 else ld8(current + V_TIMESTAMP)
+        if current == 0 or ld8(current + V_LENGTH) & TOMBSTONE:
+            add_read(tx, record, seen)
+            note_leaf(tx, leaf, leaf_version)
+            return 0
+        inherit(tx, current)
+    # Even a full memory takes deletes: they are the way out of it.
+    version = allocate_reserved(tx, POOL_VALUES, V_VALUE)
+    if version == 0:
+        return -_OUT_OF_MEMORY
+    st8(version + V_LENGTH, TOMBSTONE)
+    log_bytes = ld8(tx + C_LOG_BYTES)
+    if entry != 0:
+        old = ld8(entry + W_VERSION)
+        st8(tx + C_LOG_BYTES, log_bytes - (ld8(old + V_LENGTH) & LENGTH_MASK))
+        free_version(tx, old)
+        st8(entry + W_VERSION, version)
+        st8(entry + W_KIND, DELETE)
+        return 1
+    seen = ld8(current + V_TIMESTAMP)
+    if add_write(tx, record, version, seen, DELETE, table, 0, 0) == 0:
+        free_version(tx, version)
+        return -_TOO_LARGE
+    st8(tx + C_LOG_BYTES, log_bytes + KV_BYTES + key_bytes)
+    return 1
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """The compiled operations on tables of one kind of key."""
+
+    index: Index
+    read: Callable[..., int]  # (tx, table, key) -> version
+    write: Callable[..., int]  # (tx, table, key) -> own version, a copy
+    put: Callable[..., int]  # (tx, table, key, length, may_replace) -> own version, zeroed
+    delete: Callable[..., int]  # (tx, table, key) -> 1 or 0
+    find_insert: Callable[..., int]  # (tx, table, key) -> own entry of an unlinked record
+
+
+def _make_access(index: Index) -> Access:
+    kind = index.kind
+    get, get_in = index.get, index.get_in
+    equals_record, hash_key = kind.of_record, kind.hash
+    record_bytes, fill_record, encoded_bytes = (
+        kind.record_bytes,
+        kind.fill_record,
+        kind.encoded_bytes,
+    )
+    less = kind.less
+
+    def find_insert(tx: int, table: int, key: Any) -> int:
+        """The entry of an own record with `key` that is not in the tree yet, or 0."""
+        if ld8(tx + C_INSERTS) == 0 or ld8(tx + C_KEYS) & shl(1, hash_key(key)) == 0:
+            return 0
+        entry = tx + C_WRITESET + ld8(tx + C_WRITES) * WRITE_BYTES
+        while entry > tx + C_WRITESET:
+            entry -= WRITE_BYTES
+            what = ld8(entry + W_KIND)
+            if (what == INSERT or what == CANCELLED) and ld8(entry + W_TABLE) == table:
+                other = equals_record(ld8(entry + W_RECORD))
+                if not less(other, key) and not less(key, other):
+                    return entry
+        return 0
+
+    find_insert = compiled(named(find_insert, f"{kind.name}.find_insert"))
+
+    def read(tx: int, table: int, key: Any) -> int:
+        if ld8(tx + C_DOOMED) != 0:
+            return -_TIMED_OUT
+        record, leaf, leaf_version = get(table, key)
+        if record == LOST:
+            return -_LOCKED
+        if record != 0:
+            return read_record(tx, record, leaf, leaf_version)
+        if ld8(tx + C_MODE) != 0:
+            return 0
+        entry = find_insert(tx, table, key)
+        if entry != 0:
+            return 0 if ld8(entry + W_KIND) == CANCELLED else ld8(entry + W_VERSION)
+        note_leaf(tx, leaf, leaf_version)
+        return 0
+
+    def write(tx: int, table: int, key: Any) -> int:
+        if ld8(tx + C_DOOMED) != 0:
+            return -_TIMED_OUT
+        record, leaf, leaf_version = get(table, key)
+        if record == LOST:
+            return -_LOCKED
+        if record != 0:
+            size = encoded_bytes(record)
+            return write_record(tx, table, record, leaf, leaf_version, size)
+        if ld8(tx + C_MODE) != 0:
+            return -_READ_ONLY
+        entry = find_insert(tx, table, key)
+        if entry != 0:
+            return 0 if ld8(entry + W_KIND) == CANCELLED else ld8(entry + W_VERSION)
+        note_leaf(tx, leaf, leaf_version)
+        return 0
+
+    def put(tx: int, table: int, key: Any, length: int, may_replace: int) -> int:
+        if ld8(tx + C_DOOMED) != 0:
+            return -_TIMED_OUT
+        if ld8(tx + C_MODE) != 0:
+            return -_READ_ONLY
+        # A run of inserts goes to the leaf of the one before; that saves the descent.
+        leaf = ld8(tx + C_HINT_LEAF)
+        leaf_version = ld8(tx + C_HINT_VERSION)
+        covers = False
+        record = 0
+        if leaf != 0 and ld8(tx + C_HINT_TABLE) == table:
+            covers, record = get_in(leaf, leaf_version, key)
+        if not covers:
+            record, leaf, leaf_version = get(table, key)
+            if record == LOST:
+                return -_LOCKED
+        st8(tx + C_HINT_TABLE, table)
+        st8(tx + C_HINT_LEAF, leaf)
+        st8(tx + C_HINT_VERSION, leaf_version)
+        if record != 0:
+            size = encoded_bytes(record)
+            return put_record(
+                tx, table, record, length, size, may_replace, leaf, leaf_version
+            )
+        entry = find_insert(tx, table, key)
+        if entry != 0:
+            if ld8(entry + W_KIND) == INSERT and may_replace == 0:
+                return -_EXISTS
+            return replace_version(tx, entry, length, INSERT)
+        record = allocate(tx, POOL_RECORDS, record_bytes(key))
+        if record == 0:
+            return -_OUT_OF_MEMORY
+        version = new_version(tx, length)
+        if version == 0:
+            release(tx, POOL_RECORDS, record, size_class(record_bytes(key)))
+            return -_OUT_OF_MEMORY
+        memset(version + V_VALUE, 0, length)
+        st8(record + R_HEAD, LOCKED)
+        fill_record(record, key)
+        if add_write(tx, record, version, 0, INSERT, table, leaf, leaf_version) == 0:
+            free_version(tx, version)
+            st8(record + R_HEAD, DEAD)
+            release(tx, POOL_RECORDS, record, size_class(record_bytes(key)))
+            return -_TOO_LARGE
+        st8(tx + C_INSERTS, ld8(tx + C_INSERTS) + 1)
+        st8(tx + C_KEYS, ld8(tx + C_KEYS) | shl(1, hash_key(key)))
+        log_bytes = ld8(tx + C_LOG_BYTES) + KV_BYTES + encoded_bytes(record) + length
+        st8(tx + C_LOG_BYTES, log_bytes)
+        return version
+
+    def delete(tx: int, table: int, key: Any) -> int:
+        if ld8(tx + C_DOOMED) != 0:
+            return -_TIMED_OUT
+        record, leaf, leaf_version = get(table, key)
+        if record == LOST:
+            return -_LOCKED
+        if record != 0:
+            size = encoded_bytes(record)
+            return delete_record(tx, table, record, leaf, leaf_version, size)
+        if ld8(tx + C_MODE) != 0:
+            return -_READ_ONLY
+        entry = find_insert(tx, table, key)
+        if entry != 0:
+            if ld8(entry + W_KIND) == CANCELLED:
+                return 0
+            st8(entry + W_KIND, CANCELLED)
+            return 1
+        note_leaf(tx, leaf, leaf_version)
+        return 0
+
+    return Access(
+        index=index,
+        read=compiled(named(read, f"{kind.name}.read")),
+        write=compiled(named(write, f"{kind.name}.write")),
+        put=compiled(named(put, f"{kind.name}.put")),
+        delete=compiled(named(delete, f"{kind.name}.delete")),
+        find_insert=find_insert,
+    )
+
+
+WORD_ACCESS = _make_access(WORD_INDEX)
+PAIR_ACCESS = _make_access(PAIR_INDEX)
+BYTES_ACCESS = _make_access(BYTES_INDEX)
+ACCESSES = {access.index.kind.kind: access for access in (WORD_ACCESS, PAIR_ACCESS, BYTES_ACCESS)}

@@ -1,0 +1,148 @@
+"""The hybrid clock, the closed timestamp, and what may be reclaimed.
+
+    E1  A transaction's floor is published before it draws its timestamp, stays below it, and
+        is cleared only after its log record is in the ring.
+    E2  Whoever closes reads the clock first and the floors after it. A timestamp drawn before
+        the clock was read belongs to a floor that is seen or to a transaction that is logged.
+    E3  A closed timestamp never goes back.
+    E4  A snapshot is published before the horizon is checked, and the intent to raise the
+        horizon before the snapshots are read: one of the two sees the other.
+"""
+
+from mako.engine.atomics import (
+    cas,
+    fetch_add,
+    fetch_max,
+    ld8,
+    load_acquire,
+    st8,
+    store_release,
+    store_seq,
+)
+from mako.engine.jit import compiled
+from mako.engine.layout import (
+    C_ACTIVE,
+    C_ENGINE,
+    C_FLOOR,
+    C_SNAPSHOT,
+    CLOCK,
+    CLOSED,
+    CLOSING,
+    CONTEXT_BYTES,
+    CONTEXT_COUNT,
+    CONTEXTS,
+    HORIZON,
+    INTENT,
+    NONE,
+    OWN_BIT,
+    PHYSICAL,
+    SPIN_MAX,
+    STABLE,
+    WATERMARKS,
+)
+from mako.ids import MILLISECOND_SHIFT
+
+
+@compiled
+def next_timestamp(engine: int) -> int:
+    """Draw a timestamp: greater than any drawn before."""
+    return fetch_add(engine + CLOCK, 1) + 1
+
+
+@compiled
+def tick(engine: int, now_ms: int) -> None:
+    """Raise the clock to physical time; it never goes back when that does."""
+    if now_ms > ld8(engine + PHYSICAL):
+        store_release(engine + PHYSICAL, now_ms)
+        fetch_max(engine + CLOCK, now_ms << MILLISECOND_SHIFT)
+
+
+@compiled
+def close(engine: int) -> int:
+    """Compute and publish the closed timestamp and the horizon; return the closed timestamp.
+
+    A lone partition is durable as far as it is closed: its watermark and the stable
+    timestamp follow at once. Somebody else closing just now is good enough.
+    """
+    if cas(engine + CLOSING, 0, 1) == 0:
+        return load_acquire(engine + CLOSED)
+    closed = load_acquire(engine + CLOCK)  # E2: the clock before the floors
+    contexts = ld8(engine + CONTEXTS)
+    count = load_acquire(engine + CONTEXT_COUNT)
+    for i in range(count):
+        floor = load_acquire(contexts + i * CONTEXT_BYTES + C_FLOOR)
+        if floor < closed:
+            closed = floor
+    if closed > ld8(engine + CLOSED):  # E3
+        store_seq(engine + CLOSED, closed)
+        own = ld8(engine + OWN_BIT)
+        for partition in range(64):
+            if own == 1 << partition:
+                store_release(engine + WATERMARKS + 8 * partition, closed)
+        store_seq(engine + STABLE, closed)
+    closed = ld8(engine + CLOSED)
+    raise_horizon(engine)
+    store_release(engine + CLOSING, 0)
+    return closed
+
+
+@compiled
+def raise_horizon(engine: int) -> None:
+    """Raise the horizon to the oldest timestamp anybody may still look at."""
+    horizon = ld8(engine + STABLE)
+    store_seq(engine + INTENT, horizon)  # E4: before the slots are read
+    contexts = ld8(engine + CONTEXTS)
+    count = load_acquire(engine + CONTEXT_COUNT)
+    for i in range(count):
+        context = contexts + i * CONTEXT_BYTES
+        horizon = min(horizon, load_acquire(context + C_ACTIVE))
+        horizon = min(horizon, load_acquire(context + C_SNAPSHOT))
+    if horizon > ld8(engine + HORIZON):
+        store_release(engine + HORIZON, horizon)
+
+
+@compiled
+def activate(context: int) -> None:
+    """Pin what this context may look at from now on, for as long as it runs."""
+    closed = load_acquire(ld8(context + C_ENGINE) + CLOSED)
+    if closed != ld8(context + C_ACTIVE):
+        store_seq(context + C_ACTIVE, closed)
+
+
+@compiled
+def deactivate(context: int) -> None:
+    store_release(context + C_ACTIVE, NONE)
+
+
+@compiled
+def open_snapshot(context: int) -> int:
+    """Pin the stable timestamp for reading; return it."""
+    engine = ld8(context + C_ENGINE)
+    for _ in range(SPIN_MAX):
+        stable = load_acquire(engine + STABLE)
+        store_seq(context + C_SNAPSHOT, stable)
+        if load_acquire(engine + INTENT) <= stable:  # E4
+            return stable
+    return load_acquire(context + C_SNAPSHOT)
+
+
+@compiled
+def close_snapshot(context: int) -> None:
+    store_release(context + C_SNAPSHOT, NONE)
+
+
+@compiled
+def set_word(address: int, value: int) -> None:
+    """A release store for Python callers."""
+    store_release(address, value)
+
+
+@compiled
+def get_word(address: int) -> int:
+    """An acquire load for Python callers."""
+    return load_acquire(address)
+
+
+@compiled
+def put_word(address: int, value: int) -> None:
+    st8(address, value)

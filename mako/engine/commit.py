@@ -1,0 +1,377 @@
+"""Begin, commit and abort of a local transaction (DESIGN §4; Silo §4.4, with a timestamp that
+also orders snapshots).
+
+The steps of a commit are numbered as in the design. Up to step 2 nothing shared has changed
+and everything that can fail has failed, or is undone by `_undo`. The timestamp is drawn after
+all locks are held and before anything is validated: a transaction with a smaller timestamp
+that this one must see has installed or holds its locks (and fails the validation here), one
+with a greater timestamp cannot have installed before. So timestamp order is a serialization
+order, anti-dependencies included, and a snapshot at any closed timestamp is consistent.
+"""
+
+from mako.engine.atomics import cas, ld8, load_acquire, st8, store_release
+from mako.engine.closing import activate, next_timestamp
+from mako.engine.index import BYTES_INDEX, FULL, LINKED, PAIR_INDEX, WORD_INDEX
+from mako.engine.jit import compiled
+from mako.engine.layout import (
+    C_ACTIVE,
+    C_DOOMED,
+    C_ENGINE,
+    C_FILTER,
+    C_FLOOR,
+    C_HINT_LEAF,
+    C_INSERTS,
+    C_KEYS,
+    C_LEAFSET,
+    C_LEAVES,
+    C_LOG_BYTES,
+    C_MASK,
+    C_MODE,
+    C_OUTCOME,
+    C_OUTCOMES,
+    C_OWN,
+    C_PROGRESS,
+    C_RANDOM,
+    C_READS,
+    C_READSET,
+    C_SCAN_USED,
+    C_SEED,
+    C_STEPS,
+    C_TIMESTAMP,
+    C_WRITES,
+    C_WRITESET,
+    CANCELLED,
+    CLOCK,
+    DEAD,
+    DELETE,
+    INSERT,
+    LEAF_BYTES,
+    LENGTH_MASK,
+    LOCKED,
+    LOGGING,
+    N_VERSION,
+    NONE,
+    POINTER,
+    POOL_RECORDS,
+    R_HEAD,
+    R_KEY,
+    READ_BYTES,
+    RETIRE_RECORD,
+    RETIRE_TOMBSTONE,
+    RETIRE_VALUE,
+    T_KIND,
+    V_LENGTH,
+    V_MASK,
+    V_PREVIOUS,
+    V_TIMESTAMP,
+    V_VALUE,
+    W_HEAD,
+    W_KIND,
+    W_LEAF,
+    W_LEAF_VERSION,
+    W_RECORD,
+    W_SEEN,
+    W_TABLE,
+    W_VERSION,
+    WRITE_BYTES,
+)
+from mako.engine.memory import release, size_class
+from mako.engine.prune import BYTES_PRUNING, PAIR_PRUNING, WORD_PRUNING
+from mako.engine.retire import reserve_retired, retire
+from mako.engine.ring import append_transaction, log_room
+from mako.engine.sets import note_leaf, own_write
+from mako.ids import Outcome
+
+COMMITTED = int(Outcome.COMMITTED)
+_LOCKED = int(Outcome.LOCKED)
+_CHANGED = int(Outcome.CHANGED)
+_PHANTOM = int(Outcome.PHANTOM)
+_OUT_OF_MEMORY = int(Outcome.OUT_OF_MEMORY)
+_LOG_FULL = int(Outcome.LOG_FULL)
+_TIMED_OUT = int(Outcome.TIMED_OUT)
+_TOO_LARGE = int(Outcome.TOO_LARGE)
+
+_word_link = WORD_INDEX.link
+_pair_link = PAIR_INDEX.link
+_bytes_link = BYTES_INDEX.link
+_pair_key = PAIR_INDEX.kind.of_record
+_bytes_key = BYTES_INDEX.kind.of_record
+_word_unlink = WORD_PRUNING.unlink
+_pair_unlink = PAIR_PRUNING.unlink
+_bytes_unlink = BYTES_PRUNING.unlink
+
+
+@compiled
+def begin(tx: int) -> None:
+    """Start a transaction in this context, or the same one again."""
+    st8(tx + C_READS, 0)
+    st8(tx + C_WRITES, 0)
+    st8(tx + C_LEAVES, 0)
+    st8(tx + C_INSERTS, 0)
+    st8(tx + C_LOG_BYTES, 0)
+    st8(tx + C_FILTER, 0)
+    st8(tx + C_KEYS, 0)
+    st8(tx + C_MASK, 0)
+    st8(tx + C_OUTCOME, COMMITTED)
+    st8(tx + C_SCAN_USED, 0)
+    st8(tx + C_STEPS, 0)
+    st8(tx + C_HINT_LEAF, 0)
+    st8(tx + C_MODE, 0)
+    st8(tx + C_RANDOM, ld8(tx + C_SEED))
+    activate(tx)
+    store_release(tx + C_PROGRESS, ld8(tx + C_PROGRESS) + 1)
+
+
+@compiled
+def record_bytes(table: int, record: int) -> int:
+    kind = ld8(table + T_KIND)
+    if kind == 1:
+        return 16
+    if kind == 2:
+        return 24
+    return 16 + ld8(record + R_KEY)
+
+
+@compiled
+def unlink_record(tx: int, table: int, record: int) -> int:
+    """Take a record that this context has locked out of its tree: 1, or 0."""
+    kind = ld8(table + T_KIND)
+    if kind == 1:
+        return _word_unlink(tx, table, ld8(record + R_KEY), record)
+    if kind == 2:
+        return _pair_unlink(tx, table, _pair_key(record), record)
+    return _bytes_unlink(tx, table, _bytes_key(record), record)
+
+
+@compiled
+def abort(tx: int, outcome: int) -> int:
+    """Forget the transaction; give back what it allocated. Nothing of it was ever seen."""
+    writes = ld8(tx + C_WRITES)
+    for i in range(writes):
+        entry = tx + C_WRITESET + i * WRITE_BYTES
+        _free_entry(tx, entry)
+        kind = ld8(entry + W_KIND)
+        if kind == INSERT or kind == CANCELLED:
+            record = ld8(entry + W_RECORD)
+            size = record_bytes(ld8(entry + W_TABLE), record)
+            store_release(record + R_HEAD, DEAD)
+            release(tx, POOL_RECORDS, record, size_class(size))
+    st8(tx + C_WRITES, 0)
+    store_release(tx + C_FLOOR, NONE)
+    counter = tx + C_OUTCOMES + 8 * outcome
+    st8(counter, ld8(counter) + 1)
+    return outcome
+
+
+@compiled
+def _free_entry(tx: int, entry: int) -> None:
+    version = ld8(entry + W_VERSION)
+    size = V_VALUE + (ld8(version + V_LENGTH) & LENGTH_MASK)
+    release(tx, 0, version, size_class(size))
+
+
+@compiled
+def _adjust_leaves(tx: int, leaf: int, before: int, after: int, right: int, right_now: int) -> None:
+    """Own inserts are no phantoms: bring own notes of the leaf up to date."""
+    seen = False
+    for i in range(ld8(tx + C_LEAVES)):
+        entry = tx + C_LEAFSET + i * LEAF_BYTES
+        if ld8(entry) == leaf and ld8(entry + 8) == before:
+            st8(entry + 8, after)
+            seen = True
+    if seen and right != 0:
+        note_leaf(tx, right, right_now)
+
+
+@compiled
+def _link(tx: int, entry: int, hint: int, hint_version: int) -> tuple[int, int, int, int, int, int]:
+    table = ld8(entry + W_TABLE)
+    record = ld8(entry + W_RECORD)
+    kind = ld8(table + T_KIND)
+    if kind == 1:
+        return _word_link(tx, table, ld8(record + R_KEY), record, hint, hint_version)
+    if kind == 2:
+        return _pair_link(tx, table, _pair_key(record), record, hint, hint_version)
+    return _bytes_link(tx, table, _bytes_key(record), record, hint, hint_version)
+
+
+@compiled
+def _lock_record(entry: int) -> int:
+    """Lock a record that was found in the tree, as it was when it was read."""
+    record = ld8(entry + W_RECORD)
+    head = load_acquire(record + R_HEAD)
+    if head & (LOCKED | DEAD):
+        return _LOCKED
+    version = head & POINTER
+    # Timestamps, not addresses: memory is used again, a timestamp is not.
+    timestamp = 0 if version == 0 else ld8(version + V_TIMESTAMP)
+    if timestamp != ld8(entry + W_SEEN):
+        return _CHANGED
+    if cas(record + R_HEAD, head, head | LOCKED) == 0:
+        return _LOCKED
+    st8(entry + W_HEAD, head)
+    return COMMITTED
+
+
+@compiled
+def _lock_writes(tx: int) -> tuple[int, int]:
+    """Lock or link every entry, giving up at the first conflict: (outcome, entries locked)."""
+    leaf = 0  # leaf of the last insert, the version noted for it, and the one it has now
+    noted = 0
+    current = 0
+    writes = ld8(tx + C_WRITES)
+    for i in range(writes):
+        entry = tx + C_WRITESET + i * WRITE_BYTES
+        kind = ld8(entry + W_KIND)
+        if kind == CANCELLED:
+            continue
+        if kind != INSERT:
+            outcome = _lock_record(entry)
+            if outcome != COMMITTED:
+                return outcome, i
+            continue
+        hint = ld8(entry + W_LEAF)
+        hint_version = ld8(entry + W_LEAF_VERSION)
+        hint_now = current if hint == leaf and hint_version == noted else hint_version
+        found, at, before, after, right, right_now = _link(tx, entry, hint, hint_now)
+        if found != LINKED:
+            return _OUT_OF_MEMORY if found == FULL else _LOCKED, i
+        if ld8(tx + C_LEAVES) != 0:
+            _adjust_leaves(tx, at, before, after, right, right_now)
+        # A split may have moved the rest of a run elsewhere: then the hint is void.
+        leaf = hint if at == hint and before == hint_now and right == 0 else 0
+        noted = hint_version
+        current = after
+    return COMMITTED, writes
+
+
+@compiled
+def _validate(tx: int) -> int:
+    """Step 4: everything read is still the newest, everything noted is unchanged."""
+    for i in range(ld8(tx + C_READS)):
+        entry = tx + C_READSET + i * READ_BYTES
+        record = ld8(entry)
+        head = load_acquire(record + R_HEAD)
+        if head & DEAD:
+            return _CHANGED
+        if head & LOCKED and own_write(tx, record) == 0:
+            return _LOCKED
+        version = head & POINTER
+        timestamp = 0 if version == 0 else ld8(version + V_TIMESTAMP)
+        if timestamp != ld8(entry + 8):
+            return _CHANGED
+    for i in range(ld8(tx + C_LEAVES)):
+        entry = tx + C_LEAFSET + i * LEAF_BYTES
+        if load_acquire(ld8(entry) + N_VERSION) != ld8(entry + 8):
+            return _PHANTOM
+    return COMMITTED
+
+
+@compiled
+def _undo(tx: int, locked: int) -> None:
+    """Unlock the first `locked` entries; placeholders leave the tree again."""
+    for i in range(locked):
+        entry = tx + C_WRITESET + i * WRITE_BYTES
+        kind = ld8(entry + W_KIND)
+        record = ld8(entry + W_RECORD)
+        if kind == INSERT:
+            table = ld8(entry + W_TABLE)
+            unlink_record(tx, table, record)
+            store_release(record + R_HEAD, DEAD)
+            size = record_bytes(table, record)
+            retire(tx, record, RETIRE_RECORD, size_class(size), 0, 0)
+            _free_entry(tx, entry)
+        elif kind != CANCELLED:
+            store_release(record + R_HEAD, ld8(entry + W_HEAD))
+    # What was undone as an insert is not given back a second time.
+    kept = 0
+    for i in range(ld8(tx + C_WRITES)):
+        entry = tx + C_WRITESET + i * WRITE_BYTES
+        if i < locked and ld8(entry + W_KIND) == INSERT:
+            continue
+        target = tx + C_WRITESET + kept * WRITE_BYTES
+        for word in range(0, WRITE_BYTES, 8):
+            st8(target + word, ld8(entry + word))
+        kept += 1
+    st8(tx + C_WRITES, kept)
+
+
+@compiled
+def _install(tx: int, timestamp: int, mask: int) -> None:
+    """Step 6: the new versions become the newest, which also unlocks the records."""
+    for i in range(ld8(tx + C_WRITES)):
+        entry = tx + C_WRITESET + i * WRITE_BYTES
+        kind = ld8(entry + W_KIND)
+        record = ld8(entry + W_RECORD)
+        version = ld8(entry + W_VERSION)
+        if kind == CANCELLED:
+            _free_entry(tx, entry)
+            size = record_bytes(ld8(entry + W_TABLE), record)
+            store_release(record + R_HEAD, DEAD)
+            release(tx, POOL_RECORDS, record, size_class(size))
+            continue
+        old = ld8(entry + W_HEAD) & POINTER
+        st8(version + V_TIMESTAMP, timestamp)
+        st8(version + V_PREVIOUS, old)
+        st8(version + V_MASK, mask)
+        store_release(record + R_HEAD, version)
+        if old != 0:
+            size = V_VALUE + (ld8(old + V_LENGTH) & LENGTH_MASK)
+            retire(tx, old, RETIRE_VALUE, size_class(size), timestamp, 0)
+        if kind == DELETE:
+            retire(tx, record, RETIRE_TOMBSTONE, 0, timestamp, ld8(entry + W_TABLE))
+
+
+@compiled
+def commit(tx: int) -> int:
+    """Commit the transaction of this context; its Outcome.
+
+    LOG_FULL leaves it as it is: make room and call again, or abort. Every other outcome but
+    COMMITTED has aborted it.
+    """
+    outcome = ld8(tx + C_OUTCOME)
+    if outcome != COMMITTED:
+        return abort(tx, outcome)
+    if ld8(tx + C_DOOMED) != 0:
+        return abort(tx, _TIMED_OUT)
+    engine = ld8(tx + C_ENGINE)
+    writes = ld8(tx + C_WRITES)
+    if writes == 0:
+        # Nothing to install or to order after: a timestamp that is already drawn will do.
+        timestamp = load_acquire(engine + CLOCK)
+        outcome = _validate(tx)
+        if outcome != COMMITTED:
+            return abort(tx, outcome)
+        st8(tx + C_TIMESTAMP, timestamp)
+        st8(tx + C_OUTCOMES, ld8(tx + C_OUTCOMES) + 1)
+        return COMMITTED
+    logging = ld8(engine + LOGGING)
+    if logging != 0:  # Step 0
+        room = log_room(tx, ld8(tx + C_LOG_BYTES))
+        if room <= 0:
+            return _LOG_FULL if room == 0 else abort(tx, _TOO_LARGE)
+    if reserve_retired(tx, 2 * writes + 64) == 0:
+        return abort(tx, _OUT_OF_MEMORY)
+    store_release(tx + C_FLOOR, load_acquire(engine + CLOCK))  # Step 1
+    outcome, locked = _lock_writes(tx)  # Step 2
+    timestamp = 0
+    if outcome == COMMITTED:
+        timestamp = next_timestamp(engine)  # Step 3
+        outcome = _validate(tx)  # Step 4
+    if outcome != COMMITTED:
+        _undo(tx, locked)
+        return abort(tx, outcome)
+    mask = ld8(tx + C_OWN) | ld8(tx + C_MASK)  # Step 5
+    _install(tx, timestamp, mask)  # Step 6
+    if logging != 0:
+        append_transaction(tx, timestamp, mask)  # Step 7
+    store_release(tx + C_FLOOR, NONE)  # Step 8
+    st8(tx + C_TIMESTAMP, timestamp)
+    st8(tx + C_OUTCOMES, ld8(tx + C_OUTCOMES) + 1)
+    return COMMITTED
+
+
+@compiled
+def rest(tx: int) -> None:
+    """Between transactions, when none follows at once: nothing is pinned any more."""
+    store_release(tx + C_ACTIVE, NONE)

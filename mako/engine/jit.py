@@ -1,0 +1,142 @@
+"""How the engine is compiled, and where its machine code is kept.
+
+Every function of the engine is decorated with `compiled`. Machine code is cached on disk in
+one folder per hash of *all* engine sources: numba's own cache looks only at the file of the
+function itself and would go on running an old callee from another file. Functions of users
+(procedures) are keyed by their own module's source as well.
+
+With NUMBA_DISABLE_JIT=1 the decorator leaves the function as it is, and the primitives of
+`mako.engine.atomics` are plain Python: the engine runs interpreted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+from numba.core import caching
+
+#: Whether the engine runs as interpreted Python (coverage, debugging, explored interleavings).
+INTERPRETED: bool = bool(numba.config.DISABLE_JIT)
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def cache_root() -> Path:
+    """Folder of all compiled code: MAKO_CACHE_DIR, or `mako` in the user's cache folder."""
+    configured = os.environ.get("MAKO_CACHE_DIR")
+    if configured:
+        return Path(configured)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "mako"
+
+
+@cache
+def engine_stamp() -> str:
+    """Hash of every source the compiled engine depends on, and of the compiler's version."""
+    digest = hashlib.blake2b(digest_size=8)
+    digest.update(f"{numba.__version__} {sys.version_info[:2]}".encode())
+    package = Path(__file__).parent
+    sources = sorted(package.glob("*.py"))
+    sources += [package.parent / name for name in ("ids.py", "schema.py", "log_format.py")]
+    for source in sources:
+        if source.exists():
+            digest.update(source.name.encode())
+            digest.update(source.read_bytes())
+    return digest.hexdigest()
+
+
+@cache
+def _file_stamp(path: str) -> str:
+    try:
+        content = Path(path).read_bytes()
+    except OSError:  # A prompt or a string: the code object itself is in the index key.
+        content = b""
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
+
+
+class _Locator(caching._CacheLocator):
+    """Keeps the code of a function below `cache_root()`, wherever its source is."""
+
+    def __init__(self, function: Callable[..., Any], source: str) -> None:
+        self._path = cache_root() / engine_stamp()
+        self._stamp = _file_stamp(source) + str(getattr(function, "__mako_stamp__", ""))
+        self._name = hashlib.blake2b(
+            f"{function.__module__}:{source}:{function.__qualname__}".encode(), digest_size=6
+        ).hexdigest()
+
+    def get_cache_path(self) -> str:
+        return str(self._path)
+
+    def get_source_stamp(self) -> str:
+        return self._stamp
+
+    def get_disambiguator(self) -> str:
+        return self._name
+
+    @classmethod
+    def from_function(cls, py_func: Callable[..., Any], py_file: str) -> _Locator:
+        return cls(py_func, py_file)
+
+
+class _CacheImpl(caching.CompileResultCacheImpl):
+    _locator_classes = [_Locator]
+
+
+class _Cache(caching.FunctionCache):
+    """numba's cache of one function, with an index key that knows our closures.
+
+    The engine builds one set of functions per kind of key from the same source; their
+    closures hold dispatchers, whose pickled form differs from process to process. The
+    qualified name tells them apart instead, and the stamp of the sources covers the rest.
+    """
+
+    _impl_class = _CacheImpl
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        function = self._py_func
+        code = hashlib.sha256(function.__code__.co_code).hexdigest()
+        stamp = str(getattr(function, "__mako_stamp__", ""))
+        return (sig, codegen.magic_tuple(), (function.__qualname__, code, stamp))
+
+
+def compiled(function: F | None = None, *, inline: bool = False) -> Any:
+    """Compile `function` for the engine: without the GIL, cached on disk.
+
+    `inline` asks LLVM to inline it always: for leaves of the hot path.
+    """
+    if function is None:
+        return lambda f: compiled(f, inline=inline)
+    if INTERPRETED:
+        return function
+    options: dict[str, Any] = {"nogil": True}
+    if inline:
+        options["forceinline"] = True
+    dispatcher = numba.njit(**options)(function)
+    use_cache(dispatcher, function)
+    return dispatcher
+
+
+def use_cache(dispatcher: Any, function: Callable[..., Any]) -> None:
+    """Make a dispatcher, or a cfunc not yet compiled, load from and save to our cache."""
+    dispatcher._cache = _Cache(function)
+
+
+def named(function: F, name: str) -> F:
+    """Give a function made by a factory a name of its own; the cache relies on it."""
+    function.__qualname__ = name
+    function.__name__ = name.rpartition(".")[2]
+    return function
+
+
+def source_of(function: Callable[..., Any]) -> str:
+    """`file:line` of a user's function, for messages."""
+    code = function.__code__
+    return f"{os.path.basename(inspect.getfile(function))}:{code.co_firstlineno}"

@@ -1,0 +1,382 @@
+"""The three kinds of keys a tree is compiled for, and how each lies in a node.
+
+    kind   a key in compiled code       node: keys                    children
+    WORD   int64                        60 words                      61 words
+    PAIR   (int64, int64)               40 words, 40 words            41 words
+    BYTES  (prefix, address of key)     40 prefixes, 40 addresses     41 words
+
+Words compare as signed integers: the outside bytes of a key, big-endian, with the sign bit of
+each word flipped. A byte string lies in memory as its length and its bytes; its prefix is its
+first eight bytes, zero padded, as such a word, and decides most comparisons without touching
+the string. In a leaf the address is the record's own copy of the key, in an inner node a
+separator that the node owns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from mako.engine.atomics import (
+    bswap8,
+    ld1,
+    ld8,
+    ldu8,
+    lshr,
+    memcmp,
+    memcpy,
+    select,
+    st8,
+    stu8,
+    wadd,
+    wmul,
+)
+from mako.engine.jit import compiled, named
+from mako.engine.layout import (
+    BYTES_KEYS,
+    PAIR_KEYS,
+    POOL_VALUES,
+    R_KEY,
+    RETIRE_VALUE,
+    WORD_KEYS,
+)
+from mako.engine.memory import allocate, size_class
+from mako.engine.retire import retire
+
+SIGN = -(1 << 63)
+MIX = -7046029254386353131  # 2^64 / golden ratio, odd
+
+
+@dataclass(frozen=True, slots=True)
+class KeyKind:
+    """How keys of one kind are held; every field below `children` is a compiled function."""
+
+    name: str
+    kind: int
+    fanout: int  # keys in a node; one child more in an inner node
+    children: int  # offset of the first child in a node
+    load: Callable[..., Any]  # (node, i) -> key
+    store: Callable[..., None]  # (node, i, key)
+    count_less: Callable[..., int]  # (node, count, key) -> keys below `key`
+    count_not_above: Callable[..., int]  # (node, count, key) -> keys at or below `key`
+    equals: Callable[..., bool]  # (node, i, key)
+    less: Callable[..., bool]  # (key, key)
+    of_record: Callable[..., Any]  # (record) -> key
+    record_bytes: Callable[..., int]  # (key) -> size of a record with this key
+    fill_record: Callable[..., None]  # (record, key)
+    set_high: Callable[..., None]  # (node, key): the node holds keys below `key`
+    copy_high: Callable[..., None]  # (to, from)
+    below_high: Callable[..., bool]  # (node, key); False when unknown
+    separator: Callable[..., tuple[bool, Any]]  # (context, key) -> ok, key that a node may own
+    drop_separator: Callable[..., None]  # (context, node, i)
+    encoded_bytes: Callable[..., int]  # (record) -> length of the key outside
+    encode: Callable[..., None]  # (record, address): write the key as bytes
+    decode: Callable[..., Any]  # (address, size, scratch) -> key from bytes
+    hash: Callable[..., int]  # (key) -> a bit number below 64, for filters
+
+
+def _word() -> KeyKind:
+    fanout, base = 60, 48
+    children = base + 8 * fanout
+    high = 40
+
+    def load(node: int, i: int) -> int:
+        return ld8(node + base + 8 * i)
+
+    def store(node: int, i: int, key: int) -> None:
+        st8(node + base + 8 * i, key)
+
+    def count_less(node: int, count: int, key: int) -> int:
+        # Halving without a branch: the comparison is data, so nothing is mispredicted.
+        start = node + base
+        first = start
+        while count > 1:
+            half = count >> 1
+            first = select(ld8(first + 8 * (half - 1)) < key, first + 8 * half, first)
+            count -= half
+        if count == 1 and ld8(first) < key:
+            first += 8
+        return (first - start) >> 3
+
+    def count_not_above(node: int, count: int, key: int) -> int:
+        start = node + base
+        first = start
+        while count > 1:
+            half = count >> 1
+            first = select(ld8(first + 8 * (half - 1)) <= key, first + 8 * half, first)
+            count -= half
+        if count == 1 and ld8(first) <= key:
+            first += 8
+        return (first - start) >> 3
+
+    def equals(node: int, i: int, key: int) -> bool:
+        return ld8(node + base + 8 * i) == key
+
+    def less(a: int, b: int) -> bool:
+        return a < b
+
+    def of_record(record: int) -> int:
+        return ld8(record + R_KEY)
+
+    def record_bytes(key: int) -> int:
+        return 16
+
+    def fill_record(record: int, key: int) -> None:
+        st8(record + R_KEY, key)
+
+    def set_high(node: int, key: int) -> None:
+        st8(node + high, key)
+
+    def copy_high(to: int, origin: int) -> None:
+        st8(to + high, ld8(origin + high))
+
+    def below_high(node: int, key: int) -> bool:
+        return key < ld8(node + high)
+
+    def separator(context: int, key: int) -> tuple[bool, int]:
+        return True, key
+
+    def drop_separator(context: int, node: int, i: int) -> None:
+        pass
+
+    def encoded_bytes(record: int) -> int:
+        return 8
+
+    def encode(record: int, address: int) -> None:
+        stu8(address, bswap8(ld8(record + R_KEY) ^ SIGN))
+
+    def decode(address: int, size: int, scratch: int) -> int:
+        return bswap8(ldu8(address)) ^ SIGN
+
+    def hash(key: int) -> int:
+        return lshr(wmul(key, MIX), 58)
+
+    return _kind("word", WORD_KEYS, fanout, children, locals())
+
+
+def _pair() -> KeyKind:
+    fanout, base = 40, 56
+    second = base + 8 * fanout
+    children = second + 8 * fanout
+    high = 40
+
+    def load(node: int, i: int) -> tuple[int, int]:
+        return ld8(node + base + 8 * i), ld8(node + second + 8 * i)
+
+    def store(node: int, i: int, key: tuple[int, int]) -> None:
+        st8(node + base + 8 * i, key[0])
+        st8(node + second + 8 * i, key[1])
+
+    def less(a: tuple[int, int], b: tuple[int, int]) -> bool:
+        return a[0] < b[0] or (a[0] == b[0] and a[1] < b[1])
+
+    def count_less(node: int, count: int, key: tuple[int, int]) -> int:
+        low = 0
+        while count > 0:
+            half = count >> 1
+            word = ld8(node + base + 8 * (low + half))
+            if word < key[0] or (
+                word == key[0] and ld8(node + second + 8 * (low + half)) < key[1]
+            ):
+                low += half + 1
+                count -= half + 1
+            else:
+                count = half
+        return low
+
+    def count_not_above(node: int, count: int, key: tuple[int, int]) -> int:
+        low = 0
+        while count > 0:
+            half = count >> 1
+            word = ld8(node + base + 8 * (low + half))
+            if word < key[0] or (
+                word == key[0] and ld8(node + second + 8 * (low + half)) <= key[1]
+            ):
+                low += half + 1
+                count -= half + 1
+            else:
+                count = half
+        return low
+
+    def equals(node: int, i: int, key: tuple[int, int]) -> bool:
+        return ld8(node + base + 8 * i) == key[0] and ld8(node + second + 8 * i) == key[1]
+
+    def of_record(record: int) -> tuple[int, int]:
+        return ld8(record + R_KEY), ld8(record + R_KEY + 8)
+
+    def record_bytes(key: tuple[int, int]) -> int:
+        return 24
+
+    def fill_record(record: int, key: tuple[int, int]) -> None:
+        st8(record + R_KEY, key[0])
+        st8(record + R_KEY + 8, key[1])
+
+    def set_high(node: int, key: tuple[int, int]) -> None:
+        st8(node + high, key[0])
+        st8(node + high + 8, key[1])
+
+    def copy_high(to: int, origin: int) -> None:
+        st8(to + high, ld8(origin + high))
+        st8(to + high + 8, ld8(origin + high + 8))
+
+    def below_high(node: int, key: tuple[int, int]) -> bool:
+        word = ld8(node + high)
+        return key[0] < word or (key[0] == word and key[1] < ld8(node + high + 8))
+
+    def separator(context: int, key: tuple[int, int]) -> tuple[bool, tuple[int, int]]:
+        return True, key
+
+    def drop_separator(context: int, node: int, i: int) -> None:
+        pass
+
+    def encoded_bytes(record: int) -> int:
+        return 16
+
+    def encode(record: int, address: int) -> None:
+        stu8(address, bswap8(ld8(record + R_KEY) ^ SIGN))
+        stu8(address + 8, bswap8(ld8(record + R_KEY + 8) ^ SIGN))
+
+    def decode(address: int, size: int, scratch: int) -> tuple[int, int]:
+        return bswap8(ldu8(address)) ^ SIGN, bswap8(ldu8(address + 8)) ^ SIGN
+
+    def hash(key: tuple[int, int]) -> int:
+        return lshr(wmul(wadd(key[0], wmul(key[1], MIX)), MIX), 58)
+
+    return _kind("pair", PAIR_KEYS, fanout, children, locals())
+
+
+@compiled
+def compare_strings(a: int, b: int) -> int:
+    """Order of two keys in memory (length, bytes): negative, 0 or positive."""
+    a_size = ld8(a)
+    b_size = ld8(b)
+    order = memcmp(a + 8, b + 8, min(a_size, b_size))
+    return order if order != 0 else a_size - b_size
+
+
+@compiled
+def string_prefix(key: int) -> int:
+    """The first eight bytes of the key at `key` as a comparable word."""
+    size = ld8(key)
+    if size >= 8:
+        return bswap8(ldu8(key + 8)) ^ SIGN
+    word = 0
+    for i in range(size):
+        word |= ld1(key + 8 + i) << (8 * i)
+    return bswap8(word) ^ SIGN
+
+
+def _bytes() -> KeyKind:
+    fanout, base = 40, 48
+    second = base + 8 * fanout
+    children = second + 8 * fanout
+
+    def load(node: int, i: int) -> tuple[int, int]:
+        return ld8(node + base + 8 * i), ld8(node + second + 8 * i)
+
+    def store(node: int, i: int, key: tuple[int, int]) -> None:
+        st8(node + base + 8 * i, key[0])
+        st8(node + second + 8 * i, key[1])
+
+    def less(a: tuple[int, int], b: tuple[int, int]) -> bool:
+        return a[0] < b[0] or (a[0] == b[0] and compare_strings(a[1], b[1]) < 0)
+
+    def count_less(node: int, count: int, key: tuple[int, int]) -> int:
+        low = 0
+        while count > 0:
+            half = count >> 1
+            word = ld8(node + base + 8 * (low + half))
+            if word < key[0] or (
+                word == key[0]
+                and compare_strings(ld8(node + second + 8 * (low + half)), key[1]) < 0
+            ):
+                low += half + 1
+                count -= half + 1
+            else:
+                count = half
+        return low
+
+    def count_not_above(node: int, count: int, key: tuple[int, int]) -> int:
+        low = 0
+        while count > 0:
+            half = count >> 1
+            word = ld8(node + base + 8 * (low + half))
+            if word < key[0] or (
+                word == key[0]
+                and compare_strings(ld8(node + second + 8 * (low + half)), key[1]) <= 0
+            ):
+                low += half + 1
+                count -= half + 1
+            else:
+                count = half
+        return low
+
+    def equals(node: int, i: int, key: tuple[int, int]) -> bool:
+        return (
+            ld8(node + base + 8 * i) == key[0]
+            and compare_strings(ld8(node + second + 8 * i), key[1]) == 0
+        )
+
+    def of_record(record: int) -> tuple[int, int]:
+        return string_prefix(record + R_KEY), record + R_KEY
+
+    def record_bytes(key: tuple[int, int]) -> int:
+        return 16 + ld8(key[1])
+
+    def fill_record(record: int, key: tuple[int, int]) -> None:
+        st8(record + R_KEY, ld8(key[1]))
+        memcpy(record + R_KEY + 8, key[1] + 8, ld8(key[1]))
+
+    def set_high(node: int, key: tuple[int, int]) -> None:
+        pass  # A leaf of strings does not know its upper end; runs of inserts look it up.
+
+    def copy_high(to: int, origin: int) -> None:
+        pass
+
+    def below_high(node: int, key: tuple[int, int]) -> bool:
+        return False
+
+    def separator(context: int, key: tuple[int, int]) -> tuple[bool, tuple[int, int]]:
+        size = ld8(key[1])
+        copy = allocate(context, POOL_VALUES, 8 + size)
+        if copy != 0:
+            st8(copy, size)
+            memcpy(copy + 8, key[1] + 8, size)
+        return copy != 0, (key[0], copy)
+
+    def drop_separator(context: int, node: int, i: int) -> None:
+        key = ld8(node + second + 8 * i)
+        retire(context, key, RETIRE_VALUE, size_class(8 + ld8(key)), 0, 0)
+
+    def encoded_bytes(record: int) -> int:
+        return ld8(record + R_KEY)
+
+    def encode(record: int, address: int) -> None:
+        memcpy(address, record + R_KEY + 8, ld8(record + R_KEY))
+
+    def decode(address: int, size: int, scratch: int) -> tuple[int, int]:
+        st8(scratch, size)
+        memcpy(scratch + 8, address, size)
+        return string_prefix(scratch), scratch
+
+    def hash(key: tuple[int, int]) -> int:
+        return lshr(wmul(wadd(key[0], ld8(key[1])), MIX), 58)
+
+    return _kind("bytes", BYTES_KEYS, fanout, children, locals())
+
+
+def _kind(name: str, number: int, fanout: int, children: int, scope: dict[str, Any]) -> KeyKind:
+    """Compile the functions of `scope` that KeyKind asks for."""
+    constants = ("name", "kind", "fanout", "children")
+    functions = {
+        field: compiled(named(scope[field], f"{name}.{field}"))
+        for field in KeyKind.__slots__
+        if field not in constants
+    }
+    return KeyKind(name=name, kind=number, fanout=fanout, children=children, **functions)
+
+
+WORD_KIND = _word()
+PAIR_KIND = _pair()
+BYTES_KIND = _bytes()

@@ -1,0 +1,217 @@
+"""Where everything lies in the engine's memory: one mapping, byte offsets, nothing moves.
+
+    +--------+-----------------+-------------------+------------------------------------+
+    | header | table catalogue | contexts          | chunks, handed out from BUMP up    |
+    +--------+-----------------+-------------------+------------------------------------+
+
+Record: one key of one table. `head` is the newest version; its two low bits are free because
+versions are aligned to 16 bytes.
+
+      0  head     address of the newest version | DEAD (2) | LOCKED (1)      0: placeholder
+      8  key      one word | two words | length and bytes
+
+Version: one value, never changed once installed.
+
+      0  timestamp
+      8  previous  the next older version, or 0
+     16  mask      partitions that must be durable up to `timestamp` before this version is
+     24  length    bytes of the value | TOMBSTONE (bit 32)
+     32  value
+
+Tree node: 1 KiB. The version word counts changes; it is LOCKED (1) while one is under way
+and OBSOLETE (2) once the node is out of the tree. See `mako.engine.index`.
+
+      0  version | 8  count | 16  level | 24  next leaf | 32  last insert | 40  high key ...
+"""
+
+from typing import Final
+
+WORD: Final = 8
+LINE: Final = 64
+
+# --- engine header: words written by different threads lie on lines of their own -----------
+MAGIC: Final = 0
+SIZE: Final = 8  # bytes of the mapping
+CONTEXTS: Final = 16  # address of the first context
+CONTEXT_COUNT: Final = 24
+OWN_BIT: Final = 32  # dependency mask with the bit of this partition only
+LOGGING: Final = 40  # 1: committed transactions are appended to the rings
+SOFT_LIMIT: Final = 48  # chunks for anything but deletes end here
+CLOCK: Final = 1 * LINE  # last timestamp drawn
+CLOSED: Final = 2 * LINE  # closed timestamp, published
+STABLE: Final = 3 * LINE  # what snapshots read at; equal to CLOSED in a lone partition
+HORIZON: Final = 4 * LINE  # what was replaced or unlinked at or below it is out of sight
+INTENT: Final = 4 * LINE + 8  # no snapshot below it is handed out any more
+BUMP: Final = 5 * LINE  # next byte nobody has
+CLOSING: Final = 6 * LINE  # 1 while somebody computes the closed timestamp
+PHYSICAL: Final = 7 * LINE  # physical milliseconds of the last tick
+WATERMARKS: Final = 16 * LINE  # 64 words: W_p of each partition, as far as known here
+HEADER_BYTES: Final = 4096
+
+# --- table catalogue ------------------------------------------------------------------------
+TABLES: Final = HEADER_BYTES
+TABLE_BYTES: Final = LINE
+TABLE_MAX: Final = 1 << 15  # bit 15 of a table number in the log marks a delete
+T_ROOT: Final = 0
+T_KIND: Final = 8  # 0: no such table; 1, 2: words of the key; 3: byte strings
+T_ID: Final = 16
+T_ROW: Final = 24  # bytes of a row; 0: byte strings of any length
+WORD_KEYS: Final = 1
+PAIR_KEYS: Final = 2
+BYTES_KEYS: Final = 3
+FIRST_CONTEXT: Final = TABLES + TABLE_MAX * TABLE_BYTES
+
+# --- record, version ------------------------------------------------------------------------
+R_HEAD: Final = 0
+R_KEY: Final = 8
+LOCKED: Final = 1
+DEAD: Final = 2
+POINTER: Final = ~15
+V_TIMESTAMP: Final = 0
+V_PREVIOUS: Final = 8
+V_MASK: Final = 16
+V_LENGTH: Final = 24
+V_VALUE: Final = 32
+TOMBSTONE: Final = 1 << 32
+LENGTH_MASK: Final = TOMBSTONE - 1
+
+KEY_MAX: Final = 4096  # bytes of a byte-string key
+VALUE_MAX: Final = 4 << 20  # bytes of a value
+
+# --- context: one per worker or session -----------------------------------------------------
+# Read by others:
+C_ENGINE: Final = 0
+C_INDEX: Final = 8
+C_FLOOR: Final = 1 * LINE  # below the timestamp it will draw; NONE when not committing
+C_ACTIVE: Final = 1 * LINE + 8  # closed timestamp at its last transaction boundary, or NONE
+C_SNAPSHOT: Final = 1 * LINE + 16  # timestamp of the snapshot it reads, or NONE
+C_DOOMED: Final = 1 * LINE + 24  # set by the watchdog: the next engine call gives up
+C_LOG_HEAD: Final = 2 * LINE  # bytes ever appended; written by the worker
+C_LOG_TAIL: Final = 3 * LINE  # bytes ever taken; written by the drainer
+C_PROGRESS: Final = 4 * LINE  # transactions begun: the watchdog sees it stand still
+C_CONTROL: Final = 5 * LINE  # what the worker is asked to do, written by others
+C_STATE: Final = 5 * LINE + 8  # what it does
+C_WAKE: Final = 5 * LINE + 16  # eventfd it sleeps on
+# Private, hot:
+C_READS: Final = 6 * LINE
+C_WRITES: Final = 6 * LINE + 8
+C_LEAVES: Final = 6 * LINE + 16
+C_INSERTS: Final = 6 * LINE + 24
+C_LOG_BYTES: Final = 6 * LINE + 32  # bytes the writes will take in the log
+C_FILTER: Final = 6 * LINE + 40  # bloom filter of the records written
+C_MASK: Final = 6 * LINE + 48  # foreign partitions inherited
+C_MODE: Final = 6 * LINE + 56  # 0: transaction; else the timestamp of a snapshot
+C_OUTCOME: Final = 7 * LINE  # why the transaction cannot commit, an Outcome
+C_TIMESTAMP: Final = 7 * LINE + 8  # of the last commit
+C_SEED: Final = 7 * LINE + 16  # random state at the start of the transaction
+C_RANDOM: Final = 7 * LINE + 24
+C_NOW: Final = 7 * LINE + 32
+C_SCAN_USED: Final = 7 * LINE + 40
+C_LOG_BASE: Final = 7 * LINE + 48
+C_LOG_SIZE: Final = 7 * LINE + 56
+C_CHUNK: Final = 8 * LINE
+C_CHUNK_END: Final = 8 * LINE + 8
+C_FREE_BYTES: Final = 8 * LINE + 16  # in this context's free lists, and the rest of its chunk
+C_RETIRED_HEAD: Final = 8 * LINE + 24  # block and offset of the retire queue
+C_RETIRED_HEAD_AT: Final = 8 * LINE + 32
+C_RETIRED_TAIL: Final = 8 * LINE + 40
+C_RETIRED_TAIL_AT: Final = 8 * LINE + 48
+C_RETIRED_COUNT: Final = 8 * LINE + 56
+C_OP_FOUND: Final = 9 * LINE  # results of the last lookup: record, leaf, version of the leaf
+C_OP_LEAF: Final = 9 * LINE + 8
+C_OP_VERSION: Final = 9 * LINE + 16
+C_HINT_TABLE: Final = 9 * LINE + 24  # leaf of the last insert lookup, for runs of inserts
+C_HINT_LEAF: Final = 9 * LINE + 32
+C_HINT_VERSION: Final = 9 * LINE + 40
+C_SPARE_NODES: Final = 9 * LINE + 48
+C_STEPS: Final = 9 * LINE + 56  # engine calls of this transaction
+C_LOG_TRANSACTIONS: Final = 10 * LINE
+C_LOG_TOTAL: Final = 10 * LINE + 8
+C_REQUEST: Final = 10 * LINE + 16  # request ring, see worker
+C_DETAIL: Final = 10 * LINE + 24  # what the outcome is about: a table, a size
+C_OWN: Final = 10 * LINE + 32  # dependency mask of this partition alone
+C_KEYS: Final = 10 * LINE + 40  # bloom filter of the keys inserted
+C_SINCE_REFRESH: Final = 10 * LINE + 48
+C_OUTCOMES: Final = 11 * LINE  # 32 counters, one per Outcome
+C_COMMITTED: Final = C_OUTCOMES
+C_PATH: Final = 16 * LINE  # node, version, child index per level, for repairs of the tree
+PATH_MAX: Final = 16
+C_WORKLOAD: Final = 24 * LINE  # what the worker kernel runs, see worker
+C_HISTOGRAMS: Final = 4096  # 8 kinds x HISTOGRAM_BUCKETS
+HISTOGRAM_BYTES: Final = 8 * 2304
+KIND_MAX: Final = 16
+C_LISTS: Final = C_HISTOGRAMS + KIND_MAX * HISTOGRAM_BYTES  # free lists: pools x classes
+CLASS_COUNT: Final = 160
+POOL_VALUES: Final = 0  # versions and everything else that only running workers point to
+POOL_RECORDS: Final = 1
+POOL_NODES: Final = 2
+POOL_COUNT: Final = 3
+C_KEY: Final = C_LISTS + POOL_COUNT * CLASS_COUNT * WORD  # a key of bytes: length, bytes
+C_KEY_END: Final = C_KEY + KEY_MAX + LINE  # a second one, for scans
+C_ARGUMENTS: Final = C_KEY_END + KEY_MAX + LINE
+ARGUMENT_BYTES: Final = 64 << 10
+C_RESULT: Final = C_ARGUMENTS + ARGUMENT_BYTES
+RESULT_BYTES: Final = 64 << 10
+C_ZERO: Final = C_RESULT + RESULT_BYTES  # a row of zeros, for rows not found
+ZERO_BYTES: Final = 64 << 10
+C_READSET: Final = -(-(C_ZERO + ZERO_BYTES) // 4096) * 4096
+READ_MAX: Final = 1 << 18
+READ_BYTES: Final = 16  # record, timestamp seen
+C_LEAFSET: Final = C_READSET + READ_MAX * READ_BYTES
+LEAF_MAX: Final = 1 << 16
+LEAF_BYTES: Final = 16  # leaf, version seen
+C_WRITESET: Final = C_LEAFSET + LEAF_MAX * LEAF_BYTES
+WRITE_MAX: Final = 65_535  # `count` of a transaction in the log is 16 bits
+WRITE_BYTES: Final = 64
+C_SCAN: Final = C_WRITESET + (WRITE_MAX + 1) * WRITE_BYTES
+SCAN_MAX: Final = 1 << 17  # rows of all scans of one transaction
+SCAN_BYTES: Final = 16  # record, version
+C_BATCH: Final = C_SCAN + SCAN_MAX * SCAN_BYTES  # records of one leaf
+BATCH_BYTES: Final = 4096
+CONTEXT_BYTES: Final = -(-(C_BATCH + BATCH_BYTES) // 4096) * 4096
+
+# --- write set entry ------------------------------------------------------------------------
+W_RECORD: Final = 0
+W_VERSION: Final = 8
+W_SEEN: Final = 16  # timestamp of the head when it was read; 0: there was none
+W_KIND: Final = 24
+W_TABLE: Final = 32  # address of the table
+W_LEAF: Final = 40  # inserts: where the key will go, if nothing changes
+W_LEAF_VERSION: Final = 48
+W_HEAD: Final = 56  # head before locking; what an abort puts back
+UPDATE: Final = 1
+INSERT: Final = 2
+DELETE: Final = 3
+CANCELLED: Final = 4  # an own insert deleted again
+
+# --- tree node ------------------------------------------------------------------------------
+NODE_BYTES: Final = 1024
+N_VERSION: Final = 0
+N_COUNT: Final = 8
+N_LEVEL: Final = 16
+N_NEXT: Final = 24
+N_LAST: Final = 32
+N_HIGH: Final = 40
+NODE_LOCKED: Final = 1
+NODE_OBSOLETE: Final = 2
+NODE_STEP: Final = 4
+
+# --- retired memory -------------------------------------------------------------------------
+RETIRED_BYTES: Final = 32  # timestamp, address, what | class << 8, table
+RETIRED_BLOCK: Final = 4096
+RETIRED_NEXT: Final = 0  # first word of a block
+RETIRED_FIRST: Final = 32
+RETIRE_VALUE: Final = 0
+RETIRE_RECORD: Final = 1
+RETIRE_NODE: Final = 2
+RETIRE_TOMBSTONE: Final = 3
+
+NONE: Final = (1 << 63) - 1  # no floor, no snapshot, not active
+CHUNK_BYTES: Final = 256 << 10
+#: Rounds of a spin before the caller gives up and aborts. Locks are held for well under a
+#: microsecond; a holder that lost its processor is not worth waiting for inside the engine.
+SPIN_MAX: Final = 4096
+
+assert C_PATH + PATH_MAX * 24 <= C_WORKLOAD
+assert C_OUTCOMES + 32 * WORD <= C_PATH
+assert C_WORKLOAD + 512 <= C_HISTOGRAMS

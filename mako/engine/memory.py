@@ -1,0 +1,116 @@
+"""Memory of the engine: bump chunks per context, free lists by size class.
+
+Three pools that never mix: values (versions, separators, queue blocks), records and nodes.
+A record stays a record and a node a node for as long as the engine lives, so a transaction
+that does not pin memory between two calls may still load their words and find that they
+changed.
+
+A request that cannot be met returns 0 and changes nothing.
+"""
+
+from mako.engine.atomics import fetch_add, ld8, leading_zeros, st8
+from mako.engine.jit import compiled
+from mako.engine.layout import (
+    BUMP,
+    C_CHUNK,
+    C_CHUNK_END,
+    C_ENGINE,
+    C_FREE_BYTES,
+    C_LISTS,
+    CHUNK_BYTES,
+    CLASS_COUNT,
+    SIZE,
+    SOFT_LIMIT,
+    WORD,
+)
+
+_SMALL = 1024  # up to here a class every 16 bytes, above four classes per doubling
+_SMALL_CLASSES = _SMALL // 16
+
+
+@compiled
+def size_class(size: int) -> int:
+    """The class whose blocks hold `size` bytes, size > 0."""
+    if size <= _SMALL:
+        return (size + 15) >> 4
+    octave = 63 - leading_zeros(size - 1)  # 2^octave <= size - 1
+    quarter = ((size - 1) >> (octave - 2)) & 3
+    return _SMALL_CLASSES + 1 + (octave - 10) * 4 + quarter
+
+
+@compiled
+def class_bytes(index: int) -> int:
+    """Bytes of a block of class `index`."""
+    if index <= _SMALL_CLASSES:
+        return index << 4
+    step = index - _SMALL_CLASSES - 1
+    octave = 10 + (step >> 2)
+    return (1 << octave) + (((step & 3) + 1) << (octave - 2))
+
+
+@compiled
+def _refill(context: int, size: int, limit: int) -> int:
+    """A block of `size` bytes from the shared end of memory, or 0 past `limit`."""
+    engine = ld8(context + C_ENGINE)
+    large = size > CHUNK_BYTES // 4
+    wanted = size if large else CHUNK_BYTES
+    end = engine + ld8(engine + limit)
+    if ld8(engine + BUMP) + wanted > end:
+        return 0
+    start = fetch_add(engine + BUMP, wanted)
+    if start + wanted > end:
+        fetch_add(engine + BUMP, -wanted)
+        return 0
+    if large:
+        return start
+    # What is left of the old chunk is lost to this context; it is at most a quarter.
+    st8(context + C_CHUNK, start + size)
+    st8(context + C_CHUNK_END, start + wanted)
+    st8(context + C_FREE_BYTES, ld8(context + C_FREE_BYTES) + wanted)
+    return start
+
+
+@compiled
+def _allocate(context: int, pool: int, size: int, limit: int) -> int:
+    index = size_class(size)
+    entry = context + C_LISTS + (pool * CLASS_COUNT + index) * WORD
+    block = ld8(entry)
+    size = class_bytes(index)
+    if block != 0:
+        st8(entry, ld8(block + WORD))
+        st8(context + C_FREE_BYTES, ld8(context + C_FREE_BYTES) - size)
+        return block
+    block = ld8(context + C_CHUNK)
+    if block + size <= ld8(context + C_CHUNK_END):
+        st8(context + C_CHUNK, block + size)
+        st8(context + C_FREE_BYTES, ld8(context + C_FREE_BYTES) - size)
+        return block
+    block = _refill(context, size, limit)
+    if block != 0 and size <= CHUNK_BYTES // 4:
+        st8(context + C_FREE_BYTES, ld8(context + C_FREE_BYTES) - size)
+    return block
+
+
+@compiled
+def allocate(context: int, pool: int, size: int) -> int:
+    """A block of at least `size` bytes, 16-byte aligned; 0 when memory is full."""
+    return _allocate(context, pool, size, SOFT_LIMIT)
+
+
+@compiled
+def allocate_reserved(context: int, pool: int, size: int) -> int:
+    """The same, from the reserve too: deletes must work when memory is full."""
+    return _allocate(context, pool, size, SIZE)
+
+
+@compiled
+def release(context: int, pool: int, block: int, index: int) -> None:
+    """Put a block of class `index` on the free list. Nobody may hold it any more.
+
+    The link is its second word: the first one of a node or a record keeps its version, so
+    that whoever still looks at it sees a change and not somebody else's data.
+    """
+    entry = context + C_LISTS + (pool * CLASS_COUNT + index) * WORD
+    st8(block + WORD, ld8(entry))
+    st8(entry, block)
+    st8(context + C_FREE_BYTES, ld8(context + C_FREE_BYTES) + class_bytes(index))

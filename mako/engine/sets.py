@@ -1,0 +1,132 @@
+"""What a transaction read, saw as gaps, and will write: bounded arrays in its context.
+
+    read set     record, timestamp of the version seen (0: a record without a version)
+    leaf set     leaf, version seen: gaps and ranges that must not change
+    write set    see `layout`: record, new version, timestamp seen, kind, table, hint
+
+All functions here are the same for every kind of key.
+"""
+
+from mako.engine.atomics import ld8, load_acquire, lshr, shl, st8, wmul
+from mako.engine.jit import compiled
+from mako.engine.layout import (
+    C_ENGINE,
+    C_FILTER,
+    C_LEAFSET,
+    C_LEAVES,
+    C_MASK,
+    C_OUTCOME,
+    C_OWN,
+    C_READS,
+    C_READSET,
+    C_WRITES,
+    C_WRITESET,
+    LEAF_BYTES,
+    LEAF_MAX,
+    READ_BYTES,
+    READ_MAX,
+    V_MASK,
+    V_TIMESTAMP,
+    W_HEAD,
+    W_KIND,
+    W_LEAF,
+    W_LEAF_VERSION,
+    W_RECORD,
+    W_SEEN,
+    W_TABLE,
+    W_VERSION,
+    WATERMARKS,
+    WRITE_BYTES,
+    WRITE_MAX,
+)
+from mako.ids import Outcome
+
+TOO_LARGE = int(Outcome.TOO_LARGE)
+_MIX = -7046029254386353131
+
+
+@compiled
+def filter_bit(record: int) -> int:
+    return shl(1, lshr(wmul(record, _MIX), 58))
+
+
+@compiled
+def add_read(tx: int, record: int, timestamp: int) -> None:
+    """Note that the newest version of `record` had `timestamp`."""
+    count = ld8(tx + C_READS)
+    if count >= READ_MAX:
+        st8(tx + C_OUTCOME, TOO_LARGE)
+        return
+    entry = tx + C_READSET + count * READ_BYTES
+    st8(entry, record)
+    st8(entry + 8, timestamp)
+    st8(tx + C_READS, count + 1)
+
+
+@compiled
+def note_leaf(tx: int, leaf: int, version: int) -> None:
+    """Note that `leaf` had `version` when a gap or range of it was seen."""
+    count = ld8(tx + C_LEAVES)
+    entry = tx + C_LEAFSET + count * LEAF_BYTES
+    if count > 0 and ld8(entry - LEAF_BYTES) == leaf and ld8(entry - 8) == version:
+        return
+    if count >= LEAF_MAX:
+        st8(tx + C_OUTCOME, TOO_LARGE)
+        return
+    st8(entry, leaf)
+    st8(entry + 8, version)
+    st8(tx + C_LEAVES, count + 1)
+
+
+@compiled
+def own_write(tx: int, record: int) -> int:
+    """The write set entry of `record`, or 0."""
+    if ld8(tx + C_FILTER) & filter_bit(record) == 0:
+        return 0
+    entry = tx + C_WRITESET + ld8(tx + C_WRITES) * WRITE_BYTES
+    while entry > tx + C_WRITESET:
+        entry -= WRITE_BYTES
+        if ld8(entry + W_RECORD) == record:
+            return entry
+    return 0
+
+
+@compiled
+def add_write(
+    tx: int, record: int, version: int, seen: int, kind: int, table: int, leaf: int, seen_leaf: int
+) -> int:
+    """Add an entry and return it; 0 when the set is full."""
+    count = ld8(tx + C_WRITES)
+    if count >= WRITE_MAX:
+        st8(tx + C_OUTCOME, TOO_LARGE)
+        return 0
+    entry = tx + C_WRITESET + count * WRITE_BYTES
+    st8(entry + W_RECORD, record)
+    st8(entry + W_VERSION, version)
+    st8(entry + W_SEEN, seen)
+    st8(entry + W_KIND, kind)
+    st8(entry + W_TABLE, table)
+    st8(entry + W_LEAF, leaf)
+    st8(entry + W_LEAF_VERSION, seen_leaf)
+    st8(entry + W_HEAD, 0)
+    st8(tx + C_WRITES, count + 1)
+    st8(tx + C_FILTER, ld8(tx + C_FILTER) | filter_bit(record))
+    return entry
+
+
+@compiled
+def _inherit_foreign(tx: int, version: int, foreign: int) -> None:
+    watermarks = ld8(tx + C_ENGINE) + WATERMARKS
+    timestamp = ld8(version + V_TIMESTAMP)
+    for partition in range(64):
+        bit = shl(1, partition)
+        if foreign & bit and load_acquire(watermarks + 8 * partition) < timestamp:
+            st8(tx + C_MASK, ld8(tx + C_MASK) | bit)
+
+
+@compiled
+def inherit(tx: int, version: int) -> None:
+    """Take over the partitions that `version` still waits for (DESIGN §4, commit step 5)."""
+    foreign = ld8(version + V_MASK) & ~ld8(tx + C_OWN)
+    if foreign != 0:
+        _inherit_foreign(tx, version, foreign)

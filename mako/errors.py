@@ -1,0 +1,257 @@
+"""Every exception a caller of mako may meet, and what to do about each.
+
+    Error
+    ├── SchemaError              a table, row, key or value does not fit its declaration: correct it
+    ├── ConfigError              an option or setting is wrong; the message names it
+    ├── Aborted                  nothing was installed; `reason` says why
+    │   ├── Conflict             another transaction was faster: run it again (the only retryable)
+    │   ├── NotFound             the key is not there: use `find`, or insert first
+    │   ├── Exists               the key is there: use `put` or `write`
+    │   ├── RolledBack           the transaction asked for it
+    │   ├── ProcedureError       the procedure raised: correct the procedure or its arguments
+    │   ├── TransactionTooLarge  split the transaction
+    │   ├── ProcedureTimeout     the procedure did not end: bound its loops, or split it
+    │   ├── TransactionTooOld    it stayed open for too long: read and write within seconds
+    │   ├── OutOfMemory          delete rows, close snapshots, or open with more memory
+    │   ├── LogFull              nobody takes the log: let its reader catch up
+    │   ├── KeyTooLarge          shorten the key
+    │   ├── ValueTooLarge        split the value
+    │   ├── ReadOnly             snapshots only read: write in a transaction
+    │   └── Unavailable          a partition it depends on is stalled: try again later
+    ├── LogCorrupt               the log is damaged: take it from another copy
+    └── Closed                   the database was closed: open it again
+
+Every message is one line. `Aborted` is expected in normal operation, the others are not.
+
+A broken invariant is an AssertionError, deliberately outside this tree: nothing catches it.
+"""
+
+from enum import StrEnum
+from typing import ClassVar, Final
+
+from mako.ids import Outcome
+
+
+class AbortReason(StrEnum):
+    """Why a transaction was aborted, in the words of reports and messages."""
+
+    LOCK = "lock"
+    CHANGED = "changed"
+    PHANTOM = "phantom"
+    NOT_FOUND = "not-found"
+    EXISTS = "exists"
+    ROLLED_BACK = "rolled-back"
+    RAISED = "raised"
+    OUT_OF_MEMORY = "out-of-memory"
+    TOO_LARGE = "too-large"
+    TIMEOUT = "timeout"
+    LOG_FULL = "log-full"
+    KEY_TOO_LARGE = "key-too-large"
+    VALUE_TOO_LARGE = "value-too-large"
+    READ_ONLY = "read-only"
+    TOO_OLD = "too-old"
+    UNAVAILABLE = "unavailable"
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same transaction may well succeed when it is run again at once."""
+        return self in (AbortReason.LOCK, AbortReason.CHANGED, AbortReason.PHANTOM)
+
+
+class Error(Exception):
+    """Base of all errors that mako raises on purpose."""
+
+
+class SchemaError(Error):
+    """A declaration is not valid, or a key or row does not fit it. Correct what it names."""
+
+
+class ConfigError(Error):
+    """An option or a setting has a value that cannot be used. The message names both."""
+
+
+class Closed(Error):
+    """The database, transaction or snapshot was used after its end. Open a new one."""
+
+
+class LogCorrupt(Error):
+    """A log entry is damaged or unknown; nothing of it was applied.
+
+    Take the log from another copy. `offset` is the byte of the entry where the check failed.
+    """
+
+    def __init__(self, message: str, offset: int = 0) -> None:
+        super().__init__(message)
+        self.offset = offset
+
+    def __reduce__(self) -> tuple[type["LogCorrupt"], tuple[str, int]]:
+        return type(self), (str(self), self.offset)
+
+
+class Aborted(Error):
+    """The transaction had no effect. Run it again if `retryable`, else see the subclass."""
+
+    default_reason: ClassVar[AbortReason]
+    default_message: ClassVar[str]
+
+    def __init__(self, message: str = "", reason: AbortReason | None = None) -> None:
+        self.reason: AbortReason = self.default_reason if reason is None else reason
+        super().__init__(message or self.default_message)
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same transaction may well succeed when it is run again at once."""
+        return self.reason.retryable
+
+    def __reduce__(self) -> tuple[type["Aborted"], tuple[str, AbortReason]]:
+        # An exception pickles its `args` only, which would lose the reason.
+        return type(self), (str(self), self.reason)
+
+
+class Conflict(Aborted):
+    """Another transaction changed or locked what this one used. Run it again.
+
+    `@mako.transactional` and `db.run` do so by themselves.
+    """
+
+    default_reason = AbortReason.CHANGED
+    default_message = "another transaction was faster; run this one again"
+
+
+class NotFound(Aborted):
+    """A key that must exist is absent. Use `find` where it may be, or insert it first."""
+
+    default_reason = AbortReason.NOT_FOUND
+    default_message = "no row has this key; use find() where it may be missing"
+
+
+class Exists(Aborted):
+    """A key that must be absent is there. Use `put` to replace it, or `write` to change it."""
+
+    default_reason = AbortReason.EXISTS
+    default_message = "a row has this key already; use put() to replace it"
+
+
+class RolledBack(Aborted):
+    """The transaction called `rollback()`. Nothing to do: it was meant."""
+
+    default_reason = AbortReason.ROLLED_BACK
+    default_message = "rolled back by the transaction itself"
+
+
+class ProcedureError(Aborted):
+    """The procedure raised an exception. Correct the procedure or the arguments it was given."""
+
+    default_reason = AbortReason.RAISED
+    default_message = "the procedure raised an exception; correct it or its arguments"
+
+
+class TransactionTooLarge(Aborted):
+    """The transaction reads, scans or writes more than one may. Split it into several."""
+
+    default_reason = AbortReason.TOO_LARGE
+    default_message = "too many reads, writes or scanned rows; split the transaction"
+
+
+class ProcedureTimeout(Aborted):
+    """The watchdog ended a procedure that ran for too long. Bound its loops, or split it."""
+
+    default_reason = AbortReason.TIMEOUT
+    default_message = "the procedure did not end in time; bound its loops or split it"
+
+
+class TransactionTooOld(Aborted):
+    """The transaction was open for too long and its reads were let go. Start it again, shorter."""
+
+    default_reason = AbortReason.TOO_OLD
+    default_message = "the transaction was open for too long; start it again and end it sooner"
+
+
+class OutOfMemory(Aborted):
+    """The memory given to the database is full; what is stored is unharmed.
+
+    Delete rows, close old snapshots, or open the database with more memory.
+    """
+
+    default_reason = AbortReason.OUT_OF_MEMORY
+    default_message = "memory is full; delete rows, close snapshots, or open with a larger memory="
+
+
+class LogFull(Aborted):
+    """The log has no room because nobody takes it. Let its reader catch up, then run again."""
+
+    default_reason = AbortReason.LOG_FULL
+    default_message = "the log has no room; let its reader catch up and run again"
+
+
+class KeyTooLarge(Aborted):
+    """The key is longer than 4096 bytes. Shorten it, or store a hash of it."""
+
+    default_reason = AbortReason.KEY_TOO_LARGE
+    default_message = "the key is longer than 4096 bytes; shorten it"
+
+
+class ValueTooLarge(Aborted):
+    """The value is longer than 16 MiB. Split it over several keys."""
+
+    default_reason = AbortReason.VALUE_TOO_LARGE
+    default_message = "the value is longer than 16 MiB; split it over several keys"
+
+
+class ReadOnly(Aborted):
+    """A write was tried at a snapshot. Do it in `db.transaction()` or a procedure run by `db`."""
+
+    default_reason = AbortReason.READ_ONLY
+    default_message = "a snapshot cannot be written; use a transaction"
+
+
+class Unavailable(Aborted):
+    """A partition that the transaction depends on does not move. Try again later."""
+
+    default_reason = AbortReason.UNAVAILABLE
+    default_message = "a partition it depends on is stalled; try again later"
+
+
+_ABORTED: Final[dict[Outcome, tuple[type[Aborted], AbortReason]]] = {
+    Outcome.LOCKED: (Conflict, AbortReason.LOCK),
+    Outcome.CHANGED: (Conflict, AbortReason.CHANGED),
+    Outcome.PHANTOM: (Conflict, AbortReason.PHANTOM),
+    Outcome.NOT_FOUND: (NotFound, AbortReason.NOT_FOUND),
+    Outcome.EXISTS: (Exists, AbortReason.EXISTS),
+    Outcome.ROLLED_BACK: (RolledBack, AbortReason.ROLLED_BACK),
+    Outcome.RAISED: (ProcedureError, AbortReason.RAISED),
+    Outcome.OUT_OF_MEMORY: (OutOfMemory, AbortReason.OUT_OF_MEMORY),
+    Outcome.TOO_LARGE: (TransactionTooLarge, AbortReason.TOO_LARGE),
+    Outcome.TIMED_OUT: (ProcedureTimeout, AbortReason.TIMEOUT),
+    Outcome.LOG_FULL: (LogFull, AbortReason.LOG_FULL),
+    Outcome.KEY_TOO_LARGE: (KeyTooLarge, AbortReason.KEY_TOO_LARGE),
+    Outcome.VALUE_TOO_LARGE: (ValueTooLarge, AbortReason.VALUE_TOO_LARGE),
+    Outcome.READ_ONLY: (ReadOnly, AbortReason.READ_ONLY),
+    Outcome.TOO_OLD: (TransactionTooOld, AbortReason.TOO_OLD),
+    Outcome.UNAVAILABLE: (Unavailable, AbortReason.UNAVAILABLE),
+}
+# Compiled code may report any of them; none may be without an exception.
+assert set(_ABORTED) == set(Outcome) - {Outcome.COMMITTED}
+
+
+def reason_of(outcome: int) -> AbortReason:
+    """The word for `outcome`, which must not be COMMITTED."""
+    return _ABORTED[Outcome(outcome)][1]
+
+
+def error_of(outcome: int, detail: str = "") -> Aborted:
+    """The exception for `outcome`, to be raised by the caller.
+
+    `detail` says what it was about ("table orders, key (1, 2)") and comes first in the message;
+    what to do follows it. `outcome` must not be COMMITTED.
+    """
+    kind, reason = _ABORTED[Outcome(outcome)]
+    message = f"{_one_line(detail)}: {kind.default_message}" if detail else kind.default_message
+    if kind is Conflict:
+        message += f" ({reason})"
+    return kind(message, reason)
+
+
+def _one_line(text: str) -> str:
+    """`text` with every run of white space, line ends included, as one space."""
+    return " ".join(text.split())

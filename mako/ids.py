@@ -1,0 +1,105 @@
+"""Names for the numbers that cross module boundaries.
+
+Each identifier is a type of its own to the checker and a plain int at run time, so a
+WorkerId cannot be passed where a TableId is meant, at no cost. The compiled code uses the
+same numbers; nothing here may change once a log has been written with it.
+
+A timestamp says when a transaction happened and orders transactions of one partition:
+
+    bit  63  62                                   20 19                      0
+        +---+---------------------------------------+-------------------------+
+        | 0 |              milliseconds             |          count          |
+        +---+---------------------------------------+-------------------------+
+
+Milliseconds count from the Unix epoch, which lasts until the year 2248. The count holds
+sub-millisecond time and tells apart transactions of the same instant. The sign bit stays
+clear, because compiled code keeps timestamps in signed words.
+"""
+
+from enum import IntEnum
+from typing import Final, NewType
+
+TableId = NewType("TableId", int)
+PartitionId = NewType("PartitionId", int)
+WorkerId = NewType("WorkerId", int)
+SnapshotId = NewType("SnapshotId", int)
+Epoch = NewType("Epoch", int)
+Timestamp = NewType("Timestamp", int)
+#: One bit per partition: those whose watermark must pass before a transaction is durable.
+DependencyMask = NewType("DependencyMask", int)
+
+COUNT_BITS: Final = 20
+MILLISECOND_SHIFT: Final = COUNT_BITS
+MILLISECOND_BITS: Final = 43
+TIMESTAMP_BITS: Final = 63
+
+COUNT_MASK: Final = (1 << COUNT_BITS) - 1
+MILLISECOND_MASK: Final = ((1 << MILLISECOND_BITS) - 1) << MILLISECOND_SHIFT
+TIMESTAMP_MASK: Final = (1 << TIMESTAMP_BITS) - 1
+
+# The fields tile the word: no gap, no overlap, sign bit clear.
+assert COUNT_MASK & MILLISECOND_MASK == 0
+assert COUNT_MASK | MILLISECOND_MASK == TIMESTAMP_MASK
+assert MILLISECOND_SHIFT + MILLISECOND_BITS == TIMESTAMP_BITS
+
+#: Smaller than every timestamp of a transaction: "nothing yet".
+TIMESTAMP_ZERO: Final = Timestamp(0)
+TIMESTAMP_MAX: Final = Timestamp(TIMESTAMP_MASK)
+#: The greatest number of milliseconds that a timestamp can hold.
+MILLISECONDS_MAX: Final = MILLISECOND_MASK >> MILLISECOND_SHIFT
+
+#: Tables that the user declares have ids from 1 to this one: they choose it, as it is in the log.
+TABLE_ID_DECLARED_LAST: Final = TableId(999)
+#: Tables that are only named get the next free id from here on.
+TABLE_ID_NAMED_FIRST: Final = TableId(1000)
+#: The log has 15 bits for a table. Beyond it no table can be created.
+TABLE_ID_LAST: Final = TableId(32767)
+
+#: A dependency mask has one bit per partition.
+PARTITIONS_MAX: Final = 64
+
+#: Longest key in bytes. A longer one is refused with KeyTooLarge.
+KEY_BYTES_MAX: Final = 4096
+#: Longest value in bytes, and largest row. Beyond it ValueTooLarge, or SchemaError for a row.
+VALUE_BYTES_MAX: Final = 16 << 20
+
+
+class Outcome(IntEnum):
+    """How an attempt of a transaction ended, as compiled code reports it."""
+
+    COMMITTED = 0
+    LOCKED = 1  #: a record of the write set, or one that was read, is locked by another
+    CHANGED = 2  #: a record that was read has a newer version
+    PHANTOM = 3  #: a leaf that was scanned, or where a key was missed, has changed
+    NOT_FOUND = 4
+    EXISTS = 5
+    ROLLED_BACK = 6  #: the procedure asked for it
+    RAISED = 7  #: the procedure raised an exception
+    OUT_OF_MEMORY = 8
+    TOO_LARGE = 9  #: too many reads, writes or scanned rows for one transaction
+    TIMED_OUT = 10  #: the watchdog ended the procedure
+    LOG_FULL = 11
+    KEY_TOO_LARGE = 12
+    VALUE_TOO_LARGE = 13
+    READ_ONLY = 14  #: a write at a snapshot
+    TOO_OLD = 15  #: it has pinned what it read for too long
+    UNAVAILABLE = 16  #: it would depend on a partition that is stalled
+
+
+def timestamp_of_ms(ms: int, count: int = 0) -> Timestamp:
+    """The timestamp at `ms` milliseconds; with `count` 0 it is the first of that millisecond."""
+    assert 0 <= ms <= MILLISECONDS_MAX, "milliseconds fit 43 bits"
+    assert 0 <= count <= COUNT_MASK, "the count fits 20 bits"
+    return Timestamp(ms << MILLISECOND_SHIFT | count)
+
+
+def ms_of_timestamp(timestamp: Timestamp) -> int:
+    """Milliseconds since the Unix epoch, rounded down."""
+    assert 0 <= timestamp <= TIMESTAMP_MASK, "a timestamp has 63 bits"
+    return timestamp >> MILLISECOND_SHIFT
+
+
+def count_of_timestamp(timestamp: Timestamp) -> int:
+    """What tells apart the timestamps of one millisecond."""
+    assert 0 <= timestamp <= TIMESTAMP_MASK, "a timestamp has 63 bits"
+    return timestamp & COUNT_MASK

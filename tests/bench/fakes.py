@@ -1,0 +1,224 @@
+"""A database, a drive, a benchmark and a clock of cardboard: enough for the runner and reports.
+
+The drive invents a smooth workload from the time that has passed on the fake clock, so every
+number in a golden file is reproducible.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+from bench.workload import AuditResult, CheckResult, DataSize, Extra, Progress, Status
+from mako import histogram
+
+#: name, share of the mix, median latency in ns, share rolled back
+TPCC_LIKE = (
+    ("new_order", 0.4348, 6_000, 0.01),
+    ("payment", 0.4348, 1_100, 0.0),
+    ("order_status", 0.0435, 1_500, 0.0),
+    ("delivery", 0.0435, 15_000, 0.0),
+    ("stock_level", 0.0434, 12_000, 0.0),
+)
+
+
+class FakeClock:
+    """Time passes only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.time_s = 1000.0
+
+    def now(self) -> float:
+        return self.time_s
+
+    def sleep(self, seconds: float) -> None:
+        assert seconds >= 0
+        self.time_s += seconds
+
+
+@dataclass(frozen=True)
+class KindSample:
+    name: str
+    committed: int
+    rolled_back: int
+    histogram: list[int]
+
+
+@dataclass(frozen=True)
+class Sample:
+    seconds: float
+    kinds: tuple[KindSample, ...]
+    aborts: dict[str, int]
+    log_bytes: int
+    log_transactions: int
+    memory_bytes: int
+    memory_limit: int
+    watermark: int
+    watermark_lag_ms: float
+    stopped: str = ""
+
+
+def spread(count: int, median_ns: int) -> list[int]:
+    """A histogram of `count` values around `median_ns` with a tail of a tenth of a percent."""
+    counts = histogram.empty()
+    shares = ((0.7, 0.2), (1.0, 0.5), (1.5, 0.2), (2.4, 0.09), (5.0, 0.009), (30.0, 0.001))
+    for factor, share in shares:
+        counts[histogram.bucket_of(int(median_ns * factor))] += int(count * share)
+    return counts
+
+
+@dataclass
+class FakeDrive:
+    """Counts what a database of `per_s` transactions per second would have done by now."""
+
+    clock: FakeClock
+    per_s: float = 200_000.0
+    growth_bytes_per_s: float = 20e6
+    memory_limit: int = 4 << 30
+    #: After how many seconds the engine stops by itself, and why.
+    dies: tuple[float, str] | None = None
+    rate: int = 0
+    calls: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.began_s = self.reset_s = self.clock.now()
+
+    def _done(self, second: float) -> float:
+        """Transactions until `second` after the start: a slow beginning, then gentle waves."""
+        rate = float(self.rate or self.per_s)
+        return max(0.0, rate * (second - 0.4 * (1 - math.exp(-second)) + 0.03 * math.sin(second)))
+
+    def sample(self) -> Sample:
+        now_s = self.clock.now() - self.began_s
+        reset_s = self.reset_s - self.began_s
+        done = self._done(now_s) - self._done(reset_s)
+        kinds = tuple(
+            KindSample(
+                name,
+                int(done * share * (1 - rolled_back)),
+                int(done * share * rolled_back),
+                spread(int(done * share), int(median_ns)),
+            )
+            for name, share, median_ns, rolled_back in TPCC_LIKE
+        )
+        stopped = self.dies[1] if self.dies and now_s >= self.dies[0] else ""
+        return Sample(
+            seconds=now_s - reset_s,
+            kinds=kinds,
+            aborts={"changed": int(done / 4000), "lock": int(done / 9000), "phantom": 0},
+            log_bytes=int(done * 0.9 * 812),
+            log_transactions=int(done * 0.9),
+            memory_bytes=int((300 << 20) + self.growth_bytes_per_s * now_s),
+            memory_limit=self.memory_limit,
+            watermark=1_000_000 + int(now_s * 1000),
+            watermark_lag_ms=0.4 + 0.2 * math.sin(3 * now_s),
+            stopped=stopped,
+        )
+
+    def reset(self) -> None:
+        self.calls.append("reset")
+        self.reset_s = self.clock.now()
+
+    def states(self) -> list[dict[str, Any]]:
+        self.calls.append("states")
+        return [{"home": 1}]
+
+    def stop(self) -> None:
+        self.calls.append("stop")
+
+
+@dataclass
+class FakeDatabase:
+    clock: FakeClock
+    drive_options: dict[str, Any] = field(default_factory=dict)
+    drives: list[FakeDrive] = field(default_factory=list)
+    closed: bool = False
+
+    def drive(self, _workload: object, **asked: Any) -> FakeDrive:
+        self.asked = asked
+        drive = FakeDrive(self.clock, rate=asked["rate"], **self.drive_options)
+        self.drives.append(drive)
+        return drive
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        self.closed = True
+
+
+TITLES = {
+    1: "W_YTD = sum(D_YTD)",
+    2: "D_NEXT_O_ID - 1 = max(O_ID) = max(NO_O_ID)",
+    3: "max(NO_O_ID) - min(NO_O_ID) + 1 = count(NEW_ORDER)",
+    4: "sum(O_OL_CNT) = count(ORDER_LINE)",
+    5: "O_CARRIER_ID is null iff a NEW_ORDER row exists",
+    6: "O_OL_CNT = count of its ORDER_LINE rows",
+    7: "OL_DELIVERY_D is null iff O_CARRIER_ID is null",
+    8: "W_YTD = sum(H_AMOUNT)",
+    9: "D_YTD = sum(H_AMOUNT)",
+    10: "C_BALANCE = sum(delivered OL_AMOUNT) - sum(H_AMOUNT)",
+    11: "count(ORDER) - count(NEW_ORDER) = 2100",
+    12: "C_BALANCE + C_YTD_PAYMENT = sum(delivered OL_AMOUNT)",
+}
+
+
+@dataclass
+class FakeBenchmark:
+    """Looks like TPC-C; fails the clauses and audits it is told to."""
+
+    name: str = "tpcc"
+    title: str = "TPC-C-like (scale tiny: not comparable)"
+    failing: tuple[str, ...] = ()
+    calls: list[str] = field(default_factory=list)
+
+    def options(self) -> Mapping[str, str | int | float]:
+        return {"warehouses": 2, "scale": "tiny", "mix": "deck"}
+
+    def prepare(self, _db: object, progress: Progress) -> None:
+        self.calls.append("prepare")
+        for what, total in (("item", 1000), ("stock", 2000)):
+            for done in range(0, total + 1, 250):
+                progress(done, total, what)
+
+    def size(self) -> DataSize:
+        return DataSize(rows=12_345, key_bytes=98_760, row_bytes=123_456_789)
+
+    def workload(self) -> Any:
+        return object()
+
+    def states(self, workers: int, _seed: int) -> list[dict[str, Any]]:
+        return [{"home": worker + 1} for worker in range(workers)]
+
+    def check(self, _db: object, *, after_load: bool) -> list[CheckResult]:
+        self.calls.append(f"check {after_load=}")
+        clauses = [11] if after_load else [clause for clause in TITLES if clause != 11]
+        return [
+            CheckResult(
+                f"3.3.2.{clause}", TITLES[clause], self._status(f"3.3.2.{clause}"), "20 districts"
+            )
+            for clause in clauses
+        ]
+
+    def audit(self, states: Sequence[Mapping[str, Any]], _sample: object) -> list[AuditResult]:
+        assert states
+        self.calls.append("audit")
+        name = "remote_payments_pct"
+        title = "payments for a customer of another warehouse, % (2.5.1.2)"
+        return [
+            AuditResult(name, title, 15.02, 14, 16, self._status(name), 870_113),
+            AuditResult("delivery_skipped_pct", "skipped", 0, 0, 1, Status.SKIP, 12),
+        ]
+
+    def extras(self, sample: Any) -> list[Extra]:
+        count = sample.kinds[0].committed + sample.kinds[0].rolled_back
+        return [Extra("tpmC", "tpmC (unaudited)", int(60 * count / max(sample.seconds, 1e-9)))]
+
+    def _status(self, name: str) -> Status:
+        return Status.FAIL if name in self.failing else Status.PASS
