@@ -44,8 +44,8 @@ WORKERS_DEFAULT_MAX: Final = 4
 #: Share of the available memory that a database gets when --memory is not given.
 MEMORY_SHARE_DEFAULT: Final = 0.7
 MEMORY_BYTES_MIN: Final = 64 << 20
-#: w_id has 16 bits.
-WAREHOUSES_MAX: Final = 65_535
+#: w_id has 16 bits, and the first and the last value are kept as bounds of scans.
+WAREHOUSES_MAX: Final = 65_534
 OPS_MAX: Final = 64
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -76,12 +76,10 @@ class RunCommand(click.Command):
 
 def common_options(command: Command) -> Command:
     """Add the options of `Common`, in the order in which --help shows them."""
-    workers_default = min(WORKERS_DEFAULT_MAX, machine.core_count())
     options = (
         click.option(
             "--workers",
             type=Count(),
-            default=workers_default,
             show_default=f"cores, at most {WORKERS_DEFAULT_MAX}",
             help="Worker threads, each on a core of its own.",
         ),
@@ -148,7 +146,7 @@ def common_options(command: Command) -> Command:
 def common_of(values: dict[str, Any]) -> Common:
     """Take the shared options out of `values` and check what needs the machine."""
     cores = machine.core_count()
-    workers = values.pop("workers")
+    workers = values.pop("workers") or min(cores, WORKERS_DEFAULT_MAX)
     if workers > cores:
         raise BadInput(
             f"--workers {workers}: this machine has {cores} core{'' if cores == 1 else 's'} for"
@@ -199,7 +197,12 @@ def micro() -> None:
     """Reads and read-modify-writes of random keys in one large table."""
 
 
-@tpcc.command("run", cls=RunCommand, epilog=_EPILOG)
+@tpcc.command(
+    "run",
+    cls=RunCommand,
+    epilog=_EPILOG,
+    short_help="Load, run the five transactions, check the conditions, report.",
+)
 @click.option(
     "--scale",
     type=click.Choice(get_args(Scale)),
@@ -219,8 +222,8 @@ def micro() -> None:
     default="deck",
     show_default=True,
     metavar="N,N,N,N,N",
-    help="deck: cards of clause 5.2.4.2, 10:10:1:1:1, shuffled. Or weights of new_order,payment,"
-    "order_status,delivery,stock_level, such as 45,43,4,4,4.",
+    help="deck: the cards of clause 5.2.4.2, 10:10:1:1:1, shuffled. Or the weights of new order,"
+    " payment, order status, delivery, stock level, such as 45,43,4,4,4.",
 )
 @common_options
 def tpcc_run(
@@ -245,7 +248,12 @@ def tpcc_run(
     _run("tpcc", options, common)
 
 
-@tpca.command("run", cls=RunCommand, epilog=_EPILOG)
+@tpca.command(
+    "run",
+    cls=RunCommand,
+    epilog=_EPILOG,
+    short_help="Load, run debits and credits, check the balances, report.",
+)
 @click.option(
     "--profile",
     type=click.Choice(get_args(Profile)),
@@ -304,7 +312,12 @@ def tpca_run(
     _run("tpca", options, common)
 
 
-@micro.command("run", cls=RunCommand, epilog=_EPILOG)
+@micro.command(
+    "run",
+    cls=RunCommand,
+    epilog=_EPILOG,
+    short_help="Load, read and change random rows, report.",
+)
 @click.option(
     "--keys",
     type=Count(),

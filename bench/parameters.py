@@ -52,6 +52,10 @@ class OneLineGroup(click.Group):
     def make_context(self, *args: Any, **options: Any) -> click.Context:
         return in_one_line(lambda: super(OneLineGroup, self).make_context(*args, **options))
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of their definition: the best known first."""
+        return list(self.commands)
+
     def invoke(self, ctx: click.Context) -> Any:
         return in_one_line(lambda: super(OneLineGroup, self).invoke(ctx))
 

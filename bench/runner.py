@@ -160,6 +160,8 @@ class Runner:
 
     def _check_all(self, db: "mako.Database", *, after_load: bool) -> None:
         """Evaluate the conditions of this moment. A check that cannot run fails the run."""
+        when = "just loaded" if after_load else "after the run"
+        self._view.event("check", f"consistency conditions at one snapshot, {when}")
         try:
             results = self._benchmark.check(db, after_load=after_load)
         except KeyboardInterrupt:
@@ -170,9 +172,11 @@ class Runner:
             self._stop(f"the consistency checks could not run: {error}", broken=True)
             return
         self._run.checks += results
-        for result in results:
-            text = f"{result.clause} {result.status.value} {result.title}"
-            self._view.event("check", f"{text}: {result.detail}" if result.detail else text)
+        failed = [result for result in results if result.status is Status.FAIL]
+        for result in failed:
+            self._view.event("check", f"{result.clause} FAIL {result.title}: {result.detail}")
+        if results:
+            self._view.event("check", f"{len(failed)} of {len(results)} failed")
 
     def _drive(self, db: "mako.Database") -> list[dict[str, Any]]:
         """Warm up and measure; return the last states of the workers."""

@@ -3,10 +3,10 @@
 The first module on the way that may import a benchmark, and with it the engine.
 """
 
-import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -121,10 +121,14 @@ def setting_of(request: Request, benchmark: Benchmark) -> Setting:
 
 def print_closing(report: RunReport, console: Console) -> None:
     """The closing tables, as wide as the terminal, or as `PIPE_COLUMNS` where there is none."""
-    if not console.is_terminal:
-        console = Console(width=PIPE_COLUMNS, file=sys.stdout)
-    console.print()
-    console.print(closing(report), highlight=False)
+    if console.is_terminal:
+        console.print()
+        console.print(closing(report), highlight=False)
+        return
+    text = StringIO()
+    Console(width=PIPE_COLUMNS, file=text).print(closing(report), highlight=False)
+    # rich fills its tables with blanks up to the full width.
+    click.echo("\n".join(["", *(line.rstrip() for line in text.getvalue().splitlines())]))
 
 
 def exit_status(report: RunReport) -> int:

@@ -5,10 +5,11 @@ functions of `bench.report`.
 """
 
 import time
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import click
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -21,6 +22,8 @@ from bench.stats import Interval, Phase
 REFRESH_S: Final = 0.25
 #: Seconds between two lines about the same step of a load, in a pipe.
 LOAD_LINE_S: Final = 2.0
+#: A wider table is harder to read, not easier.
+LIVE_COLUMNS_MAX: Final = 108
 
 
 class View(Protocol):
@@ -54,8 +57,9 @@ class View(Protocol):
 class PlainView:
     """One stable line per event and per second, flushed at once."""
 
-    def __init__(self, *, to_stderr: bool) -> None:
+    def __init__(self, *, to_stderr: bool, now: Callable[[], float] = time.monotonic) -> None:
         self._to_stderr = to_stderr
+        self._now = now
         self._what = ""
         self._shown_at = 0.0
 
@@ -69,7 +73,7 @@ class PlainView:
         self._print(lines.format_event(label, text))
 
     def load(self, done: int, total: int, what: str) -> None:
-        now = time.monotonic()
+        now = self._now()
         if done < total and what == self._what and now - self._shown_at < LOAD_LINE_S:
             return
         if done < total and what != self._what:
@@ -102,8 +106,9 @@ class LiveView:
     at moments that we do not choose.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, now: Callable[[], float] = time.monotonic) -> None:
         self._console = console
+        self._now = now
         self._progress: Progress | None = None
         self._task_of: dict[str, int] = {}
         self._live: Live | None = None
@@ -145,7 +150,7 @@ class LiveView:
         self._state.phase, self._state.total_s, self._state.elapsed_s = phase, total_s, 0.0
         if self._live is None:
             self._live = Live(
-                live_view(self._state),
+                self._picture(),
                 console=self._console,
                 auto_refresh=False,
                 transient=True,
@@ -158,7 +163,7 @@ class LiveView:
         assert self._state is not None
         self._state.elapsed_s = elapsed_s
         if self._live is not None and self._due():
-            self._live.update(live_view(self._state), refresh=True)
+            self._live.update(self._picture(), refresh=True)
 
     def interval(self, interval: Interval) -> None:
         assert self._state is not None
@@ -174,8 +179,15 @@ class LiveView:
         self.end()
         click.echo(f"mako: {text}", err=True)
 
+    def _picture(self) -> RenderableType:
+        assert self._state is not None, "start() comes first"
+        # A terminal echoes ^C behind the last character: without room for it the line would
+        # wrap, and the next refresh would start one line too low.
+        width = min(LIVE_COLUMNS_MAX, self._console.width - 3)
+        return live_view(self._state, width=width)
+
     def _due(self) -> bool:
-        now = time.monotonic()
+        now = self._now()
         if now - self._refreshed_at < REFRESH_S:
             return False
         self._refreshed_at = now

@@ -63,6 +63,11 @@ def test_a_quantile_is_that_of_the_sorted_values(values: list[int], percent: int
     assert exact <= got <= exact + exact / 64
 
 
+def test_a_share_that_binary_cannot_express_counts_no_value_too_many() -> None:
+    assert 0.07 * 100 > 7
+    assert histogram.quantile(record(list(range(100))), 0.07) == 6
+
+
 @given(st.lists(NS), st.lists(NS))
 def test_merging_counts_all_values_once(one: list[int], other: list[int]) -> None:
     assert histogram.merge([record(one), record(other)]) == record(one + other)
@@ -80,5 +85,5 @@ def test_nothing_recorded_reads_as_zero() -> None:
 
 @pytest.mark.parametrize("q", [-0.1, 1.1])
 def test_a_quantile_is_a_share(q: float) -> None:
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="a quantile is a share"):
         histogram.quantile(record([1]), q)

@@ -175,6 +175,18 @@ def test_a_range_has_exactly_the_longer_tuples(
     assert (first <= packed.pack(values) < end) == begins
 
 
+@pytest.mark.parametrize(
+    "element", [None, b"", "", (), -LIMIT, LIMIT, math.inf, False, True, UUID(int=2**128 - 1)]
+)
+def test_a_range_has_elements_of_every_type(element: Element) -> None:
+    for (first, end), prefix in (
+        (packed.range((1,)), b""),
+        (Subspace((), b"app/").range((1,)), b"app/"),
+    ):
+        assert first <= prefix + packed.pack((1, element)) < end
+        assert not first <= prefix + packed.pack((2, element)) < end
+
+
 def test_integers_beyond_the_limit_are_refused() -> None:
     assert packed.unpack(packed.pack((LIMIT, -LIMIT))) == (LIMIT, -LIMIT)
     for value in (LIMIT + 1, -LIMIT - 1):
@@ -233,6 +245,8 @@ def test_subspaces_nest() -> None:
 def test_a_key_of_another_subspace_is_refused() -> None:
     with pytest.raises(ValueError, match="of its subspace"):
         Subspace(("orders",)).unpack(Subspace(("items",)).pack((1,)))
+    with pytest.raises(ValueError, match="of its subspace"):  # It has the prefix, but later.
+        Subspace(("orders",)).unpack(packed.pack(("items", "orders")))
 
 
 def test_the_float_code_keeps_all_bits_of_a_number() -> None:

@@ -40,7 +40,7 @@ class LiveState:
     intervals: list[Interval] = field(default_factory=list)
 
 
-def live_view(state: LiveState) -> RenderableType:
+def live_view(state: LiveState, *, width: int = 100) -> RenderableType:
     """The whole picture; always the same height once the first interval is there."""
     parts: list[RenderableType] = [_progress(state)]
     if state.intervals:
@@ -60,6 +60,7 @@ def live_view(state: LiveState) -> RenderableType:
         box=box.ROUNDED,
         border_style="dim",
         padding=(0, 1),
+        width=width,
     )
 
 
@@ -73,7 +74,7 @@ def _progress(state: LiveState) -> Table:
     row.add_row(
         Text(label, style="yellow" if state.phase == "warmup" else "green"),
         ProgressBar(total=max(state.total_s, 1e-9), completed=done),
-        f"{state.elapsed_s:.0f} of {numbers.seconds(state.total_s)}",
+        f"{state.elapsed_s:.0f} s of {numbers.seconds(state.total_s)}",
     )
     return row
 

@@ -152,7 +152,7 @@ def _latency_section(report: RunReport) -> str:
         render(
             Plot(
                 name,
-                "µs, log scale",
+                "µs, log",
                 times_s,
                 [
                     Series("p50", "p50", [k.latency.p50_us if k.latency else None for k in kinds]),
@@ -303,7 +303,7 @@ def _repeat_section(report: RunReport) -> str:
     setting = report.setting
     facts = [(name, str(value)) for name, value in setting.machine.items()]
     facts = [
-        (name.removesuffix("_bytes"), numbers.size(int(value)) if "bytes" in name else value)
+        ("machine memory", numbers.size(int(value))) if name == "memory_bytes" else (name, value)
         for name, value in facts
     ]
     facts = [

@@ -1,4 +1,21 @@
-"""summary.json and intervals.jsonl: the fields and their units are listed in docs/reports.md.
+"""summary.json and intervals.jsonl.
+
+    result              PASS, FAIL, or UNCHECKED with --no-check
+    seconds             measured, without the warm-up; less than asked for if the run ended early
+    txn_per_s           completed transactions of all types, designed rollbacks included
+    tpmC                completed new orders per minute, unaudited (clause 5.4.2)
+    types, all          per type, and all together: count, rolled_back, per_s, p50_us … max_us
+    aborts, abort_pct   attempts lost and retried, by reason; their share of all attempts
+    log_bytes_per_txn   per transaction that wrote
+    memory_bytes        in use at the end; loaded.memory_bytes right after the load, and
+                        loaded.memory_per_data that divided by key_bytes + row_bytes
+    watermark           the closed timestamp at the end
+    watermark_lag_ms    how far it is behind the clock: mean of the samples; _max the greatest
+    consistency, audit  clause to PASS, FAIL or SKIP; property to value, bounds and status
+    stopped             why the run ended early, "" if it did not; interrupted: by the user
+
+A line of intervals.jsonl is one second: `t` is when it ended, from the start of the measurement
+(so not positive in the warm-up), and the other fields are those of that second.
 
 Latencies are in microseconds, sizes in bytes, percentages from 0 to 100. A value that does not
 exist or is not finite, as the latency of a type that never ran, is null.

@@ -6,7 +6,6 @@ terminal in colour, to a pipe without, and to a golden test.
 
 from rich import box
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -169,6 +168,6 @@ def status_text(status: Status) -> Text:
     return Text(status.value, style=_STATUS_STYLE[status])
 
 
-def verdict_line(report: RunReport) -> RenderableType:
+def verdict_line(report: RunReport) -> Text:
     style = "bold red" if report.failed else "bold green" if report.checks else "bold"
-    return Padding(Text(report.verdict, style=style), (0, 0, 0, 0))
+    return Text(report.verdict, style=style)

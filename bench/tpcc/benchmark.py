@@ -30,7 +30,7 @@ class Tpcc:
                 f" take at most {WAREHOUSES_MAX}"
             )
         self._options = options
-        self._scale = SCALES[options.scale]
+        self.scale = SCALES[options.scale]
         self._order_lines = 0
         comparable = "" if options.scale == "spec" else ", not comparable"
         self.title = f"TPC-C-like, scale {options.scale}{comparable}, unaudited"
@@ -46,7 +46,7 @@ class Tpcc:
     def prepare(self, db: "mako.Database", progress: Progress) -> None:
         self._order_lines = load(
             db,
-            self._scale,
+            self.scale,
             self._options.warehouses,
             seed=self._options.seed,
             now_ms=int(time.time() * 1000),
@@ -54,7 +54,7 @@ class Tpcc:
         )
 
     def size(self) -> DataSize:
-        return data_size(self._scale, self._options.warehouses, self._order_lines)
+        return data_size(self.scale, self._options.warehouses, self._order_lines)
 
     def workload(self) -> "mako.Workload":
         return WORKLOAD
@@ -65,7 +65,7 @@ class Tpcc:
                 worker,
                 workers=workers,
                 warehouses=self._options.warehouses,
-                scale=self._scale,
+                scale=self.scale,
                 mix=self._options.mix,
                 history_number=0,
             )
@@ -73,12 +73,12 @@ class Tpcc:
         ]
 
     def check(self, db: "mako.Database", *, after_load: bool) -> list[CheckResult]:
-        return check(db, self._scale, self._options.warehouses, after_load=after_load)
+        return check(db, self.scale, self._options.warehouses, after_load=after_load)
 
     def audit(
         self, states: Sequence[Mapping[str, Any]], sample: "mako.Sample"
     ) -> list[AuditResult]:
-        return audit(states, self._scale, self._options.warehouses, self._options.mix)
+        return audit(states, self.scale, self._options.warehouses, self._options.mix)
 
     def extras(self, sample: "mako.Sample") -> list[Extra]:
         """tpmC: completed new orders per minute, those rolled back included (clause 5.4.2)."""

@@ -19,7 +19,7 @@ from bench.tpcc.schema import (
 _DATA: Final = 500  # Bytes of C_DATA.
 _NAME: Final = 10  # Bytes of W_NAME and D_NAME.
 _ZERO: Final = ord("0")
-_SPACE: Final = ord(" ")
+_GAP: Final = b"    "  # Between the two in H_DATA.
 
 #: What a payment of a customer with bad credit puts in front of C_DATA: digits of C_ID, C_D_ID,
 #: C_W_ID, D_ID, W_ID and H_AMOUNT.
@@ -69,8 +69,7 @@ def payment(tx: Any, state: Any) -> None:
 @mako.function
 def _put_note(data: Any, numbers: Any) -> None:
     """Put the numbers in front of C_DATA; what is shifted over its end is lost."""
-    for at in range(_DATA - 1, _NOTE - 1, -1):
-        data[at] = data[at - _NOTE]
+    data[_NOTE:_DATA] = data[0 : _DATA - _NOTE]
     end = 0
     for which in range(len(_WIDTHS)):
         first = end
@@ -84,15 +83,18 @@ def _put_note(data: Any, numbers: Any) -> None:
 @mako.function
 def _put_names(data: Any, w_name: Any, d_name: Any) -> None:
     """H_DATA: W_NAME and D_NAME with four spaces between them."""
-    end = 0
-    while end < _NAME and w_name[end] > 0:
-        data[end] = w_name[end]
-        end += 1
-    for _ in range(4):
-        data[end] = _SPACE
-        end += 1
-    at = 0
-    while at < _NAME and d_name[at] > 0:
-        data[end] = d_name[at]
-        at += 1
-        end += 1
+    end = _length(w_name)
+    data[0:end] = w_name[0:end]
+    data[end : end + len(_GAP)] = _GAP
+    end += len(_GAP)
+    length = _length(d_name)
+    data[end : end + length] = d_name[0:length]
+
+
+@mako.function
+def _length(name: Any) -> int:
+    """Bytes of W_NAME or D_NAME without the padding."""
+    length = _NAME
+    while name[length - 1] == 0:
+        length -= 1
+    return length

@@ -17,9 +17,9 @@ from typing import Any
 
 from mako.engine.atomics import ld8, load_acquire, memcpy, memset, shl, st8
 from mako.engine.index import BYTES_INDEX, LOST, PAIR_INDEX, WORD_INDEX, Index
-from mako.engine.jit import compiled, named
+from mako.engine.jit import compiled, exported, named
+from mako.engine.keys import keyed
 from mako.engine.layout import (
-    C_DOOMED,
     C_HINT_LEAF,
     C_HINT_TABLE,
     C_HINT_VERSION,
@@ -52,7 +52,7 @@ from mako.engine.layout import (
     WRITE_BYTES,
 )
 from mako.engine.memory import allocate, allocate_reserved, release, size_class
-from mako.engine.sets import add_read, add_write, inherit, note_leaf, own_write
+from mako.engine.sets import add_read, add_write, doomed, inherit, note_leaf, own_write
 from mako.ids import Outcome
 
 _LOCKED = int(Outcome.LOCKED)
@@ -121,7 +121,7 @@ def new_version(tx: int, length: int) -> int:
     return version
 
 
-@compiled
+@exported
 def write_record(
     tx: int, table: int, record: int, leaf: int, leaf_version: int, key_bytes: int
 ) -> int:
@@ -215,7 +215,7 @@ def put_record(
     return version
 
 
-@compiled
+@exported
 def delete_record(
     tx: int, table: int, record: int, leaf: int, leaf_version: int, key_bytes: int
 ) -> int:
@@ -302,7 +302,7 @@ def _make_access(index: Index) -> Access:
     find_insert = compiled(named(find_insert, f"{kind.name}.find_insert"))
 
     def read(tx: int, table: int, key: Any) -> int:
-        if ld8(tx + C_DOOMED) != 0:
+        if doomed(tx):
             return -_TIMED_OUT
         record, leaf, leaf_version = get(table, key)
         if record == LOST:
@@ -318,7 +318,7 @@ def _make_access(index: Index) -> Access:
         return 0
 
     def write(tx: int, table: int, key: Any) -> int:
-        if ld8(tx + C_DOOMED) != 0:
+        if doomed(tx):
             return -_TIMED_OUT
         record, leaf, leaf_version = get(table, key)
         if record == LOST:
@@ -335,7 +335,7 @@ def _make_access(index: Index) -> Access:
         return 0
 
     def put(tx: int, table: int, key: Any, length: int, may_replace: int) -> int:
-        if ld8(tx + C_DOOMED) != 0:
+        if doomed(tx):
             return -_TIMED_OUT
         if ld8(tx + C_MODE) != 0:
             return -_READ_ONLY
@@ -385,7 +385,7 @@ def _make_access(index: Index) -> Access:
         return version
 
     def delete(tx: int, table: int, key: Any) -> int:
-        if ld8(tx + C_DOOMED) != 0:
+        if doomed(tx):
             return -_TIMED_OUT
         record, leaf, leaf_version = get(table, key)
         if record == LOST:
@@ -406,10 +406,10 @@ def _make_access(index: Index) -> Access:
 
     return Access(
         index=index,
-        read=compiled(named(read, f"{kind.name}.read")),
-        write=compiled(named(write, f"{kind.name}.write")),
-        put=compiled(named(put, f"{kind.name}.put")),
-        delete=compiled(named(delete, f"{kind.name}.delete")),
+        read=keyed(kind, read, "read"),
+        write=keyed(kind, write, "write"),
+        put=keyed(kind, put, "put"),
+        delete=keyed(kind, delete, "delete"),
         find_insert=find_insert,
     )
 

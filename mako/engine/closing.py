@@ -19,7 +19,7 @@ from mako.engine.atomics import (
     store_release,
     store_seq,
 )
-from mako.engine.jit import compiled
+from mako.engine.jit import compiled, exported
 from mako.engine.layout import (
     C_ACTIVE,
     C_ENGINE,
@@ -58,6 +58,21 @@ def tick(engine: int, now_ms: int) -> None:
 
 
 @compiled
+def raise_horizon(engine: int) -> None:
+    """Raise the horizon to the oldest timestamp anybody may still look at."""
+    horizon = ld8(engine + STABLE)
+    store_seq(engine + INTENT, horizon)  # E4: before the slots are read
+    contexts = ld8(engine + CONTEXTS)
+    count = load_acquire(engine + CONTEXT_COUNT)
+    for i in range(count):
+        context = contexts + i * CONTEXT_BYTES
+        horizon = min(horizon, load_acquire(context + C_ACTIVE))
+        horizon = min(horizon, load_acquire(context + C_SNAPSHOT))
+    if horizon > ld8(engine + HORIZON):
+        store_release(engine + HORIZON, horizon)
+
+
+@exported
 def close(engine: int) -> int:
     """Compute and publish the closed timestamp and the horizon; return the closed timestamp.
 
@@ -84,21 +99,6 @@ def close(engine: int) -> int:
     raise_horizon(engine)
     store_release(engine + CLOSING, 0)
     return closed
-
-
-@compiled
-def raise_horizon(engine: int) -> None:
-    """Raise the horizon to the oldest timestamp anybody may still look at."""
-    horizon = ld8(engine + STABLE)
-    store_seq(engine + INTENT, horizon)  # E4: before the slots are read
-    contexts = ld8(engine + CONTEXTS)
-    count = load_acquire(engine + CONTEXT_COUNT)
-    for i in range(count):
-        context = contexts + i * CONTEXT_BYTES
-        horizon = min(horizon, load_acquire(context + C_ACTIVE))
-        horizon = min(horizon, load_acquire(context + C_SNAPSHOT))
-    if horizon > ld8(engine + HORIZON):
-        store_release(engine + HORIZON, horizon)
 
 
 @compiled

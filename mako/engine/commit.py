@@ -12,10 +12,9 @@ order, anti-dependencies included, and a snapshot at any closed timestamp is con
 from mako.engine.atomics import cas, ld8, load_acquire, st8, store_release
 from mako.engine.closing import activate, next_timestamp
 from mako.engine.index import BYTES_INDEX, FULL, LINKED, PAIR_INDEX, WORD_INDEX
-from mako.engine.jit import compiled
+from mako.engine.jit import compiled, exported
 from mako.engine.layout import (
     C_ACTIVE,
-    C_DOOMED,
     C_ENGINE,
     C_FILTER,
     C_FLOOR,
@@ -24,6 +23,7 @@ from mako.engine.layout import (
     C_KEYS,
     C_LEAFSET,
     C_LEAVES,
+    C_LINKED,
     C_LOG_BYTES,
     C_MASK,
     C_MODE,
@@ -34,6 +34,7 @@ from mako.engine.layout import (
     C_RANDOM,
     C_READS,
     C_READSET,
+    C_SCAN_LAPS,
     C_SCAN_USED,
     C_SEED,
     C_STEPS,
@@ -79,7 +80,7 @@ from mako.engine.memory import release, size_class
 from mako.engine.prune import BYTES_PRUNING, PAIR_PRUNING, WORD_PRUNING
 from mako.engine.retire import reserve_retired, retire
 from mako.engine.ring import append_transaction, log_room
-from mako.engine.sets import note_leaf, own_write
+from mako.engine.sets import doomed, note_leaf, own_write
 from mako.ids import Outcome
 
 COMMITTED = int(Outcome.COMMITTED)
@@ -89,6 +90,10 @@ _PHANTOM = int(Outcome.PHANTOM)
 _OUT_OF_MEMORY = int(Outcome.OUT_OF_MEMORY)
 _LOG_FULL = int(Outcome.LOG_FULL)
 _TIMED_OUT = int(Outcome.TIMED_OUT)
+_NOT_FOUND = int(Outcome.NOT_FOUND)
+_EXISTS = int(Outcome.EXISTS)
+_ROLLED_BACK = int(Outcome.ROLLED_BACK)
+_RAISED = int(Outcome.RAISED)
 _TOO_LARGE = int(Outcome.TOO_LARGE)
 
 _word_link = WORD_INDEX.link
@@ -114,6 +119,7 @@ def begin(tx: int) -> None:
     st8(tx + C_MASK, 0)
     st8(tx + C_OUTCOME, COMMITTED)
     st8(tx + C_SCAN_USED, 0)
+    st8(tx + C_SCAN_LAPS, 0)
     st8(tx + C_STEPS, 0)
     st8(tx + C_HINT_LEAF, 0)
     st8(tx + C_MODE, 0)
@@ -144,6 +150,13 @@ def unlink_record(tx: int, table: int, record: int) -> int:
 
 
 @compiled
+def _free_entry(tx: int, entry: int) -> None:
+    version = ld8(entry + W_VERSION)
+    size = V_VALUE + (ld8(version + V_LENGTH) & LENGTH_MASK)
+    release(tx, 0, version, size_class(size))
+
+
+@exported
 def abort(tx: int, outcome: int) -> int:
     """Forget the transaction; give back what it allocated. Nothing of it was ever seen."""
     writes = ld8(tx + C_WRITES)
@@ -164,13 +177,6 @@ def abort(tx: int, outcome: int) -> int:
 
 
 @compiled
-def _free_entry(tx: int, entry: int) -> None:
-    version = ld8(entry + W_VERSION)
-    size = V_VALUE + (ld8(version + V_LENGTH) & LENGTH_MASK)
-    release(tx, 0, version, size_class(size))
-
-
-@compiled
 def _adjust_leaves(tx: int, leaf: int, before: int, after: int, right: int, right_now: int) -> None:
     """Own inserts are no phantoms: bring own notes of the leaf up to date."""
     seen = False
@@ -184,7 +190,7 @@ def _adjust_leaves(tx: int, leaf: int, before: int, after: int, right: int, righ
 
 
 @compiled
-def _link(tx: int, entry: int, hint: int, hint_version: int) -> tuple[int, int, int, int, int, int]:
+def _link(tx: int, entry: int, hint: int, hint_version: int) -> int:
     table = ld8(entry + W_TABLE)
     record = ld8(entry + W_RECORD)
     kind = ld8(table + T_KIND)
@@ -233,11 +239,15 @@ def _lock_writes(tx: int) -> tuple[int, int]:
         hint = ld8(entry + W_LEAF)
         hint_version = ld8(entry + W_LEAF_VERSION)
         hint_now = current if hint == leaf and hint_version == noted else hint_version
-        found, at, before, after, right, right_now = _link(tx, entry, hint, hint_now)
+        found = _link(tx, entry, hint, hint_now)
         if found != LINKED:
             return _OUT_OF_MEMORY if found == FULL else _LOCKED, i
+        at = ld8(tx + C_LINKED)
+        before = ld8(tx + C_LINKED + 8)
+        after = ld8(tx + C_LINKED + 16)
+        right = ld8(tx + C_LINKED + 24)
         if ld8(tx + C_LEAVES) != 0:
-            _adjust_leaves(tx, at, before, after, right, right_now)
+            _adjust_leaves(tx, at, before, after, right, ld8(tx + C_LINKED + 32))
         # A split may have moved the rest of a run elsewhere: then the hint is void.
         leaf = hint if at == hint and before == hint_now and right == 0 else 0
         noted = hint_version
@@ -322,7 +332,7 @@ def _install(tx: int, timestamp: int, mask: int) -> None:
             retire(tx, record, RETIRE_TOMBSTONE, 0, timestamp, ld8(entry + W_TABLE))
 
 
-@compiled
+@exported
 def commit(tx: int) -> int:
     """Commit the transaction of this context; its Outcome.
 
@@ -332,7 +342,7 @@ def commit(tx: int) -> int:
     outcome = ld8(tx + C_OUTCOME)
     if outcome != COMMITTED:
         return abort(tx, outcome)
-    if ld8(tx + C_DOOMED) != 0:
+    if doomed(tx):
         return abort(tx, _TIMED_OUT)
     engine = ld8(tx + C_ENGINE)
     writes = ld8(tx + C_WRITES)
@@ -369,6 +379,23 @@ def commit(tx: int) -> int:
     st8(tx + C_TIMESTAMP, timestamp)
     st8(tx + C_OUTCOMES, ld8(tx + C_OUTCOMES) + 1)
     return COMMITTED
+
+
+@exported
+def finish(tx: int) -> int:
+    """End a procedure's transaction: commit, or abort if the procedure could not go on.
+
+    That a row was missing or a condition failed counts only if what was read to find that out
+    is still true: otherwise it is a conflict, and the procedure runs again.
+    """
+    outcome = ld8(tx + C_OUTCOME)
+    if outcome == COMMITTED:
+        return commit(tx)
+    if outcome in (_NOT_FOUND, _EXISTS, _ROLLED_BACK, _RAISED):
+        valid = _validate(tx)
+        if valid != COMMITTED:
+            outcome = valid
+    return abort(tx, outcome)
 
 
 @compiled

@@ -37,8 +37,9 @@ from mako.engine.atomics import (
     store_release,
 )
 from mako.engine.jit import compiled, named
-from mako.engine.keys import BYTES_KIND, PAIR_KIND, WORD_KIND, KeyKind
+from mako.engine.keys import BYTES_KIND, PAIR_KIND, WORD_KIND, KeyKind, keyed
 from mako.engine.layout import (
+    C_LINKED,
     N_COUNT,
     N_HIGH,
     N_LAST,
@@ -118,6 +119,18 @@ def create_tree(context: int, table: int) -> int:
     return 1
 
 
+@compiled
+def linked(context: int, leaf: int, before: int, after: int, right: int, right_now: int) -> int:
+    """Note at C_LINKED what an insert did: the leaf, its version before and after, and the
+    leaf split off, or 0, with its version."""
+    st8(context + C_LINKED, leaf)
+    st8(context + C_LINKED + 8, before)
+    st8(context + C_LINKED + 16, after)
+    st8(context + C_LINKED + 24, right)
+    st8(context + C_LINKED + 32, right_now)
+    return LINKED
+
+
 @dataclass(frozen=True, slots=True)
 class Index:
     """The compiled functions of one kind of tree."""
@@ -126,7 +139,7 @@ class Index:
     find_leaf: Callable[..., Any]  # (table, key) -> leaf, version
     get: Callable[..., Any]  # (table, key) -> record or 0 or LOST, leaf, version
     get_in: Callable[..., Any]  # (leaf, version, key) -> covers, record
-    link: Callable[..., Any]  # (context, table, key, record, leaf, version) -> see below
+    link: Callable[..., int]  # (context, table, key, record, leaf, version) -> LINKED, ...
     find_before: Callable[..., Any]  # (table, key) -> leaf, version, has low, low
 
 
@@ -337,12 +350,12 @@ def _make_index(kind: KeyKind) -> Index:
 
     def link(
         context: int, table: int, key: Any, record: int, hint: int, hint_version: int
-    ) -> tuple[int, int, int, int, int, int]:
-        """Insert `record` under `key` unless the key is there.
+    ) -> int:
+        """Insert `record` under `key` unless the key is there: LINKED, the record that is
+        there, LOST or FULL. What happened to the leaf is at C_LINKED (`linked`).
 
-        Return (outcome, leaf, version before, version after, right leaf or 0, its version);
-        the outcome is LINKED, the record found, LOST or FULL. `hint` is a leaf that covered
-        the key when it had `hint_version`, or 0: if it still has it there is no descent.
+        `hint` is a leaf that covered the key when it had `hint_version`, or 0: if it still
+        has it there is no descent.
         """
         if hint != 0 and ld8(hint + N_COUNT) < fanout and lock_node(hint, hint_version):
             found = 0
@@ -350,10 +363,10 @@ def _make_index(kind: KeyKind) -> Index:
                 found = insert_in(hint, key, record)
                 if found == 0:
                     after = unlock_changed(hint)
-                    return LINKED, hint, hint_version, after, 0, 0
+                    return linked(context, hint, hint_version, after, 0, 0)
             unlock_same(hint, hint_version)
             if found != 0:
-                return found, hint, hint_version, hint_version, 0, 0
+                return found
         for _ in range(SPIN_MAX):
             parent = 0
             parent_version = 0
@@ -393,7 +406,7 @@ def _make_index(kind: KeyKind) -> Index:
                     unlock_same(node, version)
                     if parent != 0:
                         unlock_same(parent, parent_version)
-                    return FULL, 0, 0, 0, 0, 0
+                    return FULL
                 child = ld8(node + children + 8 * count_not_above(node, count, key))
                 fence_acquire()
                 if load_relaxed(node + N_VERSION) != version:
@@ -414,9 +427,9 @@ def _make_index(kind: KeyKind) -> Index:
                     continue
                 found = insert_in(node, key, record)
                 if found == 0:
-                    return LINKED, node, version, unlock_changed(node), 0, 0
+                    return linked(context, node, version, unlock_changed(node), 0, 0)
                 unlock_same(node, version)
-                return found, node, version, version, 0, 0
+                return found
             if parent != 0 and not lock_node(parent, parent_version):
                 pause()
                 continue
@@ -437,14 +450,15 @@ def _make_index(kind: KeyKind) -> Index:
                 if parent != 0:
                     unlock_changed(parent)
                 right_version = unlock_changed(right)
-                return LINKED, node, version, unlock_changed(node), right, right_version
+                after = unlock_changed(node)
+                return linked(context, node, version, after, right, right_version)
             unlock_same(node, version)
             if parent != 0:
                 unlock_same(parent, parent_version)
             if found != LOST:
-                return found, node, version, version, 0, 0
+                return found
             pause()
-        return LOST, 0, 0, 0, 0, 0
+        return LOST
 
     def find_before(table: int, key: Any) -> tuple[int, int, bool, Any]:
         """The leaf whose range ends at or holds what is just below `key`.
@@ -488,7 +502,7 @@ def _make_index(kind: KeyKind) -> Index:
         find_leaf=find_leaf,
         get=compiled(named(get, f"{kind.name}.get")),
         get_in=compiled(named(get_in, f"{kind.name}.get_in")),
-        link=compiled(named(link, f"{kind.name}.link")),
+        link=keyed(kind, link, "link"),
         find_before=compiled(named(find_before, f"{kind.name}.find_before")),
     )
 

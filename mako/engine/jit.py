@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numba
 from numba.core import caching
@@ -122,6 +122,62 @@ def compiled(function: F | None = None, *, inline: bool = False) -> Any:
     dispatcher = numba.njit(**options)(function)
     use_cache(dispatcher, function)
     return dispatcher
+
+
+#: Called with the name of each exported function before it is compiled or loaded.
+on_export: Callable[[str], None] | None = None
+
+
+def exported(function: F) -> F:
+    """Compile `function` once, for itself, and let compiled callers call it by address.
+
+    numba links what a function calls into it and optimises the whole again: four levels up,
+    the commit path would be compiled dozens of times. Exported functions are the seams. They
+    take and return plain integers (`-> None`: nothing), never raise, and are compiled, or
+    loaded from the cache, when their module is imported: cached code of their callers needs
+    their address as soon as it is loaded.
+    """
+    if INTERPRETED:
+        return function
+    from llvmlite import binding, ir
+    from numba import types
+    from numba.core import cgutils
+    from numba.core.ccallback import CFunc
+    from numba.extending import intrinsic
+
+    if on_export is not None:
+        on_export(function.__qualname__)
+    code = function.__code__
+    arity = code.co_argcount
+    nothing = function.__annotations__.get("return") in (None, "None")
+    result = types.void if nothing else types.int64
+    signature = result(*([types.int64] * arity))
+    made = CFunc(function, (signature.args, result), locals={}, options={"nopython": True})
+    made._cache = _Cache(function)
+    made.compile()
+    symbol = f"mako_{function.__module__}_{function.__qualname__}".replace(".", "_")
+    binding.add_symbol(symbol, made.address)
+    _kept.append(made)
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        word = ir.IntType(64)
+        kind = ir.FunctionType(ir.VoidType() if nothing else word, [word] * arity)
+        callee = cgutils.get_or_insert_function(builder.module, kind, symbol)
+        value = builder.call(callee, args)
+        return context.get_dummy_value() if nothing else value
+
+    # numba binds arguments by name, and reads the arity off the functions.
+    names = ", ".join(code.co_varnames[:arity])
+    scope: dict[str, Any] = {"typed": (signature, generate)}
+    exec(f"def by_address(typingctx, {names}): return typed", scope)
+    scope["by_address"] = intrinsic(scope["by_address"])
+    exec(f"def call({names}): return by_address({names})", scope)
+    call = named(scope["call"], f"call.{function.__module__}.{function.__qualname__}")
+    call.__module__ = function.__module__
+    return cast(F, compiled(call))
+
+
+_kept: list[Any] = []
 
 
 def use_cache(dispatcher: Any, function: Callable[..., Any]) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from mako.engine.atomics import (
     bswap8,
@@ -32,7 +32,7 @@ from mako.engine.atomics import (
     wadd,
     wmul,
 )
-from mako.engine.jit import compiled, named
+from mako.engine.jit import INTERPRETED, compiled, exported, named
 from mako.engine.layout import (
     BYTES_KEYS,
     PAIR_KEYS,
@@ -380,3 +380,33 @@ def _kind(name: str, number: int, fanout: int, children: int, scope: dict[str, A
 WORD_KIND = _word()
 PAIR_KIND = _pair()
 BYTES_KIND = _bytes()
+
+
+def keyed(
+    kind: KeyKind, function: Callable[..., int], name: str, keys: tuple[str, ...] = ("key",)
+) -> Callable[..., int]:
+    """Export a function whose parameters `keys` are keys; the result takes keys of `kind`.
+
+    An exported function takes integers only, so keys of two words cross as two arguments.
+    """
+    function = compiled(named(function, f"{kind.name}.{name}.body"))
+    plain = function if INTERPRETED else function.py_func  # type: ignore[attr-defined]
+    names = plain.__code__.co_varnames[: plain.__code__.co_argcount]
+    if INTERPRETED:
+        return function
+    two = kind.kind != WORD_KEYS
+
+    def spread(form: str) -> str:
+        return ", ".join(form.format(n) if two and n in keys else n for n in names)
+
+    flat, tupled, split = spread("{0}_0, {0}_1"), spread("({0}_0, {0}_1)"), spread("{0}[0], {0}[1]")
+    scope: dict[str, Any] = {"function": function}
+    exec(f"def flattened({flat}): return function({tupled})", scope)
+    flattened = named(scope["flattened"], f"{kind.name}.{name}")
+    flattened.__module__ = __name__
+    flattened.__annotations__["return"] = "int"
+    scope["flattened"] = exported(flattened)
+    exec(f"def call({', '.join(names)}): return flattened({split})", scope)
+    call = named(scope["call"], f"{kind.name}.{name}.call")
+    call.__module__ = __name__
+    return cast(Callable[..., int], compiled(call))

@@ -43,6 +43,7 @@ from mako.engine.index import (
     unlock_same,
 )
 from mako.engine.jit import compiled, named
+from mako.engine.keys import keyed
 from mako.engine.layout import (
     C_PATH,
     N_COUNT,
@@ -324,7 +325,7 @@ def _make_pruning(index: Index) -> Pruning:
             return 1
         return 0
 
-    return Pruning(unlink=compiled(named(unlink, f"{kind.name}.unlink")))
+    return Pruning(unlink=keyed(kind, unlink, "unlink"))
 
 
 WORD_PRUNING = _make_pruning(WORD_INDEX)

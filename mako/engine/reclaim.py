@@ -6,7 +6,7 @@ has just freed is memory it writes next, while it is still in its cache.
 
 from mako.engine.atomics import cas, ld8, load_acquire, store_release
 from mako.engine.commit import record_bytes, unlink_record
-from mako.engine.jit import compiled
+from mako.engine.jit import compiled, exported
 from mako.engine.layout import (
     C_ENGINE,
     DEAD,
@@ -48,7 +48,7 @@ def _remove_record(tx: int, record: int, table: int, timestamp: int) -> None:
     retire(tx, record, RETIRE_RECORD, size_class(record_bytes(table, record)), 0, 0)
 
 
-@compiled
+@exported
 def reclaim(tx: int, budget: int) -> int:
     """Free up to `budget` retired things that nobody can see any more; how many it were."""
     horizon = load_acquire(ld8(tx + C_ENGINE) + HORIZON)

@@ -17,12 +17,13 @@ from mako.engine.access import BYTES_ACCESS, PAIR_ACCESS, WORD_ACCESS, Access, r
 from mako.engine.atomics import fence_acquire, ld8, load_acquire, load_relaxed, memmove, pause, st8
 from mako.engine.index import BUSY
 from mako.engine.jit import compiled, named
+from mako.engine.keys import keyed
 from mako.engine.layout import (
     C_BATCH,
-    C_DOOMED,
     C_INSERTS,
     C_MODE,
     C_SCAN,
+    C_SCAN_LAPS,
     C_SCAN_USED,
     C_WRITES,
     C_WRITESET,
@@ -39,12 +40,29 @@ from mako.engine.layout import (
     W_VERSION,
     WRITE_BYTES,
 )
-from mako.engine.sets import note_leaf
+from mako.engine.sets import doomed, note_leaf
 from mako.ids import Outcome
 
 _LOCKED = int(Outcome.LOCKED)
 _TOO_LARGE = int(Outcome.TOO_LARGE)
 _TIMED_OUT = int(Outcome.TIMED_OUT)
+
+
+@compiled
+def scan_room(tx: int, limit: int) -> int:
+    """Where results of up to `limit` rows go in the scan buffer, or a negative Outcome.
+
+    A transaction keeps all its rows. A snapshot may read without end: it begins again at the
+    start of the buffer, and cursors of the lap before notice.
+    """
+    used = ld8(tx + C_SCAN_USED)
+    if limit > SCAN_MAX - used - 1:
+        if ld8(tx + C_MODE) == 0 or limit > SCAN_MAX - 1:
+            return -_TOO_LARGE
+        used = 0
+        st8(tx + C_SCAN_USED, 0)
+        st8(tx + C_SCAN_LAPS, ld8(tx + C_SCAN_LAPS) + 1)
+    return used
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +149,9 @@ def _make_scanning(access: Access) -> Scanning:
 
     def forward(tx: int, table: int, first: Any, end: Any, limit: int) -> int:
         """Rows with first <= key < end, ascending, at most `limit`."""
-        used = ld8(tx + C_SCAN_USED)
-        if limit > SCAN_MAX - used - 1:
-            return -_TOO_LARGE
+        used = scan_room(tx, limit)
+        if used < 0:
+            return used
         base = tx + C_SCAN + used * SCAN_BYTES
         found = 0
         key = first
@@ -142,7 +160,7 @@ def _make_scanning(access: Access) -> Scanning:
         version = 0
         misses = 0
         while found < limit and misses < SPIN_MAX:
-            if ld8(tx + C_DOOMED) != 0:
+            if doomed(tx):
                 return -_TIMED_OUT
             if leaf == 0:
                 leaf, version = find_leaf(table, key)
@@ -187,15 +205,15 @@ def _make_scanning(access: Access) -> Scanning:
 
     def backward(tx: int, table: int, first: Any, end: Any, limit: int) -> int:
         """Rows with first <= key < end, descending from the greatest, at most `limit`."""
-        used = ld8(tx + C_SCAN_USED)
-        if limit > SCAN_MAX - used - 1:
-            return -_TOO_LARGE
+        used = scan_room(tx, limit)
+        if used < 0:
+            return used
         base = tx + C_SCAN + used * SCAN_BYTES
         found = 0
         bound = end
         misses = 0
         while found < limit and misses < SPIN_MAX:
-            if ld8(tx + C_DOOMED) != 0:
+            if doomed(tx):
                 return -_TIMED_OUT
             leaf, version, bounded, low = find_before(table, bound)
             if leaf == 0:
@@ -227,8 +245,8 @@ def _make_scanning(access: Access) -> Scanning:
         return found
 
     return Scanning(
-        forward=compiled(named(forward, f"{kind.name}.forward")),
-        backward=compiled(named(backward, f"{kind.name}.backward")),
+        forward=keyed(kind, forward, "forward", ("first", "end")),
+        backward=keyed(kind, backward, "backward", ("first", "end")),
     )
 
 

@@ -10,6 +10,7 @@ All functions here are the same for every kind of key.
 from mako.engine.atomics import ld8, load_acquire, lshr, shl, st8, wmul
 from mako.engine.jit import compiled
 from mako.engine.layout import (
+    C_DOOMED,
     C_ENGINE,
     C_FILTER,
     C_LEAFSET,
@@ -17,6 +18,7 @@ from mako.engine.layout import (
     C_MASK,
     C_OUTCOME,
     C_OWN,
+    C_PROGRESS,
     C_READS,
     C_READSET,
     C_WRITES,
@@ -43,6 +45,12 @@ from mako.ids import Outcome
 
 TOO_LARGE = int(Outcome.TOO_LARGE)
 _MIX = -7046029254386353131
+
+
+@compiled
+def doomed(tx: int) -> bool:
+    """Whether the watchdog has given up on the transaction that runs."""
+    return ld8(tx + C_DOOMED) == ld8(tx + C_PROGRESS)
 
 
 @compiled

@@ -1,0 +1,95 @@
+"""The consistency conditions of the specification's profile, as procedures run at a snapshot.
+
+Each compares balances with sums over HISTORY, which is read once for each SUMS_MAX balances.
+"""
+
+from typing import Any, Final
+
+import mako
+from bench.tpca.spec import ACCOUNT, BRANCH, HISTORY, TELLER, TELLERS
+
+#: Balances that are summed up in one pass over HISTORY.
+SUMS_MAX: Final = 400_000
+SUMS: Final = mako.Row({"money": f"i8*{SUMS_MAX}"}, name="sums of history")
+
+_CHUNK: Final = 4096
+
+#: Whose balances `balances_match` compares.
+OF_BRANCHES: Final = 0
+OF_TELLERS: Final = 1
+OF_ACCOUNTS: Final = 2
+
+
+@mako.procedure
+def tellers_match(tx: Any, first_b_id: int, end_b_id: int) -> int:
+    """How many branches have a balance other than the sum of their tellers'."""
+    violations = 0
+    for b_id in range(first_b_id, end_b_id):
+        total = 0
+        for number in range(1, TELLERS + 1):
+            teller = tx.read(TELLER, ((b_id - 1) * TELLERS + number,))
+            total += teller.t_balance
+        branch = tx.read(BRANCH, (b_id,))
+        if branch.b_balance != total:
+            violations += 1
+    return violations
+
+
+@mako.procedure
+def balances_match(tx: Any, kind: int, first: int, end: int, out: Any) -> int:
+    """How many of the branches, tellers or accounts `first` to `end` - 1 differ from HISTORY.
+
+    `out` is SUMS, all zero.
+    """
+    _sum_history(tx, kind, first, end, out)
+    violations = 0
+    for number in range(first, end):
+        if _balance(tx, kind, number) != out.money[number - first]:
+            violations += 1
+    return violations
+
+
+@mako.procedure
+def accounts_match(tx: Any, branches: int, accounts: int) -> int:
+    """1 if the sum of all accounts differs from the sum of all branches."""
+    total = 0
+    for a_id in range(1, branches * accounts + 1):
+        total += _balance(tx, OF_ACCOUNTS, a_id)
+    for b_id in range(1, branches + 1):
+        total -= _balance(tx, OF_BRANCHES, b_id)
+    return 1 if total != 0 else 0
+
+
+@mako.function
+def _balance(tx: Any, kind: int, number: int) -> int:
+    if kind == OF_BRANCHES:
+        branch = tx.read(BRANCH, (number,))
+        return branch.b_balance
+    if kind == OF_TELLERS:
+        teller = tx.read(TELLER, (number,))
+        return teller.t_balance
+    account = tx.read(ACCOUNT, (number,))
+    return account.a_balance
+
+
+@mako.function
+def _sum_history(tx: Any, kind: int, first: int, end: int, out: Any) -> None:
+    worker = 0
+    h_number = 0
+    more = True
+    while more:
+        rows = tx.scan(HISTORY, (worker, h_number), ((1 << 16) - 1, 0), _CHUNK)
+        for at in range(rows.count):
+            history = rows.row(at)
+            number = history.h_a_id
+            if kind == OF_BRANCHES:
+                number = history.h_b_id
+            elif kind == OF_TELLERS:
+                number = history.h_t_id
+            if first <= number < end:
+                out.money[number - first] += history.h_delta
+        more = rows.count == _CHUNK
+        if more:
+            last = rows.key(_CHUNK - 1)
+            worker = last.h_worker
+            h_number = last.h_number + 1

@@ -1,0 +1,85 @@
+"""Mako: a transactional database whose source is Python.
+
+>>> import mako
+>>> db = mako.open(":memory:")
+>>> with db.transaction() as tx:
+...     tx.put(b"alice", b"100")
+>>> db[b"alice"]
+b'100'
+"""
+
+from mako import histogram, tuple  # noqa: A004
+from mako.client import (
+    Database,
+    Drive,
+    KindSample,
+    Sample,
+    Snapshot,
+    TableView,
+    Transaction,
+    open,  # noqa: A004
+    transactional,
+)
+from mako.errors import (
+    Aborted,
+    Closed,
+    ConfigError,
+    Conflict,
+    Error,
+    Exists,
+    KeyTooLarge,
+    LogCorrupt,
+    LogFull,
+    NotFound,
+    OutOfMemory,
+    ProcedureError,
+    ProcedureTimeout,
+    RolledBack,
+    SchemaError,
+    TransactionTooLarge,
+    TransactionTooOld,
+    ValueTooLarge,
+)
+from mako.procedure import Function, Procedure, Workload, function, procedure
+from mako.row import Row
+from mako.schema import BytesTable, Table
+
+__all__ = [
+    "Aborted",
+    "BytesTable",
+    "Closed",
+    "ConfigError",
+    "Conflict",
+    "Database",
+    "Drive",
+    "Error",
+    "Exists",
+    "Function",
+    "KeyTooLarge",
+    "KindSample",
+    "LogCorrupt",
+    "LogFull",
+    "NotFound",
+    "OutOfMemory",
+    "Procedure",
+    "ProcedureError",
+    "ProcedureTimeout",
+    "RolledBack",
+    "Row",
+    "Sample",
+    "SchemaError",
+    "Snapshot",
+    "Table",
+    "TableView",
+    "Transaction",
+    "TransactionTooLarge",
+    "TransactionTooOld",
+    "ValueTooLarge",
+    "Workload",
+    "function",
+    "histogram",
+    "open",
+    "procedure",
+    "transactional",
+    "tuple",
+]

@@ -1,0 +1,209 @@
+"""The embedded database: one partition in this process."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from mako.client.drive import Drive
+from mako.client.snapshot import Snapshot
+from mako.client.transaction import TableView, Transaction
+from mako.errors import Closed, ConfigError, SchemaError
+from mako.ids import TABLE_ID_LAST, TABLE_ID_NAMED_FIRST
+from mako.procedure import Procedure, Workload
+from mako.schema import BytesTable, Table
+
+if TYPE_CHECKING:
+    from mako.engine.engine import Engine, TableHandle
+
+_UNITS: Final = {"": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
+DEFAULT_TABLE: Final = "default"
+
+
+def parse_bytes(text: str | int) -> int:
+    """`4GiB`, `512 MiB` or a number of bytes."""
+    if isinstance(text, int) and not isinstance(text, bool):
+        return text
+    match = re.fullmatch(r"\s*(\d+)\s*(|[kmg]ib)\s*", str(text), re.IGNORECASE)
+    if match is None:
+        raise ConfigError(f"{text!r} is no amount of memory; write for example 512MiB or 4GiB")
+    return int(match[1]) * _UNITS[match[2].lower()]
+
+
+def open(path: str = ":memory:", *, memory: str | int = "1GiB", sessions: int = 24) -> Database:  # noqa: A001
+    """Open a database; `:memory:` is the only kind there is yet.
+
+    `memory` bounds what rows and indexes take, and is reserved, not used, at once. `sessions`
+    bounds transactions, snapshots and workers that are open at a time.
+    """
+    if path != ":memory:":
+        raise ConfigError(
+            f"cannot open {path!r}: databases on disk are not there yet; use ':memory:'"
+        )
+    if not 1 <= sessions <= 4096:
+        raise ConfigError(f"{sessions} sessions; give 1 to 4096")
+    from mako.engine.engine import Engine
+
+    return Database(Engine(parse_bytes(memory), contexts=sessions))
+
+
+class Database:
+    """One partition in this process. Threads may share it; a transaction belongs to one."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._open = True
+        self._default: TableView | None = None
+
+    # --- tables -------------------------------------------------------------------------
+
+    def create(self, *tables: Table | BytesTable) -> None:
+        """Create typed tables; those that are there already stay as they are."""
+        self._check_open()
+        for table in tables:
+            self._engine.create_table(table)
+
+    def table(self, table: str | Table | BytesTable) -> TableView:
+        """A table by name (byte strings, created when first asked for) or by its description."""
+        return TableView(self, self._handle(table))
+
+    def _handle(self, table: str | Table | BytesTable | TableView | None) -> TableHandle:
+        self._check_open()
+        if isinstance(table, TableView):
+            return table.handle
+        if isinstance(table, Table | BytesTable):
+            known = self._engine.tables.get(int(table.id))
+            if known is None or known.table.fingerprint != table.fingerprint:
+                raise SchemaError(
+                    f"table {table.name} is not in this database; call db.create(...) first"
+                )
+            return known
+        if table is None:
+            table = DEFAULT_TABLE
+        known = self._engine.table_named(table)
+        if known is not None:
+            return known
+        used = self._engine.tables
+        for number in range(int(TABLE_ID_NAMED_FIRST), int(TABLE_ID_LAST) + 1):
+            if number not in used:
+                return self._engine.create_table(BytesTable(table, id=number))
+        raise SchemaError("every table number is in use; drop the idea of one table per item")
+
+    # --- transactions -------------------------------------------------------------------
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """A transaction for the length of a `with` block: commits at its end, aborts if the
+        block raises. Raises Conflict if another transaction came first."""
+        tx = self.begin()
+        try:
+            yield tx
+        except BaseException:
+            tx.abort()
+            raise
+        tx.commit()
+
+    def begin(self) -> Transaction:
+        """A transaction to be ended by its `commit` or `abort`."""
+        self._check_open()
+        return Transaction(self, self._engine)
+
+    def snapshot(self) -> Snapshot:
+        """Read at the present watermark; never waits, never aborts. Close it, or use `with`."""
+        self._check_open()
+        return Snapshot(self, self._engine)
+
+    def run(self, procedure: Procedure, *arguments: int) -> int:
+        """Run a procedure as a transaction and return its result; conflicts are retried."""
+        self._check_open()
+        if not isinstance(procedure, Procedure):
+            raise SchemaError(f"{procedure!r} is not a procedure; decorate it with @mako.procedure")
+        return self._engine.run(procedure, arguments)[0]
+
+    def drive(
+        self,
+        workload: Workload,
+        *,
+        workers: int,
+        states: Sequence[Mapping[str, Any]],
+        seed: int = 1,
+        rate: float = 0,
+    ) -> Drive:
+        """Run a workload on `workers` threads inside the engine until it is stopped.
+
+        `rate` 0 is a closed loop; otherwise so many transactions per second become due over
+        all workers, and latency counts from when one was due.
+        """
+        self._check_open()
+        return Drive(
+            self._engine, workload, workers=workers, states=states, seed=seed, rate=rate
+        )
+
+    # --- one-shot access to the default table ---------------------------------------------
+
+    def __getitem__(self, key: bytes) -> bytes:
+        value = self._view().get(key)
+        if value is None:
+            raise KeyError(key)
+        return bytes(value)
+
+    def __setitem__(self, key: bytes, value: bytes) -> None:
+        self._view().put(key, value)
+
+    def __delitem__(self, key: bytes) -> None:
+        if not self._view().delete(key):
+            raise KeyError(key)
+
+    def __contains__(self, key: bytes) -> bool:
+        return self._view().get(key) is not None
+
+    def get(self, key: bytes) -> Any:
+        """The value in the default table, or None."""
+        return self._view().get(key)
+
+    def put(self, key: bytes, value: bytes) -> None:
+        self._view().put(key, value)
+
+    def delete(self, key: bytes) -> bool:
+        return self._view().delete(key)
+
+    def items(
+        self, first: bytes = b"", end: bytes | None = None, *, reverse: bool = False
+    ) -> Iterator[tuple[Any, Any]]:
+        """The default table at one snapshot, in order."""
+        return self._view().items(first, end, reverse=reverse)
+
+    def _view(self) -> TableView:
+        if self._default is None:
+            self._default = self.table(DEFAULT_TABLE)
+        return self._default
+
+    # --- the whole ------------------------------------------------------------------------
+
+    @property
+    def watermark(self) -> int:
+        """The timestamp up to which everything is durable."""
+        return self._engine.stable
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that rows, versions and indexes take now."""
+        return self._engine.memory_bytes
+
+    def close(self) -> None:
+        """Give the memory back. Everything in it is gone."""
+        if self._open:
+            self._open = False
+            self._engine.close()
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise Closed("the database is closed; open it again")
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

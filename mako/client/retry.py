@@ -1,0 +1,97 @@
+"""Running a function as a transaction, again after each conflict."""
+
+from __future__ import annotations
+
+import functools
+import random
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
+
+from mako.errors import Aborted, SchemaError
+
+if TYPE_CHECKING:
+    from mako.client.database import Database
+    from mako.client.transaction import Transaction
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: Attempts before the conflict is the caller's problem.
+RETRIES_MAX: Final = 100
+_BACK_OFF_MIN: Final = 0.000_05
+_BACK_OFF_MAX: Final = 0.05
+
+
+def retrying(
+    db: Database,
+    act: Callable[[Transaction], R],
+    *,
+    max_retries: int = RETRIES_MAX,
+    timeout: float | None = None,
+) -> R:
+    """`act(tx)` in a transaction that commits; again, with jittered back-off, on a conflict."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    pause = _BACK_OFF_MIN
+    for attempt in range(max_retries + 1):
+        try:
+            with db.transaction() as tx:
+                return act(tx)
+        except Aborted as error:
+            late = deadline is not None and time.monotonic() >= deadline
+            if not error.retryable or attempt == max_retries or late:
+                raise
+        if attempt > 2:  # The first conflicts are over sooner than a sleep would be.
+            time.sleep(random.uniform(0, pause))
+            pause = min(2 * pause, _BACK_OFF_MAX)
+    raise AssertionError("the loop returns or raises")
+
+
+@overload
+def transactional(function: Callable[..., R]) -> Callable[..., R]: ...
+@overload
+def transactional(
+    *, max_retries: int = ..., timeout: float | None = ...
+) -> Callable[[Callable[..., R]], Callable[..., R]]: ...
+
+
+def transactional(
+    function: Callable[..., Any] | None = None,
+    *,
+    max_retries: int = RETRIES_MAX,
+    timeout: float | None = None,
+) -> Any:
+    """Make a function of a transaction callable with a database.
+
+    The first argument is the transaction. Called with a Database, the function runs in a
+    transaction of its own that commits at its end, and again after each conflict; called with
+    a Transaction, it simply runs in that one, so such functions compose.
+    """
+    if function is None:
+        return lambda body: transactional(body, max_retries=max_retries, timeout=timeout)
+    from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
+
+    if isgeneratorfunction(function) or isasyncgenfunction(function):
+        raise SchemaError(
+            f"{function.__qualname__} is a generator: its transaction would end before it does;"
+            " return a list instead"
+        )
+    if iscoroutinefunction(function):
+        raise SchemaError(
+            f"{function.__qualname__} is a coroutine; the embedded database is not asynchronous"
+        )
+
+    @functools.wraps(function)
+    def call(target: Any, /, *args: Any, **kwargs: Any) -> Any:
+        from mako.client.database import Database
+
+        if not isinstance(target, Database):
+            return function(target, *args, **kwargs)
+        return retrying(
+            target,
+            lambda tx: function(tx, *args, **kwargs),
+            max_retries=max_retries,
+            timeout=timeout,
+        )
+
+    return call

@@ -1,0 +1,112 @@
+"""Reads at one timestamp: never wait, never abort, see no half of a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from mako.client.transaction import Session
+from mako.errors import SchemaError
+from mako.procedure import Procedure
+from mako.row import Row
+
+if TYPE_CHECKING:
+    from mako.client.database import Database
+    from mako.engine.engine import Engine, TableHandle
+
+
+class Snapshot(Session):
+    """The database as it was at `timestamp`. While it is open, old versions are kept for it."""
+
+    def __init__(self, db: Database, engine: Engine) -> None:
+        super().__init__(db, engine)
+        from mako.engine.closing import open_snapshot
+
+        engine.settle()
+        #: What was committed at or before it is seen, nothing later.
+        self.timestamp: int = open_snapshot(self._context)
+        self._calls.session_begin_snapshot(self._context, self.timestamp)
+
+    def get(self, key: Any, *, table: Any = None) -> Any:
+        """The value of `key`, or None."""
+        self._check()
+        return self._get(self._db._handle(table), key)
+
+    def scan(
+        self,
+        first: Any = None,
+        end: Any = None,
+        *,
+        limit: int | None = None,
+        reverse: bool = False,
+        table: Any = None,
+    ) -> Iterator[tuple[Any, Any]]:
+        """(key, value) with first <= key < end, in order, or from the greatest down."""
+        self._check()
+        return self._scan(self._db._handle(table), first, end, limit, reverse)
+
+    def table(self, table: Any) -> SnapshotTable:
+        """A table as it was."""
+        return SnapshotTable(self, self._db._handle(table))
+
+    def run(self, procedure: Procedure, *arguments: int, out: Row | None = None) -> Any:
+        """Run a procedure here; it may read without limit and write nothing.
+
+        Its result; with `out`, (result, values of the row it filled as its last parameter).
+        """
+        self._check()
+        if not isinstance(procedure, Procedure):
+            raise SchemaError(f"{procedure!r} is not a procedure; decorate it with @mako.procedure")
+        result, row = self._engine.run_at(
+            procedure, arguments, context=self._context, timestamp=self.timestamp, out=out
+        )
+        self._calls.session_begin_snapshot(self._context, self.timestamp)
+        return result if out is None else (result, out.unpack(row))
+
+    def __getitem__(self, key: bytes) -> bytes:
+        value = self.get(key)
+        if value is None:
+            raise KeyError(key)
+        return bytes(value)
+
+    def close(self) -> None:
+        """Let go of the old versions."""
+        if self._open:
+            from mako.engine.closing import close_snapshot
+
+            self._open = False
+            close_snapshot(self._context)
+            self._engine.give_context(self._context)
+
+    def __enter__(self) -> Snapshot:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_open", False) and self._db._open:
+            self.close()
+
+
+class SnapshotTable:
+    """One table at one snapshot."""
+
+    def __init__(self, snapshot: Snapshot, handle: TableHandle) -> None:
+        self._snapshot = snapshot
+        self._handle = handle
+
+    def get(self, key: Any) -> Any:
+        self._snapshot._check()
+        return self._snapshot._get(self._handle, key)
+
+    def scan(
+        self,
+        first: Any = None,
+        end: Any = None,
+        *,
+        limit: int | None = None,
+        reverse: bool = False,
+    ) -> Iterator[tuple[Any, Any]]:
+        self._snapshot._check()
+        return self._snapshot._scan(self._handle, first, end, limit, reverse)

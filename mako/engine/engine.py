@@ -1,0 +1,386 @@
+"""The engine as Python sees it: one region with tables and contexts, and what can be done there.
+
+A context runs one transaction at a time and belongs to one thread while it does: workers own
+theirs for life, sessions borrow theirs from a pool.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from mako.engine.closing import close, tick
+from mako.engine.commit import abort
+from mako.engine.entries import Entry, procedure_entry, raised_by
+from mako.engine.layout import (
+    BUMP,
+    C_ARGUMENTS,
+    C_DETAIL,
+    C_FREE_BYTES,
+    C_LOG_TOTAL,
+    C_LOG_TRANSACTIONS,
+    C_NOW,
+    C_OUTCOMES,
+    C_RESULT,
+    C_RETIRED_COUNT,
+    C_SEED,
+    C_TIMESTAMP,
+    CLOCK,
+    CLOSED,
+    CONTEXT_BYTES,
+    FIRST_CONTEXT,
+    HORIZON,
+    LOGGING,
+    RESULT_BYTES,
+    STABLE,
+)
+from mako.engine.region import Region, add_table, set_up
+from mako.engine.ring import drain
+from mako.engine.worker import run_at_snapshot, run_retrying
+from mako.errors import (
+    Closed,
+    ConfigError,
+    OutOfMemory,
+    ProcedureError,
+    SchemaError,
+    error_of,
+)
+from mako.ids import MILLISECOND_SHIFT, Outcome
+from mako.procedure import Procedure
+from mako.row import Row
+from mako.schema import BytesTable, Table
+
+#: Attempts of one procedure before a conflict is reported instead of retried.
+ATTEMPTS_MAX: Final = 10_000
+#: Log ring of a context. A transaction may fill half of it.
+RING_BYTES: Final = 16 << 20
+_HEADROOM: Final = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class TableHandle:
+    """A table of this engine: its description and its place in memory."""
+
+    table: Table | BytesTable
+    address: int
+
+
+class Engine:
+    """Memory, tables and contexts of one partition."""
+
+    def __init__(
+        self,
+        memory_bytes: int,
+        *,
+        contexts: int = 24,
+        ring_bytes: int = RING_BYTES,
+        partition: int = 0,
+        now_ms: int | None = None,
+    ) -> None:
+        if not 0 <= partition < 64:
+            raise ConfigError(f"partition {partition} is not between 0 and 63")
+        if memory_bytes < 16 << 20:
+            raise ConfigError(
+                f"memory of {memory_bytes} bytes is too little; give the engine at least 16 MiB"
+            )
+        fixed = FIRST_CONTEXT + contexts * (CONTEXT_BYTES + ring_bytes) + _HEADROOM
+        self.memory_limit = memory_bytes
+        self.context_count = contexts
+        try:
+            self._region = Region(fixed + memory_bytes)
+        except (OSError, ValueError, OverflowError) as error:
+            raise ConfigError(
+                f"cannot reserve {memory_bytes} bytes of memory ({error}); ask for less"
+            ) from None
+        self.base = self._region.base
+        now = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+        self._start = set_up(
+            self.base,
+            fixed + memory_bytes,
+            contexts,
+            ring_bytes,
+            1 << partition if partition < 63 else -(1 << 63),
+            now << MILLISECOND_SHIFT,
+        )
+        self.view = self._region.view
+        self.words = self._region.view.cast("q")
+        self.tables: dict[int, TableHandle] = {}
+        self._names: dict[str, TableHandle] = {}
+        self._lock = threading.Lock()
+        self._free_contexts = [self.context(i) for i in range(contexts)]
+        self._open = True
+
+    # --- memory -------------------------------------------------------------------------
+
+    def word(self, address: int) -> int:
+        """The word at `address`, as it happens to be."""
+        return self.words[(address - self.base) >> 3]
+
+    def set_word(self, address: int, value: int) -> None:
+        self.words[(address - self.base) >> 3] = value
+
+    def read(self, address: int, size: int) -> bytes:
+        start = address - self.base
+        return bytes(self.view[start : start + size])
+
+    def write(self, address: int, data: bytes) -> None:
+        start = address - self.base
+        self.view[start : start + len(data)] = data
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes in use: handed out and not in a free list."""
+        free = sum(
+            self.word(self.context(i) + C_FREE_BYTES) for i in range(self.context_count)
+        )
+        return self.word(self.base + BUMP) - self._start - free
+
+    @property
+    def memory_reserved(self) -> int:
+        """Bytes ever handed out: the engine's high-water mark."""
+        return self.word(self.base + BUMP) - self._start
+
+    # --- contexts -----------------------------------------------------------------------
+
+    def context(self, i: int) -> int:
+        """Address of context `i`."""
+        return self.base + FIRST_CONTEXT + i * CONTEXT_BYTES
+
+    def take_context(self) -> int:
+        """Borrow a context; it belongs to the caller until `give_context`."""
+        if not self._open:
+            raise Closed("the database is closed; open it again")
+        with self._lock:
+            if not self._free_contexts:
+                raise ConfigError(
+                    f"all {self.context_count} contexts are in use; end some transactions or"
+                    " snapshots, or open the database with more sessions"
+                )
+            return self._free_contexts.pop()
+
+    def give_context(self, context: int) -> None:
+        with self._lock:
+            self._free_contexts.append(context)
+
+    @contextmanager
+    def borrowed(self) -> Iterator[int]:
+        """A context for the length of a block."""
+        context = self.take_context()
+        try:
+            yield context
+        finally:
+            self.give_context(context)
+
+    # --- tables -------------------------------------------------------------------------
+
+    def create_table(self, table: Table | BytesTable) -> TableHandle:
+        """Create `table`, or return it if it is there already."""
+        known = self.tables.get(int(table.id)) or self._names.get(table.name)
+        if known is not None:
+            if known.table.fingerprint == table.fingerprint:
+                return known
+            raise SchemaError(
+                f"table {table.name} (id {table.id}) differs from {known.table.name}"
+                f" (id {known.table.id}), which is there already; choose another id and name"
+            )
+        if isinstance(table, Table):
+            kind, row_bytes = table.key_words, table.row_size
+        else:
+            kind, row_bytes = 3, 0
+        with self.borrowed() as context:
+            address = add_table(self.base, context, int(table.id), kind, row_bytes)
+        if address == 0:
+            raise OutOfMemory(f"no memory for table {table.name}; open with more memory")
+        handle = TableHandle(table, address)
+        self.tables[int(table.id)] = handle
+        self._names[table.name] = handle
+        return handle
+
+    def table_named(self, name: str) -> TableHandle | None:
+        return self._names.get(name)
+
+    def name_of(self, number: int) -> str:
+        handle = self.tables.get(number)
+        return handle.table.name if handle else f"number {number}"
+
+    # --- procedures ---------------------------------------------------------------------
+
+    def entry(self, procedure: Procedure, out: Row | None = None) -> Entry:
+        """Compile `procedure` and check that its tables are here."""
+        self.check_tables(procedure)
+        if out is not None and out.size > RESULT_BYTES - 8:
+            raise SchemaError(f"an out row has at most {RESULT_BYTES - 8} bytes")
+        return procedure_entry(procedure, out)
+
+    def check_tables(self, function: Procedure | object) -> None:
+        for table in getattr(function, "tables", set)():
+            handle = self.tables.get(int(table.id))
+            if handle is None or handle.table.fingerprint != table.fingerprint:
+                raise SchemaError(
+                    f"{getattr(function, 'name', function)} uses table {table.name}, which is"
+                    f" not in this database; call db.create({table.name.upper()}) first"
+                )
+
+    def set_arguments(self, context: int, procedure: Procedure, given: Sequence[int]) -> None:
+        names = procedure.parameters
+        if len(given) != len(names):
+            raise SchemaError(
+                f"{procedure.name} takes {len(names)} arguments ({', '.join(names)}),"
+                f" {len(given)} given"
+            )
+        for i, (name, value) in enumerate(zip(names, given, strict=True)):
+            try:
+                self.set_word(context + C_ARGUMENTS + 8 * i, value)
+            except (TypeError, ValueError, OverflowError):
+                raise SchemaError(
+                    f"{procedure.name}: argument {name} is {value!r}; give a 64-bit integer"
+                ) from None
+
+    def run(self, procedure: Procedure, arguments: Sequence[int]) -> tuple[int, int]:
+        """Run a procedure to its end; (its result, its timestamp). Conflicts are retried."""
+        entry = self.entry(procedure)
+        with self.borrowed() as context:
+            self.set_arguments(context, procedure, arguments)
+            self.prepare(context)
+            outcome = run_retrying(
+                context, entry.address, context + C_ARGUMENTS, context + C_RESULT, ATTEMPTS_MAX
+            )
+            if outcome == Outcome.LOG_FULL:
+                abort(context, outcome)
+            self.settle()
+            if outcome != Outcome.COMMITTED:
+                raise self.failure(context, outcome, procedure.name)
+            return self.word(context + C_RESULT), self.word(context + C_TIMESTAMP)
+
+    def run_at(
+        self,
+        procedure: Procedure,
+        arguments: Sequence[int],
+        *,
+        context: int,
+        timestamp: int,
+        out: Row | None = None,
+    ) -> tuple[int, bytes]:
+        """Run a procedure at a snapshot; (its result, its out row)."""
+        entry = self.entry(procedure, out)
+        if out is not None:
+            arguments = [*arguments, 0]
+            self.write(context + C_RESULT + 8, bytes(out.size))
+        self.set_arguments(context, procedure, arguments)
+        self.prepare(context)
+        outcome = run_at_snapshot(
+            context, entry.address, context + C_ARGUMENTS, context + C_RESULT, timestamp
+        )
+        if outcome != Outcome.COMMITTED:
+            raise self.failure(context, outcome, procedure.name)
+        row = self.read(context + C_RESULT + 8, out.size) if out is not None else b""
+        return self.word(context + C_RESULT), row
+
+    def prepare(self, context: int) -> None:
+        """Fix the time and the random seed of the next transaction of `context`."""
+        now = time.time_ns()
+        tick(self.base, now // 1_000_000)
+        self.set_word(context + C_NOW, now // 1_000_000)
+        seed = self.word(context + C_SEED) * 6364136223846793005 + now
+        self.set_word(context + C_SEED, (seed & (1 << 63) - 1) or 1)
+
+    def failure(self, context: int, outcome: int, name: str = "") -> Exception:
+        """The exception for an outcome that is not COMMITTED."""
+        detail = self.word(context + C_DETAIL)
+        return self.failure_of(Outcome(outcome), detail, name)
+
+    def failure_of(self, outcome: Outcome, detail: int, name: str) -> Exception:
+        if outcome is Outcome.RAISED:
+            raised = raised_by(detail)
+            what = "an exception" if raised is None else f"{type(raised).__name__}: {raised}"
+            error = ProcedureError(f"{name} raised {what}; the transaction is aborted")
+            error.__cause__ = raised
+            return error
+        about = ""
+        if outcome in (Outcome.NOT_FOUND, Outcome.EXISTS, Outcome.KEY_TOO_LARGE) and detail:
+            about = f"table {self.name_of(detail)}"
+        if name:
+            about = f"{name}: {about}" if about else name
+        return error_of(outcome, about)
+
+    # --- log and closing ----------------------------------------------------------------
+
+    @property
+    def logging(self) -> bool:
+        return self.word(self.base + LOGGING) != 0
+
+    @logging.setter
+    def logging(self, on: bool) -> None:
+        self.set_word(self.base + LOGGING, int(on))
+
+    def settle(self) -> int:
+        """Close, so that what is committed is stable; the closed timestamp."""
+        return close(self.base)
+
+    def tick(self) -> None:
+        tick(self.base, time.time_ns() // 1_000_000)
+
+    def drop_log(self) -> None:
+        """Forget what is in the log rings: nobody wants it."""
+        for i in range(self.context_count):
+            drain(self.context(i), 0, 0)
+
+    @property
+    def clock(self) -> int:
+        return self.word(self.base + CLOCK)
+
+    @property
+    def closed(self) -> int:
+        return self.word(self.base + CLOSED)
+
+    @property
+    def stable(self) -> int:
+        return self.word(self.base + STABLE)
+
+    @property
+    def horizon(self) -> int:
+        return self.word(self.base + HORIZON)
+
+    @property
+    def log_totals(self) -> tuple[int, int]:
+        """(bytes, transactions) ever appended to the log."""
+        contexts = [self.context(i) for i in range(self.context_count)]
+        return (
+            sum(self.word(context + C_LOG_TOTAL) for context in contexts),
+            sum(self.word(context + C_LOG_TRANSACTIONS) for context in contexts),
+        )
+
+    def outcomes(self) -> dict[Outcome, int]:
+        """How often attempts ended in each way, over all contexts."""
+        return {
+            outcome: sum(
+                self.word(self.context(i) + C_OUTCOMES + 8 * outcome)
+                for i in range(self.context_count)
+            )
+            for outcome in Outcome
+        }
+
+    @property
+    def retired(self) -> int:
+        """Things that wait to be reclaimed."""
+        return sum(
+            self.word(self.context(i) + C_RETIRED_COUNT) for i in range(self.context_count)
+        )
+
+    def close(self) -> None:
+        """Give the memory back. No transaction may be running."""
+        if not self._open:
+            return
+        self._open = False
+        self.words.release()
+        self._region.close()
+
+
+def usable_cores() -> int:
+    """Cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,243 @@
+"""From a user's function to an address the worker kernel can call.
+
+    entry(tx, arguments, result) -> 0, or the address of what the function raised
+
+`arguments` are eight-byte integers; the result is one. Entries have the calling convention of
+C, so the kernel is compiled once and calls any procedure through a pointer.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import struct
+from pathlib import Path
+from typing import Any
+
+import numba
+from llvmlite import ir
+from numba import types
+from numba.core import errors as numba_errors
+from numba.core import serialize
+from numba.core.ccallback import CFunc
+from numba.extending import intrinsic
+
+from mako.engine.atomics import ld8, st8
+from mako.engine.jit import INTERPRETED, _Cache, source_of
+from mako.engine.layout import C_DETAIL, C_OUTCOME
+from mako.engine.rows import view_of
+from mako.engine.transactions import (
+    dispatcher_of,
+    make_random,
+    make_tx,
+    register_key_fields,
+)
+from mako.errors import SchemaError
+from mako.ids import Outcome
+from mako.procedure import Function, Procedure, Workload
+from mako.row import Row
+from mako.schema import Table
+
+_RAISED = int(Outcome.RAISED)
+_ENTRY = types.int64(types.int64, types.int64, types.int64)
+
+
+def _guarded(dispatcher: Any) -> Any:
+    """An intrinsic that calls `dispatcher` and returns what it raised instead of raising."""
+
+    @intrinsic
+    def call(typingctx: Any, tx: Any, arguments: Any, result: Any) -> Any:
+        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            dispatcher.compile(sig.args)
+            compiled = dispatcher.overloads[sig.args]
+            context.active_code_library.add_linking_library(compiled.library)
+            function = context.declare_function(builder.module, compiled.fndesc)
+            status, _ = context.call_conv.call_function(
+                builder, function, types.int64, sig.args, args
+            )
+            information = builder.ptrtoint(status.excinfoptr, ir.IntType(64))
+            return builder.select(status.is_error, information, ir.IntType(64)(0))
+
+        return _ENTRY, generate
+
+    return call
+
+
+def _compile(name: str, source: str, scope: dict[str, Any], stamp: str) -> Any:
+    """Compile `def run(tx, arguments, result)` of `source` to an entry, from the cache if it
+    can be had. The cache key is `name` and `stamp`."""
+    exec(source, scope)
+    run = scope["run"]
+    call = _guarded(numba.njit(nogil=True)(run))
+
+    def entry(tx: int, arguments: int, result: int) -> int:
+        raised = call(tx, arguments, result)
+        if raised != 0 and ld8(tx + C_OUTCOME) == 0:
+            st8(tx + C_OUTCOME, _RAISED)
+            st8(tx + C_DETAIL, raised)
+        return raised
+
+    entry.__qualname__ = f"entry.{name}"
+    entry.__mako_stamp__ = stamp  # type: ignore[attr-defined]
+    # Not through `numba.cfunc`: it compiles at once, and knows only numba's own cache.
+    signature = (_ENTRY.args, _ENTRY.return_type)
+    function = CFunc(entry, signature, locals={}, options={"nopython": True})
+    function._cache = _Cache(entry)
+    function.compile()
+    return function
+
+
+def stamp_of(function: Function) -> str:
+    """Hash of all sources and schemas the compiled function depends on."""
+    digest = hashlib.blake2b(digest_size=8)
+    for path in function.sources():
+        digest.update(path.encode())
+        try:
+            digest.update(Path(path).read_bytes())
+        except OSError:  # Typed at a prompt: the code itself has to do.
+            digest.update(repr(function.body.__code__.co_consts).encode())
+        digest.update(function.body.__code__.co_code)
+    for table in sorted(function.tables(), key=lambda table: table.name):
+        digest.update(table.fingerprint.encode())
+    return digest.hexdigest()
+
+
+class Entry:
+    """A compiled procedure, or a part of a workload, with its address."""
+
+    def __init__(self, function: Function, address: int, keep: Any) -> None:
+        self.function = function
+        self.address = address
+        self._keep = keep
+
+
+_entries: dict[tuple[Any, ...], Entry] = {}
+
+
+def procedure_entry(procedure: Procedure, out: Row | None = None) -> Entry:
+    """Compile `procedure`; with `out`, its last parameter is a writable row of that layout.
+
+    Raises SchemaError, in one line, if it cannot be compiled.
+    """
+    key = (procedure, None if out is None else out.fingerprint)
+    if key not in _entries:
+        count = len(procedure.parameters) - (out is not None)
+        _entries[key] = _build(procedure, "procedure", count, out)
+    return _entries[key]
+
+
+def workload_entries(workload: Workload) -> tuple[Entry, Entry]:
+    """Compile the two parts of a workload: (generate, execute)."""
+    made = []
+    for part, function in (("generate", workload.generate), ("execute", workload.execute)):
+        key = (function, part, workload.state.fingerprint)
+        if key not in _entries:
+            _entries[key] = _build(function, part, 0, workload.state)
+        made.append(_entries[key])
+    return made[0], made[1]
+
+
+def _build(function: Function, part: str, count: int, row: Row | None) -> Entry:
+    for table in function.tables():
+        if isinstance(table, Table):
+            register_key_fields(table)
+    if INTERPRETED:
+        from mako.engine.views import interpreted_entry
+
+        return Entry(function, interpreted_entry(function, part, count, row), None)
+    given = [f"ld8(arguments + {8 * i})" for i in range(count)]
+    scope: dict[str, Any] = {
+        "ld8": ld8,
+        "st8": st8,
+        "make_tx": make_tx,
+        "make_random": make_random,
+        "function": dispatcher_of(function),
+    }
+    first = "make_random(tx)" if part == "generate" else "make_tx(tx)"
+    if row is not None:
+        scope["view"] = view_of(row, writable=True)
+        # Workloads hand their state over as `arguments`; a procedure's row is its result area.
+        given.append("view(arguments)" if part != "procedure" else "view(result + 8)")
+    call = f"function({', '.join([first, *given])})"
+    if part == "generate":
+        source = (
+            "def run(tx, arguments, result):\n"
+            f"    st8(result, {call})\n"
+            "    return 0\n"
+        )
+    elif part == "execute":
+        source = f"def run(tx, arguments, result):\n    {call}\n    return 0\n"
+    else:
+        body = (
+            "def run(tx, arguments, result):\n"
+            f"    value = {call}\n"
+            "    st8(result, as_result(value))\n"
+            "    return 0\n"
+        )
+        scope["as_result"] = _as_result()
+        source = body
+    stamp = f"{stamp_of(function)}:{part}:{count}:{'' if row is None else row.fingerprint}"
+    name = f"{function.__module__}.{function.__qualname__}.{part}"
+    try:
+        made = _compile(name, source, scope, stamp)
+    except numba_errors.NumbaError as error:
+        raise SchemaError(_explain(function, error)) from error
+    except TypeError as error:
+        raise SchemaError(f"{source_of(function.body)}: {function.name}: {error}") from None
+    return Entry(function, made.address, made)
+
+
+def _as_result() -> Any:
+    from numba.extending import register_jitable
+
+    from mako.engine.extending import overload
+
+    def convert(value: Any) -> int:
+        return 0 if value is None else int(value)
+
+    @overload(convert)
+    def convert_compiled(value: Any) -> Any:
+        if isinstance(value, types.NoneType):
+            return lambda value: 0
+        return lambda value: int(value)
+
+    return register_jitable(lambda value: convert(value))
+
+
+def _explain(function: Function, error: Exception) -> str:
+    """One line from numba's many: what is wrong, and where."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    where = ""
+    for line in lines:
+        if line.startswith("File ") and "mako/engine" not in line:
+            where = line.removeprefix("File ").strip('":').replace('", line ', ":")
+    telling = [
+        line
+        for line in lines
+        if not line.startswith(("File ", "During", "-", "Failed in", "There are", "Overload"))
+        and "Rejected" not in line
+        and "numba" not in line
+    ]
+    what = telling[0] if telling else lines[0]
+    for line in lines:
+        if "Error:" in line and not line.startswith("- of"):
+            what = line
+    return f"{source_of(function.body)}: {function.name} cannot be compiled: {what} ({where})"
+
+
+def raised_by(address: int) -> BaseException | None:
+    """The exception behind what an entry returned, as far as it can be told."""
+    if INTERPRETED:
+        from mako.engine.views import interpreted_exception
+
+        return interpreted_exception(address)
+    try:
+        pickled, size = struct.unpack("<Qi", ctypes.string_at(address, 12))
+        if size <= 0 or pickled == 0:
+            return None
+        kind, arguments, _ = serialize._numba_unpickle(
+            pickled, ctypes.string_at(pickled, size), b""
+        )
+        return kind(*(arguments or ()))
+    except Exception:  # Whatever it was, it only makes a message poorer.
+        return None

@@ -1,0 +1,197 @@
+"""Transactions driven call by call from Python: the same operations and the same commit.
+
+Python leaves a key's bytes at C_ARGUMENTS and calls. Between two calls such a transaction pins
+no memory, however long its user takes: values are copied out before a call returns (or, if
+they are long, before Python lets go by calling `rest`), and what it noted is compared by
+timestamp and version, which are never used twice (`mako.engine.memory`).
+"""
+
+from mako.engine.access import BYTES_ACCESS, PAIR_ACCESS, WORD_ACCESS
+from mako.engine.atomics import ld8, memcpy, st8
+from mako.engine.closing import activate
+from mako.engine.commit import begin, commit, rest
+from mako.engine.jit import compiled
+from mako.engine.layout import (
+    C_ARGUMENTS,
+    C_KEY,
+    C_KEY_END,
+    C_MODE,
+    C_RESULT,
+    C_SCAN_USED,
+    LENGTH_MASK,
+    RESULT_BYTES,
+    T_KIND,
+    V_LENGTH,
+    V_VALUE,
+)
+from mako.engine.reclaim import reclaim
+from mako.engine.scan import BYTES_SCANNING, PAIR_SCANNING, WORD_SCANNING
+from mako.ids import Outcome
+
+_word_read, _pair_read, _bytes_read = WORD_ACCESS.read, PAIR_ACCESS.read, BYTES_ACCESS.read
+_word_put, _pair_put, _bytes_put = WORD_ACCESS.put, PAIR_ACCESS.put, BYTES_ACCESS.put
+_word_delete, _pair_delete = WORD_ACCESS.delete, PAIR_ACCESS.delete
+_bytes_delete = BYTES_ACCESS.delete
+_word_up, _pair_up, _bytes_up = WORD_SCANNING.forward, PAIR_SCANNING.forward, BYTES_SCANNING.forward
+_word_down, _pair_down = WORD_SCANNING.backward, PAIR_SCANNING.backward
+_bytes_down = BYTES_SCANNING.backward
+_word_decode = WORD_ACCESS.index.kind.decode
+_pair_decode = PAIR_ACCESS.index.kind.decode
+_bytes_decode = BYTES_ACCESS.index.kind.decode
+_word_encode = WORD_ACCESS.index.kind.encode
+_pair_encode = PAIR_ACCESS.index.kind.encode
+_bytes_encode = BYTES_ACCESS.index.kind.encode
+_bytes_length = BYTES_ACCESS.index.kind.encoded_bytes
+
+#: Longest value that is copied to C_RESULT by the call itself.
+COPIED_MAX = RESULT_BYTES - 16
+_CONFLICT = int(Outcome.LOCKED)
+
+
+@compiled
+def session_begin(tx: int) -> None:
+    begin(tx)
+    rest(tx)
+
+
+@compiled
+def session_begin_snapshot(tx: int, timestamp: int) -> None:
+    begin(tx)
+    rest(tx)
+    st8(tx + C_MODE, timestamp)
+
+
+@compiled
+def session_get(tx: int, table: int, size: int) -> int:
+    """Look up the key; its value's length, -1 if there is none, or -2 - Outcome.
+
+    Up to COPIED_MAX bytes are at C_RESULT + 8. A longer value's address is at C_RESULT, and
+    the context stays active until `rest`.
+    """
+    activate(tx)
+    kind = ld8(table + T_KIND)
+    key = tx + C_ARGUMENTS
+    if kind == 1:
+        version = _word_read(tx, table, _word_decode(key, size, tx + C_KEY))
+    elif kind == 2:
+        version = _pair_read(tx, table, _pair_decode(key, size, tx + C_KEY))
+    else:
+        version = _bytes_read(tx, table, _bytes_decode(key, size, tx + C_KEY))
+    if version <= 0:
+        rest(tx)
+        return -1 if version == 0 else version - 2
+    length = ld8(version + V_LENGTH) & LENGTH_MASK
+    st8(tx + C_RESULT, version + V_VALUE)
+    if length <= COPIED_MAX:
+        memcpy(tx + C_RESULT + 8, version + V_VALUE, length)
+        rest(tx)
+    return length
+
+
+@compiled
+def session_get_once(tx: int, table: int, size: int) -> int:
+    """One read as a transaction of its own."""
+    begin(tx)
+    length = session_get(tx, table, size)
+    return length
+
+
+@compiled
+def session_put(tx: int, table: int, size: int, length: int, may_replace: int) -> int:
+    """Buffer a value of `length` bytes; the address to write it to, or -Outcome."""
+    activate(tx)
+    kind = ld8(table + T_KIND)
+    key = tx + C_ARGUMENTS
+    if kind == 1:
+        decoded = _word_decode(key, size, tx + C_KEY)
+        version = _word_put(tx, table, decoded, length, may_replace)
+    elif kind == 2:
+        pair = _pair_decode(key, size, tx + C_KEY)
+        version = _pair_put(tx, table, pair, length, may_replace)
+    else:
+        string = _bytes_decode(key, size, tx + C_KEY)
+        version = _bytes_put(tx, table, string, length, may_replace)
+    rest(tx)
+    return version + V_VALUE if version > 0 else version
+
+
+@compiled
+def session_delete(tx: int, table: int, size: int) -> int:
+    """Buffer a delete: 1, 0 if the key is not there, or -Outcome."""
+    activate(tx)
+    kind = ld8(table + T_KIND)
+    key = tx + C_ARGUMENTS
+    if kind == 1:
+        done = _word_delete(tx, table, _word_decode(key, size, tx + C_KEY))
+    elif kind == 2:
+        done = _pair_delete(tx, table, _pair_decode(key, size, tx + C_KEY))
+    else:
+        done = _bytes_delete(tx, table, _bytes_decode(key, size, tx + C_KEY))
+    rest(tx)
+    return done
+
+
+@compiled
+def session_scan(
+    tx: int, table: int, first_size: int, end_size: int, limit: int, descending: int
+) -> int:
+    """Scan [first, end), both at C_ARGUMENTS one after the other; rows found, or -Outcome.
+
+    The rows are at C_SCAN from C_SCAN_USED on, which is set back for the next scan. The
+    context stays active until `rest`: the caller copies what it needs first.
+    """
+    activate(tx)
+    kind = ld8(table + T_KIND)
+    first = tx + C_ARGUMENTS
+    end = first + first_size
+    used = ld8(tx + C_SCAN_USED)
+    if kind == 1:
+        low = _word_decode(first, first_size, tx + C_KEY)
+        high = _word_decode(end, end_size, tx + C_KEY_END)
+        found = (
+            _word_down(tx, table, low, high, limit)
+            if descending
+            else _word_up(tx, table, low, high, limit)
+        )
+    elif kind == 2:
+        low_pair = _pair_decode(first, first_size, tx + C_KEY)
+        high_pair = _pair_decode(end, end_size, tx + C_KEY_END)
+        found = (
+            _pair_down(tx, table, low_pair, high_pair, limit)
+            if descending
+            else _pair_up(tx, table, low_pair, high_pair, limit)
+        )
+    else:
+        low_string = _bytes_decode(first, first_size, tx + C_KEY)
+        high_string = _bytes_decode(end, end_size, tx + C_KEY_END)
+        found = (
+            _bytes_down(tx, table, low_string, high_string, limit)
+            if descending
+            else _bytes_up(tx, table, low_string, high_string, limit)
+        )
+    st8(tx + C_SCAN_USED, used)
+    return found
+
+
+@compiled
+def record_key(table: int, record: int, target: int) -> int:
+    """Write the key of `record` as bytes to `target`; its length."""
+    kind = ld8(table + T_KIND)
+    if kind == 1:
+        _word_encode(record, target)
+        return 8
+    if kind == 2:
+        _pair_encode(record, target)
+        return 16
+    _bytes_encode(record, target)
+    return _bytes_length(record)
+
+
+@compiled
+def session_commit(tx: int) -> int:
+    """Commit; see `mako.engine.commit.commit`."""
+    activate(tx)
+    outcome = commit(tx)
+    reclaim(tx, 256)
+    rest(tx)
+    return outcome

@@ -1,0 +1,325 @@
+"""The worker kernel: one compiled call for the life of a worker thread, without the GIL.
+
+A worker serves its request ring or drives a workload, as its control word says, until that
+says STOP. Between any two transactions it frees what it may, and now and then it moves the
+clock and closes. Requests and completions travel in rings of fixed slots; a full completion
+ring and a full log ring make the worker wait, which is the back-pressure.
+
+    request      id | entry | arguments ...
+    completion   id | outcome | timestamp | mask | result | detail
+"""
+
+from mako.engine.atomics import (
+    call_entry,
+    ld8,
+    leading_zeros,
+    load_acquire,
+    pause,
+    st8,
+    store_release,
+    store_seq,
+)
+from mako.engine.closing import close, tick
+from mako.engine.commit import abort, begin, commit, finish, rest
+from mako.engine.jit import compiled
+from mako.engine.layout import (
+    C_CONTROL,
+    C_DETAIL,
+    C_DOOMED,
+    C_ENGINE,
+    C_HISTOGRAMS,
+    C_MASK,
+    C_MODE,
+    C_NOW,
+    C_OUTCOME,
+    C_OWN,
+    C_PROGRESS,
+    C_RANDOM,
+    C_RESULT,
+    C_SEED,
+    C_STATE,
+    C_TIMESTAMP,
+    C_WAKE,
+    COMPLETION_BYTES,
+    HISTOGRAM_BYTES,
+    K_COMPLETION_HEAD,
+    K_COMPLETION_TAIL,
+    K_COMPLETIONS,
+    K_DUE,
+    K_EXECUTE,
+    K_FAILED,
+    K_GENERATE,
+    K_INTERVAL,
+    K_OFFSET,
+    K_RANDOM,
+    K_REQUEST_HEAD,
+    K_REQUEST_TAIL,
+    K_REQUESTS,
+    K_ROLLED_BACK,
+    K_STARTED,
+    K_STATE,
+    REQUEST_BYTES,
+    REQUEST_SLOTS,
+)
+from mako.engine.reclaim import reclaim
+from mako.engine.system import monotonic_ns, sleep_us, wait_event
+from mako.ids import Outcome
+
+# Control words.
+STOP, SERVE, DRIVE = 0, 1, 2
+# States.
+IDLE, RUNNING, SLEEPING, STOPPED, WAITING_FOR_LOG = 0, 1, 2, 3, 4
+
+COMMITTED = int(Outcome.COMMITTED)
+_PHANTOM = int(Outcome.PHANTOM)
+_ROLLED_BACK = int(Outcome.ROLLED_BACK)
+_LOG_FULL = int(Outcome.LOG_FULL)
+_RAISED = int(Outcome.RAISED)
+
+#: Transactions between two closings by the worker itself; about 200 microseconds of TPC-C.
+#: More often costs a look at every other worker's lines, more seldom colder memory.
+CLOSE_EVERY = 32
+#: Retired things looked at after each transaction. It must exceed what one retires, or the
+#: queue grows; a delivery retires about 130.
+RECLAIM_BUDGET = 192
+#: Rounds an idle worker polls before it sleeps in the kernel: some tens of microseconds.
+IDLE_SPINS = 2000
+
+
+@compiled
+def run_once(tx: int, entry: int, arguments: int, result: int) -> int:
+    """One attempt of a procedure; its Outcome. LOG_FULL leaves it open: commit again or abort."""
+    begin(tx)
+    call_entry(entry, tx, arguments, result)
+    return finish(tx)
+
+
+@compiled
+def run_retrying(tx: int, entry: int, arguments: int, result: int, attempts: int) -> int:
+    """Run a procedure until it is no conflict, at most `attempts` times."""
+    outcome = run_once(tx, entry, arguments, result)
+    tries = 1
+    while COMMITTED < outcome <= _PHANTOM and tries < attempts:
+        for _ in range(1 << min(tries, 10)):
+            pause()
+        outcome = run_once(tx, entry, arguments, result)
+        tries += 1
+    if outcome != _LOG_FULL:
+        reclaim(tx, RECLAIM_BUDGET)
+        rest(tx)
+    return outcome
+
+
+@compiled
+def run_at_snapshot(tx: int, entry: int, arguments: int, result: int, timestamp: int) -> int:
+    """Run a procedure that reads at `timestamp`, which the caller has pinned."""
+    begin(tx)
+    st8(tx + C_MODE, timestamp)
+    call_entry(entry, tx, arguments, result)
+    outcome = ld8(tx + C_OUTCOME)
+    st8(tx + C_MODE, 0)
+    rest(tx)
+    return outcome
+
+
+@compiled
+def _record_latency(tx: int, kind: int, ns: int) -> None:
+    """Count in bucket of mako.histogram: 64 per octave."""
+    ns = min(max(ns, 0), (1 << 40) - 1)
+    octave = 63 - leading_zeros(ns | 63)
+    bucket = ns
+    if octave >= 6:
+        bucket = ((octave - 5) << 6) + ((ns >> (octave - 6)) & 63)
+    counter = tx + C_HISTOGRAMS + kind * HISTOGRAM_BYTES + 8 * bucket
+    st8(counter, ld8(counter) + 1)
+
+
+@compiled
+def _commit_when_log_has_room(tx: int) -> int:
+    """The log ring was full: wait for the drainer, up to being stopped."""
+    store_release(tx + C_STATE, WAITING_FOR_LOG)
+    outcome = _LOG_FULL
+    while outcome == _LOG_FULL:
+        if load_acquire(tx + C_CONTROL) == STOP:
+            outcome = abort(tx, _LOG_FULL)
+            break
+        sleep_us(20)
+        outcome = commit(tx)
+    store_release(tx + C_STATE, RUNNING)
+    return outcome
+
+
+@compiled
+def _wait_until_due(tx: int) -> int:
+    """Open loop: wait for the next arrival; when it was due, or -1 if the worker must stop."""
+    due = ld8(tx + K_DUE)
+    while True:
+        left = due - monotonic_ns()
+        if left <= 0:
+            break
+        if load_acquire(tx + C_CONTROL) != DRIVE:
+            return -1
+        if left > 200_000:
+            rest(tx)
+            close(ld8(tx + C_ENGINE))
+            sleep_us(min(left // 1000 - 100, 1000))
+        else:
+            pause()
+    st8(tx + K_DUE, due + ld8(tx + K_INTERVAL))
+    return due
+
+
+@compiled
+def _drive_one(tx: int, started: int) -> int:
+    """Generate and run one transaction of the workload; when it ended, or -1 to stop."""
+    if ld8(tx + K_INTERVAL) != 0:
+        started = _wait_until_due(tx)
+        if started < 0:
+            return -1
+    state = ld8(tx + K_STATE)
+    st8(tx + C_RANDOM, ld8(tx + K_RANDOM))
+    st8(tx + C_NOW, (started + ld8(tx + K_OFFSET)) // 1_000_000)
+    if call_entry(ld8(tx + K_GENERATE), tx, state, tx + C_RESULT) != 0:
+        st8(tx + K_FAILED, _RAISED)
+        return -1
+    kind = ld8(tx + C_RESULT)
+    st8(tx + K_RANDOM, ld8(tx + C_RANDOM))
+    st8(tx + C_SEED, ld8(tx + C_RANDOM))
+    entry = ld8(tx + K_EXECUTE)
+    tries = 0
+    while True:
+        outcome = run_once(tx, entry, state, tx + C_RESULT)
+        if outcome == _LOG_FULL:
+            outcome = _commit_when_log_has_room(tx)
+        if outcome == COMMITTED or outcome == _ROLLED_BACK:
+            break
+        if outcome > _PHANTOM:
+            if load_acquire(tx + C_CONTROL) == DRIVE:
+                st8(tx + K_FAILED, outcome)
+            return -1
+        tries += 1
+        if tries & 63 == 0 and load_acquire(tx + C_CONTROL) != DRIVE:
+            return -1
+        for _ in range(1 << min(tries, 8)):
+            pause()
+    ended = monotonic_ns()
+    _record_latency(tx, kind, ended - started)
+    if outcome == _ROLLED_BACK:
+        counter = tx + K_ROLLED_BACK + 8 * kind
+        st8(counter, ld8(counter) + 1)
+    return ended
+
+
+@compiled
+def _drive(tx: int) -> None:
+    engine = ld8(tx + C_ENGINE)
+    now = monotonic_ns()
+    count = 0
+    while load_acquire(tx + C_CONTROL) == DRIVE:
+        now = _drive_one(tx, now)
+        if now < 0:
+            break
+        count += 1
+        if count & (CLOSE_EVERY - 1) == 0:
+            tick(engine, (now + ld8(tx + K_OFFSET)) // 1_000_000)
+            close(engine)
+        reclaim(tx, RECLAIM_BUDGET)
+
+
+@compiled
+def _complete(tx: int, request: int, outcome: int) -> bool:
+    """Put a completion; False if the worker was stopped while the ring was full."""
+    head = ld8(tx + K_COMPLETION_HEAD)
+    while head - load_acquire(tx + K_COMPLETION_TAIL) >= REQUEST_SLOTS:
+        if load_acquire(tx + C_CONTROL) != SERVE:
+            return False
+        rest(tx)
+        sleep_us(20)
+    slot = ld8(tx + K_COMPLETIONS) + head % REQUEST_SLOTS * COMPLETION_BYTES
+    st8(slot, ld8(request))
+    st8(slot + 8, outcome)
+    st8(slot + 16, ld8(tx + C_TIMESTAMP))
+    st8(slot + 24, ld8(tx + C_OWN) | ld8(tx + C_MASK))
+    st8(slot + 32, ld8(tx + C_RESULT))
+    st8(slot + 40, ld8(tx + C_DETAIL))
+    store_seq(tx + K_COMPLETION_HEAD, head + 1)
+    return True
+
+
+@compiled
+def _serve(tx: int) -> None:
+    engine = ld8(tx + C_ENGINE)
+    idle = 0
+    while load_acquire(tx + C_CONTROL) == SERVE:
+        tail = ld8(tx + K_REQUEST_TAIL)
+        if load_acquire(tx + K_REQUEST_HEAD) == tail:
+            idle += 1
+            if idle < IDLE_SPINS:
+                pause()
+                continue
+            close(engine)
+            reclaim(tx, RECLAIM_BUDGET)
+            rest(tx)
+            # Whoever submits writes the head before it looks at the state, and this the other
+            # way round: one of the two sees the other.
+            store_seq(tx + C_STATE, SLEEPING)
+            if (
+                load_acquire(tx + K_REQUEST_HEAD) == tail
+                and load_acquire(tx + C_CONTROL) == SERVE
+            ):
+                wait_event(ld8(tx + C_WAKE), tx + C_RESULT)
+            store_release(tx + C_STATE, RUNNING)
+            idle = 0
+            continue
+        idle = 0
+        request = ld8(tx + K_REQUESTS) + tail % REQUEST_SLOTS * REQUEST_BYTES
+        now = monotonic_ns() + ld8(tx + K_OFFSET)
+        tick(engine, now // 1_000_000)
+        st8(tx + C_NOW, now // 1_000_000)
+        st8(tx + C_SEED, ld8(tx + C_SEED) ^ now)
+        st8(tx + K_STARTED, now)
+        outcome = run_once(tx, ld8(request + 8), request + 16, tx + C_RESULT)
+        tries = 1
+        while COMMITTED < outcome <= _PHANTOM and load_acquire(tx + C_CONTROL) == SERVE:
+            for _ in range(1 << min(tries, 10)):
+                pause()
+            outcome = run_once(tx, ld8(request + 8), request + 16, tx + C_RESULT)
+            tries += 1
+        if outcome == _LOG_FULL:
+            outcome = _commit_when_log_has_room(tx)
+        if not _complete(tx, request, outcome):
+            return
+        store_release(tx + K_REQUEST_TAIL, tail + 1)
+        if (tail & (CLOSE_EVERY - 1)) == 0 or load_acquire(tx + K_REQUEST_HEAD) == tail + 1:
+            close(engine)
+        reclaim(tx, RECLAIM_BUDGET)
+
+
+@compiled
+def work(tx: int) -> int:
+    """The life of a worker: until its control word says STOP. The outcome that ended it."""
+    st8(tx + K_FAILED, COMMITTED)
+    store_release(tx + C_STATE, RUNNING)
+    control = load_acquire(tx + C_CONTROL)
+    if control == DRIVE:
+        _drive(tx)
+    elif control == SERVE:
+        _serve(tx)
+    reclaim(tx, RECLAIM_BUDGET)
+    rest(tx)
+    store_release(tx + C_STATE, STOPPED)
+    return ld8(tx + K_FAILED)
+
+
+@compiled
+def watch(tx: int) -> int:
+    """What the watchdog looks at: the transaction that runs, or 0."""
+    return ld8(tx + C_PROGRESS) if load_acquire(tx + C_STATE) == RUNNING else 0
+
+
+@compiled
+def doom(tx: int, transaction: int) -> None:
+    """Give up on a transaction: its next call of the engine ends it."""
+    store_seq(tx + C_DOOMED, transaction)
+
+

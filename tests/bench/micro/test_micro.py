@@ -1,0 +1,67 @@
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+import mako
+from bench.micro.benchmark import Micro, create
+from bench.micro.workload import RECORD
+from bench.options import Distribution, MicroOptions
+from bench.workload import Status
+
+ENOUGH = 30_000
+DEADLINE_S = 60
+
+
+@contextmanager
+def loaded(options: MicroOptions) -> Iterator[tuple[Any, Micro]]:
+    benchmark = create(options)
+    with mako.open(":memory:", memory="256MiB") as db:
+        benchmark.prepare(db, lambda _done, _total, _what: None)
+        yield db, benchmark
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        MicroOptions(workers=2, keys=5_000),
+        MicroOptions(workers=2, keys=50, ops=7, read_pct=10, dist=Distribution("zipf", 0.99)),
+        MicroOptions(workers=1, keys=2, ops=64, read_pct=0, dist=Distribution("zipf", 0.5)),
+        MicroOptions(workers=1, keys=1, ops=1, read_pct=100),
+    ],
+)
+def test_a_run(options: MicroOptions) -> None:
+    with loaded(options) as (db, benchmark):
+        running = db.drive(
+            benchmark.workload(),
+            workers=options.workers,
+            states=benchmark.states(options.workers, options.seed),
+            seed=options.seed,
+        )
+        deadline = time.monotonic() + DEADLINE_S
+        sample = running.sample()
+        while sum(k.committed for k in sample.kinds) < ENOUGH and time.monotonic() < deadline:
+            time.sleep(0.01)
+            sample = running.sample()
+        running.stop()
+        assert [r.status for r in benchmark.check(db, after_load=False)] == [Status.PASS] * 2
+        (audit,) = benchmark.audit(running.states(), running.sample())
+        assert audit.status is Status.PASS
+        assert audit.samples >= ENOUGH
+        with db.snapshot() as snapshot:
+            writes = sum(row["writes"] for _, row in snapshot.table(RECORD).scan())
+        assert writes == running.sample().kinds[1].committed * options.ops
+
+
+def test_violations_are_seen() -> None:
+    with loaded(MicroOptions(workers=1, keys=10)) as (db, benchmark):
+        assert benchmark.size().rows == 10
+        assert benchmark.check(db, after_load=True) == []
+        db.table(RECORD).put((3,), {"value": 1, "writes": 4})
+        values, writes = benchmark.check(db, after_load=False)
+        assert (values.status, writes.status) == (Status.FAIL, Status.PASS)
+        db.table(RECORD).put((3,), {"writes": 5})
+        values, writes = benchmark.check(db, after_load=False)
+        assert (values.status, writes.status) == (Status.PASS, Status.FAIL)

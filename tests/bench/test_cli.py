@@ -1,0 +1,306 @@
+"""`mako bench`: bad input in one line, and runs of a cardboard benchmark through every output."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from bench import cli, machine, session
+from bench.options import Distribution, MicroOptions, TpcaOptions, TpccOptions
+from bench.runner import Runner
+from mako.cli import main
+from mako.errors import ConfigError, OutOfMemory
+from tests.bench.fakes import FakeBenchmark, FakeClock, FakeDatabase
+
+RUN = ("bench", "tpcc", "run", "--scale", "tiny", "--workers", "1", "--seconds", "3")
+
+
+@pytest.fixture(autouse=True)
+def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "core_count", lambda: 2)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[session.Request]:
+    """Nothing runs; the requests are kept."""
+    requests: list[session.Request] = []
+
+    def run(request: session.Request) -> int:
+        requests.append(request)
+        return 0
+
+    monkeypatch.setattr(session, "run", run)
+    return requests
+
+
+@pytest.fixture
+def fakes(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeBenchmark], FakeDatabase]:
+    """Runs go to a benchmark and a database of cardboard, on a clock of their own."""
+
+    def install(benchmark: FakeBenchmark) -> FakeDatabase:
+        clock = FakeClock()
+        database = FakeDatabase(clock)
+
+        class ClockedRunner(Runner):
+            def __init__(self, *arguments: Any, **options: Any) -> None:
+                super().__init__(*arguments, clock=clock, **options)
+
+        monkeypatch.setattr(session, "Runner", ClockedRunner)
+        monkeypatch.setattr(session, "create", lambda _name, _options: benchmark)
+        monkeypatch.setattr(session, "open_database", lambda _memory: cast("Any", database))
+        return database
+
+    return install
+
+
+# --- Bad input ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (
+            "tpcc run --warehose 2",
+            "there is no option --warehose; did you mean --warehouses?",
+        ),
+        ("tpcc run --terminals 2", "there is no option --terminals; see mako bench tpcc run"),
+        ("tpcc prepare", "no such command 'prepare'; see mako bench tpcc --help"),
+        ("tpcd run", "no such command 'tpcd'"),
+        ("tpcc run now", "got unexpected extra argument (now); see mako bench tpcc run --help"),
+        ("tpcc run --seconds", "option '--seconds' requires an argument"),
+        ("tpcc run --warehouses 0", "--warehouses: 0 is too small; give at least 1"),
+        ("tpcc run --warehouses -4", "--warehouses: -4 is too small; give at least 1"),
+        ("tpcc run --warehouses 70000", "--warehouses: 70000 is too large; give at most 65534"),
+        ("tpcc run --workers 0", "--workers: 0 is too small; give at least 1"),
+        (
+            "tpcc run --workers 64",
+            "--workers 64: this machine has 2 cores for this process, and a worker keeps one busy;"
+            " give at most 2",
+        ),
+        ("tpcc run --seconds 0", "--seconds: it must be longer than zero; write 30, 30s"),
+        ("tpcc run --seconds -5", "--seconds: '-5' is not a duration; write 30, 30s, 5m or 1h"),
+        ("tpcc run --warmup soon", "--warmup: 'soon' is not a duration"),
+        ("tpcc run --rate -1", "--rate: -1 is too small; give at least 0"),
+        ("tpcc run --seed abc", "--seed: 'abc' is not a whole number; give one such as 0"),
+        ("tpcc run --seed 1.5", "--seed: '1.5' is not a whole number"),
+        ("tpcc run --memory big", "--memory: 'big' is not a size; write 4GiB or 512MiB"),
+        ("tpcc run --memory 1MiB", "--memory: 1MiB is too small for a database; give at least"),
+        ("tpcc run --memory 900TiB", "--memory 943718400MiB: this machine has"),
+        ("tpcc run --mix 45,43", "--mix: '45,43' has 2 weights; give five, new_order,payment,"),
+        ("tpcc run --mix 0,0,0,0,0", "--mix: all weights are zero"),
+        ("tpcc run --scale huge", "--scale: 'huge' is not one of 'tiny', 'small', 'spec'"),
+        ("tpcc run --output xml", "--output: 'xml' is not one of 'table', 'json'"),
+        ("tpca run --branches 0", "--branches: 0 is too small"),
+        ("tpca run --dist zipf:2", "--dist: the skew '2' must be a number above 0 and below 1"),
+        ("tpca run --dist zipf:0.9", "--dist zipf:0.9: the spec profile draws accounts as"),
+        ("tpca run --profile janus --branches 2", "--branches: the janus profile has three"),
+        ("micro run --keys 0", "--keys: 0 is too small"),
+        ("micro run --read-pct 101", "--read-pct: 101 is too large; give at most 100"),
+        ("micro run --ops 65", "--ops: 65 is too large; give at most 64"),
+        ("micro run --keys 3", "--ops 4: a transaction cannot use more than all 3 keys"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(
+    capsys: pytest.CaptureFixture[str], asked: list[session.Request], arguments: str, line: str
+) -> None:
+    assert main(["bench", *arguments.split()]) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith(f"mako: {line}")
+    assert output.err.count("\n") == 1
+    assert output.err.endswith("\n")
+    assert not asked
+
+
+@pytest.mark.parametrize("below", [True, False])
+def test_a_report_folder_that_cannot_be_written(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, *, below: bool
+) -> None:
+    file = tmp_path / "taken"
+    file.write_text("not a folder")
+    folder = file / "report" if below else file
+    assert main([*RUN, "--report", str(folder)]) == 2
+    output = capsys.readouterr()
+    assert output.err.startswith(f"mako: --report: cannot write to {folder} (")
+    assert output.err.endswith("); name a folder that can be written\n")
+    assert output.err.count("\n") == 1
+    assert file.read_text() == "not a folder"
+
+
+def test_the_line_is_the_same_without_the_outer_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.bench.main(["tpcc", "run", "--seed", "x"], prog_name="bench")
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith("mako: --seed: 'x' is not a whole number")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ConfigError("memory=1: too small\nfor this"), "mako: memory=1: too small for this\n"),
+        (OutOfMemory("memory is full"), "mako: memory is full\n"),
+    ],
+)
+def test_an_error_of_mako_while_loading_is_one_line(
+    capsys: pytest.CaptureFixture[str],
+    fakes: Callable[[FakeBenchmark], FakeDatabase],
+    error: Exception,
+    line: str,
+) -> None:
+    class Broken(FakeBenchmark):
+        def prepare(self, db: object, progress: object) -> None:
+            raise error
+
+    database = fakes(Broken())
+    assert main([*RUN]) == 2
+    assert capsys.readouterr().err == line
+    assert database.closed
+
+
+# --- What is asked for -------------------------------------------------------------------------
+
+
+def test_defaults(asked: list[session.Request]) -> None:
+    assert main(["bench", "tpcc", "run"]) == 0
+    request = asked[0]
+    assert request.workers == 2
+    assert request.options == TpccOptions(workers=2, warehouses=2, scale="spec")
+    assert (request.seconds, request.warmup_s, request.rate, request.seed) == (10.0, 2.0, 0, 1)
+    assert not request.json
+    assert request.check
+    assert request.folder is None
+    assert request.memory_bytes >= cli.MEMORY_BYTES_MIN
+
+
+def test_every_option_of_tpcc(asked: list[session.Request], tmp_path: Path) -> None:
+    arguments = "bench tpcc run --scale small --warehouses 3 --mix 1,2,3,4,5 --workers 2"
+    arguments += " --seconds 5m --warmup 0 --rate 10000 --seed 9 --memory 64MiB -o json --no-check"
+    assert main([*arguments.split(), "--report", str(tmp_path)]) == 0
+    assert asked[0] == session.Request(
+        name="tpcc",
+        options=TpccOptions(workers=2, warehouses=3, scale="small", mix=(1, 2, 3, 4, 5), seed=9),
+        workers=2,
+        seconds=300.0,
+        warmup_s=0.0,
+        seed=9,
+        rate=10_000,
+        memory_bytes=64 << 20,
+        json=True,
+        folder=tmp_path,
+        check=False,
+        command=f"mako {arguments} --report {tmp_path}",
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        ("tpca run --workers 2 --accounts 500", TpcaOptions(2, branches=2, accounts=500)),
+        (
+            "tpca run --workers 1 --profile janus --dist zipf:0.5",
+            TpcaOptions(1, "janus", 1, 100_000, Distribution("zipf", 0.5)),
+        ),
+        (
+            "micro run --workers 1 --keys 1000 --read-pct 0 --ops 8 --dist zipf:0.99",
+            MicroOptions(1, 1000, 0, 8, Distribution("zipf", 0.99)),
+        ),
+    ],
+)
+def test_the_other_benchmarks(
+    asked: list[session.Request], arguments: str, options: object
+) -> None:
+    assert main(["bench", *arguments.split()]) == 0
+    assert asked[0].options == options
+
+
+# --- Runs --------------------------------------------------------------------------------------
+
+
+def test_plain_lines_and_tables_in_a_pipe(
+    capsys: pytest.CaptureFixture[str], fakes: Callable[[FakeBenchmark], FakeDatabase]
+) -> None:
+    fakes(FakeBenchmark())
+    assert main([*RUN]) == 0
+    output = capsys.readouterr()
+    assert output.err == ""
+    assert "\x1b" not in output.out
+    lines = output.out.splitlines()
+    assert sum(line.startswith("measure  t=") for line in lines) == 3
+    assert sum(line.startswith("warmup   t=") for line in lines) == 2
+    assert "check    consistency conditions at one snapshot, just loaded" in lines
+    assert "check    0 of 11 failed" in lines
+    assert lines[-1] == "PASS: 12 consistency conditions, 1 audit (1 skipped)"
+
+
+def test_json_is_alone_on_stdout(
+    capsys: pytest.CaptureFixture[str], fakes: Callable[[FakeBenchmark], FakeDatabase]
+) -> None:
+    fakes(FakeBenchmark())
+    assert main([*RUN, "--output", "json"]) == 0
+    output = capsys.readouterr()
+    summary = json.loads(output.out)
+    assert summary["result"] == "PASS"
+    assert summary["command"].startswith("mako bench tpcc run --scale tiny")
+    assert summary["machine"]["cores"] == 2
+    assert "measure  t=3.0" in output.err
+
+
+def test_a_report_folder(
+    capsys: pytest.CaptureFixture[str],
+    fakes: Callable[[FakeBenchmark], FakeDatabase],
+    tmp_path: Path,
+) -> None:
+    fakes(FakeBenchmark())
+    folder = tmp_path / "a" / "b"
+    folder.mkdir(parents=True)
+    (folder / "summary.json").write_text("of an earlier run")
+    assert main([*RUN, "--report", str(folder)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"report   {folder / 'report.html'}"
+    records = [json.loads(line) for line in (folder / "intervals.jsonl").read_text().splitlines()]
+    assert [record["t"] for record in records] == [-1.0, 0.0, 1.0, 2.0, 3.0]
+    assert json.loads((folder / "summary.json").read_text())["workload"] == "tpcc"
+    assert (folder / "report.html").read_text().startswith("<!doctype html>")
+
+
+def test_a_failed_check_is_status_1(
+    capsys: pytest.CaptureFixture[str], fakes: Callable[[FakeBenchmark], FakeDatabase]
+) -> None:
+    fakes(FakeBenchmark(failing=("3.3.2.8",)))
+    assert main([*RUN]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert "check    3.3.2.8 FAIL W_YTD = sum(H_AMOUNT): 20 districts" in lines
+    assert lines[-1] == "FAIL: 3.3.2.8"
+
+
+def test_an_early_end_is_said_on_stderr(
+    capsys: pytest.CaptureFixture[str], fakes: Callable[[FakeBenchmark], FakeDatabase]
+) -> None:
+    fakes(FakeBenchmark()).drive_options["memory_limit"] = 380 << 20
+    assert main([*RUN]) == 0
+    assert capsys.readouterr().err.startswith("mako: memory is nearly full (")
+
+
+def test_the_exit_status_of_an_interrupted_run(
+    fakes: Callable[[FakeBenchmark], FakeDatabase], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(FakeBenchmark):
+        def check(self, db: object, *, after_load: bool) -> Any:
+            raise KeyboardInterrupt
+
+    fakes(Interrupted())
+    assert main([*RUN]) == 130
+
+
+def test_help_and_bad_input_import_neither_numba_nor_a_benchmark() -> None:
+    program = (
+        "import sys; from mako.cli import main;"
+        "main(['bench', 'tpcc', 'run', '--help']); main(['bench', 'tpcc', 'run', '--seed', 'x']);"
+        "assert not {'numba', 'numpy', 'bench.tpcc', 'rich'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)

@@ -1,0 +1,206 @@
+"""Golden tests of every text that a run leaves, and what must hold of all of them."""
+
+import json
+from dataclasses import replace
+from html.parser import HTMLParser
+from io import StringIO
+from typing import Any
+
+import pytest
+from rich.console import Console, RenderableType
+
+from bench.report import lines
+from bench.report.live import LiveState, live_view
+from bench.report.model import RunReport
+from bench.report.page import page
+from bench.report.summary import interval_text, summary, summary_text
+from bench.report.table import closing
+from bench.stats import Interval
+from bench.workload import AuditResult, CheckResult, Status
+from tests.bench.fakes import FakeBenchmark
+from tests.bench.golden import check_golden
+from tests.bench.runs import SETTING, FakeRun
+
+
+@pytest.fixture(scope="module")
+def report() -> RunReport:
+    return FakeRun().run()
+
+
+def rendered(what: RenderableType, *, width: int = 100, colour: bool = False) -> str:
+    console = Console(
+        width=width,
+        file=StringIO(),
+        force_terminal=colour,
+        color_system="standard" if colour else None,
+        legacy_windows=False,
+    )
+    console.print(what, highlight=False)
+    file = console.file
+    assert isinstance(file, StringIO)
+    return file.getvalue()
+
+
+def test_lines(report: RunReport, *, rewrite: bool) -> None:
+    text = "\n".join(
+        [
+            lines.format_setting(SETTING),
+            lines.format_event("load", "stock 2,000 of 2,000"),
+            *map(lines.format_interval, report.intervals),
+        ]
+    )
+    check_golden("lines.txt", text, rewrite=rewrite)
+
+
+def test_closing_tables(report: RunReport, *, rewrite: bool) -> None:
+    check_golden("closing.txt", rendered(closing(report)), rewrite=rewrite)
+
+
+def test_live_view(report: RunReport, *, rewrite: bool) -> None:
+    state = LiveState(SETTING, phase="measure", elapsed_s=3.25, total_s=5.0)
+    state.intervals = list(report.intervals[:5])
+    check_golden("live.txt", rendered(live_view(state, width=90), width=90), rewrite=rewrite)
+
+
+def test_live_view_before_the_first_second() -> None:
+    text = rendered(live_view(LiveState(SETTING, total_s=5.0)))
+    assert "warm-up" in text
+
+
+def test_summary(report: RunReport, *, rewrite: bool) -> None:
+    check_golden("summary.json", summary_text(report), rewrite=rewrite)
+
+
+def test_interval_records(report: RunReport, *, rewrite: bool) -> None:
+    text = "".join(map(interval_text, report.intervals))
+    check_golden("intervals.jsonl", text, rewrite=rewrite)
+
+
+def test_summary_has_the_fields_that_were_promised(report: RunReport) -> None:
+    fields = summary(report)
+    promised = "workload workers warehouses seconds txn_per_s tpmC types aborts log_bytes_per_txn"
+    promised += " memory_bytes watermark_lag_ms consistency audit machine version"
+    assert set(promised.split()) <= set(fields)
+    kinds = ["new_order", "payment", "order_status", "delivery", "stock_level"]
+    assert list(fields["types"]) == kinds
+    for kind in fields["types"].values():
+        assert {"count", "per_s", "p50_us", "p90_us", "p99_us", "max_us"} <= set(kind)
+    assert fields["consistency"] == {f"3.3.2.{clause}": "PASS" for clause in range(1, 13)}
+
+
+def test_summary_is_valid_json_even_of_an_endless_value(report: RunReport) -> None:
+    audit = AuditResult("odd", "odd", float("inf"), 0, 1, Status.FAIL)
+    fields = json.loads(summary_text(replace(report, audits=(audit,))))
+    assert fields["audit"]["odd"]["value"] is None
+    assert fields["result"] == "FAIL"
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        ({}, "PASS: 12 consistency conditions, 1 audit (1 skipped)"),
+        ({"checks": ()}, "1 audit (1 skipped), not checked"),
+        ({"checks": (), "audits": ()}, "not checked"),
+        ({"broken": True, "stopped": "the engine stopped: dead"}, "FAIL: the engine stopped: dead"),
+        (
+            {"checks": (CheckResult("3.3.2.4", "", Status.FAIL),), "audits": ()},
+            "FAIL: 3.3.2.4",
+        ),
+        (
+            {"checks": (CheckResult("1", "", Status.SKIP), CheckResult("2", "", Status.PASS))},
+            "PASS: 1 consistency condition (1 skipped), 1 audit (1 skipped)",
+        ),
+    ],
+)
+def test_verdict(report: RunReport, changes: dict[str, Any], verdict: str) -> None:
+    changed = replace(report, **changes)
+    assert changed.verdict == verdict
+    assert changed.failed == verdict.startswith("FAIL")
+
+
+def test_the_result_is_coloured_on_a_terminal(report: RunReport) -> None:
+    passed = rendered(closing(report), colour=True)
+    assert "\x1b[1;32mPASS" in passed
+    failed = FakeRun(benchmark=FakeBenchmark(failing=("3.3.2.7",))).run()
+    assert "\x1b[1;31mFAIL: 3.3.2.7" in rendered(closing(failed), colour=True)
+
+
+# --- The page ----------------------------------------------------------------------------------
+
+
+class Outline(HTMLParser):
+    """Checks that tags close in order, and collects what refers to the outside."""
+
+    VOID = ("meta", "link", "br", "img", "hr", "input", "path", "rect", "circle")
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.text: list[str] = []
+        self.references: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag not in self.VOID:
+            self.open.append(tag)
+        self.references += [
+            str(value) for name, value in attrs if name in ("src", "href", "xlink:href", "action")
+        ]
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.handle_endtag(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def outline_of(document: str) -> Outline:
+    outline = Outline()
+    outline.feed(document)
+    outline.close()
+    assert outline.open == []
+    return outline
+
+
+def test_the_page_is_whole_and_needs_nothing_else(report: RunReport) -> None:
+    document = page(report)
+    outline = outline_of(document)
+    assert outline.references == []
+    assert "://" not in document
+    assert "@import" not in document
+    assert "url(" not in document
+    # Throughput twice, for wide and narrow screens, six latencies, three of the engine.
+    assert outline.tags.count("svg") == 11
+    assert outline.tags.count("style") == 1
+
+
+def test_the_page_says_what_the_tables_say(report: RunReport) -> None:
+    text = " ".join(outline_of(page(report)).text)
+    assert SETTING.title in text
+    assert SETTING.command in text
+    assert report.verdict in text
+    assert "An <odd> CPU & more" in text  # Escaped, and so readable.
+    for check in report.checks:
+        assert check.clause in text
+    assert "tpmC (unaudited)" in text
+    assert "payments for a customer of another warehouse" in text
+
+
+def test_the_page_warns_of_a_run_that_ended_early() -> None:
+    report = FakeRun(drive={"memory_limit": 400 << 20}).run()
+    text = " ".join(outline_of(page(report)).text)
+    assert "Ended early: memory is nearly full" in text
+
+
+def test_a_run_without_intervals_or_checks_has_a_page(report: RunReport) -> None:
+    none: tuple[Interval, ...] = ()
+    document = page(replace(report, intervals=none, checks=(), audits=(), extras=()))
+    outline = outline_of(document)
+    assert "svg" not in outline.tags
+    assert "Consistency conditions" not in outline.text
