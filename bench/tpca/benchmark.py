@@ -31,6 +31,11 @@ class SpecTpca:
             raise ConfigError(
                 f"{options.branches} branches do not fit the keys; take at most {spec.BRANCHES_MAX}"
             )
+        if options.branches * options.accounts > spec.ACCOUNTS_MAX:
+            raise ConfigError(
+                f"{options.branches} branches of {options.accounts} accounts do not fit the keys;"
+                f" take at most {spec.ACCOUNTS_MAX} accounts in all"
+            )
         self._options = options
 
     def options(self) -> Mapping[str, str | int | float]:
@@ -90,7 +95,7 @@ class SpecTpca:
             ]
             for kind, clause, title, count in counts:
                 violations = 0
-                for first, end in _chunks(1, count + 1, conditions.SUMS_MAX):
+                for first, end in _ranges(kind, count):
                     found, _ = snapshot.run(
                         conditions.balances_match, kind, first, end, out=conditions.SUMS
                     )
@@ -193,6 +198,15 @@ def create(options: TpcaOptions) -> Benchmark:
 def _result(clause: str, title: str, violations: int) -> CheckResult:
     status = Status.FAIL if violations else Status.PASS
     return CheckResult(clause, title, status, f"{violations} violations" if violations else "")
+
+
+def _ranges(kind: int, count: int) -> Iterator[tuple[int, int]]:
+    """The numbers 1 to `count` in ranges that `balances_match` takes."""
+    if kind != conditions.OF_ACCOUNTS:
+        yield from _chunks(1, count + 1, conditions.SUMS_MAX)
+        return
+    for first, end in _chunks(0, count + 1, spec.BLOCK):
+        yield max(first, 1), end
 
 
 def _equal(clause: str, title: str, left: int, right: int) -> CheckResult:

@@ -1,18 +1,18 @@
-"""The consistency conditions of the specification's profile, as procedures run at a snapshot.
-
-Each compares balances with sums over HISTORY, which is read once for each SUMS_MAX balances.
-"""
+"""The consistency conditions of the specification's profile, as procedures run at a snapshot."""
 
 from typing import Any, Final
 
 import mako
-from bench.tpca.spec import ACCOUNT, BRANCH, HISTORY, TELLER, TELLERS
+from bench.tpca.spec import ACCOUNT, BLOCK, BLOCK_BITS, BRANCH, HISTORY, TELLER, TELLERS
 
-#: Balances that are summed up in one pass over HISTORY.
-SUMS_MAX: Final = 400_000
+#: Balances of branches or tellers that are summed up in one pass over HISTORY. Accounts are
+#: taken by block, whose rows of HISTORY are together.
+SUMS_MAX: Final = 8_000
 SUMS: Final = mako.Row({"money": f"i8*{SUMS_MAX}"}, name="sums of history")
+assert BLOCK <= SUMS_MAX
 
 _CHUNK: Final = 4096
+_BLOCK_END: Final = (1 << BLOCK_BITS) - 1
 
 #: Whose balances `balances_match` compares.
 OF_BRANCHES: Final = 0
@@ -39,9 +39,14 @@ def tellers_match(tx: Any, first_b_id: int, end_b_id: int) -> int:
 def balances_match(tx: Any, kind: int, first: int, end: int, out: Any) -> int:
     """How many of the branches, tellers or accounts `first` to `end` - 1 differ from HISTORY.
 
-    `out` is SUMS, all zero.
+    Accounts must be of one block. `out` is SUMS, all zero.
     """
-    _sum_history(tx, kind, first, end, out)
+    first_block = 0
+    end_block = _BLOCK_END
+    if kind == OF_ACCOUNTS:
+        first_block = first // BLOCK
+        end_block = first_block + 1
+    _sum_history(tx, kind, (first, end), (first_block, end_block), out)
     violations = 0
     for number in range(first, end):
         if _balance(tx, kind, number) != out.money[number - first]:
@@ -73,12 +78,13 @@ def _balance(tx: Any, kind: int, number: int) -> int:
 
 
 @mako.function
-def _sum_history(tx: Any, kind: int, first: int, end: int, out: Any) -> None:
-    worker = 0
-    h_number = 0
+def _sum_history(tx: Any, kind: int, numbers: Any, blocks: Any, out: Any) -> None:
+    """Add up the deltas of HISTORY in `blocks` for each of the `numbers`, both [first, end)."""
+    first, end = numbers
+    key = (blocks[0], 0, 0)
     more = True
     while more:
-        rows = tx.scan(HISTORY, (worker, h_number), ((1 << 16) - 1, 0), _CHUNK)
+        rows = tx.scan(HISTORY, key, (blocks[1], 0, 0), _CHUNK)
         for at in range(rows.count):
             history = rows.row(at)
             number = history.h_a_id
@@ -91,5 +97,4 @@ def _sum_history(tx: Any, kind: int, first: int, end: int, out: Any) -> None:
         more = rows.count == _CHUNK
         if more:
             last = rows.key(_CHUNK - 1)
-            worker = last.h_worker
-            h_number = last.h_number + 1
+            key = (last.h_a_block, last.h_worker, last.h_number + 1)

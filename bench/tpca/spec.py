@@ -9,7 +9,9 @@ A teller is any of the worker's own branches' tellers, and the branch is the tel
 belongs to that branch in 85 of a hundred transactions, else to any other. Note that H_B_ID is
 the branch where it happened: sums of accounts by branch differ from the branches' balances.
 
-Balances start at zero, so that every balance is a sum over HISTORY.
+Balances start at zero, so that every balance is a sum over HISTORY. HISTORY has no primary key;
+ours puts the payments of a block of accounts together, so that their sums need little room, and
+within it those of a worker in their order.
 """
 
 from typing import Any, Final
@@ -19,6 +21,8 @@ import mako
 TELLERS: Final = 10  #: of a branch
 DELTA_MAX: Final = 999_999
 _HOME_PCT: Final = 85
+BLOCK: Final = 1 << 12  #: accounts
+BLOCK_BITS: Final = 20
 
 BRANCH: Final = mako.Table(
     "branch", id=101, key={"b_id": 24}, row={"b_balance": "i8", "b_filler": "S92"}
@@ -38,7 +42,7 @@ ACCOUNT: Final = mako.Table(
 HISTORY: Final = mako.Table(
     "account_history",
     id=104,
-    key={"h_worker": 16, "h_number": 48},
+    key={"h_a_block": BLOCK_BITS, "h_worker": 10, "h_number": 34},
     row={
         "h_time": "i8",
         "h_a_id": "i8",
@@ -49,7 +53,9 @@ HISTORY: Final = mako.Table(
     },
 )
 TABLES: Final = (BRANCH, TELLER, ACCOUNT, HISTORY)
-#: Branches and all that belongs to them are numbered from 1; so many fit their keys.
+#: Branches, tellers and accounts are numbered from 1, the accounts through all branches; so many
+#: fit the keys.
+ACCOUNTS_MAX: Final = BLOCK * ((1 << BLOCK_BITS) - 1) - 1
 BRANCHES_MAX: Final = 1 << 23
 
 STATE: Final = mako.Row(
@@ -125,7 +131,7 @@ def execute(tx: Any, state: Any) -> None:
     teller.t_balance += state.delta
     branch = tx.write(BRANCH, (state.b_id,))
     branch.b_balance += state.delta
-    history = tx.insert(HISTORY, (state.worker, state.h_number))
+    history = tx.insert(HISTORY, (state.a_id // BLOCK, state.worker, state.h_number))
     history.h_time = tx.now()
     history.h_a_id = state.a_id
     history.h_t_id = state.t_id

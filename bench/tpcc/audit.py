@@ -157,14 +157,14 @@ def _chi_square(
     Its standard deviation is the root of twice that number; six of them allow for the skew.
     """
     samples = sum(counts)
-    expected = [samples * weight / sum(weights) for weight in weights]
-    value = sum(
-        (count - mean) ** 2 / mean for count, mean in zip(counts, expected, strict=True) if mean
-    )
-    # A number that cannot occur, and did.
-    if any(count and not mean for count, mean in zip(counts, expected, strict=True)):
-        value = float("inf")
-    freedom = sum(1 for mean in expected if mean) - 1
+    value = 0.0
+    for count, weight in zip(counts, weights, strict=True):
+        mean = samples * weight / sum(weights)
+        if mean:
+            value += (count - mean) ** 2 / mean
+        elif count:
+            value = float("inf")  # A number that cannot occur, and did.
+    freedom = sum(1 for weight in weights if weight) - 1
     return _result(name, title, value, (0.0, freedom + 6 * sqrt(2 * freedom)), samples)
 
 

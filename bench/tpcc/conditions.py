@@ -20,25 +20,29 @@ from bench.tpcc.schema import (
     DISTRICTS,
     HISTORY,
     NEW_ORDER,
+    OL_BITS,
     ORDER,
     ORDER_LINE,
+    W_BITS,
     WAREHOUSE_YTD,
 )
 
 #: Rows of one scan where no other is in use; the most that a scan may return.
 _CHUNK: Final = 4096
-#: Orders that are read together with their lines, of which there are at most 16 times as many.
-_ORDERS: Final = 128
-_LINES: Final = 16 * _ORDERS
+#: Orders that are read together with their lines, of which the key allows so many to each.
+_ORDERS: Final = 64
+_LINES_OF_ORDER: Final = 1 << OL_BITS
+_LINES: Final = _LINES_OF_ORDER * _ORDERS
+#: Above every row of HISTORY.
+_HISTORY_END: Final = ((1 << W_BITS) - 1, 0, 0, 0)
 
-#: Customers whose money conditions 10 and 12 add up at a time: those of 16 warehouses of the
-#: specification. Condition 10 reads all of HISTORY once for each such block.
-CUSTOMERS_MAX: Final = 16 * DISTRICTS * 3_000
-
-#: Sums of one warehouse by district.
-BY_DISTRICT: Final = mako.Row({"cents": f"i8*{DISTRICTS}"}, name="sums by district")
-#: Sums of a block of warehouses by customer.
-BY_CUSTOMER: Final = mako.Row({"cents": f"i8*{CUSTOMERS_MAX}"}, name="sums by customer")
+#: Districts whose payments conditions 8 and 9 add up at a time: HISTORY is read once for 800
+#: warehouses.
+DISTRICTS_MAX: Final = 8_000
+BY_DISTRICT: Final = mako.Row({"cents": f"i8*{DISTRICTS_MAX}"}, name="sums by district")
+#: One scan has all customers of a district, and so many have a sum, at C_ID.
+_C_ID_MAX: Final = _CHUNK - 1
+BY_CUSTOMER: Final = mako.Row({"cents": f"i8*{_C_ID_MAX + 1}"}, name="sums by customer")
 
 
 @mako.procedure
@@ -114,8 +118,8 @@ def condition_4(tx: Any, w_id: int, d_id: int) -> int:
         if more:
             last = rows.key(_CHUNK - 1)
             # A number may be the greatest of its bits: then its successor is the next order.
-            o_id = last.ol_o_id + last.ol_number // 15
-            number = (last.ol_number + 1) % 16
+            o_id = last.ol_o_id + (last.ol_number + 1) // _LINES_OF_ORDER
+            number = (last.ol_number + 1) % _LINES_OF_ORDER
     return 1 if expected != lines else 0
 
 
@@ -192,66 +196,77 @@ def condition_7(tx: Any, w_id: int, d_id: int) -> int:
 
 
 @mako.procedure
-def condition_8(tx: Any, w_id: int) -> int:
-    """W_YTD = sum(H_AMOUNT) of the payments in a warehouse."""
-    total = 0
-    worker = 0
-    number = 0
-    more = True
-    while more:
-        payments = tx.scan(HISTORY, (w_id, worker, number), (w_id + 1, 0, 0), _CHUNK)
-        for at in range(payments.count):
-            total += payments.row(at).h_amount
-        more = payments.count == _CHUNK
-        if more:
-            last = payments.key(_CHUNK - 1)
-            worker = last.h_worker
-            number = last.h_number + 1
-    warehouse = tx.read(WAREHOUSE_YTD, (w_id,))
-    return 1 if warehouse.w_ytd != total else 0
+def condition_8(tx: Any, first_w_id: int, end_w_id: int, out: Any) -> int:
+    """W_YTD = sum(H_AMOUNT) of the payments in a warehouse, for each of a range.
 
-
-@mako.procedure
-def condition_9(tx: Any, w_id: int, out: Any) -> int:
-    """D_YTD = sum(H_AMOUNT) of the payments in a district, for each of a warehouse.
-
-    `out` is BY_DISTRICT, all zero.
+    `out` is BY_DISTRICT, all zero; the sum of a warehouse is in place of its first district's.
     """
-    worker = 0
-    number = 0
+    key = (0, 0, 0, 0)
     more = True
     while more:
-        payments = tx.scan(HISTORY, (w_id, worker, number), (w_id + 1, 0, 0), _CHUNK)
+        payments = tx.scan(HISTORY, key, _HISTORY_END, _CHUNK)
         for at in range(payments.count):
             payment = payments.row(at)
-            if 1 <= payment.h_d_id <= DISTRICTS:
-                out.cents[payment.h_d_id - 1] += payment.h_amount
+            if first_w_id <= payment.h_w_id < end_w_id:
+                out.cents[(payment.h_w_id - first_w_id) * DISTRICTS] += payment.h_amount
         more = payments.count == _CHUNK
         if more:
-            last = payments.key(_CHUNK - 1)
-            worker = last.h_worker
-            number = last.h_number + 1
+            key = _behind(payments.key(_CHUNK - 1))
     violations = 0
-    for d_id in range(1, DISTRICTS + 1):
-        district = tx.read(DISTRICT_YTD, (w_id, d_id))
-        if district.d_ytd != out.cents[d_id - 1]:
+    for w_id in range(first_w_id, end_w_id):
+        warehouse = tx.read(WAREHOUSE_YTD, (w_id,))
+        if warehouse.w_ytd != out.cents[(w_id - first_w_id) * DISTRICTS]:
             violations += 1
     return violations
 
 
 @mako.procedure
-def condition_10(
-    tx: Any, first_w_id: int, end_w_id: int, warehouses: int, customers: int, out: Any
-) -> int:
-    """C_BALANCE = sum(OL_AMOUNT) of delivered lines - sum(H_AMOUNT), for each customer.
+def condition_9(tx: Any, first_w_id: int, end_w_id: int, out: Any) -> int:
+    """D_YTD = sum(H_AMOUNT) of the payments in a district, for each of a range of warehouses.
 
-    Of the warehouses `first_w_id` to `end_w_id` - 1, with `customers` in each district. `out` is
-    BY_CUSTOMER, all zero.
+    `out` is BY_DISTRICT, all zero.
     """
-    for w_id in range(1, warehouses + 1):
-        _subtract_payments(tx, w_id, (first_w_id, end_w_id), customers, out)
-    _add_deliveries(tx, first_w_id, end_w_id, customers, out)
-    return _count_wrong_customers(tx, first_w_id, end_w_id, customers, 0, out)
+    key = (0, 0, 0, 0)
+    more = True
+    while more:
+        payments = tx.scan(HISTORY, key, _HISTORY_END, _CHUNK)
+        for at in range(payments.count):
+            payment = payments.row(at)
+            known = 1 <= payment.h_d_id <= DISTRICTS
+            if known and first_w_id <= payment.h_w_id < end_w_id:
+                district = (payment.h_w_id - first_w_id) * DISTRICTS + payment.h_d_id - 1
+                out.cents[district] += payment.h_amount
+        more = payments.count == _CHUNK
+        if more:
+            key = _behind(payments.key(_CHUNK - 1))
+    violations = 0
+    for w_id in range(first_w_id, end_w_id):
+        for d_id in range(1, DISTRICTS + 1):
+            district_ytd = tx.read(DISTRICT_YTD, (w_id, d_id))
+            if district_ytd.d_ytd != out.cents[(w_id - first_w_id) * DISTRICTS + d_id - 1]:
+                violations += 1
+    return violations
+
+
+@mako.procedure
+def condition_10(tx: Any, w_id: int, d_id: int, out: Any) -> int:
+    """C_BALANCE = sum(OL_AMOUNT) of delivered lines - sum(H_AMOUNT), per customer of a district.
+
+    `out` is BY_CUSTOMER, all zero.
+    """
+    _add_deliveries(tx, w_id, d_id, out)
+    key = (w_id, d_id, 0, 0)
+    more = True
+    while more:
+        payments = tx.scan(HISTORY, key, (w_id, d_id + 1, 0, 0), _CHUNK)
+        for at in range(payments.count):
+            payment = payments.row(at)
+            if payment.h_c_id <= _C_ID_MAX:
+                out.cents[payment.h_c_id] -= payment.h_amount
+        more = payments.count == _CHUNK
+        if more:
+            key = _behind(payments.key(_CHUNK - 1))
+    return _count_wrong_customers(tx, w_id, d_id, 0, out)
 
 
 @mako.procedure
@@ -279,15 +294,13 @@ def condition_11(tx: Any, w_id: int, d_id: int, delivered: int) -> int:
 
 
 @mako.procedure
-def condition_12(
-    tx: Any, first_w_id: int, end_w_id: int, warehouses: int, customers: int, out: Any
-) -> int:
-    """C_BALANCE + C_YTD_PAYMENT = sum(OL_AMOUNT) of delivered lines, for each customer.
+def condition_12(tx: Any, w_id: int, d_id: int, out: Any) -> int:
+    """C_BALANCE + C_YTD_PAYMENT = sum(OL_AMOUNT) of delivered lines, per customer of a district.
 
-    Arguments as of `condition_10`.
+    `out` is BY_CUSTOMER, all zero.
     """
-    _add_deliveries(tx, first_w_id, end_w_id, customers, out)
-    return _count_wrong_customers(tx, first_w_id, end_w_id, customers, 1, out)
+    _add_deliveries(tx, w_id, d_id, out)
+    return _count_wrong_customers(tx, w_id, d_id, 1, out)
 
 
 @mako.function
@@ -299,41 +312,14 @@ def _skip_lines(lines: Any, at: int, o_id: int) -> int:
 
 
 @mako.function
-def _subtract_payments(tx: Any, w_id: int, block: Any, customers: int, out: Any) -> None:
-    """Take what was paid in a warehouse, by customers of those in `block`, from their sums."""
-    first_w_id, end_w_id = block
-    worker = 0
-    number = 0
-    more = True
-    while more:
-        payments = tx.scan(HISTORY, (w_id, worker, number), (w_id + 1, 0, 0), _CHUNK)
-        for at in range(payments.count):
-            payment = payments.row(at)
-            w = payment.h_c_w_id - first_w_id
-            d = payment.h_c_d_id - 1
-            c = payment.h_c_id - 1
-            if 0 <= w < end_w_id - first_w_id and 0 <= d < DISTRICTS and 0 <= c < customers:
-                out.cents[(w * DISTRICTS + d) * customers + c] -= payment.h_amount
-        more = payments.count == _CHUNK
-        if more:
-            last = payments.key(_CHUNK - 1)
-            worker = last.h_worker
-            number = last.h_number + 1
+def _behind(key: Any) -> Any:
+    """Where the scan of HISTORY goes on behind a row."""
+    return key.h_c_w_id, key.h_c_d_id, key.h_worker, key.h_number + 1
 
 
 @mako.function
-def _add_deliveries(tx: Any, first_w_id: int, end_w_id: int, customers: int, out: Any) -> None:
-    """Add the amounts of all delivered lines to the sums of the customers who ordered them."""
-    district = 0
-    for w_id in range(first_w_id, end_w_id):
-        for d_id in range(1, DISTRICTS + 1):
-            _add_deliveries_of(tx, (w_id, d_id), district * customers, customers, out)
-            district += 1
-
-
-@mako.function
-def _add_deliveries_of(tx: Any, place: Any, first_sum: int, customers: int, out: Any) -> None:
-    w_id, d_id = place
+def _add_deliveries(tx: Any, w_id: int, d_id: int, out: Any) -> None:
+    """Add the amounts of a district's delivered lines to the sums of those who ordered them."""
     first = 0
     more = True
     while more:
@@ -352,25 +338,20 @@ def _add_deliveries_of(tx: Any, place: Any, first_sum: int, customers: int, out:
                     if line.ol_delivery_d != 0:
                         total += line.ol_amount
                 c_id = orders.row(at).o_c_id
-                if 1 <= c_id <= customers:
-                    out.cents[first_sum + c_id - 1] += total
+                if c_id <= _C_ID_MAX:
+                    out.cents[c_id] += total
                 at_line = behind
             first = end
 
 
 @mako.function
-def _count_wrong_customers(
-    tx: Any, first_w_id: int, end_w_id: int, customers: int, paid: int, out: Any
-) -> int:
+def _count_wrong_customers(tx: Any, w_id: int, d_id: int, paid: int, out: Any) -> int:
     """How many have a C_BALANCE, plus C_YTD_PAYMENT if `paid`, other than their sum."""
     violations = 0
-    district = 0
-    for w_id in range(first_w_id, end_w_id):
-        for d_id in range(1, DISTRICTS + 1):
-            for c_id in range(1, customers + 1):
-                balance = tx.read(CUSTOMER_BALANCE, (w_id, d_id, c_id))
-                money = balance.c_balance + paid * balance.c_ytd_payment
-                if money != out.cents[district * customers + c_id - 1]:
-                    violations += 1
-            district += 1
+    customers = tx.scan(CUSTOMER_BALANCE, (w_id, d_id, 0), (w_id, d_id + 1, 0), _CHUNK)
+    for at in range(customers.count):
+        balance = customers.row(at)
+        money = balance.c_balance + paid * balance.c_ytd_payment
+        if money != out.cents[customers.key(at).c_id]:
+            violations += 1
     return violations

@@ -24,8 +24,10 @@ class Condition:
     number: int
     title: str
     procedure: Callable[..., Any]
-    #: What one call is for: a warehouse, a district, or the customers of a block of warehouses.
-    scope: Literal["warehouse", "district", "customers"]
+    #: What one call is for. A range of warehouses is [first, end).
+    scope: Literal["warehouse", "district", "warehouses"]
+    #: The row that the procedure adds up in, its last parameter.
+    out: "mako.Row | None" = None
 
     @property
     def clause(self) -> str:
@@ -47,12 +49,14 @@ AFTER_RUN: Final = (
     Condition(6, "O_OL_CNT = count(its ORDER-LINE)", conditions.condition_6, "district"),
     Condition(7, "OL_DELIVERY_D is null ⇔ O_CARRIER_ID is null", conditions.condition_7,
               "district"),
-    Condition(8, "W_YTD = sum(H_AMOUNT)", conditions.condition_8, "warehouse"),
-    Condition(9, "D_YTD = sum(H_AMOUNT)", conditions.condition_9, "warehouse"),
+    Condition(8, "W_YTD = sum(H_AMOUNT)", conditions.condition_8, "warehouses",
+              conditions.BY_DISTRICT),
+    Condition(9, "D_YTD = sum(H_AMOUNT)", conditions.condition_9, "warehouses",
+              conditions.BY_DISTRICT),
     Condition(10, "C_BALANCE = sum(delivered OL_AMOUNT) - sum(H_AMOUNT)",
-              conditions.condition_10, "customers"),
+              conditions.condition_10, "district", conditions.BY_CUSTOMER),
     Condition(12, "C_BALANCE + C_YTD_PAYMENT = sum(delivered OL_AMOUNT)",
-              conditions.condition_12, "customers"),
+              conditions.condition_12, "district", conditions.BY_CUSTOMER),
 )  # fmt: skip
 
 
@@ -88,25 +92,25 @@ def _run(
     snapshot: "mako.Snapshot", condition: Condition, scale: Scale, warehouses: int
 ) -> Iterator[tuple[str, int]]:
     """Call the procedure for one place after the other; yields place and violations."""
-    procedure = condition.procedure
-    if condition.scope == "customers":
-        block = conditions.CUSTOMERS_MAX // (DISTRICTS * scale.customers)
+
+    def run(*arguments: int) -> int:
+        if condition.out is None:
+            count: int = snapshot.run(condition.procedure, *arguments)
+        else:
+            count, _ = snapshot.run(condition.procedure, *arguments, out=condition.out)
+        return count
+
+    if condition.scope == "warehouses":
+        block = conditions.DISTRICTS_MAX // DISTRICTS
         for first in range(1, warehouses + 1, block):
             end = min(first + block, warehouses + 1)
-            count, _ = snapshot.run(
-                procedure, first, end, warehouses, scale.customers, out=conditions.BY_CUSTOMER
-            )
-            yield f"warehouses {first} to {end - 1}", count
+            yield f"warehouses {first} to {end - 1}", run(first, end)
         return
     for w_id in range(1, warehouses + 1):
-        if condition.procedure is conditions.condition_9:
-            count, _ = snapshot.run(procedure, w_id, out=conditions.BY_DISTRICT)
-            yield f"warehouse {w_id}", count
-        elif condition.scope == "warehouse":
-            yield f"warehouse {w_id}", snapshot.run(procedure, w_id)
-        else:
-            # Only condition 11 has a number to compare with.
-            more = (scale.delivered,) if condition.number == 11 else ()
-            for d_id in range(1, DISTRICTS + 1):
-                count = snapshot.run(procedure, w_id, d_id, *more)
-                yield f"warehouse {w_id}, district {d_id}", count
+        if condition.scope == "warehouse":
+            yield f"warehouse {w_id}", run(w_id)
+            continue
+        # Only condition 11 has a number to compare with.
+        more = (scale.delivered,) if condition.number == 11 else ()
+        for d_id in range(1, DISTRICTS + 1):
+            yield f"warehouse {w_id}, district {d_id}", run(w_id, d_id, *more)

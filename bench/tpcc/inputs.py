@@ -96,6 +96,7 @@ STATE: Final = mako.Row(
         "a_stock": f"i4*{LINES_MAX}",
         "a_generic": f"u1*{LINES_MAX}",
         "a_delivered": f"u4*{DISTRICTS}",
+        "delivered_to": f"u4*{DISTRICTS}",
         "a_skipped": "i4",
         "a_low_stock": "i4",
         "low_items": f"u4*{RECENT_LINES_MAX}",

@@ -21,7 +21,6 @@ from bench.tpcc.schema import (
 _UNIT: Final = 10_000
 _GENERIC: Final = ord("G")
 _BRAND: Final = ord("B")
-_DIST_INFO: Final = 24
 _DATA: Final = 50
 
 
@@ -35,6 +34,11 @@ def new_order(tx: Any, state: Any) -> None:
     d_id = state.d_id
     c_id = state.c_id
     count = state.ol_cnt
+    # All rows of the lines are known now: they are fetched side by side, not one by one.
+    for line in range(count):
+        tx.prefetch(ITEM, (state.i_id[line],))
+        tx.prefetch(STOCK, (state.supply_w_id[line], state.i_id[line]))
+        tx.prefetch(STOCK_INFO, (state.supply_w_id[line], state.i_id[line]))
     warehouse = tx.read(WAREHOUSE, (w_id,))
     district = tx.write(DISTRICT_NEXT, (w_id, d_id))
     o_id = district.d_next_o_id
@@ -89,7 +93,7 @@ def _enter_line(tx: Any, state: Any, o_id: int, line: int) -> int:
     order_line.ol_supply_w_id = supply_w_id
     order_line.ol_quantity = quantity
     order_line.ol_amount = amount
-    order_line.ol_dist_info = info.s_dist[(d_id - 1) * _DIST_INFO : d_id * _DIST_INFO]
+    order_line.ol_dist_info = _dist_info(info, d_id)
 
     state.a_price[line] = item.i_price
     state.a_stock[line] = stock.s_quantity
@@ -98,3 +102,27 @@ def _enter_line(tx: Any, state: Any, o_id: int, line: int) -> int:
     if has_original(item.i_data, _DATA) and has_original(info.s_data, _DATA):
         state.a_generic[line] = _BRAND
     return amount
+
+
+@mako.function
+def _dist_info(info: Any, d_id: int) -> Any:
+    """S_DIST_xx of district xx."""
+    if d_id == 1:
+        return info.s_dist_01
+    if d_id == 2:
+        return info.s_dist_02
+    if d_id == 3:
+        return info.s_dist_03
+    if d_id == 4:
+        return info.s_dist_04
+    if d_id == 5:
+        return info.s_dist_05
+    if d_id == 6:
+        return info.s_dist_06
+    if d_id == 7:
+        return info.s_dist_07
+    if d_id == 8:
+        return info.s_dist_08
+    if d_id == 9:
+        return info.s_dist_09
+    return info.s_dist_10

@@ -56,12 +56,11 @@ def payment(tx: Any, state: Any) -> None:
         data = tx.write(CUSTOMER_DATA, (c_w_id, c_d_id, c_id))
         _put_note(data.c_data, (c_id, c_d_id, c_w_id, d_id, w_id, amount))
 
-    history = tx.insert(HISTORY, (w_id, state.worker, state.history_number))
+    history = tx.insert(HISTORY, (c_w_id, c_d_id, state.worker, state.history_number))
     history.h_date = tx.now()
     history.h_amount = amount
-    history.h_c_w_id = c_w_id
-    history.h_c_d_id = c_d_id
     history.h_c_id = c_id
+    history.h_w_id = w_id
     history.h_d_id = d_id
     _put_names(history.h_data, warehouse.w_name, district.d_name)
 

@@ -18,6 +18,7 @@ from bench.tpcc.random import (
     put_digits,
     put_last_name,
     put_letters,
+    put_name,
     put_text,
     seeded,
     step,
@@ -67,7 +68,7 @@ _PERMUTATIONS: Final = 7
 
 @mako.function
 def _place(w_id: int, d_id: int) -> int:
-    return w_id * 16 + d_id
+    return w_id * 32 + d_id
 
 
 @mako.procedure
@@ -137,9 +138,24 @@ def load_stock(tx: Any, w_id: int, first: int, end: int, seed: int) -> int:
         stock = tx.insert(STOCK, (w_id, i_id))
         stock.s_quantity = pick(x, 10, 100)
         info = tx.insert(STOCK_INFO, (w_id, i_id))
-        x = put_letters(info.s_dist, 0, 240, x)
+        x = _put_dist(info, x)
         put_data(info.s_data, x)
     return end - first
+
+
+@mako.function
+def _put_dist(info: Any, x: int) -> int:
+    """S_DIST_01 to S_DIST_10."""
+    x = put_letters(info.s_dist_01, 0, 24, x)
+    x = put_letters(info.s_dist_02, 0, 24, x)
+    x = put_letters(info.s_dist_03, 0, 24, x)
+    x = put_letters(info.s_dist_04, 0, 24, x)
+    x = put_letters(info.s_dist_05, 0, 24, x)
+    x = put_letters(info.s_dist_06, 0, 24, x)
+    x = put_letters(info.s_dist_07, 0, 24, x)
+    x = put_letters(info.s_dist_08, 0, 24, x)
+    x = put_letters(info.s_dist_09, 0, 24, x)
+    return put_letters(info.s_dist_10, 0, 24, x)
 
 
 @mako.procedure
@@ -162,12 +178,11 @@ def load_customers(
         balance.c_payment_cnt = 1
         data = tx.insert(CUSTOMER_DATA, (w_id, d_id, c_id))
         x = put_text(data.c_data, 300, 500, x)
-        history = tx.insert(HISTORY, (w_id, LOADER, (d_id << 12) + c_id))
+        history = tx.insert(HISTORY, (w_id, d_id, LOADER, c_id))
         history.h_date = now
         history.h_amount = _FIRST_PAYMENT
-        history.h_c_w_id = w_id
-        history.h_c_d_id = d_id
         history.h_c_id = c_id
+        history.h_w_id = w_id
         history.h_d_id = d_id
         put_text(history.h_data, 12, 24, x)
     return end - first
@@ -189,7 +204,7 @@ def _load_customer(tx: Any, key: Any, last: int, now: int, x: int) -> int:
         customer.c_credit = b"GC"
     put_last_name(customer.c_last, last)
     customer.c_middle = b"OE"
-    x = put_text(customer.c_first, 8, 16, x)
+    x = put_name(customer.c_first, 8, 16, x)
     x = put_text(customer.c_street_1, 10, 20, x)
     x = put_text(customer.c_street_2, 10, 20, x)
     x = put_text(customer.c_city, 10, 20, x)

@@ -36,11 +36,19 @@ _SYLLABLE_WORDS: Final = tuple(int.from_bytes(syllable, "little") for syllable i
 #: The letters of "ORIGINAL", clause 4.3.3.1.
 _ORIGINAL: Final = tuple(b"ORIGINAL")
 _ORIGINAL_LENGTH: Final = len(_ORIGINAL)
+#: A bit for each capital that is one of them, A the lowest.
+_ORIGINAL_LETTERS: Final = sum(1 << letter - ord("A") for letter in set(_ORIGINAL))
 
 _WORD: Final = (1 << 32) - 1
+# What one step of the generator pays for: 26^6 and 62^5 are below 2^32.
 _LETTERS: Final = 26
-_LETTERS_PER_STEP: Final = 6  # 26^6 < 2^32: one step of the generator pays for six letters.
+_LETTERS_PER_STEP: Final = 6
+_ALPHANUMERICS: Final = 62
+_ALPHANUMERICS_PER_STEP: Final = 5
+_DIGITS: Final = 10
 _FIRST_LETTER: Final = ord("a")
+_FIRST_CAPITAL: Final = ord("A")
+_LAST_CAPITAL: Final = ord("Z")
 _ZERO: Final = ord("0")
 
 #: Bits of a letter in a packed name: 0 behind the end, 1 to 26.
@@ -108,18 +116,43 @@ def put_digits(text: Any, first: int, end: int, x: int) -> int:
 
 
 @mako.function
-def put_text(text: Any, length_min: int, length_max: int, x: int) -> int:
-    """A random a-string of clause 4.3.2.2, from the start of `text`. Return the next state."""
+def put_name(text: Any, length_min: int, length_max: int, x: int) -> int:
+    """Lower-case letters of a random length, from the start of `text`. Return the next state."""
     x = step(x)
     return put_letters(text, 0, pick(x, length_min, length_max), x)
 
 
 @mako.function
+def put_text(text: Any, length_min: int, length_max: int, x: int) -> int:
+    """A random a-string of clause 4.3.2.2, from the start of `text`. Return the next state."""
+    x = step(x)
+    return _put_alphanumerics(text, pick(x, length_min, length_max), x)
+
+
+@mako.function
+def _put_alphanumerics(text: Any, end: int, x: int) -> int:
+    word = 0
+    for at in range(end):
+        if at % _ALPHANUMERICS_PER_STEP == 0:
+            x = step(x)
+            word = x
+        which = word % _ALPHANUMERICS
+        word //= _ALPHANUMERICS
+        if which < _DIGITS:
+            text[at] = _ZERO + which
+        elif which < _DIGITS + _LETTERS:
+            text[at] = _FIRST_CAPITAL + which - _DIGITS
+        else:
+            text[at] = _FIRST_LETTER + which - _DIGITS - _LETTERS
+    return x
+
+
+@mako.function
 def put_data(text: Any, x: int) -> int:
-    """I_DATA or S_DATA: 26 to 50 letters, one in ten with ORIGINAL. Return the next state."""
+    """I_DATA or S_DATA: an a-string of 26 to 50, one in ten with ORIGINAL. Return the next state."""
     x = step(x)
     length = pick(x, 26, 50)
-    x = step(put_letters(text, 0, length, x))
+    x = step(_put_alphanumerics(text, length, x))
     if pick(x, 1, 10) == 1:
         x = step(x)
         first = pick(x, 0, length - _ORIGINAL_LENGTH)
@@ -132,19 +165,30 @@ def put_data(text: Any, x: int) -> int:
 def has_original(text: Any, length: int) -> bool:
     """Whether ORIGINAL stands anywhere in text[:length].
 
-    Eight letters in a row cover every eighth position, so only those are looked at until one
-    of them is a capital.
+    Eight letters in a row cover every eighth position, so only those are looked at, and only one
+    of the word's own letters is worth a closer look.
     """
     for probe in range(_ORIGINAL_LENGTH - 1, length, _ORIGINAL_LENGTH):
-        if 0 < text[probe] < _FIRST_LETTER:
-            for first in range(
-                probe - _ORIGINAL_LENGTH + 1, min(probe, length - _ORIGINAL_LENGTH) + 1
-            ):
-                at = 0
-                while at < _ORIGINAL_LENGTH and text[first + at] == _ORIGINAL[at]:
-                    at += 1
-                if at == _ORIGINAL_LENGTH:
-                    return True
+        letter = text[probe]
+        if (
+            _FIRST_CAPITAL <= letter <= _LAST_CAPITAL
+            and _ORIGINAL_LETTERS >> (letter - _FIRST_CAPITAL) & 1 == 1
+            and _original_covers(text, length, probe)
+        ):
+            return True
+    return False
+
+
+@mako.function
+def _original_covers(text: Any, length: int, probe: int) -> bool:
+    """Whether ORIGINAL stands in `text` so that text[probe] is part of it."""
+    last = min(probe, length - _ORIGINAL_LENGTH)
+    for first in range(probe - _ORIGINAL_LENGTH + 1, last + 1):
+        at = 0
+        while at < _ORIGINAL_LENGTH and text[first + at] == _ORIGINAL[at]:
+            at += 1
+        if at == _ORIGINAL_LENGTH:
+            return True
     return False
 
 

@@ -36,9 +36,10 @@ from mako.engine.layout import (
     FIRST_CONTEXT,
     HORIZON,
     LOGGING,
-    RESULT_BYTES,
+    POOL_VALUES,
     STABLE,
 )
+from mako.engine.memory import allocate, release, size_class
 from mako.engine.region import Region, add_table, set_up
 from mako.engine.ring import drain
 from mako.engine.worker import run_at_snapshot, run_retrying
@@ -213,8 +214,6 @@ class Engine:
     def entry(self, procedure: Procedure, out: Row | None = None) -> Entry:
         """Compile `procedure` and check that its tables are here."""
         self.check_tables(procedure)
-        if out is not None and out.size > RESULT_BYTES - 8:
-            raise SchemaError(f"an out row has at most {RESULT_BYTES - 8} bytes")
         return procedure_entry(procedure, out)
 
     def check_tables(self, function: Procedure | object) -> None:
@@ -268,18 +267,26 @@ class Engine:
     ) -> tuple[int, bytes]:
         """Run a procedure at a snapshot; (its result, its out row)."""
         entry = self.entry(procedure, out)
-        if out is not None:
-            arguments = [*arguments, 0]
-            self.write(context + C_RESULT + 8, bytes(out.size))
-        self.set_arguments(context, procedure, arguments)
-        self.prepare(context)
-        outcome = run_at_snapshot(
-            context, entry.address, context + C_ARGUMENTS, context + C_RESULT, timestamp
-        )
-        if outcome != Outcome.COMMITTED:
-            raise self.failure(context, outcome, procedure.name)
-        row = self.read(context + C_RESULT + 8, out.size) if out is not None else b""
-        return self.word(context + C_RESULT), row
+        size = 0 if out is None else max(out.size, 8)
+        place = allocate(context, POOL_VALUES, size) if out is not None else 0
+        if out is not None and place == 0:
+            raise OutOfMemory(f"no memory for a row of {size} bytes; open with more memory")
+        try:
+            if out is not None:
+                self.write(place, bytes(size))
+                arguments = [*arguments, place]
+            self.set_arguments(context, procedure, arguments)
+            self.prepare(context)
+            outcome = run_at_snapshot(
+                context, entry.address, context + C_ARGUMENTS, context + C_RESULT, timestamp
+            )
+            if outcome != Outcome.COMMITTED:
+                raise self.failure(context, outcome, procedure.name)
+            row = self.read(place, size)[: out.size] if out is not None else b""
+            return self.word(context + C_RESULT), row
+        finally:
+            if place != 0:
+                release(context, POOL_VALUES, place, size_class(size))
 
     def prepare(self, context: int) -> None:
         """Fix the time and the random seed of the next transaction of `context`."""

@@ -156,8 +156,9 @@ def _build(function: Function, part: str, count: int, row: Row | None) -> Entry:
     first = "make_random(tx)" if part == "generate" else "make_tx(tx)"
     if row is not None:
         scope["view"] = view_of(row, writable=True)
-        # Workloads hand their state over as `arguments`; a procedure's row is its result area.
-        given.append("view(arguments)" if part != "procedure" else "view(result + 8)")
+        # Workloads hand their state over as `arguments`, procedures a row as their last one.
+        place = "arguments" if part != "procedure" else f"ld8(arguments + {8 * count})"
+        given.append(f"view({place})")
     call = f"function({', '.join([first, *given])})"
     if part == "generate":
         source = (

@@ -63,6 +63,10 @@ def ld8(address: int) -> int:
     return words[(address - base) >> 3]
 
 
+def ld8_at(base: int, index: int) -> int:
+    return ld8(base + 8 * index)
+
+
 def st8(address: int, value: int) -> None:
     if address & 7:
         raise WildAddress(f"unaligned store at {address:#x}")

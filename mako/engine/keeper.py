@@ -5,12 +5,18 @@ It stands where replication will stand: it drains the rings in the order the log
 first the closed timestamp, then the rings) and throws the bytes away.
 """
 
-from mako.engine.atomics import ld8, load_acquire
+from mako.engine.atomics import cas, ld8, load_acquire, st8
 from mako.engine.closing import close
 from mako.engine.jit import compiled
-from mako.engine.layout import CONTEXT_BYTES, CONTEXT_COUNT, CONTEXTS
+from mako.engine.layout import BUMP, CONTEXT_BYTES, CONTEXT_COUNT, CONTEXTS, SIZE, TOUCHED
 from mako.engine.ring import drain
 from mako.engine.system import sleep_us
+
+PAGE_BYTES = 4096
+#: What stays touched ahead: about half a second of TPC-C at full speed.
+AHEAD_OF_BUMP = 64 << 20
+#: A turn must stay short, or a log ring fills up meanwhile.
+TOUCHED_PER_TURN = 8 << 20
 
 
 @compiled
@@ -24,9 +30,27 @@ def turn(engine: int) -> int:
 
 
 @compiled
+def prefault(engine: int) -> None:
+    """Touch some of the pages that will be handed out next.
+
+    The kernel clears a page when it is first touched; here that costs the keeper's time and
+    not a transaction's. An atomic exchange of 0 for 0 disturbs nobody who got the page meanwhile.
+    """
+    bump = load_acquire(engine + BUMP)
+    first = max(ld8(engine + TOUCHED), bump & -PAGE_BYTES)
+    end = min(bump + AHEAD_OF_BUMP, engine + ld8(engine + SIZE)) & -PAGE_BYTES
+    end = min(end, first + TOUCHED_PER_TURN)
+    while first < end:
+        cas(first, 0, 0)  # Adding 0 would become a load, and pages are made by writes only.
+        first += PAGE_BYTES
+    st8(engine + TOUCHED, first)
+
+
+@compiled
 def keep(engine: int, stop_word: int, interval_us: int) -> None:
     """Turn every `interval_us` until the word at `stop_word` is not 0."""
     while load_acquire(stop_word) == 0:
         turn(engine)
+        prefault(engine)
         sleep_us(interval_us)
     turn(engine)

@@ -67,6 +67,12 @@ def _load(width: int, align: int, ordering: str | None = None) -> Callable[..., 
     return emit
 
 
+def _load_indexed(builder: Any, base: Any, index: Any) -> Any:
+    # The base is a pointer of its own, so that the loop vectoriser sees consecutive loads.
+    pointer = builder.gep(_pointer(builder, base, _I64), [index], source_etype=_I64)
+    return builder.load(pointer, align=8, typ=_I64)
+
+
 def _store(width: int, align: int, ordering: str | None = None) -> Callable[..., Any]:
     element = _WIDTHS[width]
 
@@ -171,6 +177,7 @@ ldu8 = _make("ldu8", _int, 1, _load(8, 1))
 ld4 = _make("ld4", _int, 1, _load(4, 1))
 ld2 = _make("ld2", _int, 1, _load(2, 1))
 ld1 = _make("ld1", _int, 1, _load(1, 1))
+ld8_at = _make("ld8_at", _int, 2, _load_indexed)
 st8 = _make("st8", _void, 2, _store(8, 8))
 stu8 = _make("stu8", _void, 2, _store(8, 1))
 st4 = _make("st4", _void, 2, _store(4, 1))

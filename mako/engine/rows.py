@@ -20,7 +20,7 @@ from numba.core.imputils import lower_cast, lower_getattr_generic, lower_setattr
 from numba.core.typing.templates import AttributeTemplate, infer_getattr
 from numba.extending import intrinsic, models, register_model
 
-from mako.engine.atomics import ld1, memcmp, memcpy, memset, st1
+from mako.engine.atomics import ld1, memcmp, memmove, memset, st1
 from mako.engine.extending import overload
 from mako.engine.jit import compiled
 from mako.row import Field, Row, digest
@@ -188,7 +188,7 @@ def _bytes_to_chars(context: Any, builder: Any, given: Any, wanted: Any, value: 
 def copy_chars(target: int, target_size: int, source: int, source_size: int) -> None:
     """Copy, cut at the target's length or padded with zero bytes up to it."""
     size = min(target_size, source_size)
-    memcpy(target, source, size)
+    memmove(target, source, size)  # A row may be shifted within itself.
     memset(target + size, 0, target_size - size)
 
 

@@ -14,7 +14,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from mako.engine.access import BYTES_ACCESS, PAIR_ACCESS, WORD_ACCESS, Access, read_record
-from mako.engine.atomics import fence_acquire, ld8, load_acquire, load_relaxed, memmove, pause, st8
+from mako.engine.atomics import (
+    fence_acquire,
+    ld8,
+    load_acquire,
+    load_relaxed,
+    memmove,
+    pause,
+    prefetch,
+    st8,
+)
 from mako.engine.index import BUSY
 from mako.engine.jit import compiled, named
 from mako.engine.keys import keyed
@@ -28,9 +37,12 @@ from mako.engine.layout import (
     C_WRITES,
     C_WRITESET,
     INSERT,
+    LINE,
     N_COUNT,
     N_NEXT,
     N_VERSION,
+    POINTER,
+    R_HEAD,
     SCAN_BYTES,
     SCAN_MAX,
     SPIN_MAX,
@@ -134,6 +146,13 @@ def _make_scanning(access: Access) -> Scanning:
         """Read the records of the batch; the new number of results, or a negative Outcome."""
         if ld8(tx + C_MODE) == 0:
             note_leaf(tx, leaf, version)
+        # First all records, then all values: the misses run side by side.
+        for i in range(taken):
+            prefetch(ld8(tx + C_BATCH + 8 * i))
+        for i in range(taken):
+            value = load_relaxed(ld8(tx + C_BATCH + 8 * i) + R_HEAD) & POINTER
+            prefetch(value)
+            prefetch(value + LINE)
         for i in range(taken):
             record = ld8(tx + C_BATCH + 8 * i)
             value = read_record(tx, record, leaf, version)

@@ -24,6 +24,7 @@ from numba.extending import (
 )
 
 from mako.engine.access import ACCESSES, delete_record, write_record
+from mako.engine.ahead import AHEAD
 from mako.engine.atomics import ld8, lshr, memcpy, shl, st8, wadd, wmul
 from mako.engine.extending import overload_attribute, overload_method
 from mako.engine.jit import INTERPRETED, compiled
@@ -367,6 +368,23 @@ def _table_methods() -> None:
             if version == 0:
                 return False, view(context + C_ZERO)
             return True, view(version + V_VALUE)
+
+        return impl
+
+    @overload_method(TxType, "prefetch")
+    def prefetch(tx: Any, table: Any, key: Any) -> Any:
+        if not isinstance(table, TableType) or not isinstance(table.table, Table):
+            return None
+        schema = table.table
+        act = AHEAD[schema.key_words]
+        entry = TABLES + int(schema.id) * ENTRY_BYTES
+        pack = packer(schema, key)
+
+        def impl(tx: Any, table: Any, key: Any) -> None:
+            context = _address(tx)
+            inside, packed = pack(key)
+            if inside:
+                act(context, ld8(context + C_ENGINE) + entry, packed)
 
         return impl
 

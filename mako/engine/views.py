@@ -10,6 +10,7 @@ import struct
 from typing import Any
 
 from mako.engine.access import ACCESSES, delete_record, write_record
+from mako.engine.ahead import AHEAD
 from mako.engine.atomics import ld1, ld8, memcpy, memset, st1, st8
 from mako.engine.interpreted import read_bytes, register_entry
 from mako.engine.layout import (
@@ -286,6 +287,9 @@ class TransactionView:
     def put(self, table: Table, key: Any) -> RowView:
         return self._put(table, key, 1)
 
+    def prefetch(self, table: Table, key: Any) -> None:
+        AHEAD[table.key_words](self._tx, _table(self._tx, table), self._pack(table, key))
+
     def delete(self, table: Table, key: Any) -> None:
         act = ACCESSES[table.key_words].delete
         done = act(self._tx, _table(self._tx, table), self._pack(table, key))
@@ -356,7 +360,7 @@ def interpreted_entry(function: Function, part: str, count: int, row: Row | None
         given: list[Any] = [RandomView(tx) if part == "generate" else TransactionView(tx)]
         given += [ld8(arguments + 8 * i) for i in range(count)]
         if row is not None:
-            place = result + 8 if part == "procedure" else arguments
+            place = ld8(arguments + 8 * count) if part == "procedure" else arguments
             given.append(RowView(place, row, writable=True))
         try:
             value = function.body(*given)

@@ -140,6 +140,7 @@ def _bad_transactions() -> Iterator[tuple[str, bytes, int, int]]:
     yield "timestamp_with_top_bit", patched(data, 39, b"\x80"), 12, 32
     yield "transaction_without_writes", patched(data, 40, b"\0"), 13, 40
     yield "unknown_flag", patched(data, 42, b"\2"), 14, 42
+    yield "unknown_highest_flag", patched(data, 42, b"\0\x80"), 14, 42
     yield "mask_without_own_bit", patched(masked, 48, b"\1"), 15, 48
     yield "mask_with_own_bit_only", patched(masked, 55, b"\0"), 15, 48
     yield "bytes_after_the_transactions", patched(data, 12, b"\0"), 22, 32

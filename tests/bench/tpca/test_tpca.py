@@ -96,7 +96,7 @@ def both(*changes: Callable[[Any], None]) -> Callable[[Any], None]:
 def forget(db: Any) -> None:
     """Add a payment to HISTORY that no balance knows of."""
     row = {"h_a_id": 1, "h_t_id": 1, "h_b_id": 1, "h_delta": 1}
-    db.table(spec.HISTORY).put((1, 1), row)
+    db.table(spec.HISTORY).put((0, 1, 1), row)
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,14 @@ def test_a_number_of_lines_that_is_too_rare_fails() -> None:
     assert failed(state) == {"order_lines_chi2"}
 
 
+def test_no_samples_are_skipped() -> None:
+    empty = {
+        name: (0 if isinstance(value, int) else (0,) * len(value))
+        for name, value in right().items()
+    }
+    assert {result.status for result in results(empty).values()} == {Status.SKIP}
+
+
 def test_few_samples_are_skipped() -> None:
     state = right()
     small = {

@@ -29,17 +29,7 @@ LAST = 30
 
 def pay(world: World, d_id: int, amount: int) -> None:
     """A row of HISTORY that suits its customer, but no warehouse and no district yet."""
-    world.insert(
-        HISTORY,
-        W,
-        1,
-        1,
-        h_amount=amount,
-        h_c_w_id=W,
-        h_c_d_id=D,
-        h_c_id=1,
-        h_d_id=d_id,
-    )
+    world.insert(HISTORY, W, D, 1, 1, h_amount=amount, h_c_id=1, h_w_id=W, h_d_id=d_id)
     world.add(CUSTOMER_BALANCE, W, D, 1, c_balance=-amount, c_ytd_payment=amount)
 
 
@@ -166,13 +156,12 @@ def test_queues_and_histories_longer_than_a_scan(one: World) -> None:
     before = one.get(WAREHOUSE_YTD, W)["w_ytd"]
     for number in range(1, 4_200):
         one.db.table(HISTORY).put(
-            (W, 1, number),
-            {"h_amount": 1, "h_c_w_id": W, "h_c_d_id": D, "h_c_id": 1, "h_d_id": D},
+            (W, D, 1, number), {"h_amount": 1, "h_c_id": 1, "h_w_id": W, "h_d_id": D}
         )
     one.add(WAREHOUSE_YTD, W, w_ytd=4_199)
     one.add(DISTRICT_YTD, W, D, d_ytd=4_199)
     one.add(CUSTOMER_BALANCE, W, D, 1, c_balance=-4_199, c_ytd_payment=4_199)
     assert one.failed() == []
     assert one.get(WAREHOUSE_YTD, W)["w_ytd"] == before + 4_199
-    one.delete(HISTORY, W, 1, 4_150)
+    one.delete(HISTORY, W, D, 1, 4_150)
     assert one.failed() == ["3.3.2.8", "3.3.2.9", "3.3.2.10"]

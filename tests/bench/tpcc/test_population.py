@@ -130,11 +130,12 @@ def test_the_index_by_name_has_every_customer_in_order_of_first_names(loaded: Wo
 
 
 def test_history_is_one_payment_by_each_customer(loaded: World) -> None:
-    paid = [(row["h_c_w_id"], row["h_c_d_id"], row["h_c_id"]) for _, row in loaded.rows(HISTORY)]
+    rows = loaded.rows(HISTORY)
+    paid = [(w_id, d_id, row["h_c_id"]) for (w_id, d_id, _, _), row in rows]
     assert sorted(paid) == [key for key, _ in loaded.rows(CUSTOMER)]
-    for (w_id, _, _), row in loaded.rows(HISTORY):
+    for (w_id, d_id, _, _), row in rows:
         assert row["h_amount"] == 10_00
-        assert (row["h_c_w_id"], row["h_c_d_id"]) == (w_id, row["h_d_id"])
+        assert (row["h_w_id"], row["h_d_id"]) == (w_id, d_id)
         assert 12 <= len(row["h_data"]) <= 24
 
 
@@ -184,7 +185,10 @@ def test_items_and_stock(loaded: World) -> None:
     for _, row in loaded.rows(STOCK):
         assert 10 <= row.pop("s_quantity") <= 100
         assert set(row.values()) == {0}
-    assert all(len(dist) == 240 for dist in texts(loaded.rows(STOCK_INFO), "s_dist"))
+    for d_id in range(1, DISTRICTS + 1):
+        dist = texts(loaded.rows(STOCK_INFO), f"s_dist_{d_id:02}")
+        assert len(set(dist)) == len(dist)
+        assert all(len(letters) == 24 and letters.isalpha() for letters in dist)
     for table, field in ((ITEM, "i_data"), (STOCK_INFO, "s_data")):
         data = texts(loaded.rows(table), field)
         assert all(26 <= len(text) <= 50 for text in data)

@@ -1,4 +1,5 @@
 import itertools
+import string
 from collections import Counter
 from typing import Any, Final
 
@@ -128,14 +129,15 @@ def test_permutations_have_no_pattern() -> None:
     assert max(steps.values()) < 12
 
 
-def test_text_has_the_length_and_letters_of_an_a_string(db: Any) -> None:
-    lengths = set()
+def test_text_has_the_length_and_characters_of_an_a_string(db: Any) -> None:
+    lengths, characters = set(), set()
     for seed in range(1, 200):
         _, text = write(db, write_text, 8, 16, seeded(seed, 0, 0, 0))
-        assert text.isalpha()
-        assert text.islower()
+        assert text.isalnum()
         lengths.add(len(text))
+        characters |= set(text)
     assert lengths == set(range(8, 17))
+    assert characters == set(string.ascii_letters.encode() + string.digits.encode())
 
 
 def test_letters_are_written_where_asked(db: Any) -> None:
