@@ -49,20 +49,21 @@ def first_fields(distribution: Distribution, keys: int) -> dict[str, int | float
 def generalized_harmonic(count: int, theta: float) -> float:
     """1^-theta + 2^-theta + … + count^-theta."""
     exact = min(count, _TERMS)
-    total = sum(k**-theta for k in range(1, exact + 1))
+    total = float(sum(k**-theta for k in range(1, exact + 1)))
     if count > exact:
         # Euler and Maclaurin: the integral, and half of the difference at the ends.
-        total += (count ** (1 - theta) - exact ** (1 - theta)) / (1 - theta)
-        total += (count**-theta - exact**-theta) / 2
+        total += float(count ** (1 - theta) - exact ** (1 - theta)) / (1 - theta)
+        total += float(count**-theta - exact**-theta) / 2
     return total
 
 
 @mako.function
 def draw_key(random: Any, state: Any) -> int:
     """A key from 0 to `d_keys` - 1."""
-    keys = state.d_keys
+    keys: int = state.d_keys
     if state.d_zipf == 0:
-        return random.uniform(0, keys - 1)
+        number: int = random.uniform(0, keys - 1)
+        return number
     share = random.uniform(0, _UNIT - 1) / _UNIT
     scaled = share * state.d_zeta
     if scaled < 1.0:

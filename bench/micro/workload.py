@@ -58,11 +58,12 @@ def generate(random: Any, state: Any) -> int:
         state.numbers[at] = draw_key(random, state)
     state.amount = random.uniform(1, _AMOUNT_MAX)
     state.n_transactions += 1
-    state.kind = READ_MODIFY_WRITE
+    kind = READ_MODIFY_WRITE
     if random.uniform(1, 100) <= state.read_pct:
-        state.kind = READ
+        kind = READ
         state.n_reads += 1
-    return state.kind
+    state.kind = kind
+    return kind
 
 
 @mako.function

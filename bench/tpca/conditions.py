@@ -67,14 +67,14 @@ def accounts_match(tx: Any, branches: int, accounts: int) -> int:
 
 @mako.function
 def _balance(tx: Any, kind: int, number: int) -> int:
+    balance: int
     if kind == OF_BRANCHES:
-        branch = tx.read(BRANCH, (number,))
-        return branch.b_balance
-    if kind == OF_TELLERS:
-        teller = tx.read(TELLER, (number,))
-        return teller.t_balance
-    account = tx.read(ACCOUNT, (number,))
-    return account.a_balance
+        balance = tx.read(BRANCH, (number,)).b_balance
+    elif kind == OF_TELLERS:
+        balance = tx.read(TELLER, (number,)).t_balance
+    else:
+        balance = tx.read(ACCOUNT, (number,)).a_balance
+    return balance
 
 
 @mako.function

@@ -266,7 +266,8 @@ def condition_10(tx: Any, w_id: int, d_id: int, out: Any) -> int:
         more = payments.count == _CHUNK
         if more:
             key = _behind(payments.key(_CHUNK - 1))
-    return _count_wrong_customers(tx, w_id, d_id, 0, out)
+    violations: int = _count_wrong_customers(tx, w_id, d_id, 0, out)
+    return violations
 
 
 @mako.procedure
@@ -300,7 +301,8 @@ def condition_12(tx: Any, w_id: int, d_id: int, out: Any) -> int:
     `out` is BY_CUSTOMER, all zero.
     """
     _add_deliveries(tx, w_id, d_id, out)
-    return _count_wrong_customers(tx, w_id, d_id, 1, out)
+    violations: int = _count_wrong_customers(tx, w_id, d_id, 1, out)
+    return violations
 
 
 @mako.function

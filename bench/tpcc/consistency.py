@@ -4,9 +4,9 @@ Condition 11 is true of a fresh population only, as every delivery breaks it; th
 checked after the run.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from bench.tpcc import conditions
 from bench.tpcc.scale import Scale
@@ -23,7 +23,7 @@ class Condition:
 
     number: int
     title: str
-    procedure: Callable[..., Any]
+    procedure: "mako.Procedure"
     #: What one call is for. A range of warehouses is [first, end).
     scope: Literal["warehouse", "district", "warehouses"]
     #: The row that the procedure adds up in, its last parameter.

@@ -24,4 +24,5 @@ def customer_named(tx: Any, w_id: int, d_id: int, c_last: int) -> int:
     )
     if namesakes.count == 0:
         raise ValueError("no customer has this last name")
-    return namesakes.key((namesakes.count - 1) // 2).c_id
+    c_id: int = namesakes.key((namesakes.count - 1) // 2).c_id
+    return c_id

@@ -54,7 +54,7 @@ def _take_oldest(tx: Any, w_id: int, d_id: int) -> int:
     oldest = tx.scan(NEW_ORDER, (w_id, d_id, 0), (w_id, d_id + 1, 0), 1)
     if oldest.count == 0:
         return 0
-    o_id = oldest.key(0).o_id
+    o_id: int = oldest.key(0).o_id
     oldest.delete(0)
     return o_id
 

@@ -125,7 +125,7 @@ def generate(random: Any, state: Any) -> int:
     # the transaction itself may have run several times.
     state.n_districts_skipped += state.a_skipped
     state.a_skipped = 0
-    kind = _draw_kind(random, state)
+    kind: int = _draw_kind(random, state)
     state.kind = kind
     state.n_kinds[kind] += 1
     w_id = state.home
@@ -171,7 +171,8 @@ def _draw_kind(random: Any, state: Any) -> int:
         state.dealt = 0
     card = state.dealt
     state.dealt = card + 1
-    return state.deck[card]
+    drawn: int = state.deck[card]
+    return drawn
 
 
 @mako.function
@@ -247,7 +248,7 @@ def _draw_customer_id(random: Any, state: Any) -> None:
 @mako.function
 def _another_warehouse(random: Any, state: Any) -> int:
     """Any warehouse but the home warehouse, each alike."""
-    w_id = random.uniform(1, state.warehouses - 1)
+    w_id: int = random.uniform(1, state.warehouses - 1)
     if w_id >= state.w_id:
         w_id += 1
     return w_id

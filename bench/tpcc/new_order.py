@@ -86,7 +86,7 @@ def _enter_line(tx: Any, state: Any, o_id: int, line: int) -> int:
     if supply_w_id != w_id:
         stock.s_remote_cnt += 1
 
-    amount = quantity * item.i_price
+    amount: int = quantity * item.i_price
     info = tx.read(STOCK_INFO, (supply_w_id, i_id))
     order_line = tx.insert(ORDER_LINE, (w_id, d_id, o_id, line + 1))
     order_line.ol_i_id = i_id

@@ -155,7 +155,8 @@ def _put_dist(info: Any, x: int) -> int:
     x = put_letters(info.s_dist_07, 0, 24, x)
     x = put_letters(info.s_dist_08, 0, 24, x)
     x = put_letters(info.s_dist_09, 0, 24, x)
-    return put_letters(info.s_dist_10, 0, 24, x)
+    following: int = put_letters(info.s_dist_10, 0, 24, x)
+    return following
 
 
 @mako.procedure

@@ -74,7 +74,7 @@ def scramble(x: int) -> int:
 @mako.function
 def seeded(seed: int, table: int, place: int, number: int) -> int:
     """The first state of the generator of one row: of `table`, at `place`, with that number."""
-    x = scramble(scramble(scramble(scramble(seed) + table) + place) + number)
+    x: int = scramble(scramble(scramble(scramble(seed) + table) + place) + number)
     return max(x, 1)  # Zero is the one state that never changes.
 
 
@@ -119,14 +119,16 @@ def put_digits(text: Any, first: int, end: int, x: int) -> int:
 def put_name(text: Any, length_min: int, length_max: int, x: int) -> int:
     """Lower-case letters of a random length, from the start of `text`. Return the next state."""
     x = step(x)
-    return put_letters(text, 0, pick(x, length_min, length_max), x)
+    following: int = put_letters(text, 0, pick(x, length_min, length_max), x)
+    return following
 
 
 @mako.function
 def put_text(text: Any, length_min: int, length_max: int, x: int) -> int:
     """A random a-string of clause 4.3.2.2, from the start of `text`. Return the next state."""
     x = step(x)
-    return _put_alphanumerics(text, pick(x, length_min, length_max), x)
+    following: int = _put_alphanumerics(text, pick(x, length_min, length_max), x)
+    return following
 
 
 @mako.function
@@ -149,7 +151,7 @@ def _put_alphanumerics(text: Any, end: int, x: int) -> int:
 
 @mako.function
 def put_data(text: Any, x: int) -> int:
-    """I_DATA or S_DATA: an a-string of 26 to 50, one in ten with ORIGINAL. Return the next state."""
+    """I_DATA or S_DATA: 26 to 50 characters, one in ten with ORIGINAL. Return the next state."""
     x = step(x)
     length = pick(x, 26, 50)
     x = step(_put_alphanumerics(text, length, x))

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from mako.engine.ahead import LOOK_UP
 from mako.engine.atomics import ld8, load_acquire, memcpy, memset, shl, st8
 from mako.engine.index import BYTES_INDEX, LOST, PAIR_INDEX, WORD_INDEX, Index
 from mako.engine.jit import compiled, exported, named
@@ -277,6 +278,13 @@ class Access:
 def _make_access(index: Index) -> Access:
     kind = index.kind
     get, get_in = index.get, index.get_in
+    look_up = LOOK_UP.get(kind.kind)
+    if look_up is None:
+
+        def plain(tx: int, table: int, key: Any) -> tuple[int, int, int]:
+            return get(table, key)
+
+        look_up = compiled(named(plain, f"{kind.name}.look_up"))
     equals_record, hash_key = kind.of_record, kind.hash
     record_bytes, fill_record, encoded_bytes = (
         kind.record_bytes,
@@ -304,7 +312,7 @@ def _make_access(index: Index) -> Access:
     def read(tx: int, table: int, key: Any) -> int:
         if doomed(tx):
             return -_TIMED_OUT
-        record, leaf, leaf_version = get(table, key)
+        record, leaf, leaf_version = look_up(tx, table, key)
         if record == LOST:
             return -_LOCKED
         if record != 0:
@@ -320,7 +328,7 @@ def _make_access(index: Index) -> Access:
     def write(tx: int, table: int, key: Any) -> int:
         if doomed(tx):
             return -_TIMED_OUT
-        record, leaf, leaf_version = get(table, key)
+        record, leaf, leaf_version = look_up(tx, table, key)
         if record == LOST:
             return -_LOCKED
         if record != 0:
@@ -387,7 +395,7 @@ def _make_access(index: Index) -> Access:
     def delete(tx: int, table: int, key: Any) -> int:
         if doomed(tx):
             return -_TIMED_OUT
-        record, leaf, leaf_version = get(table, key)
+        record, leaf, leaf_version = look_up(tx, table, key)
         if record == LOST:
             return -_LOCKED
         if record != 0:

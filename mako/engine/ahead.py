@@ -4,12 +4,13 @@ Looking up a cold row is a chain of cache misses, each waiting for the one befor
 record, version. A transaction that knows its keys beforehand asks for all of them first; the
 chains then run side by side. Each call starts one chain and moves two older ones a step on:
 
-    call n        goes down to the leaf and asks for its lines
-    call n + D1   searches that leaf, now here, and asks for the record
-    call n + D2   loads the record's head and asks for the version
+    call n          goes down to the leaf and asks for its lines
+    call n + STEP   searches that leaf, now here, and asks for the record
+    call n + 2STEP  loads the record's head and asks for the version
 
-It is a hint and reads nothing that counts: no step waits, and one that meets a change is left
-out. What it looks at cannot be freed, as the transaction is active.
+No step waits, and one that meets a change is left out. What was found stays in a small table
+by key, so that the read itself needs no second descent: it holds as long as the leaf has the
+version under which the record was found (T1), however old the entry is (T3).
 """
 
 from __future__ import annotations
@@ -22,64 +23,81 @@ from mako.engine.index import BUSY, PAIR_INDEX, WORD_INDEX, Index
 from mako.engine.jit import compiled, named
 from mako.engine.keys import keyed
 from mako.engine.layout import (
+    A_KEY,
+    A_KIND,
+    A_LEAF,
+    A_LINES,
+    A_RECORD,
+    A_TABLE,
+    A_VERSION,
     AHEAD_BYTES,
     AHEAD_MAX,
     C_AHEAD,
     C_AHEAD_COUNT,
+    C_ORDER,
     LINE,
     N_COUNT,
     N_LEVEL,
     N_VERSION,
+    NODE_BYTES,
     POINTER,
     R_HEAD,
     T_ROOT,
     T_ROW,
+    TABLE_BYTES,
     V_VALUE,
 )
 
 #: Calls between two steps of a chain: the time of a miss, some 100 ns, at 20 ns a call.
 _STEP = 4
 _LINES_MAX = 6
-_A_LEAF, _A_KEY, _A_RECORD, _A_LINES = 0, 8, 24, 32
 
 
 @compiled
-def _fetch_version(entry: int) -> None:
+def fetch_version(entry: int) -> None:
     """Third step: the record is here, ask for the value."""
-    record = ld8(entry + _A_RECORD)
+    record = ld8(entry + A_RECORD)
     if record != 0:
         version = load_relaxed(record + R_HEAD) & POINTER
-        for line in range(ld8(entry + _A_LINES)):
+        for line in range(ld8(entry + A_LINES)):
             prefetch(version + line * LINE)
 
 
-def _make_ahead(index: Index) -> Callable[..., int]:
+def _make_ahead(index: Index) -> tuple[Callable[..., int], Callable[..., Any]]:
     kind = index.kind
     fanout = kind.fanout
     children = kind.children
     count_less, count_not_above, equals = kind.count_less, kind.count_not_above, kind.equals
+    hash_key, get, kind_number = kind.hash, index.get, kind.kind
     two = kind.name == "pair"
 
     def load_word(entry: int) -> int:
-        return ld8(entry + _A_KEY)
+        return ld8(entry + A_KEY)
 
     def load_pair(entry: int) -> tuple[int, int]:
-        return ld8(entry + _A_KEY), ld8(entry + _A_KEY + 8)
+        return ld8(entry + A_KEY), ld8(entry + A_KEY + 8)
 
     def store_word(entry: int, key: int) -> None:
-        st8(entry + _A_KEY, key)
+        st8(entry + A_KEY, key)
 
     def store_pair(entry: int, key: tuple[int, int]) -> None:
-        st8(entry + _A_KEY, key[0])
-        st8(entry + _A_KEY + 8, key[1])
+        st8(entry + A_KEY, key[0])
+        st8(entry + A_KEY + 8, key[1])
 
     load = compiled(named(load_pair if two else load_word, f"{kind.name}.ahead_load"))
     store = compiled(named(store_pair if two else store_word, f"{kind.name}.ahead_store"))
 
+    def place_of(tx: int, table: int, key: Any) -> int:
+        """The entry for a key: one of 64, whoever else is there gives way."""
+        slot = (hash_key(key) ^ (table // TABLE_BYTES)) & (AHEAD_MAX - 1)
+        return tx + C_AHEAD + slot * AHEAD_BYTES
+
+    place_of = compiled(named(place_of, f"{kind.name}.ahead_place"))
+
     def fetch_record(entry: int) -> None:
-        """Second step: the leaf is here, ask for the record."""
-        leaf = ld8(entry + _A_LEAF)
-        if leaf == 0:
+        """Second step: the leaf is here, find the record and ask for it."""
+        leaf = ld8(entry + A_LEAF)
+        if leaf == 0 or ld8(entry + A_RECORD) != 0 or ld8(entry + A_KIND) != kind_number:
             return
         version = load_acquire(leaf + N_VERSION)
         if version & BUSY:
@@ -92,7 +110,8 @@ def _make_ahead(index: Index) -> Callable[..., int]:
         record = ld8(leaf + children + 8 * at)
         fence_acquire()
         if load_relaxed(leaf + N_VERSION) == version:
-            st8(entry + _A_RECORD, record)
+            st8(entry + A_VERSION, version)
+            st8(entry + A_RECORD, record)
             prefetch(record)
 
     fetch_record = compiled(named(fetch_record, f"{kind.name}.fetch_record"))
@@ -113,8 +132,8 @@ def _make_ahead(index: Index) -> Callable[..., int]:
             if load_relaxed(node + N_VERSION) != version:
                 return 0
             if level == 1:
-                for line in range(16):
-                    prefetch(child + line * LINE)
+                for line in range(0, NODE_BYTES, LINE):
+                    prefetch(child + line)
                 return child
             child_version = load_acquire(child + N_VERSION)
             if child_version & BUSY or load_acquire(node + N_VERSION) != version:
@@ -124,21 +143,47 @@ def _make_ahead(index: Index) -> Callable[..., int]:
 
     fetch_leaf = compiled(named(fetch_leaf, f"{kind.name}.fetch_leaf"))
 
+    def same(entry: int, table: int, key: Any) -> bool:
+        return ld8(entry + A_TABLE) == table and load(entry) == key
+
+    same = compiled(named(same, f"{kind.name}.ahead_same"))
+
     def ahead(tx: int, table: int, key: Any) -> int:
         count = ld8(tx + C_AHEAD_COUNT)
         st8(tx + C_AHEAD_COUNT, count + 1)
-        entry = tx + C_AHEAD + (count % AHEAD_MAX) * AHEAD_BYTES
-        st8(entry + _A_LEAF, fetch_leaf(table, key))
-        st8(entry + _A_RECORD, 0)
-        st8(entry + _A_LINES, min((V_VALUE + ld8(table + T_ROW) + LINE - 1) // LINE, _LINES_MAX))
-        store(entry, key)
+        entry = place_of(tx, table, key)
+        known = same(entry, table, key) and ld8(entry + A_RECORD) != 0
+        if not known or load_acquire(ld8(entry + A_LEAF) + N_VERSION) != ld8(entry + A_VERSION):
+            lines = min((V_VALUE + ld8(table + T_ROW) + LINE - 1) // LINE, _LINES_MAX)
+            st8(entry + A_RECORD, 0)
+            st8(entry + A_TABLE, table)
+            st8(entry + A_KIND, kind_number)
+            st8(entry + A_LINES, lines)
+            store(entry, key)
+            st8(entry + A_LEAF, fetch_leaf(table, key))
+        else:
+            prefetch(ld8(entry + A_RECORD))
+        st8(tx + C_ORDER + 8 * (count % AHEAD_MAX), entry)
         if count >= _STEP:
-            fetch_record(tx + C_AHEAD + ((count - _STEP) % AHEAD_MAX) * AHEAD_BYTES)
+            fetch_record(ld8(tx + C_ORDER + 8 * ((count - _STEP) % AHEAD_MAX)))
         if count >= 2 * _STEP:
-            _fetch_version(tx + C_AHEAD + ((count - 2 * _STEP) % AHEAD_MAX) * AHEAD_BYTES)
+            fetch_version(ld8(tx + C_ORDER + 8 * ((count - 2 * _STEP) % AHEAD_MAX)))
         return 0
 
-    return keyed(kind, ahead, "ahead")
+    def look_up(tx: int, table: int, key: Any) -> tuple[int, int, int]:
+        """As `get` of the index, without the descent for a row that was asked for before."""
+        entry = place_of(tx, table, key)
+        if same(entry, table, key):
+            record = ld8(entry + A_RECORD)
+            leaf = ld8(entry + A_LEAF)
+            version = ld8(entry + A_VERSION)
+            if record != 0 and load_acquire(leaf + N_VERSION) == version:
+                return record, leaf, version
+        return get(table, key)
+
+    return keyed(kind, ahead, "ahead"), compiled(named(look_up, f"{kind.name}.look_up"))
 
 
-AHEAD = {1: _make_ahead(WORD_INDEX), 2: _make_ahead(PAIR_INDEX)}
+_WORD, _PAIR = _make_ahead(WORD_INDEX), _make_ahead(PAIR_INDEX)
+AHEAD = {1: _WORD[0], 2: _PAIR[0]}
+LOOK_UP = {1: _WORD[1], 2: _PAIR[1]}

@@ -53,7 +53,8 @@ def write_last_name(tx: Any, number: int, out: Any) -> int:
 
 @mako.procedure
 def pack_name(tx: Any, number: int, first: int, end: int) -> int:
-    return pack_letters(tx.read(NAMES, (number,)).text, first, end)
+    packed: int = pack_letters(tx.read(NAMES, (number,)).text, first, end)
+    return packed
 
 
 @mako.procedure
