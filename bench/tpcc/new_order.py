@@ -39,6 +39,9 @@ def new_order(tx: Any, state: Any) -> None:
         tx.prefetch(ITEM, (state.i_id[line],))
         tx.prefetch(STOCK, (state.supply_w_id[line], state.i_id[line]))
         tx.prefetch(STOCK_INFO, (state.supply_w_id[line], state.i_id[line]))
+    tx.prefetch(CUSTOMER, (w_id, d_id, c_id))
+    tx.prefetch(WAREHOUSE, (w_id,))
+    tx.prefetch(DISTRICT_NEXT, (w_id, d_id))
     warehouse = tx.read(WAREHOUSE, (w_id,))
     district = tx.write(DISTRICT_NEXT, (w_id, d_id))
     o_id = district.d_next_o_id

@@ -36,16 +36,32 @@ def payment(tx: Any, state: Any) -> None:
     c_d_id = state.c_d_id
     amount = state.h_amount
 
+    c_id = state.c_id
+    if state.c_last != BY_ID:
+        c_id = customer_named(tx, c_w_id, c_d_id, state.c_last)
+    # The customer is cold: its rows are fetched while the warehouse and district are done.
+    tx.prefetch(CUSTOMER_BALANCE, (c_w_id, c_d_id, c_id))
+    tx.prefetch(CUSTOMER, (c_w_id, c_d_id, c_id))
+    tx.prefetch(WAREHOUSE, (w_id,))
+    tx.prefetch(WAREHOUSE_YTD, (w_id,))
+    tx.prefetch(DISTRICT, (w_id, d_id))
+    tx.prefetch(DISTRICT_YTD, (w_id, d_id))
+    history = tx.insert(HISTORY, (c_w_id, c_d_id, state.worker, state.history_number))
+    tx.prefetch(WAREHOUSE, (w_id,))
+    tx.prefetch(DISTRICT, (w_id, d_id))
     warehouse = tx.read(WAREHOUSE, (w_id,))
     warehouse_ytd = tx.write(WAREHOUSE_YTD, (w_id,))
     warehouse_ytd.w_ytd += amount
     district = tx.read(DISTRICT, (w_id, d_id))
     district_ytd = tx.write(DISTRICT_YTD, (w_id, d_id))
     district_ytd.d_ytd += amount
+    history.h_date = tx.now()
+    history.h_amount = amount
+    history.h_c_id = c_id
+    history.h_w_id = w_id
+    history.h_d_id = d_id
+    _put_names(history.h_data, warehouse.w_name, district.d_name)
 
-    c_id = state.c_id
-    if state.c_last != BY_ID:
-        c_id = customer_named(tx, c_w_id, c_d_id, state.c_last)
     customer = tx.read(CUSTOMER, (c_w_id, c_d_id, c_id))
     balance = tx.write(CUSTOMER_BALANCE, (c_w_id, c_d_id, c_id))
     balance.c_balance -= amount
@@ -55,14 +71,6 @@ def payment(tx: Any, state: Any) -> None:
     if customer.c_credit == b"BC":
         data = tx.write(CUSTOMER_DATA, (c_w_id, c_d_id, c_id))
         _put_note(data.c_data, (c_id, c_d_id, c_w_id, d_id, w_id, amount))
-
-    history = tx.insert(HISTORY, (c_w_id, c_d_id, state.worker, state.history_number))
-    history.h_date = tx.now()
-    history.h_amount = amount
-    history.h_c_id = c_id
-    history.h_w_id = w_id
-    history.h_d_id = d_id
-    _put_names(history.h_data, warehouse.w_name, district.d_name)
 
 
 @mako.function
