@@ -101,9 +101,7 @@ class Procedure(Function):
                     " procedure takes a fixed list of integers"
                 )
         if len(parameters) - 1 > PARAMETERS_MAX:
-            raise SchemaError(
-                f"procedure {self.name} has more than {PARAMETERS_MAX} parameters"
-            )
+            raise SchemaError(f"procedure {self.name} has more than {PARAMETERS_MAX} parameters")
         self.parameters: Final = tuple(parameter.name for parameter in parameters[1:])
 
 

@@ -137,9 +137,7 @@ class Database:
         all workers, and latency counts from when one was due.
         """
         self._check_open()
-        return Drive(
-            self._engine, workload, workers=workers, states=states, seed=seed, rate=rate
-        )
+        return Drive(self._engine, workload, workers=workers, states=states, seed=seed, rate=rate)
 
     # --- one-shot access to the default table ---------------------------------------------
 

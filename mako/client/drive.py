@@ -217,9 +217,7 @@ class Drive:
         now = self._last
         kinds = []
         for i, name in enumerate(self._workload.kinds):
-            histogram = [
-                a - b for a, b in zip(now.histograms[i], base.histograms[i], strict=True)
-            ]
+            histogram = [a - b for a, b in zip(now.histograms[i], base.histograms[i], strict=True)]
             rolled_back = now.rolled_back[i] - base.rolled_back[i]
             kinds.append(KindSample(name, sum(histogram) - rolled_back, rolled_back, histogram))
         return Sample(

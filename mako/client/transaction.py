@@ -147,9 +147,7 @@ class Session:
             version = engine.word(base + i * layout.SCAN_BYTES + 8)
             size = self._calls.record_key(handle.address, record, scratch)
             length = engine.word(version + layout.V_LENGTH) & layout.LENGTH_MASK
-            rows.append(
-                (engine.read(scratch, size), engine.read(version + layout.V_VALUE, length))
-            )
+            rows.append((engine.read(scratch, size), engine.read(version + layout.V_VALUE, length)))
         self._calls.rest(self._context)
         if found < 0:
             raise self._fail(-found)
@@ -216,9 +214,7 @@ class Transaction(Session):
         engine = self._engine
         size = len(data)
         engine.view[self._arguments : self._arguments + size] = data
-        place = self._calls.session_put(
-            self._context, handle.address, size, length, int(replace)
-        )
+        place = self._calls.session_put(self._context, handle.address, size, length, int(replace))
         if place < 0:
             raise self._fail(-place)
         start = place - engine.base

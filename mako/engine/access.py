@@ -285,7 +285,7 @@ def _make_access(index: Index) -> Access:
             return get(table, key)
 
         look_up = compiled(named(plain, f"{kind.name}.look_up"))
-    equals_record, hash_key = kind.of_record, kind.hash
+    equals_record, hash_key = kind.of_record, kind.key_hash
     record_bytes, fill_record, encoded_bytes = (
         kind.record_bytes,
         kind.fill_record,
@@ -363,9 +363,7 @@ def _make_access(index: Index) -> Access:
         st8(tx + C_HINT_VERSION, leaf_version)
         if record != 0:
             size = encoded_bytes(record)
-            return put_record(
-                tx, table, record, length, size, may_replace, leaf, leaf_version
-            )
+            return put_record(tx, table, record, length, size, may_replace, leaf, leaf_version)
         entry = find_insert(tx, table, key)
         if entry != 0:
             if ld8(entry + W_KIND) == INSERT and may_replace == 0:

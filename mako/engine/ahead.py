@@ -68,7 +68,7 @@ def _make_ahead(index: Index) -> tuple[Callable[..., int], Callable[..., Any]]:
     fanout = kind.fanout
     children = kind.children
     count_less, count_not_above, equals = kind.count_less, kind.count_not_above, kind.equals
-    hash_key, get, kind_number = kind.hash, index.get, kind.kind
+    hash_key, get, kind_number = kind.key_hash, index.get, kind.kind
     two = kind.name == "pair"
 
     def load_word(entry: int) -> int:

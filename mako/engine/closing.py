@@ -1,12 +1,12 @@
 """The hybrid clock, the closed timestamp, and what may be reclaimed.
 
-    E1  A transaction's floor is published before it draws its timestamp, stays below it, and
-        is cleared only after its log record is in the ring.
-    E2  Whoever closes reads the clock first and the floors after it. A timestamp drawn before
-        the clock was read belongs to a floor that is seen or to a transaction that is logged.
-    E3  A closed timestamp never goes back.
-    E4  A snapshot is published before the horizon is checked, and the intent to raise the
-        horizon before the snapshots are read: one of the two sees the other.
+E1  A transaction's floor is published before it draws its timestamp, stays below it, and
+    is cleared only after its log record is in the ring.
+E2  Whoever closes reads the clock first and the floors after it. A timestamp drawn before
+    the clock was read belongs to a floor that is seen or to a transaction that is logged.
+E3  A closed timestamp never goes back.
+E4  A snapshot is published before the horizon is checked, and the intent to raise the
+    horizon before the snapshots are read: one of the two sees the other.
 """
 
 from mako.engine.atomics import (

@@ -46,6 +46,7 @@ from mako.engine.worker import run_at_snapshot, run_retrying
 from mako.errors import (
     Closed,
     ConfigError,
+    KeyTooLarge,
     OutOfMemory,
     ProcedureError,
     SchemaError,
@@ -136,9 +137,7 @@ class Engine:
     @property
     def memory_bytes(self) -> int:
         """Bytes in use: handed out and not in a free list."""
-        free = sum(
-            self.word(self.context(i) + C_FREE_BYTES) for i in range(self.context_count)
-        )
+        free = sum(self.word(self.context(i) + C_FREE_BYTES) for i in range(self.context_count))
         return self.word(self.base + BUMP) - self._start - free
 
     @property
@@ -308,6 +307,14 @@ class Engine:
             error = ProcedureError(f"{name} raised {what}; the transaction is aborted")
             error.__cause__ = raised
             return error
+        handle = self.tables.get(detail)
+        if outcome is Outcome.KEY_TOO_LARGE and handle and isinstance(handle.table, Table):
+            ranges = ", ".join(
+                f"{field.name} 0 to {field.value_max}" for field in handle.table.key_fields
+            )
+            return KeyTooLarge(
+                f"{name}: a key of table {handle.table.name} is out of range ({ranges})"
+            )
         about = ""
         if outcome in (Outcome.NOT_FOUND, Outcome.EXISTS, Outcome.KEY_TOO_LARGE) and detail:
             about = f"table {self.name_of(detail)}"
@@ -375,9 +382,7 @@ class Engine:
     @property
     def retired(self) -> int:
         """Things that wait to be reclaimed."""
-        return sum(
-            self.word(self.context(i) + C_RETIRED_COUNT) for i in range(self.context_count)
-        )
+        return sum(self.word(self.context(i) + C_RETIRED_COUNT) for i in range(self.context_count))
 
     def close(self) -> None:
         """Give the memory back. No transaction may be running."""

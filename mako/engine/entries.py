@@ -23,7 +23,7 @@ from numba.core.ccallback import CFunc
 from numba.extending import intrinsic
 
 from mako.engine.atomics import ld8, st8
-from mako.engine.jit import INTERPRETED, _Cache, source_of
+from mako.engine.jit import INTERPRETED, source_of, use_cache
 from mako.engine.layout import C_DETAIL, C_OUTCOME
 from mako.engine.rows import view_of
 from mako.engine.transactions import (
@@ -82,7 +82,7 @@ def _compile(name: str, source: str, scope: dict[str, Any], stamp: str) -> Any:
     # Not through `numba.cfunc`: it compiles at once, and knows only numba's own cache.
     signature = (_ENTRY.args, _ENTRY.return_type)
     function = CFunc(entry, signature, locals={}, options={"nopython": True})
-    function._cache = _Cache(entry)
+    use_cache(function, entry)
     function.compile()
     return function
 
@@ -161,11 +161,7 @@ def _build(function: Function, part: str, count: int, row: Row | None) -> Entry:
         given.append(f"view({place})")
     call = f"function({', '.join([first, *given])})"
     if part == "generate":
-        source = (
-            "def run(tx, arguments, result):\n"
-            f"    st8(result, {call})\n"
-            "    return 0\n"
-        )
+        source = f"def run(tx, arguments, result):\n    st8(result, {call})\n    return 0\n"
     elif part == "execute":
         source = f"def run(tx, arguments, result):\n    {call}\n    return 0\n"
     else:

@@ -348,9 +348,7 @@ def _make_index(kind: KeyKind) -> Index:
 
     insert_in = compiled(named(insert_in, f"{kind.name}.insert_in"))
 
-    def link(
-        context: int, table: int, key: Any, record: int, hint: int, hint_version: int
-    ) -> int:
+    def link(context: int, table: int, key: Any, record: int, hint: int, hint_version: int) -> int:
         """Insert `record` under `key` unless the key is there: LINKED, the record that is
         there, LOST or FULL. What happened to the leaf is at C_LINKED (`linked`).
 

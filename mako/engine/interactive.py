@@ -92,8 +92,7 @@ def session_get(tx: int, table: int, size: int) -> int:
 def session_get_once(tx: int, table: int, size: int) -> int:
     """One read as a transaction of its own."""
     begin(tx)
-    length = session_get(tx, table, size)
-    return length
+    return session_get(tx, table, size)
 
 
 @compiled

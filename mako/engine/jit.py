@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 import numba
 from numba.core import caching
@@ -87,7 +87,7 @@ class _Locator(caching._CacheLocator):
 
 
 class _CacheImpl(caching.CompileResultCacheImpl):
-    _locator_classes = [_Locator]
+    _locator_classes: ClassVar[list[type]] = [_Locator]
 
 
 class _Cache(caching.FunctionCache):
@@ -153,7 +153,7 @@ def exported(function: F) -> F:
     result = types.void if nothing else types.int64
     signature = result(*([types.int64] * arity))
     made = CFunc(function, (signature.args, result), locals={}, options={"nopython": True})
-    made._cache = _Cache(function)
+    use_cache(made, function)
     made.compile()
     symbol = f"mako_{function.__module__}_{function.__qualname__}".replace(".", "_")
     binding.add_symbol(symbol, made.address)
@@ -195,4 +195,4 @@ def named(function: F, name: str) -> F:
 def source_of(function: Callable[..., Any]) -> str:
     """`file:line` of a user's function, for messages."""
     code = function.__code__
-    return f"{os.path.basename(inspect.getfile(function))}:{code.co_firstlineno}"
+    return f"{Path(inspect.getfile(function)).name}:{code.co_firstlineno}"

@@ -73,7 +73,7 @@ class KeyKind:
     encoded_bytes: Callable[..., int]  # (record) -> length of the key outside
     encode: Callable[..., None]  # (record, address): write the key as bytes
     decode: Callable[..., Any]  # (address, size, scratch) -> key from bytes
-    hash: Callable[..., int]  # (key) -> a bit number below 64, for filters
+    key_hash: Callable[..., int]  # (key) -> a bit number below 64, for filters
 
 
 def _word() -> KeyKind:
@@ -140,7 +140,7 @@ def _word() -> KeyKind:
     def decode(address: int, size: int, scratch: int) -> int:
         return bswap8(ldu8(address)) ^ SIGN
 
-    def hash(key: int) -> int:
+    def key_hash(key: int) -> int:
         return lshr(wmul(key, MIX), 58)
 
     return _kind("word", WORD_KEYS, fanout, children, locals())
@@ -235,7 +235,7 @@ def _pair() -> KeyKind:
     def decode(address: int, size: int, scratch: int) -> tuple[int, int]:
         return bswap8(ldu8(address)) ^ SIGN, bswap8(ldu8(address + 8)) ^ SIGN
 
-    def hash(key: tuple[int, int]) -> int:
+    def key_hash(key: tuple[int, int]) -> int:
         return lshr(wmul(wadd(key[0], wmul(key[1], MIX)), MIX), 58)
 
     return _kind("pair", PAIR_KEYS, fanout, children, locals())
@@ -357,7 +357,7 @@ def _bytes() -> KeyKind:
         memcpy(scratch + 8, address, size)
         return string_prefix(scratch), scratch
 
-    def hash(key: tuple[int, int]) -> int:
+    def key_hash(key: tuple[int, int]) -> int:
         return lshr(wmul(wadd(key[0], ld8(key[1])), MIX), 58)
 
     return _kind("bytes", BYTES_KEYS, fanout, children, locals())

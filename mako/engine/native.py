@@ -156,9 +156,7 @@ def _pause(builder: Any) -> None:
 
 def _call_entry(builder: Any, function: Any, tx: Any, arguments: Any, result: Any) -> Any:
     signature = ir.FunctionType(_I64, [_I64, _I64, _I64])
-    return builder.call(
-        builder.inttoptr(function, signature.as_pointer()), [tx, arguments, result]
-    )
+    return builder.call(builder.inttoptr(function, signature.as_pointer()), [tx, arguments, result])
 
 
 def _unsigned(operation: str) -> Callable[..., Any]:

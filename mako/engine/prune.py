@@ -307,11 +307,7 @@ def _make_pruning(index: Index) -> Pruning:
                 continue
             count = ld8(leaf + N_COUNT)
             at = count_less(leaf, count, key)
-            if (
-                at >= count
-                or not equals(leaf, at, key)
-                or ld8(leaf + children + 8 * at) != record
-            ):
+            if at >= count or not equals(leaf, at, key) or ld8(leaf + children + 8 * at) != record:
                 unlock_same(leaf, version)
                 return 0
             for i in range(at, count - 1):

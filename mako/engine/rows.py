@@ -117,7 +117,9 @@ def _load_element(builder: Any, address: Any, code: str) -> Any:
     return builder.sext(value, _I64) if signed else builder.zext(value, _I64)
 
 
-def _store_element(context: Any, builder: Any, address: Any, code: str, value: Any, ty: Any) -> None:
+def _store_element(
+    context: Any, builder: Any, address: Any, code: str, value: Any, ty: Any
+) -> None:
     element, _ = _ELEMENTS[code]
     target = types.float64 if code == "f8" else types.int64
     value = context.cast(builder, value, ty, target)

@@ -112,9 +112,7 @@ def _make_scanning(access: Access) -> Scanning:
             while low < high:
                 middle = (low + high) >> 1
                 other = of_record(ld8(base + middle * SCAN_BYTES))
-                if (descending != 0 and less(key, other)) or (
-                    descending == 0 and less(other, key)
-                ):
+                if (descending != 0 and less(key, other)) or (descending == 0 and less(other, key)):
                     low = middle + 1
                 else:
                     high = middle

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from typing import Any
 
 from mako.engine.jit import INTERPRETED, compiled
 
@@ -37,14 +38,16 @@ else:
     from numba.extending import intrinsic
 
     _sleep_function = types.ExternalFunction("usleep", types.int32(types.uint32))
-    _read_function = types.ExternalFunction("read", types.int64(types.int32, types.intp, types.intp))
+    _read_function = types.ExternalFunction(
+        "read", types.int64(types.int32, types.intp, types.intp)
+    )
     _CLOCK_MONOTONIC = 1
 
     @intrinsic
-    def monotonic_ns(typingctx):  # type: ignore[no-untyped-def]
+    def monotonic_ns(typingctx: Any) -> Any:
         """clock_gettime(CLOCK_MONOTONIC), which the C library answers without a system call."""
 
-        def generate(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             word, long = ir.IntType(32), ir.IntType(64)
             spec = ir.LiteralStructType([long, long])
             place = cgutils.alloca_once(builder, spec)

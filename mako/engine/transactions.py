@@ -307,7 +307,7 @@ def _table_methods() -> None:
 
             if operation == "put":
 
-                def impl(tx: Any, table: Any, key: Any) -> Any:
+                def impl_put(tx: Any, table: Any, key: Any) -> Any:
                     context = _address(tx)
                     inside, packed = pack(key)
                     if not inside:
@@ -319,7 +319,7 @@ def _table_methods() -> None:
                         raise Stop
                     return view(version + V_VALUE)
 
-                return impl
+                return impl_put
 
             def impl(tx: Any, table: Any, key: Any) -> Any:
                 context = _address(tx)

@@ -98,7 +98,7 @@ class Chars:
         memset(self.address + len(data), 0, self.size - len(data))
 
     def __eq__(self, other: object) -> bool:
-        return bytes(self) == bytes(other)  # type: ignore[call-overload, no-any-return]
+        return bytes(self) == bytes(other)  # type: ignore[call-overload]
 
     def __lt__(self, other: Any) -> bool:
         return bytes(self) < bytes(other)
@@ -378,4 +378,3 @@ def interpreted_entry(function: Function, part: str, count: int, row: Row | None
 
 def interpreted_exception(tx: int) -> BaseException | None:
     return _raised.pop(tx, None)
-

@@ -263,10 +263,7 @@ def _serve(tx: int) -> None:
             # Whoever submits writes the head before it looks at the state, and this the other
             # way round: one of the two sees the other.
             store_seq(tx + C_STATE, SLEEPING)
-            if (
-                load_acquire(tx + K_REQUEST_HEAD) == tail
-                and load_acquire(tx + C_CONTROL) == SERVE
-            ):
+            if load_acquire(tx + K_REQUEST_HEAD) == tail and load_acquire(tx + C_CONTROL) == SERVE:
                 wait_event(ld8(tx + C_WAKE), tx + C_RESULT)
             store_release(tx + C_STATE, RUNNING)
             idle = 0
@@ -321,5 +318,3 @@ def watch(tx: int) -> int:
 def doom(tx: int, transaction: int) -> None:
     """Give up on a transaction: its next call of the engine ends it."""
     store_seq(tx + C_DOOMED, transaction)
-
-

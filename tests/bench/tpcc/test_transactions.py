@@ -64,6 +64,7 @@ FIVE = ((10, 1, 1), (20, 1, 2), (30, 1, 3), (40, 1, 4), (50, 1, 5))
 # --- New order, clause 2.4 -----------------------------------------------------------------------
 
 
+@pytest.mark.interpreted
 def test_a_new_order_takes_the_next_number_of_its_district(one: World) -> None:
     answered = one.run(run_new_order, order_of(*FIVE))
     assert answered["a_o_id"] == 31
@@ -145,6 +146,7 @@ def test_brand_generic_is_b_if_both_are_original(
     assert chr(answered["a_generic"][0]) == ("B" if item_is and stock_is else "G")
 
 
+@pytest.mark.interpreted
 def test_an_unused_item_rolls_everything_back(one: World) -> None:
     before = {table.name: one.rows(table) for table in TABLES}
     with pytest.raises(RolledBack):
@@ -209,6 +211,7 @@ def test_history_tells_where_it_was_paid_and_by_whom(two: World) -> None:
     assert two.failed() == []
 
 
+@pytest.mark.interpreted
 def test_bad_credit_is_noted_in_front_of_the_data(two: World) -> None:
     two.change(CUSTOMER, 2, 9, 3, c_credit=b"BC")
     letters = bytes(97 + at % 26 for at in range(500))
@@ -257,6 +260,7 @@ def test_an_unknown_name_aborts(one: World) -> None:
 # --- Order status, clause 2.6 --------------------------------------------------------------------
 
 
+@pytest.mark.interpreted
 def test_order_status_shows_the_newest_order(one: World) -> None:
     one.run(run_new_order, order_of(*FIVE))
     answered = one.run(run_order_status, {"w_id": 1, "d_id": 2, "c_id": 3})
@@ -283,6 +287,7 @@ def delivered(world: World, d_id: int, o_id: int) -> tuple[Row, list[Row]]:
     return order, lines
 
 
+@pytest.mark.interpreted
 def test_the_oldest_order_of_each_district_is_delivered(one: World) -> None:
     answered = one.run(run_delivery, {"w_id": 1, "o_carrier_id": 7})
     assert answered["a_delivered"] == (22,) * 10
@@ -339,6 +344,7 @@ def test_stock_level_counts_distinct_items_of_the_last_twenty_orders(one: World)
     assert one.run(run_stock_level, {**inputs, "threshold": 16})["a_low_stock"] == len(recent)
 
 
+@pytest.mark.interpreted
 def test_stock_level_counts_an_item_once(one: World) -> None:
     one.change(STOCK, 1, 10, s_quantity=100)
     for _ in range(3):
