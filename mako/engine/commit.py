@@ -381,6 +381,25 @@ def commit(tx: int) -> int:
     return COMMITTED
 
 
+@compiled
+def _reads_hold(tx: int) -> int:
+    """Whether everything read is still true, without locks: COMMITTED, or why not.
+
+    What was read in order to be written stands in the write set, with the timestamp seen.
+    """
+    for i in range(ld8(tx + C_WRITES)):
+        entry = tx + C_WRITESET + i * WRITE_BYTES
+        kind = ld8(entry + W_KIND)
+        if kind == INSERT or kind == CANCELLED:
+            continue
+        head = load_acquire(ld8(entry + W_RECORD) + R_HEAD)
+        version = head & POINTER
+        timestamp = 0 if version == 0 else ld8(version + V_TIMESTAMP)
+        if head & (LOCKED | DEAD) or timestamp != ld8(entry + W_SEEN):
+            return _CHANGED
+    return _validate(tx)
+
+
 @exported
 def finish(tx: int) -> int:
     """End a procedure's transaction: commit, or abort if the procedure could not go on.
@@ -392,7 +411,7 @@ def finish(tx: int) -> int:
     if outcome == COMMITTED:
         return commit(tx)
     if outcome in (_NOT_FOUND, _EXISTS, _ROLLED_BACK, _RAISED):
-        valid = _validate(tx)
+        valid = _reads_hold(tx)
         if valid != COMMITTED:
             outcome = valid
     return abort(tx, outcome)

@@ -1,6 +1,5 @@
 """Keys drawn inside the workers come up as often as their distribution says."""
 
-import time
 from typing import Any, Final
 
 import pytest
@@ -8,10 +7,10 @@ import pytest
 import mako
 from bench.distribution import FIELDS, draw_key, first_fields, generalized_harmonic
 from bench.options import Distribution
+from tests.bench.driving import drive
 
 KEYS: Final = 50
 ENOUGH: Final = 200_000
-DEADLINE_S: Final = 60
 STATE: Final = mako.Row({**FIELDS, "counts": f"i8*{KEYS}"})
 
 
@@ -33,13 +32,8 @@ COUNTING: Final = mako.Workload(
 
 def shares(distribution: Distribution, keys: int) -> list[float]:
     with mako.open(":memory:", memory="64MiB") as db:
-        states = [first_fields(distribution, keys)]
-        running = db.drive(COUNTING, workers=1, states=states, seed=1)
-        deadline = time.monotonic() + DEADLINE_S
-        while running.sample().kinds[0].committed < ENOUGH and time.monotonic() < deadline:
-            time.sleep(0.01)
-        running.stop()
-        (state,) = running.states()
+        states: list[dict[str, Any]] = [first_fields(distribution, keys)]
+        _, (state,) = drive(db, COUNTING, states, seed=1, enough=ENOUGH)
     counts = state["counts"]
     return [count / sum(counts) for count in counts]
 

@@ -1,4 +1,3 @@
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,9 +9,9 @@ from bench.micro.benchmark import Micro, create
 from bench.micro.workload import RECORD
 from bench.options import Distribution, MicroOptions
 from bench.workload import Status
+from tests.bench.driving import drive
 
 ENOUGH = 30_000
-DEADLINE_S = 60
 
 
 @contextmanager
@@ -34,25 +33,15 @@ def loaded(options: MicroOptions) -> Iterator[tuple[Any, Micro]]:
 )
 def test_a_run(options: MicroOptions) -> None:
     with loaded(options) as (db, benchmark):
-        running = db.drive(
-            benchmark.workload(),
-            workers=options.workers,
-            states=benchmark.states(options.workers, options.seed),
-            seed=options.seed,
-        )
-        deadline = time.monotonic() + DEADLINE_S
-        sample = running.sample()
-        while sum(k.committed for k in sample.kinds) < ENOUGH and time.monotonic() < deadline:
-            time.sleep(0.01)
-            sample = running.sample()
-        running.stop()
+        states = benchmark.states(options.workers, options.seed)
+        sample, states = drive(db, benchmark.workload(), states, seed=options.seed, enough=ENOUGH)
         assert [r.status for r in benchmark.check(db, after_load=False)] == [Status.PASS] * 2
-        (audit,) = benchmark.audit(running.states(), running.sample())
+        (audit,) = benchmark.audit(states, sample)
         assert audit.status is Status.PASS
         assert audit.samples >= ENOUGH
         with db.snapshot() as snapshot:
             writes = sum(row["writes"] for _, row in snapshot.table(RECORD).scan())
-        assert writes == running.sample().kinds[1].committed * options.ops
+        assert writes == sample.kinds[1].committed * options.ops
 
 
 def test_violations_are_seen() -> None:

@@ -1,6 +1,5 @@
 """TPC-A in both profiles: population, transaction, checks, and a moment at full speed."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,9 +11,9 @@ from bench.options import Distribution, TpcaOptions
 from bench.tpca import janus, spec
 from bench.tpca.benchmark import create
 from bench.workload import Benchmark, CheckResult, Status
+from tests.bench.driving import drive
 
 ENOUGH = 60_000
-DEADLINE_S = 60
 SPEC = TpcaOptions(workers=2, branches=3, accounts=50)
 JANUS = TpcaOptions(workers=2, profile="janus", accounts=100, dist=Distribution("zipf", 0.9))
 
@@ -31,18 +30,9 @@ def failed(results: Sequence[CheckResult]) -> list[str]:
     return [result.clause for result in results if result.status is Status.FAIL]
 
 
-def drive(db: Any, benchmark: Benchmark, options: TpcaOptions) -> tuple[Any, list[dict[str, Any]]]:
-    running = db.drive(
-        benchmark.workload(),
-        workers=options.workers,
-        states=benchmark.states(options.workers, options.seed),
-        seed=options.seed,
-    )
-    deadline = time.monotonic() + DEADLINE_S
-    while running.sample().kinds[0].committed < ENOUGH and time.monotonic() < deadline:
-        time.sleep(0.01)
-    running.stop()
-    return running.sample(), running.states()
+def run(db: Any, benchmark: Benchmark, options: TpcaOptions) -> tuple[Any, list[dict[str, Any]]]:
+    states = benchmark.states(options.workers, options.seed)
+    return drive(db, benchmark.workload(), states, seed=options.seed, enough=ENOUGH)
 
 
 def test_the_population_of_spec() -> None:
@@ -60,7 +50,7 @@ def test_the_population_of_spec() -> None:
 
 def test_a_run_of_spec() -> None:
     with loaded(SPEC) as (db, benchmark):
-        sample, states = drive(db, benchmark, SPEC)
+        sample, states = run(db, benchmark, SPEC)
         results = benchmark.check(db, after_load=False)
         assert [result.status for result in results] == [Status.PASS] * 5
         assert not failed(benchmark.check(db, after_load=True))
@@ -125,7 +115,7 @@ def test_a_violation_of_spec_is_seen(violate: Callable[[Any], None], clauses: li
 def test_all_accounts_are_at_home_with_one_branch() -> None:
     options = TpcaOptions(workers=2, branches=1, accounts=50)
     with loaded(options) as (db, benchmark):
-        sample, states = drive(db, benchmark, options)
+        sample, states = run(db, benchmark, options)
         assert not failed(benchmark.check(db, after_load=False))
         (audit,) = benchmark.audit(states, sample)
         assert (audit.value, audit.status) == (0, Status.SKIP)
@@ -135,7 +125,7 @@ def test_all_accounts_are_at_home_with_one_branch() -> None:
 def test_a_run_of_janus(dist: Distribution) -> None:
     options = TpcaOptions(workers=2, profile="janus", accounts=100, dist=dist)
     with loaded(options) as (db, benchmark):
-        drive(db, benchmark, options)
+        run(db, benchmark, options)
         assert [r.status for r in benchmark.check(db, after_load=False)] == [Status.PASS] * 2
         assert benchmark.size().rows == 300
 

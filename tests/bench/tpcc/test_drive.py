@@ -1,6 +1,5 @@
 """The whole workload, run by workers at full speed for a moment, then checked and audited."""
 
-import time
 from typing import Any
 
 import pytest
@@ -9,29 +8,17 @@ import mako
 from bench.options import TPCC_KINDS, TpccOptions
 from bench.tpcc.benchmark import create
 from bench.workload import Status
+from tests.bench.driving import drive
 
 ENOUGH = 60_000  # Transactions, for most of the audit to have its samples.
-DEADLINE_S = 60
 
 
-def drive(options: TpccOptions) -> dict[str, Any]:
+def run_benchmark(options: TpccOptions) -> dict[str, Any]:
     benchmark = create(options)
     with mako.open(":memory:", memory="1GiB") as db:
         benchmark.prepare(db, lambda _done, _total, _what: None)
-        running = db.drive(
-            benchmark.workload(),
-            workers=options.workers,
-            states=benchmark.states(options.workers, options.seed),
-            seed=options.seed,
-        )
-        deadline = time.monotonic() + DEADLINE_S
-        sample = running.sample()
-        while completed(sample) < ENOUGH and time.monotonic() < deadline:
-            time.sleep(0.01)
-            sample = running.sample()
-        running.stop()
-        sample = running.sample()
-        states = running.states()
+        states = benchmark.states(options.workers, options.seed)
+        sample, states = drive(db, benchmark.workload(), states, seed=options.seed, enough=ENOUGH)
         return {
             "sample": sample,
             "states": states,
@@ -41,13 +28,9 @@ def drive(options: TpccOptions) -> dict[str, Any]:
         }
 
 
-def completed(sample: Any) -> int:
-    return sum(kind.committed + kind.rolled_back for kind in sample.kinds)
-
-
 @pytest.mark.parametrize(("workers", "warehouses"), [(1, 1), (2, 2), (2, 1), (2, 5)])
 def test_a_run_is_consistent_and_its_input_is_as_specified(workers: int, warehouses: int) -> None:
-    run = drive(TpccOptions(workers=workers, warehouses=warehouses, scale="tiny", seed=11))
+    run = run_benchmark(TpccOptions(workers=workers, warehouses=warehouses, scale="tiny", seed=11))
     assert [check.status for check in run["checks"]] == [Status.PASS] * 11
     assert not [audit for audit in run["audits"].values() if audit.status is Status.FAIL]
     assert run["audits"]["payments_by_name_pct"].status is Status.PASS
@@ -62,7 +45,9 @@ def test_a_run_is_consistent_and_its_input_is_as_specified(workers: int, warehou
 
 
 def test_a_mix_of_the_user() -> None:
-    run = drive(TpccOptions(workers=1, warehouses=1, scale="tiny", mix=(0, 1, 1, 0, 0), seed=5))
+    run = run_benchmark(
+        TpccOptions(workers=1, warehouses=1, scale="tiny", mix=(0, 1, 1, 0, 0), seed=5)
+    )
     counts = {kind.name: kind.committed for kind in run["sample"].kinds}
     assert counts["new_order"] == counts["delivery"] == counts["stock_level"] == 0
     assert counts["payment"] > 0
@@ -71,7 +56,7 @@ def test_a_mix_of_the_user() -> None:
 
 
 def test_counts_agree_with_what_ran() -> None:
-    run = drive(TpccOptions(workers=2, warehouses=2, scale="tiny", seed=2))
+    run = run_benchmark(TpccOptions(workers=2, warehouses=2, scale="tiny", seed=2))
     for at, kind in enumerate(run["sample"].kinds):
         drawn = sum(state["n_kinds"][at] for state in run["states"])
         # A worker may have been stopped after drawing its last transaction.
