@@ -23,6 +23,7 @@ from numba.core.ccallback import CFunc
 from numba.extending import intrinsic
 
 from mako.engine.atomics import ld8, st8
+from mako.engine.cursors import register_key_fields
 from mako.engine.jit import INTERPRETED, source_of, use_cache
 from mako.engine.layout import C_DETAIL, C_OUTCOME
 from mako.engine.rows import view_of
@@ -30,7 +31,6 @@ from mako.engine.transactions import (
     dispatcher_of,
     make_random,
     make_tx,
-    register_key_fields,
 )
 from mako.errors import SchemaError
 from mako.ids import Outcome

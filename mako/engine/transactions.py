@@ -23,10 +23,10 @@ from numba.extending import (
     typeof_impl,
 )
 
-from mako.engine.access import ACCESSES, delete_record, write_record
+from mako.engine.access import ACCESSES
 from mako.engine.ahead import AHEAD
 from mako.engine.atomics import ld8, lshr, memcpy, shl, st8, wadd, wmul
-from mako.engine.extending import overload_attribute, overload_method
+from mako.engine.extending import overload_method
 from mako.engine.jit import INTERPRETED, compiled
 from mako.engine.layout import (
     C_DETAIL,
@@ -35,13 +35,9 @@ from mako.engine.layout import (
     C_NOW,
     C_OUTCOME,
     C_RANDOM,
-    C_SCAN,
-    C_SCAN_LAPS,
-    C_SCAN_USED,
     C_ZERO,
     KEY_MAX,
     LENGTH_MASK,
-    SCAN_BYTES,
     TABLES,
     V_LENGTH,
     V_VALUE,
@@ -50,7 +46,6 @@ from mako.engine.layout import (
 )
 from mako.engine.layout import TABLE_BYTES as ENTRY_BYTES
 from mako.engine.rows import address_of, chars_of, size_of, view_of
-from mako.engine.scan import SCANNINGS
 from mako.ids import Outcome
 from mako.procedure import Function
 from mako.row import Row
@@ -63,8 +58,6 @@ _ROLLED_BACK = int(Outcome.ROLLED_BACK)
 _KEY_TOO_LARGE = int(Outcome.KEY_TOO_LARGE)
 _VALUE_TOO_LARGE = int(Outcome.VALUE_TOO_LARGE)
 _TOO_LARGE = int(Outcome.TOO_LARGE)
-#: Rows of one scan of a procedure.
-SCAN_ROWS_MAX = 4096
 
 
 class Stop(Exception):
@@ -166,7 +159,7 @@ def dispatcher_of(function: Function) -> Any:
 
 
 @intrinsic
-def _address(typingctx: Any, tx: Any) -> Any:
+def address_of_tx(typingctx: Any, tx: Any) -> Any:
     return types.int64(tx), lambda context, builder, sig, args: args[0]
 
 
@@ -182,7 +175,7 @@ make_tx = _from_address(tx_type)
 make_random = _from_address(random_type)
 
 
-def _structure(result: Any, *fields: str) -> Any:
+def structure(result: Any, *fields: str) -> Any:
     """An intrinsic that builds a struct of int64 from its arguments."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -232,18 +225,6 @@ def uniform(tx: int, low: int, high: int) -> int:
 
 
 @compiled
-def check_row(tx: int, rows: int, count: int, lap: int, i: int) -> None:
-    """Raise unless row `i` of a cursor exists and has not been written over (`scan_room`)."""
-    if i < 0 or i >= count:
-        raise IndexError("a cursor has rows 0 to count - 1")
-    laps = ld8(tx + C_SCAN_LAPS)
-    if lap != laps:
-        used = tx + C_SCAN + ld8(tx + C_SCAN_USED) * SCAN_BYTES
-        if laps > lap + 1 or used > rows:
-            raise IndexError("this cursor's rows were given up for later scans; read them first")
-
-
-@compiled
 def load_key(address: int, source: int, size: int) -> int:
     """Lay out a byte-string key at `address`: 1, or 0 if it is too long."""
     if size > KEY_MAX:
@@ -284,7 +265,7 @@ def packer(table: Table, key: Any, *, bound: bool = False) -> Any:
     return numba.njit(nogil=True)(scope["pack"])
 
 
-def _row_of(table: Table) -> Row:
+def row_of(table: Table) -> Row:
     return table._row
 
 
@@ -301,14 +282,14 @@ def _table_methods() -> None:
             entry = TABLES + int(schema.id) * ENTRY_BYTES
             number = int(schema.id)
             pack = packer(schema, key)
-            view = view_of(_row_of(schema), writable=writable)
+            view = view_of(row_of(schema), writable=writable)
             size = schema.row_size
             replace = 1 if name == "put" else 0
 
             if operation == "put":
 
                 def impl_put(tx: Any, table: Any, key: Any) -> Any:
-                    context = _address(tx)
+                    context = address_of_tx(tx)
                     inside, packed = pack(key)
                     if not inside:
                         stop(context, 0, _KEY_TOO_LARGE, number)
@@ -322,7 +303,7 @@ def _table_methods() -> None:
                 return impl_put
 
             def impl(tx: Any, table: Any, key: Any) -> Any:
-                context = _address(tx)
+                context = address_of_tx(tx)
                 inside, packed = pack(key)
                 if not inside:
                     stop(context, 0, _KEY_TOO_LARGE, number)
@@ -351,12 +332,12 @@ def _table_methods() -> None:
         entry = TABLES + int(schema.id) * ENTRY_BYTES
         number = int(schema.id)
         pack = packer(schema, key)
-        view = view_of(_row_of(schema), writable=False)
+        view = view_of(row_of(schema), writable=False)
         if schema.row_size > ZERO_BYTES:
             raise TypeError(f"table {schema.name}: find is for rows up to {ZERO_BYTES} bytes")
 
         def impl(tx: Any, table: Any, key: Any) -> Any:
-            context = _address(tx)
+            context = address_of_tx(tx)
             inside, packed = pack(key)
             if not inside:
                 stop(context, 0, _KEY_TOO_LARGE, number)
@@ -381,7 +362,7 @@ def _table_methods() -> None:
         pack = packer(schema, key)
 
         def impl(tx: Any, table: Any, key: Any) -> None:
-            context = _address(tx)
+            context = address_of_tx(tx)
             inside, packed = pack(key)
             if inside:
                 act(context, ld8(context + C_ENGINE) + entry, packed)
@@ -399,7 +380,7 @@ def _table_methods() -> None:
         pack = packer(schema, key)
 
         def impl(tx: Any, table: Any, key: Any) -> Any:
-            context = _address(tx)
+            context = address_of_tx(tx)
             inside, packed = pack(key)
             if not inside:
                 stop(context, 0, _KEY_TOO_LARGE, number)
@@ -412,163 +393,26 @@ def _table_methods() -> None:
         return impl
 
 
-def _scan_methods() -> None:
-    def scan(name: str, direction: str) -> None:
-        def method(tx: Any, table: Any, first: Any, end: Any, limit: Any) -> Any:
-            if not isinstance(table, TableType) or not isinstance(table.table, Table):
-                return None
-            schema = table.table
-            act = getattr(SCANNINGS[schema.key_words], direction)
-            entry = TABLES + int(schema.id) * ENTRY_BYTES
-            number = int(schema.id)
-            pack_first = packer(schema, first, bound=True)
-            pack_end = packer(schema, end, bound=True)
-            make = _structure(CursorType(schema), "tx", "rows", "count", "lap")
-
-            def impl(tx: Any, table: Any, first: Any, end: Any, limit: Any) -> Any:
-                context = _address(tx)
-                first_inside, low = pack_first(first)
-                end_inside, high = pack_end(end)
-                if not first_inside or not end_inside:
-                    stop(context, 0, _KEY_TOO_LARGE, number)
-                    raise Stop
-                if limit < 0 or limit > SCAN_ROWS_MAX:
-                    stop(context, 0, _TOO_LARGE, number)
-                    raise Stop
-                table_at = ld8(context + C_ENGINE) + entry
-                count = act(context, table_at, low, high, limit)
-                if count < 0:
-                    stop(context, count, 0, number)
-                    raise Stop
-                used = ld8(context + C_SCAN_USED) - count
-                rows = context + C_SCAN + used * SCAN_BYTES
-                return make(context, rows, count, ld8(context + C_SCAN_LAPS))
-
-            return impl
-
-        overload_method(TxType, name)(method)
-
-    scan("scan", "forward")
-    scan("scan_back", "backward")
-
-    @overload_method(CursorType, "row")
-    def row(cursor: Any, i: Any) -> Any:
-        view = view_of(_row_of(cursor.table), writable=False)
-
-        def impl(cursor: Any, i: Any) -> Any:
-            check_row(cursor._tx, cursor._rows, cursor.count, cursor._lap, i)
-            return view(ld8(cursor._rows + i * SCAN_BYTES + 8) + V_VALUE)
-
-        return impl
-
-    @overload_method(CursorType, "key")
-    def key(cursor: Any, i: Any) -> Any:
-        make = _structure(KeyType(cursor.table), "high", "low")
-        two = cursor.table.key_words == 2
-        of_record = ACCESSES[cursor.table.key_words].index.kind.of_record
-        if two:
-
-            def impl(cursor: Any, i: Any) -> Any:
-                check_row(cursor._tx, cursor._rows, cursor.count, cursor._lap, i)
-                words = of_record(ld8(cursor._rows + i * SCAN_BYTES))
-                return make(words[0] ^ SIGN, words[1] ^ SIGN)
-
-            return impl
-
-        def impl_one(cursor: Any, i: Any) -> Any:
-            check_row(cursor._tx, cursor._rows, cursor.count, cursor._lap, i)
-            return make(of_record(ld8(cursor._rows + i * SCAN_BYTES)) ^ SIGN, 0)
-
-        return impl_one
-
-    @overload_method(CursorType, "write")
-    def write(cursor: Any, i: Any) -> Any:
-        schema = cursor.table
-        entry = TABLES + int(schema.id) * ENTRY_BYTES
-        number = int(schema.id)
-        view = view_of(_row_of(schema), writable=True)
-        key_bytes = schema.key_words * 8
-
-        def impl(cursor: Any, i: Any) -> Any:
-            check_row(cursor._tx, cursor._rows, cursor.count, cursor._lap, i)
-            context = cursor._tx
-            record = ld8(cursor._rows + i * SCAN_BYTES)
-            table = ld8(context + C_ENGINE) + entry
-            # The scan has noted the leaf; should the record be gone meanwhile, it changed.
-            version = write_record(context, table, record, 0, 0, key_bytes)
-            if version <= 0:
-                stop(context, version, _NOT_FOUND, number)
-                raise Stop
-            return view(version + V_VALUE)
-
-        return impl
-
-    @overload_method(CursorType, "delete")
-    def delete(cursor: Any, i: Any) -> Any:
-        schema = cursor.table
-        entry = TABLES + int(schema.id) * ENTRY_BYTES
-        number = int(schema.id)
-        key_bytes = schema.key_words * 8
-
-        def impl(cursor: Any, i: Any) -> Any:
-            check_row(cursor._tx, cursor._rows, cursor.count, cursor._lap, i)
-            context = cursor._tx
-            record = ld8(cursor._rows + i * SCAN_BYTES)
-            table = ld8(context + C_ENGINE) + entry
-            done = delete_record(context, table, record, 0, 0, key_bytes)
-            if done <= 0:
-                stop(context, done, _NOT_FOUND, number)
-                raise Stop
-
-        return impl
-
-
-def register_key_fields(table: Table) -> None:
-    """Make the fields of keys of `table` attributes of what `cursor.key(i)` returns."""
-    for field in table.key_fields:
-        if field.name in _key_fields:
-            continue
-        _key_fields.add(field.name)
-        _register_key_field(field.name)
-
-
-_key_fields: set[str] = set()
-
-
-def _register_key_field(name: str) -> None:
-    @overload_attribute(KeyType, name)
-    def attribute(key: Any) -> Any:
-        for field in key.table.key_fields:
-            if field.name == name:
-                shift, mask, word = field.shift, field.value_max, field.word
-                if field.bits == 64:
-                    mask = -1
-                if word == 0:
-                    return lambda key: lshr(key._high, shift) & mask
-                return lambda key: lshr(key._low, shift) & mask
-        return None
-
-
 def _plain_methods() -> None:
     @overload_method(TxType, "rollback")
     def rollback(tx: Any) -> Any:
         def impl(tx: Any) -> None:
-            stop(_address(tx), 0, _ROLLED_BACK, 0)
+            stop(address_of_tx(tx), 0, _ROLLED_BACK, 0)
             raise Stop
 
         return impl
 
     @overload_method(TxType, "now")
     def now(tx: Any) -> Any:
-        return lambda tx: ld8(_address(tx) + C_NOW)
+        return lambda tx: ld8(address_of_tx(tx) + C_NOW)
 
     @overload_method(TxType, "random")
     def random(tx: Any, low: Any, high: Any) -> Any:
-        return lambda tx, low, high: uniform(_address(tx), low, high)
+        return lambda tx, low, high: uniform(address_of_tx(tx), low, high)
 
     @overload_method(RandomType, "uniform")
     def random_uniform(random: Any, low: Any, high: Any) -> Any:
-        return lambda random, low, high: uniform(_address(random), low, high)
+        return lambda random, low, high: uniform(address_of_tx(random), low, high)
 
 
 def _bytes_methods() -> None:
@@ -582,7 +426,7 @@ def _bytes_methods() -> None:
         number = int(table.table.id)
 
         def impl(tx: Any, table: Any, key: Any) -> Any:
-            context = _address(tx)
+            context = address_of_tx(tx)
             if size_of(key) > KEY_MAX:
                 stop(context, 0, _KEY_TOO_LARGE, number)
                 raise Stop
@@ -607,7 +451,7 @@ def _bytes_methods() -> None:
         number = int(table.table.id)
 
         def impl(tx: Any, table: Any, key: Any, value: Any) -> None:
-            context = _address(tx)
+            context = address_of_tx(tx)
             if size_of(key) > KEY_MAX:
                 stop(context, 0, _KEY_TOO_LARGE, number)
                 raise Stop
@@ -627,6 +471,5 @@ def _bytes_methods() -> None:
 
 if not INTERPRETED:
     _table_methods()
-    _scan_methods()
     _plain_methods()
     _bytes_methods()

@@ -12,6 +12,7 @@ from typing import Any
 from mako.engine.access import ACCESSES, delete_record, write_record
 from mako.engine.ahead import AHEAD
 from mako.engine.atomics import ld1, ld8, memcpy, memset, st1, st8
+from mako.engine.cursors import SCAN_ROWS_MAX, check_row
 from mako.engine.interpreted import read_bytes, register_entry
 from mako.engine.layout import (
     C_DETAIL,
@@ -33,7 +34,7 @@ from mako.engine.layout import (
     VALUE_MAX,
 )
 from mako.engine.scan import SCANNINGS
-from mako.engine.transactions import SCAN_ROWS_MAX, SIGN, Stop, check_row, stop, uniform
+from mako.engine.transactions import SIGN, Stop, stop, uniform
 from mako.ids import Outcome
 from mako.procedure import Function
 from mako.row import Field, Row
