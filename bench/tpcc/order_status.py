@@ -23,15 +23,19 @@ def order_status(tx: Any, state: Any) -> None:
     c_id = state.c_id
     if state.c_last != BY_ID:
         c_id = customer_named(tx, w_id, d_id, state.c_last)
+    tx.prefetch(CUSTOMER, (w_id, d_id, c_id))
+    tx.prefetch(CUSTOMER_BALANCE, (w_id, d_id, c_id))
+    newest = tx.scan_back(ORDER_BY_CUSTOMER, (w_id, d_id, c_id, 0), (w_id, d_id, c_id + 1, 0), 1)
+    if newest.count == 0:
+        raise ValueError("every customer has an order")
+    o_id = newest.key(0).o_id
+    tx.prefetch(ORDER, (w_id, d_id, o_id))
+    tx.prefetch(ORDER_LINE, (w_id, d_id, o_id, 1))
     # C_FIRST, C_MIDDLE and C_LAST are retrieved with the row.
     tx.read(CUSTOMER, (w_id, d_id, c_id))
     balance = tx.read(CUSTOMER_BALANCE, (w_id, d_id, c_id))
     state.a_balance = balance.c_balance
 
-    newest = tx.scan_back(ORDER_BY_CUSTOMER, (w_id, d_id, c_id, 0), (w_id, d_id, c_id + 1, 0), 1)
-    if newest.count == 0:
-        raise ValueError("every customer has an order")
-    o_id = newest.key(0).o_id
     order = tx.read(ORDER, (w_id, d_id, o_id))
     state.a_o_id = o_id
     state.a_entry_d = order.o_entry_d

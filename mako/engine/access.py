@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mako.engine.ahead import LOOK_UP
-from mako.engine.atomics import ld8, load_acquire, memcpy, memset, shl, st8
+from mako.engine.atomics import ld8, load_acquire, memcpy, memset, st8
 from mako.engine.index import BYTES_INDEX, LOST, PAIR_INDEX, WORD_INDEX, Index
 from mako.engine.jit import compiled, exported, named
 from mako.engine.keys import keyed
@@ -25,11 +25,10 @@ from mako.engine.layout import (
     C_HINT_TABLE,
     C_HINT_VERSION,
     C_INSERTS,
-    C_KEYS,
+    C_KEY_BUCKETS,
     C_LOG_BYTES,
     C_MODE,
-    C_WRITES,
-    C_WRITESET,
+    C_PROGRESS,
     CANCELLED,
     DEAD,
     DELETE,
@@ -47,10 +46,10 @@ from mako.engine.layout import (
     V_TIMESTAMP,
     V_VALUE,
     W_KIND,
+    W_NEXT_KEY,
     W_RECORD,
     W_TABLE,
     W_VERSION,
-    WRITE_BYTES,
 )
 from mako.engine.memory import allocate, allocate_reserved, release, size_class
 from mako.engine.sets import add_read, add_write, doomed, inherit, note_leaf, own_write
@@ -285,7 +284,7 @@ def _make_access(index: Index) -> Access:
             return get(table, key)
 
         look_up = compiled(named(plain, f"{kind.name}.look_up"))
-    equals_record, hash_key = kind.of_record, kind.key_hash
+    of_record, hash_key = kind.of_record, kind.key_hash
     record_bytes, fill_record, encoded_bytes = (
         kind.record_bytes,
         kind.fill_record,
@@ -295,18 +294,27 @@ def _make_access(index: Index) -> Access:
 
     def find_insert(tx: int, table: int, key: Any) -> int:
         """The entry of an own record with `key` that is not in the tree yet, or 0."""
-        if ld8(tx + C_INSERTS) == 0 or ld8(tx + C_KEYS) & shl(1, hash_key(key)) == 0:
+        bucket = tx + C_KEY_BUCKETS + 16 * hash_key(key)
+        if ld8(bucket) != ld8(tx + C_PROGRESS):
             return 0
-        entry = tx + C_WRITESET + ld8(tx + C_WRITES) * WRITE_BYTES
-        while entry > tx + C_WRITESET:
-            entry -= WRITE_BYTES
-            what = ld8(entry + W_KIND)
-            if (what == INSERT or what == CANCELLED) and ld8(entry + W_TABLE) == table:
-                other = equals_record(ld8(entry + W_RECORD))
+        entry = ld8(bucket + 8)
+        while entry != 0:
+            if ld8(entry + W_TABLE) == table:
+                other = of_record(ld8(entry + W_RECORD))
                 if not less(other, key) and not less(key, other):
-                    return entry
-        return 0
+                    break
+            entry = ld8(entry + W_NEXT_KEY)
+        return entry
 
+    def note_insert(tx: int, entry: int, key: Any) -> None:
+        """Make an entry known to `find_insert`."""
+        bucket = tx + C_KEY_BUCKETS + 16 * hash_key(key)
+        transaction = ld8(tx + C_PROGRESS)
+        st8(entry + W_NEXT_KEY, ld8(bucket + 8) if ld8(bucket) == transaction else 0)
+        st8(bucket, transaction)
+        st8(bucket + 8, entry)
+
+    note_insert = compiled(named(note_insert, f"{kind.name}.note_insert"))
     find_insert = compiled(named(find_insert, f"{kind.name}.find_insert"))
 
     def read(tx: int, table: int, key: Any) -> int:
@@ -379,13 +387,14 @@ def _make_access(index: Index) -> Access:
         memset(version + V_VALUE, 0, length)
         st8(record + R_HEAD, LOCKED)
         fill_record(record, key)
-        if add_write(tx, record, version, 0, INSERT, table, leaf, leaf_version) == 0:
+        entry = add_write(tx, record, version, 0, INSERT, table, leaf, leaf_version)
+        if entry == 0:
             free_version(tx, version)
             st8(record + R_HEAD, DEAD)
             release(tx, POOL_RECORDS, record, size_class(record_bytes(key)))
             return -_TOO_LARGE
         st8(tx + C_INSERTS, ld8(tx + C_INSERTS) + 1)
-        st8(tx + C_KEYS, ld8(tx + C_KEYS) | shl(1, hash_key(key)))
+        note_insert(tx, entry, key)
         log_bytes = ld8(tx + C_LOG_BYTES) + KV_BYTES + encoded_bytes(record) + length
         st8(tx + C_LOG_BYTES, log_bytes)
         return version

@@ -16,11 +16,9 @@ from mako.engine.jit import compiled, exported
 from mako.engine.layout import (
     C_ACTIVE,
     C_ENGINE,
-    C_FILTER,
     C_FLOOR,
     C_HINT_LEAF,
     C_INSERTS,
-    C_KEYS,
     C_LEAFSET,
     C_LEAVES,
     C_LINKED,
@@ -114,8 +112,6 @@ def begin(tx: int) -> None:
     st8(tx + C_LEAVES, 0)
     st8(tx + C_INSERTS, 0)
     st8(tx + C_LOG_BYTES, 0)
-    st8(tx + C_FILTER, 0)
-    st8(tx + C_KEYS, 0)
     st8(tx + C_MASK, 0)
     st8(tx + C_OUTCOME, COMMITTED)
     st8(tx + C_SCAN_USED, 0)

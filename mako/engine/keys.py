@@ -73,7 +73,7 @@ class KeyKind:
     encoded_bytes: Callable[..., int]  # (record) -> length of the key outside
     encode: Callable[..., None]  # (record, address): write the key as bytes
     decode: Callable[..., Any]  # (address, size, scratch) -> key from bytes
-    key_hash: Callable[..., int]  # (key) -> a bit number below 64, for filters
+    key_hash: Callable[..., int]  # (key) -> a bucket number below 1024
 
 
 def _word() -> KeyKind:
@@ -141,7 +141,7 @@ def _word() -> KeyKind:
         return bswap8(ldu8(address)) ^ SIGN
 
     def key_hash(key: int) -> int:
-        return lshr(wmul(key, MIX), 58)
+        return lshr(wmul(key, MIX), 54)
 
     return _kind("word", WORD_KEYS, fanout, children, locals())
 
@@ -236,7 +236,7 @@ def _pair() -> KeyKind:
         return bswap8(ldu8(address)) ^ SIGN, bswap8(ldu8(address + 8)) ^ SIGN
 
     def key_hash(key: tuple[int, int]) -> int:
-        return lshr(wmul(wadd(key[0], wmul(key[1], MIX)), MIX), 58)
+        return lshr(wmul(wadd(key[0], wmul(key[1], MIX)), MIX), 54)
 
     return _kind("pair", PAIR_KEYS, fanout, children, locals())
 
@@ -358,7 +358,7 @@ def _bytes() -> KeyKind:
         return string_prefix(scratch), scratch
 
     def key_hash(key: tuple[int, int]) -> int:
-        return lshr(wmul(wadd(key[0], ld8(key[1])), MIX), 58)
+        return lshr(wmul(wadd(key[0], ld8(key[1])), MIX), 54)
 
     return _kind("bytes", BYTES_KEYS, fanout, children, locals())
 

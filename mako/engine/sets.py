@@ -12,7 +12,6 @@ from mako.engine.jit import compiled
 from mako.engine.layout import (
     C_DOOMED,
     C_ENGINE,
-    C_FILTER,
     C_LEAFSET,
     C_LEAVES,
     C_MASK,
@@ -21,6 +20,7 @@ from mako.engine.layout import (
     C_PROGRESS,
     C_READS,
     C_READSET,
+    C_RECORD_BUCKETS,
     C_WRITES,
     C_WRITESET,
     LEAF_BYTES,
@@ -33,6 +33,7 @@ from mako.engine.layout import (
     W_KIND,
     W_LEAF,
     W_LEAF_VERSION,
+    W_NEXT,
     W_RECORD,
     W_SEEN,
     W_TABLE,
@@ -54,8 +55,8 @@ def doomed(tx: int) -> bool:
 
 
 @compiled
-def filter_bit(record: int) -> int:
-    return shl(1, lshr(wmul(record, _MIX), 58))
+def record_bucket(tx: int, record: int) -> int:
+    return tx + C_RECORD_BUCKETS + 16 * lshr(wmul(record, _MIX), 54)
 
 
 @compiled
@@ -89,14 +90,13 @@ def note_leaf(tx: int, leaf: int, version: int) -> None:
 @compiled
 def own_write(tx: int, record: int) -> int:
     """The write set entry of `record`, or 0."""
-    if ld8(tx + C_FILTER) & filter_bit(record) == 0:
+    bucket = record_bucket(tx, record)
+    if ld8(bucket) != ld8(tx + C_PROGRESS):
         return 0
-    entry = tx + C_WRITESET + ld8(tx + C_WRITES) * WRITE_BYTES
-    while entry > tx + C_WRITESET:
-        entry -= WRITE_BYTES
-        if ld8(entry + W_RECORD) == record:
-            return entry
-    return 0
+    entry = ld8(bucket + 8)
+    while entry != 0 and ld8(entry + W_RECORD) != record:
+        entry = ld8(entry + W_NEXT)
+    return entry
 
 
 @compiled
@@ -118,7 +118,11 @@ def add_write(
     st8(entry + W_LEAF_VERSION, seen_leaf)
     st8(entry + W_HEAD, 0)
     st8(tx + C_WRITES, count + 1)
-    st8(tx + C_FILTER, ld8(tx + C_FILTER) | filter_bit(record))
+    bucket = record_bucket(tx, record)
+    transaction = ld8(tx + C_PROGRESS)
+    st8(entry + W_NEXT, ld8(bucket + 8) if ld8(bucket) == transaction else 0)
+    st8(bucket, transaction)
+    st8(bucket + 8, entry)
     return entry
 
 
