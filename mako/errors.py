@@ -77,15 +77,17 @@ class Closed(Error):
 class LogCorrupt(Error):
     """A log entry is damaged or unknown; nothing of it was applied.
 
-    Take the log from another copy. `offset` is the byte of the entry where the check failed.
+    Take the log from another copy. `check` is the number of the check that failed, by
+    docs/log-format.md (0: it does not fit the tables), `offset` the byte of the entry where.
     """
 
-    def __init__(self, message: str, offset: int = 0) -> None:
+    def __init__(self, message: str, offset: int = 0, check: int = 0) -> None:
         super().__init__(message)
         self.offset = offset
+        self.check = check
 
-    def __reduce__(self) -> tuple[type["LogCorrupt"], tuple[str, int]]:
-        return type(self), (str(self), self.offset)
+    def __reduce__(self) -> tuple[type["LogCorrupt"], tuple[str, int, int]]:
+        return type(self), (str(self), self.offset, self.check)
 
 
 class Aborted(Error):

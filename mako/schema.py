@@ -124,6 +124,11 @@ class Table:
             )
         return self._pack_words(values)
 
+    @property
+    def last_key(self) -> bytes:
+        """The greatest packed key there can be."""
+        return self._pack_words(tuple(field.value_max for field in self.key_fields))
+
     def key_range(self, prefix: tuple[int, ...] | int) -> tuple[bytes, bytes | None]:
         """Bounds [first, end) of all keys that start with the fields of `prefix`.
 
@@ -179,7 +184,7 @@ class Table:
 
 
 class BytesTable:
-    """A table of byte strings: keys of up to 4096 bytes, values of up to 16 MiB.
+    """A table of byte strings: keys of up to 4096 bytes, values of up to 4 MiB.
 
     Keys sort bytewise. `mako.tuple` packs typed tuples so that they keep their order.
     """

@@ -91,6 +91,7 @@ class SpecTpca:
                     "branch-teller",
                     "B_BALANCE = sum(T_BALANCE)",
                     snapshot.run(conditions.tellers_match, 1, branches + 1),
+                    f"{branches} branches",
                 )
             ]
             for kind, clause, title, count in counts:
@@ -100,12 +101,13 @@ class SpecTpca:
                         conditions.balances_match, kind, first, end, out=conditions.SUMS
                     )
                     violations += found
-                results.append(_result(clause, title, violations))
+                results.append(_result(clause, title, violations, f"{count} balances"))
             results.append(
                 _result(
                     "account-branch",
                     "sum(A_BALANCE) = sum(B_BALANCE)",
                     snapshot.run(conditions.accounts_match, branches, accounts),
+                    f"{branches * accounts} accounts",
                 )
             )
         return results
@@ -195,9 +197,10 @@ def create(options: TpcaOptions) -> Benchmark:
     return SpecTpca(options) if options.profile == "spec" else JanusTpca(options)
 
 
-def _result(clause: str, title: str, violations: int) -> CheckResult:
-    status = Status.FAIL if violations else Status.PASS
-    return CheckResult(clause, title, status, f"{violations} violations" if violations else "")
+def _result(clause: str, title: str, violations: int, seen: str) -> CheckResult:
+    if violations:
+        return CheckResult(clause, title, Status.FAIL, f"{violations} violations in {seen}")
+    return CheckResult(clause, title, Status.PASS, seen)
 
 
 def _ranges(kind: int, count: int) -> Iterator[tuple[int, int]]:

@@ -80,11 +80,13 @@ def _evaluate(
         violations += count
         if count and not first:
             first = place
+    by_district = condition.scope == "district"
+    seen = f"{warehouses * DISTRICTS} districts" if by_district else f"{warehouses} warehouses"
     return CheckResult(
         clause=condition.clause,
         title=condition.title.format(delivered=scale.delivered),
         status=Status.FAIL if violations else Status.PASS,
-        detail=f"{violations} violations, the first in {first}" if violations else "",
+        detail=f"{violations} violations, the first in {first}" if violations else seen,
     )
 
 

@@ -40,6 +40,8 @@ assert len(DEALT) == _CARDS
 BY_ID: Final = -1
 #: The numbers of one NURand are counted in at most so many ranges of equal size.
 SPREAD: Final = 128
+#: Home warehouses of a worker, from its first on, whose oldest undelivered orders it remembers.
+HINTED: Final = 256
 #: The last 20 orders of clause 2.8.2.2, with all the lines they may have.
 RECENT_ORDERS: Final = 20
 RECENT_LINES_MAX: Final = RECENT_ORDERS * LINES_MAX
@@ -65,6 +67,8 @@ STATE: Final = mako.Row(
         "deck": f"u1*{_CARDS}",
         "dealt": "i4",
         "history_number": "i8",
+        # By home warehouse and district: every older order has been delivered for certain.
+        "undelivered": f"u4*{HINTED * DISTRICTS}",
         # Inputs, by the names of the clauses.
         "kind": "i4",
         "w_id": "i4",
@@ -121,10 +125,8 @@ STATE: Final = mako.Row(
 @mako.function
 def generate(random: Any, state: Any) -> int:
     """Draw the next transaction into `state`. Returns its kind."""
-    # What the last delivery skipped counts now: this is called once per transaction, whereas
-    # the transaction itself may have run several times.
-    state.n_districts_skipped += state.a_skipped
-    state.a_skipped = 0
+    if state.kind == DELIVERY_KIND:
+        _note_delivery(state)
     kind: int = _draw_kind(random, state)
     state.kind = kind
     state.n_kinds[kind] += 1
@@ -147,6 +149,29 @@ def generate(random: Any, state: Any) -> int:
     else:
         state.threshold = random.uniform(10, 20)
     return kind
+
+
+@mako.function
+def _note_delivery(state: Any) -> None:
+    """Remember what the last transaction, a delivery, has done.
+
+    Not before now: it may have run several times, and an attempt that fails to commit may have
+    seen a newer order before an older one.
+    """
+    state.n_districts_skipped += state.a_skipped
+    hints = first_hint(state)
+    for district in range(DISTRICTS):
+        if hints >= 0 and state.a_delivered[district] > 0:
+            state.undelivered[hints + district] = state.a_delivered[district] + 1
+
+
+@mako.function
+def first_hint(state: Any) -> int:
+    """Where the districts of W_ID are in `undelivered`; -1 if there is no room for them."""
+    home = (state.w_id - state.home_first) // state.home_step
+    if home >= HINTED:
+        return -1
+    return home * DISTRICTS
 
 
 @mako.function

@@ -1,7 +1,8 @@
 """The public face: databases, transactions, snapshots."""
 
-from mako.client.database import Database, open  # noqa: A004
+from mako.client.database import Database, Workers, open  # noqa: A004
 from mako.client.drive import Drive, KindSample, Sample
+from mako.client.requests import Submitted
 from mako.client.retry import transactional
 from mako.client.snapshot import Snapshot
 from mako.client.transaction import TableView, Transaction
@@ -12,8 +13,10 @@ __all__ = [
     "KindSample",
     "Sample",
     "Snapshot",
+    "Submitted",
     "TableView",
     "Transaction",
+    "Workers",
     "open",
     "transactional",
 ]

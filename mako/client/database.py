@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from math import inf
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from mako.client.drive import Drive
+from mako.client.requests import Requests, Submitted
 from mako.client.snapshot import Snapshot
 from mako.client.transaction import TableView, Transaction
+from mako.client.workers import PROCEDURE_SECONDS_MAX, Crew
 from mako.errors import Closed, ConfigError, SchemaError
 from mako.ids import TABLE_ID_LAST, TABLE_ID_NAMED_FIRST
 from mako.procedure import Procedure, Workload
@@ -32,28 +35,42 @@ def parse_bytes(text: str | int) -> int:
     return int(match[1]) * _UNITS[match[2].lower()]
 
 
-def open(path: str = ":memory:", *, memory: str | int = "1GiB", sessions: int = 24) -> Database:  # noqa: A001
+def open(  # noqa: A001
+    path: str = ":memory:",
+    *,
+    memory: str | int = "1GiB",
+    sessions: int = 24,
+    procedure_timeout: float = PROCEDURE_SECONDS_MAX,
+) -> Database:
     """Open a database; `:memory:` is the only kind there is yet.
 
     `memory` bounds what rows and indexes take, and is reserved, not used, at once. `sessions`
-    bounds transactions, snapshots and workers that are open at a time.
+    bounds transactions, snapshots and workers that are open at a time. A procedure that runs
+    for more than `procedure_timeout` seconds is ended with ProcedureTimeout.
     """
     if path != ":memory:":
         raise ConfigError(
             f"cannot open {path!r}: databases on disk are not there yet; use ':memory:'"
         )
-    if not 1 <= sessions <= 4096:
-        raise ConfigError(f"{sessions} sessions; give 1 to 4096")
+    if type(sessions) is not int or not 1 <= sessions <= 4096:
+        raise ConfigError(f"{sessions!r} sessions; give a number from 1 to 4096")
+    limit = procedure_timeout
+    if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit < inf:
+        raise ConfigError(f"a procedure_timeout of {limit!r}; give seconds, more than 0")
     from mako.engine.engine import Engine
 
-    return Database(Engine(parse_bytes(memory), contexts=sessions))
+    return Database(Engine(parse_bytes(memory), contexts=sessions), float(limit))
 
 
 class Database:
     """One partition in this process. Threads may share it; a transaction belongs to one."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(
+        self, engine: Engine, procedure_timeout: float = PROCEDURE_SECONDS_MAX
+    ) -> None:
         self._engine = engine
+        self._crew = Crew(engine, procedure_timeout)
+        self._requests = Requests(self._crew)
         self._open = True
         self._default: TableView | None = None
 
@@ -117,10 +134,30 @@ class Database:
 
     def run(self, procedure: Procedure, *arguments: int) -> int:
         """Run a procedure as a transaction and return its result; conflicts are retried."""
-        self._check_open()
-        if not isinstance(procedure, Procedure):
-            raise SchemaError(f"{procedure!r} is not a procedure; decorate it with @mako.procedure")
+        self._check_procedure(procedure)
+        self._crew.watch()
         return self._engine.run(procedure, arguments)[0]
+
+    def submit(
+        self, procedure: Procedure, *arguments: int, timeout: float | None = None
+    ) -> Submitted:
+        """Hand a procedure to a worker and return at once; see `Submitted`.
+
+        If no worker has room for another request it waits for one, at most `timeout` seconds:
+        then TimeoutError. One worker is started if there is none.
+        """
+        self._check_procedure(procedure)
+        return self._requests.submit(procedure, arguments, timeout)
+
+    def start_workers(self, workers: int) -> Workers:
+        """Bring the number of workers that run what is submitted to `workers`."""
+        self._check_open()
+        self._requests.start(workers)
+        return Workers(self._requests)
+
+    def stop_workers(self) -> None:
+        """Stop the workers, once all that was submitted has ended."""
+        self._requests.stop(drain=True)
 
     def drive(
         self,
@@ -137,7 +174,7 @@ class Database:
         all workers, and latency counts from when one was due.
         """
         self._check_open()
-        return Drive(self._engine, workload, workers=workers, states=states, seed=seed, rate=rate)
+        return Drive(self._crew, workload, workers=workers, states=states, seed=seed, rate=rate)
 
     # --- one-shot access to the default table ---------------------------------------------
 
@@ -183,25 +220,59 @@ class Database:
     @property
     def watermark(self) -> int:
         """The timestamp up to which everything is durable."""
+        self._check_open()
         return self._engine.stable
 
     @property
     def memory_bytes(self) -> int:
         """Bytes that rows, versions and indexes take now."""
+        self._check_open()
         return self._engine.memory_bytes
 
     def close(self) -> None:
-        """Give the memory back. Everything in it is gone."""
+        """Stop what runs and give the memory back: everything in it is gone.
+
+        What was submitted and has not begun fails with Closed, and so does every use of an
+        open transaction or snapshot.
+        """
         if self._open:
             self._open = False
+            self._requests.stop(drain=False)
+            self._crew.close()
             self._engine.close()
+
+    def _check_procedure(self, procedure: Procedure) -> None:
+        self._check_open()
+        if not isinstance(procedure, Procedure):
+            raise SchemaError(f"{procedure!r} is not a procedure; decorate it with @mako.procedure")
 
     def _check_open(self) -> None:
         if not self._open:
             raise Closed("the database is closed; open it again")
 
-    def __enter__(self) -> Database:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class Workers:
+    """The workers of a database, for the length of a `with` block."""
+
+    def __init__(self, requests: Requests) -> None:
+        self._requests = requests
+
+    @property
+    def count(self) -> int:
+        return self._requests.count
+
+    def stop(self) -> None:
+        """Stop them, once all that was submitted has ended."""
+        self._requests.stop(drain=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Self
 
-from mako.errors import ConfigError, SchemaError
+from mako.errors import ConfigError, OutOfMemory, SchemaError
 from mako.histogram import BUCKETS
-from mako.ids import Outcome, ms_of_timestamp
+from mako.ids import Outcome, Timestamp, ms_of_timestamp
 from mako.procedure import Workload
 
 if TYPE_CHECKING:
+    from mako.client.workers import Crew, WorkerThread
     from mako.engine.engine import Engine
 
-#: Microseconds between two turns of the keeper. A log ring holds about 80 ms of TPC-C.
-KEEPER_INTERVAL_US: Final = 1000
-#: A transaction that takes longer is ended by the watchdog.
-PROCEDURE_SECONDS_MAX: Final = 10.0
 _RETRIED: Final = {"lock": Outcome.LOCKED, "changed": Outcome.CHANGED, "phantom": Outcome.PHANTOM}
 
 
@@ -66,9 +62,6 @@ class _Counts:
 class _Worker:
     context: int
     state: int
-    thread: threading.Thread | None = None
-    doomed: int = 0
-    watched: tuple[int, float] = field(default=(0, 0.0))
 
 
 class Drive:
@@ -76,7 +69,7 @@ class Drive:
 
     def __init__(
         self,
-        engine: Engine,
+        crew: Crew,
         workload: Workload,
         *,
         workers: int,
@@ -86,32 +79,38 @@ class Drive:
     ) -> None:
         from mako.engine.entries import workload_entries
 
+        engine = crew.engine
         _check(engine, workload, workers, states, seed, rate)
+        self._crew = crew
         self._engine = engine
         self._workload = workload
         for part in (workload.generate, workload.execute):
             engine.check_tables(part)
         self._generate, self._execute = workload_entries(workload)
-        self._workers = [self._prepare(i, states[i], seed) for i in range(workers)]
+        rows = [workload.state.pack(state) for state in states]
+        self._workers: list[_Worker] = []
+        try:
+            for number, row in enumerate(rows):
+                self._workers.append(self._prepare(number, row, seed))
+        except BaseException:
+            self._give_back()
+            raise
         self._stopped = ""
         self._final: list[dict[str, Any]] | None = None
-        self._was_logging = engine.logging
-        engine.logging = True
         self._base = self._counts()
-        self._start(rate)
+        self._threads = self._start(rate)
 
-    def _prepare(self, number: int, state: Mapping[str, Any], seed: int) -> _Worker:
+    def _prepare(self, number: int, state: bytes, seed: int) -> _Worker:
         """Give a worker its context, its state row and its random numbers."""
         from mako.engine import layout
-        from mako.engine.memory import allocate
 
         engine = self._engine
         context = engine.take_context()
-        layout_row = self._workload.state
-        place = allocate(context, 0, max(layout_row.size, 8))
+        place = engine.allocate(context, max(len(state), 8))
         if place == 0:
-            raise ConfigError("no memory for the state of a worker; open with more memory")
-        engine.write(place, layout_row.pack(state))
+            engine.give_context(context)
+            raise OutOfMemory("no memory for the state of a worker; open with more memory")
+        engine.write(place, state)
         word = engine.set_word
         word(context + layout.K_GENERATE, self._generate.address)
         word(context + layout.K_EXECUTE, self._execute.address)
@@ -122,60 +121,24 @@ class Drive:
         engine.write(context + layout.K_ROLLED_BACK, bytes(8 * layout.KIND_MAX))
         return _Worker(context, place)
 
-    def _start(self, rate: float) -> None:
+    def _start(self, rate: float) -> list[WorkerThread]:
         from mako.engine import layout
-        from mako.engine.keeper import keep
-        from mako.engine.worker import DRIVE, work
+        from mako.engine.worker import DRIVE
 
         engine = self._engine
-        engine.tick()
         interval = round(1e9 * len(self._workers) / rate) if rate else 0
         now = time.monotonic_ns()
-        offset = time.time_ns() - now
         cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+        self._base.started = time.monotonic()
+        threads = []
         for number, worker in enumerate(self._workers):
             due = now + (number * interval) // max(len(self._workers), 1)
             engine.set_word(worker.context + layout.K_INTERVAL, interval)
             engine.set_word(worker.context + layout.K_DUE, due)
-            engine.set_word(worker.context + layout.K_OFFSET, offset)
-            engine.set_word(worker.context + layout.C_CONTROL, DRIVE)
             # One worker per core, from the last: the first one has the operating system's work.
             core = cores[-1 - number % len(cores)] if len(self._workers) <= len(cores) else None
-
-            def life(context: int = worker.context, core: int | None = core) -> None:
-                if core is not None and hasattr(os, "sched_setaffinity"):
-                    os.sched_setaffinity(0, {core})
-                work(context)
-
-            worker.thread = threading.Thread(target=life, name=f"mako-worker-{number}", daemon=True)
-        engine.set_word(engine.base + layout.KEEPER, 0)
-        self._keeper = threading.Thread(
-            target=keep,
-            args=(engine.base, engine.base + layout.KEEPER, KEEPER_INTERVAL_US),
-            name="mako-keeper",
-            daemon=True,
-        )
-        self._ended = threading.Event()
-        self._watchdog = threading.Thread(target=self._watch, name="mako-watchdog", daemon=True)
-        self._base.started = time.monotonic()
-        for worker in self._workers:
-            if worker.thread is not None:
-                worker.thread.start()
-        self._keeper.start()
-        self._watchdog.start()
-
-    def _watch(self) -> None:
-        """End transactions that take too long."""
-        from mako.engine.worker import doom, watch
-
-        while not self._ended.wait(0.1):
-            now = time.monotonic()
-            for worker in self._workers:
-                transaction = watch(worker.context)
-                if transaction != worker.watched[0]:
-                    worker.watched = (transaction, now)
-                elif transaction and now - worker.watched[1] > PROCEDURE_SECONDS_MAX:
-                    doom(worker.context, transaction)
+            threads.append(self._crew.launch(worker.context, DRIVE, core))
+        return threads
 
     def _counts(self) -> _Counts:
         from mako.engine import layout
@@ -212,7 +175,7 @@ class Drive:
         base = self._base
         if self._final is None:
             self._last = self._counts()
-            self._lag = max(time.time_ns() / 1e6 - ms_of_timestamp(engine.closed), 0.0)
+            self._lag = max(time.time_ns() / 1e6 - ms_of_timestamp(Timestamp(engine.closed)), 0.0)
             self._note_stop()
         now = self._last
         kinds = []
@@ -256,33 +219,21 @@ class Drive:
 
     def stop(self) -> None:
         """Stop all workers and wait for them; the database can be used again."""
-        from mako.engine import layout
-        from mako.engine.closing import set_word
-        from mako.engine.memory import release, size_class
-        from mako.engine.worker import STOP
-
         if self._final is not None:
             return
-        engine = self._engine
-        for worker in self._workers:
-            set_word(worker.context + layout.C_CONTROL, STOP)
-        for worker in self._workers:
-            if worker.thread is not None:
-                worker.thread.join()
-        self._ended.set()
-        self._watchdog.join()
-        set_word(engine.base + layout.KEEPER, 1)
-        self._keeper.join()
+        self._crew.stop(self._threads)
         self.sample()
         states = self.states()
         self._final = states
-        engine.logging = self._was_logging
-        engine.settle()
-        for worker in self._workers:
-            release(worker.context, 0, worker.state, size_class(max(self._workload.state.size, 8)))
-            engine.give_context(worker.context)
+        self._give_back()
 
-    def __enter__(self) -> Drive:
+    def _give_back(self) -> None:
+        for worker in self._workers:
+            size = max(self._workload.state.size, 8)
+            self._engine.release(worker.context, worker.state, size)
+            self._engine.give_context(worker.context)
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -68,7 +68,13 @@ def transactional(
     a Transaction, it simply runs in that one, so such functions compose.
     """
     if function is None:
-        return lambda body: transactional(body, max_retries=max_retries, timeout=timeout)
+        return lambda body: _made_transactional(body, max_retries, timeout)
+    return _made_transactional(function, max_retries, timeout)
+
+
+def _made_transactional(
+    function: Callable[..., R], max_retries: int, timeout: float | None
+) -> Callable[..., R]:
     from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 
     if isgeneratorfunction(function) or isasyncgenfunction(function):
@@ -82,7 +88,7 @@ def transactional(
         )
 
     @functools.wraps(function)
-    def call(target: Any, /, *args: Any, **kwargs: Any) -> Any:
+    def call(target: Any, /, *args: Any, **kwargs: Any) -> R:
         from mako.client.database import Database
 
         if not isinstance(target, Database):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from mako.client.transaction import Session
 from mako.errors import SchemaError
@@ -43,7 +43,7 @@ class Snapshot(Session):
     ) -> Iterator[tuple[Any, Any]]:
         """(key, value) with first <= key < end, in order, or from the greatest down."""
         self._check()
-        return self._scan(self._db._handle(table), first, end, limit, reverse)
+        return self._scan(self._db._handle(table), first, end, limit, reverse=reverse)
 
     def table(self, table: Any) -> SnapshotTable:
         """A table as it was."""
@@ -57,10 +57,13 @@ class Snapshot(Session):
         self._check()
         if not isinstance(procedure, Procedure):
             raise SchemaError(f"{procedure!r} is not a procedure; decorate it with @mako.procedure")
-        result, row = self._engine.run_at(
-            procedure, arguments, context=self._context, timestamp=self.timestamp, out=out
-        )
-        self._calls.session_begin_snapshot(self._context, self.timestamp)
+        self._db._crew.watch()
+        try:
+            result, row = self._engine.run_at(
+                procedure, arguments, context=self._context, timestamp=self.timestamp, out=out
+            )
+        finally:  # The context goes on reading at the snapshot, whatever happened.
+            self._calls.session_begin_snapshot(self._context, self.timestamp)
         return result if out is None else (result, out.unpack(row))
 
     def __getitem__(self, key: bytes) -> bytes:
@@ -78,14 +81,14 @@ class Snapshot(Session):
             close_snapshot(self._context)
             self._engine.give_context(self._context)
 
-    def __enter__(self) -> Snapshot:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_open", False) and self._db._open:
+        if getattr(self, "_open", False):
             self.close()
 
 
@@ -109,4 +112,4 @@ class SnapshotTable:
         reverse: bool = False,
     ) -> Iterator[tuple[Any, Any]]:
         self._snapshot._check()
-        return self._snapshot._scan(self._handle, first, end, limit, reverse)
+        return self._snapshot._scan(self._handle, first, end, limit, reverse=reverse)

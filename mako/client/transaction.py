@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 AGE_MAX: Final = 10.0
 #: Rows fetched by one call of a scan.
 PAGE_ROWS: Final = 256
+#: A page ends after so many bytes of values.
+PAGE_BYTES: Final = 1 << 20
 #: Longest value.
 VALUE_MAX: Final = 4 << 20
 #: Above every key of bytes that is allowed.
@@ -43,6 +46,8 @@ class Session:
     def _check(self) -> None:
         if not self._open:
             raise Closed(f"this {type(self).__name__.lower()} has ended; begin another one")
+        if not self._db._open:
+            raise Closed("the database is closed; open it again")
 
     def _fail(self, outcome: int) -> Exception:
         return self._engine.failure(self._context, outcome)
@@ -81,7 +86,7 @@ class Session:
             return bytes(self._engine.view[start : start + length])
         address = self._engine.word(self._result + self._engine.base)
         value = self._engine.read(address, length)
-        self._calls.rest(self._context)
+        self._calls.session_rest(self._context)
         return value
 
     def _decode(self, handle: TableHandle, value: bytes) -> Any:
@@ -97,38 +102,60 @@ class Session:
                 return low, b"\xff" * table.key_size
             return low, table.pack_bound(end)
         low = b"" if first is None else self._key(handle, first)
-        return low, LAST_KEY[:KEY_BYTES_MAX] if end is None else self._key(handle, end)
+        return low, LAST_KEY if end is None else self._key(handle, end)
 
     def _scan(
-        self, handle: TableHandle, first: Any, end: Any, limit: int | None, reverse: bool
+        self, handle: TableHandle, first: Any, end: Any, limit: int | None, *, reverse: bool
     ) -> Iterator[tuple[Any, Any]]:
-        if limit is not None and limit < 0:
-            raise SchemaError(f"a limit of {limit} rows; give 0 or more, or None")
+        """Check now, read as the caller asks for rows."""
+        if limit is not None and (type(limit) is not int or limit < 0):
+            raise SchemaError(f"a limit of {limit!r} rows; give 0 or more, or None")
         low, high = self._bounds(handle, first, end)
+        table = handle.table
+        if end is not None or not isinstance(table, Table) or table.last_key != high:
+            return self._rows(handle, low, high, limit, reverse=reverse)
+        # No bound of one or two words lies above the greatest key.
+        rows = self._rows(handle, low, high, limit, reverse=reverse)
+        last = self._row_at(handle, high)
+        both = (last, rows) if reverse else (rows, last)
+        return itertools.islice(itertools.chain(*both), limit)
+
+    def _rows(
+        self, handle: TableHandle, low: bytes, high: bytes, limit: int | None, *, reverse: bool
+    ) -> Iterator[tuple[Any, Any]]:
+        """The rows from `low` to before `high`, page by page."""
+        table = handle.table
         left = limit
         while left is None or left > 0:
             wanted = PAGE_ROWS if left is None else min(PAGE_ROWS, left)
-            page = self._page(handle, low, high, wanted, reverse)
+            page, more = self._page(handle, low, high, wanted, reverse=reverse)
             for key, value in page:
-                shown = handle.table.unpack_key(key) if isinstance(handle.table, Table) else key
+                shown = table.unpack_key(key) if isinstance(table, Table) else key
                 yield shown, self._decode(handle, value)
-            if len(page) < wanted:
+            if not more:
                 return
             if left is not None:
                 left -= len(page)
-            last = page[-1][0]
             if reverse:
-                high = last
+                high = page[-1][0]
             else:
-                following = _successor(handle, last)
+                following = _successor(handle, page[-1][0])
                 if following is None:
                     return
                 low = following
 
+    def _row_at(self, handle: TableHandle, key: bytes) -> Iterator[tuple[Any, Any]]:
+        self._check()
+        assert isinstance(handle.table, Table)
+        shown = handle.table.unpack_key(key)
+        value = self._get(handle, shown)
+        if value is not None:
+            yield shown, value
+
     def _page(
-        self, handle: TableHandle, low: bytes, high: bytes, limit: int, reverse: bool
-    ) -> list[tuple[bytes, bytes]]:
-        """One page of rows, copied out."""
+        self, handle: TableHandle, low: bytes, high: bytes, limit: int, *, reverse: bool
+    ) -> tuple[list[tuple[bytes, bytes]], bool]:
+        """Some rows, copied out, and whether there may be more."""
         from mako.engine import layout
 
         self._check()
@@ -142,16 +169,20 @@ class Session:
         rows = []
         scratch = self._context + layout.C_RESULT
         base = self._scan_base + engine.word(self._scan_used) * layout.SCAN_BYTES
+        copied = 0
         for i in range(max(found, 0)):
+            if copied > PAGE_BYTES:
+                break
             record = engine.word(base + i * layout.SCAN_BYTES)
             version = engine.word(base + i * layout.SCAN_BYTES + 8)
             size = self._calls.record_key(handle.address, record, scratch)
             length = engine.word(version + layout.V_LENGTH) & layout.LENGTH_MASK
+            copied += length
             rows.append((engine.read(scratch, size), engine.read(version + layout.V_VALUE, length)))
-        self._calls.rest(self._context)
+        self._calls.session_rest(self._context)
         if found < 0:
             raise self._fail(-found)
-        return rows
+        return rows, found == limit or len(rows) < found
 
 
 def _successor(handle: TableHandle, key: bytes) -> bytes | None:
@@ -177,8 +208,7 @@ class Transaction(Session):
         self._calls.session_begin(self._context)
 
     def _check(self) -> None:
-        if not self._open:
-            raise Closed("this transaction has ended; begin another one")
+        super()._check()
         if time.monotonic() - self._began > AGE_MAX:
             self.abort()
             raise TransactionTooOld(
@@ -230,7 +260,7 @@ class Transaction(Session):
         done = self._calls.session_delete(self._context, handle.address, len(data))
         if done < 0:
             raise self._fail(-done)
-        return done == 1
+        return bool(done == 1)
 
     def scan(
         self,
@@ -243,7 +273,7 @@ class Transaction(Session):
     ) -> Iterator[tuple[Any, Any]]:
         """(key, value) with first <= key < end, in order, or from the greatest down."""
         self._check()
-        return self._scan(self._db._handle(table), first, end, limit, reverse)
+        return self._scan(self._db._handle(table), first, end, limit, reverse=reverse)
 
     def table(self, table: Any) -> TransactionTable:
         """A table seen through this transaction."""
@@ -272,21 +302,15 @@ class Transaction(Session):
 
         engine = self._engine
         outcome = self._calls.session_commit(self._context)
-        for _ in range(10_000):
-            if outcome != Outcome.LOG_FULL:
-                break
-            engine.drop_log()
-            outcome = self._calls.session_commit(self._context)
-        self.commit_ts = engine.word(self._context + layout.C_TIMESTAMP)
-        error = None
-        if outcome != Outcome.COMMITTED:
-            error = self._fail(outcome)
-            if outcome == Outcome.LOG_FULL:
-                self.abort()
+        if outcome == Outcome.LOG_FULL:
+            outcome = engine.commit_with_room(self._context)
+        if outcome == Outcome.COMMITTED:
+            self.commit_ts = engine.word(self._context + layout.C_TIMESTAMP)
+            engine.settle()
+        error = None if outcome == Outcome.COMMITTED else self._fail(outcome)
         self._end()
         if error is not None:
             raise error
-        engine.settle()
 
     def abort(self) -> None:
         """Forget the writes. Ending it twice is harmless."""
@@ -294,7 +318,7 @@ class Transaction(Session):
             from mako.engine.commit import abort
 
             abort(self._context, int(Outcome.ROLLED_BACK))
-            self._calls.rest(self._context)
+            self._calls.session_rest(self._context)
             self._end()
 
     def _end(self) -> None:
@@ -303,7 +327,7 @@ class Transaction(Session):
             self._engine.give_context(self._context)
 
     def __del__(self) -> None:
-        if getattr(self, "_open", False) and self._db._open:
+        if getattr(self, "_open", False):
             self.abort()
 
 
@@ -336,7 +360,7 @@ class TransactionTable:
         reverse: bool = False,
     ) -> Iterator[tuple[Any, Any]]:
         self._tx._check()
-        return self._tx._scan(self._handle, first, end, limit, reverse)
+        return self._tx._scan(self._handle, first, end, limit, reverse=reverse)
 
 
 class TableView:
@@ -375,19 +399,19 @@ class TableView:
         reverse: bool = False,
     ) -> list[tuple[Any, Any]]:
         """The rows with first <= key < end, at one snapshot."""
-        return list(self._items(first, end, limit, reverse))
+        return list(self._items(first, end, limit, reverse=reverse))
 
     def items(
         self, first: Any = None, end: Any = None, *, reverse: bool = False
     ) -> Iterator[tuple[Any, Any]]:
         """Iterate over the rows with first <= key < end, at one snapshot."""
-        return self._items(first, end, None, reverse)
+        return self._items(first, end, None, reverse=reverse)
 
     def _items(
-        self, first: Any, end: Any, limit: int | None, reverse: bool
+        self, first: Any, end: Any, limit: int | None, *, reverse: bool
     ) -> Iterator[tuple[Any, Any]]:
         with self._db.snapshot() as snapshot:
-            yield from snapshot._scan(self.handle, first, end, limit, reverse)
+            yield from snapshot._scan(self.handle, first, end, limit, reverse=reverse)
 
     def _once(self, act: Any) -> Any:
         from mako.client.retry import retrying

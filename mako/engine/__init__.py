@@ -6,5 +6,5 @@ operations), `closing`, `ring`, `commit`, `reclaim` (its end), `worker` and `kee
 it), `rows`, `transactions`, `entries` (procedures), `engine` (the face for Python).
 
 Importing a module of it imports numba, and compiles or loads what it exports; nothing outside
-does so before a database is opened.
+does so before a database is opened. The one exception is `cache_folder`.
 """

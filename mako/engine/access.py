@@ -46,6 +46,8 @@ from mako.engine.layout import (
     V_TIMESTAMP,
     V_VALUE,
     W_KIND,
+    W_LEAF,
+    W_LEAF_VERSION,
     W_NEXT_KEY,
     W_RECORD,
     W_TABLE,
@@ -215,6 +217,14 @@ def put_record(
     return version
 
 
+@compiled
+def cancel_insert(tx: int, entry: int) -> None:
+    """Delete an own insert. Linking it would have proved that its key was free and left it
+    free of anybody else's; now the leaf has to stay as it was."""
+    note_leaf(tx, ld8(entry + W_LEAF), ld8(entry + W_LEAF_VERSION))
+    st8(entry + W_KIND, CANCELLED)
+
+
 @exported
 def delete_record(
     tx: int, table: int, record: int, leaf: int, leaf_version: int, key_bytes: int
@@ -228,7 +238,7 @@ def delete_record(
         if kind == DELETE or kind == CANCELLED:
             return 0
         if kind == INSERT:
-            st8(entry + W_KIND, CANCELLED)
+            cancel_insert(tx, entry)
             return 1
     head = load_acquire(record + R_HEAD)
     if head & DEAD:
@@ -414,7 +424,7 @@ def _make_access(index: Index) -> Access:
         if entry != 0:
             if ld8(entry + W_KIND) == CANCELLED:
                 return 0
-            st8(entry + W_KIND, CANCELLED)
+            cancel_insert(tx, entry)
             return 1
         note_leaf(tx, leaf, leaf_version)
         return 0

@@ -9,7 +9,7 @@ with a greater timestamp cannot have installed before. So timestamp order is a s
 order, anti-dependencies included, and a snapshot at any closed timestamp is consistent.
 """
 
-from mako.engine.atomics import cas, ld8, load_acquire, st8, store_release
+from mako.engine.atomics import cas, ld8, load_acquire, pause, st8, store_release
 from mako.engine.closing import activate, next_timestamp
 from mako.engine.index import BYTES_INDEX, FULL, LINKED, PAIR_INDEX, WORD_INDEX
 from mako.engine.jit import compiled, exported
@@ -282,7 +282,10 @@ def _undo(tx: int, locked: int) -> None:
         record = ld8(entry + W_RECORD)
         if kind == INSERT:
             table = ld8(entry + W_TABLE)
-            unlink_record(tx, table, record)
+            # It is in the tree and ours, so this ends: 0 only means that others held the leaf
+            # for long, and a record that stays in the tree must not be given back.
+            while unlink_record(tx, table, record) == 0:
+                pause()
             store_release(record + R_HEAD, DEAD)
             size = record_bytes(table, record)
             retire(tx, record, RETIRE_RECORD, size_class(size), 0, 0)

@@ -7,16 +7,20 @@ theirs for life, sessions borrow theirs from a pool.
 from __future__ import annotations
 
 import os
+import struct
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mako.engine.closing import close, tick
+from mako.engine.codec import Description
 from mako.engine.commit import abort
+from mako.engine.described import description_of, table_of
 from mako.engine.entries import Entry, procedure_entry, raised_by
+from mako.engine.interactive import session_commit
 from mako.engine.layout import (
     BUMP,
     C_ARGUMENTS,
@@ -40,6 +44,7 @@ from mako.engine.layout import (
     STABLE,
 )
 from mako.engine.memory import allocate, release, size_class
+from mako.engine.reclaim import reclaim_at_rest
 from mako.engine.region import Region, add_table, set_up
 from mako.engine.ring import drain
 from mako.engine.worker import run_at_snapshot, run_retrying
@@ -57,11 +62,17 @@ from mako.procedure import Procedure
 from mako.row import Row
 from mako.schema import BytesTable, Table
 
+if TYPE_CHECKING:
+    from mako.engine.recorder import Recorder
+
 #: Attempts of one procedure before a conflict is reported instead of retried.
 ATTEMPTS_MAX: Final = 10_000
 #: Log ring of a context. A transaction may fill half of it.
 RING_BYTES: Final = 16 << 20
 _HEADROOM: Final = 8 << 20
+#: How often, and how long each time, a transaction waits for room in the log: two seconds.
+LOG_WAITS_MAX: Final = 10_000
+LOG_WAIT_SECONDS: Final = 0.000_2
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +81,8 @@ class TableHandle:
 
     table: Table | BytesTable
     address: int
+    #: Known from a log only: its fields are stand-ins (`mako.engine.described`).
+    described: bool = False
 
 
 class Engine:
@@ -113,9 +126,17 @@ class Engine:
         self.words = self._region.view.cast("q")
         self.tables: dict[int, TableHandle] = {}
         self._names: dict[str, TableHandle] = {}
-        self._lock = threading.Lock()
+        # The collector may close a forgotten snapshot wherever it runs, under this lock too.
+        self._lock = threading.RLock()
         self._free_contexts = [self.context(i) for i in range(contexts)]
         self._open = True
+        self._pins = 0
+        #: Whether a keeper takes the log.
+        self.kept = False
+        #: Who writes the log to a file, instead of the keeper.
+        self.recorder: Recorder | None = None
+        #: Set when the memory has been given back.
+        self.over = threading.Event()
 
     # --- memory -------------------------------------------------------------------------
 
@@ -133,6 +154,14 @@ class Engine:
     def write(self, address: int, data: bytes) -> None:
         start = address - self.base
         self.view[start : start + len(data)] = data
+
+    def allocate(self, context: int, size: int) -> int:
+        """A block of `size` bytes, or 0. `context` is the caller's own and runs nothing."""
+        return allocate(context, POOL_VALUES, size)
+
+    def release(self, context: int, place: int, size: int) -> None:
+        """Give back what `allocate` returned for `size`."""
+        release(context, POOL_VALUES, place, size_class(size))
 
     @property
     def memory_bytes(self) -> int:
@@ -153,9 +182,9 @@ class Engine:
 
     def take_context(self) -> int:
         """Borrow a context; it belongs to the caller until `give_context`."""
-        if not self._open:
-            raise Closed("the database is closed; open it again")
         with self._lock:
+            if not self._open:
+                raise Closed("the database is closed; open it again")
             if not self._free_contexts:
                 raise ConfigError(
                     f"all {self.context_count} contexts are in use; end some transactions or"
@@ -166,6 +195,20 @@ class Engine:
     def give_context(self, context: int) -> None:
         with self._lock:
             self._free_contexts.append(context)
+            self._unmap_if_unused()
+
+    def pin(self) -> bool:
+        """Keep the memory until `unpin`; False if it has been given back already."""
+        with self._lock:
+            if self.over.is_set():
+                return False
+            self._pins += 1
+            return True
+
+    def unpin(self) -> None:
+        with self._lock:
+            self._pins -= 1
+            self._unmap_if_unused()
 
     @contextmanager
     def borrowed(self) -> Iterator[int]:
@@ -184,6 +227,8 @@ class Engine:
         if known is not None:
             if known.table.fingerprint == table.fingerprint:
                 return known
+            if known.described and description_of(known.table) == description_of(table):
+                return self._register(TableHandle(table, known.address))
             raise SchemaError(
                 f"table {table.name} (id {table.id}) differs from {known.table.name}"
                 f" (id {known.table.id}), which is there already; choose another id and name"
@@ -196,10 +241,29 @@ class Engine:
             address = add_table(self.base, context, int(table.id), kind, row_bytes)
         if address == 0:
             raise OutOfMemory(f"no memory for table {table.name}; open with more memory")
-        handle = TableHandle(table, address)
-        self.tables[int(table.id)] = handle
-        self._names[table.name] = handle
+        return self._register(TableHandle(table, address))
+
+    def _register(self, handle: TableHandle) -> TableHandle:
+        self.tables[int(handle.table.id)] = handle
+        self._names[handle.table.name] = handle
         return handle
+
+    def describe_tables(self, descriptions: Sequence[Description]) -> None:
+        """Create the tables a log describes. SchemaError, and none created, if one differs from
+        a table that is there."""
+        created = []
+        for described in descriptions:
+            known = self.tables.get(described.table) or self._names.get(described.name)
+            if known is None:
+                created.append(table_of(described))
+            elif description_of(known.table) != described:
+                raise SchemaError(
+                    f"table {described.name} (id {described.table}) of the log differs from"
+                    f" {known.table.name} (id {known.table.id}), which is there already"
+                )
+        for table in created:
+            handle = self.create_table(table)
+            self._register(TableHandle(table, handle.address, described=True))
 
     def table_named(self, name: str) -> TableHandle | None:
         return self._names.get(name)
@@ -224,20 +288,27 @@ class Engine:
                     f" not in this database; call db.create({table.name.upper()}) first"
                 )
 
-    def set_arguments(self, context: int, procedure: Procedure, given: Sequence[int]) -> None:
+    def argument_words(self, procedure: Procedure, given: Sequence[int]) -> bytes:
+        """The arguments as the procedure's entry expects them."""
         names = procedure.parameters
         if len(given) != len(names):
             raise SchemaError(
                 f"{procedure.name} takes {len(names)} arguments ({', '.join(names)}),"
                 f" {len(given)} given"
             )
-        for i, (name, value) in enumerate(zip(names, given, strict=True)):
-            try:
-                self.set_word(context + C_ARGUMENTS + 8 * i, value)
-            except (TypeError, ValueError, OverflowError):
+        try:
+            return struct.pack(f"<{len(names)}q", *given)
+        except struct.error:
+            pass
+        for name, value in zip(names, given, strict=True):
+            if not isinstance(value, int) or not -(1 << 63) <= value < 1 << 63:
                 raise SchemaError(
                     f"{procedure.name}: argument {name} is {value!r}; give a 64-bit integer"
-                ) from None
+                )
+        raise AssertionError("struct refuses what is no 64-bit integer, and nothing else")
+
+    def set_arguments(self, context: int, procedure: Procedure, given: Sequence[int]) -> None:
+        self.write(context + C_ARGUMENTS, self.argument_words(procedure, given))
 
     def run(self, procedure: Procedure, arguments: Sequence[int]) -> tuple[int, int]:
         """Run a procedure to its end; (its result, its timestamp). Conflicts are retried."""
@@ -249,7 +320,7 @@ class Engine:
                 context, entry.address, context + C_ARGUMENTS, context + C_RESULT, ATTEMPTS_MAX
             )
             if outcome == Outcome.LOG_FULL:
-                abort(context, outcome)
+                outcome = self.commit_with_room(context)
             self.settle()
             if outcome != Outcome.COMMITTED:
                 raise self.failure(context, outcome, procedure.name)
@@ -267,7 +338,7 @@ class Engine:
         """Run a procedure at a snapshot; (its result, its out row)."""
         entry = self.entry(procedure, out)
         size = 0 if out is None else max(out.size, 8)
-        place = allocate(context, POOL_VALUES, size) if out is not None else 0
+        place = self.allocate(context, size) if out is not None else 0
         if out is not None and place == 0:
             raise OutOfMemory(f"no memory for a row of {size} bytes; open with more memory")
         try:
@@ -279,13 +350,21 @@ class Engine:
             outcome = run_at_snapshot(
                 context, entry.address, context + C_ARGUMENTS, context + C_RESULT, timestamp
             )
+            while outcome == Outcome.LOCKED:
+                # Whoever holds a node of the tree has lost its processor: give way and read again.
+                time.sleep(0)
+                if out is not None:
+                    self.write(place, bytes(size))
+                outcome = run_at_snapshot(
+                    context, entry.address, context + C_ARGUMENTS, context + C_RESULT, timestamp
+                )
             if outcome != Outcome.COMMITTED:
                 raise self.failure(context, outcome, procedure.name)
             row = self.read(place, size)[: out.size] if out is not None else b""
             return self.word(context + C_RESULT), row
         finally:
             if place != 0:
-                release(context, POOL_VALUES, place, size_class(size))
+                self.release(context, place, size)
 
     def prepare(self, context: int) -> None:
         """Fix the time and the random seed of the next transaction of `context`."""
@@ -339,6 +418,36 @@ class Engine:
     def tick(self) -> None:
         tick(self.base, time.time_ns() // 1_000_000)
 
+    def commit_with_room(self, context: int) -> int:
+        """Commit the transaction that met a full log ring; its Outcome."""
+        outcome = int(Outcome.LOG_FULL)
+        for _ in range(LOG_WAITS_MAX):
+            if self.recorder is not None:
+                self.recorder.check()
+            if self.kept or self.recorder is not None:
+                time.sleep(LOG_WAIT_SECONDS)
+            else:
+                drain(context, 0, 0)
+            outcome = session_commit(context)
+            if outcome != Outcome.LOG_FULL:
+                return outcome
+        return abort(context, outcome)
+
+    def reclaim_idle(self) -> None:
+        """Give back what contexts that nobody uses have retired and nobody sees any more.
+
+        A context frees its own between transactions; this is for those that have none.
+        """
+        if not self.pin():
+            return
+        self.settle()
+        with self._lock:
+            for context in self._free_contexts:
+                count = self.word(context + C_RETIRED_COUNT)
+                if count:
+                    reclaim_at_rest(context, count)
+        self.unpin()
+
     def drop_log(self) -> None:
         """Forget what is in the log rings: nobody wants it."""
         for i in range(self.context_count):
@@ -385,10 +494,18 @@ class Engine:
         return sum(self.word(self.context(i) + C_RETIRED_COUNT) for i in range(self.context_count))
 
     def close(self) -> None:
-        """Give the memory back. No transaction may be running."""
-        if not self._open:
+        """Give the memory back, as soon as nobody is in it any more."""
+        if self.recorder is not None:
+            self.recorder.close()
+        with self._lock:
+            self._open = False
+            self._unmap_if_unused()
+
+    def _unmap_if_unused(self) -> None:
+        used = self._pins or len(self._free_contexts) < self.context_count
+        if self._open or used or self.over.is_set():
             return
-        self._open = False
+        self.over.set()
         self.words.release()
         self._region.close()
 

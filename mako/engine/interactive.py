@@ -49,6 +49,12 @@ _CONFLICT = int(Outcome.LOCKED)
 
 
 @compiled
+def session_rest(tx: int) -> None:
+    """Let go of what the last call pinned."""
+    rest(tx)
+
+
+@compiled
 def session_begin(tx: int) -> None:
     begin(tx)
     rest(tx)

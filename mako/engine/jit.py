@@ -23,19 +23,19 @@ from typing import Any, ClassVar, TypeVar, cast
 import numba
 from numba.core import caching
 
+from mako.engine.cache_folder import cache_root, make_root
+
 #: Whether the engine runs as interpreted Python (coverage, debugging, explored interleavings).
 INTERPRETED: bool = bool(numba.config.DISABLE_JIT)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def cache_root() -> Path:
-    """Folder of all compiled code: MAKO_CACHE_DIR, or `mako` in the user's cache folder."""
-    configured = os.environ.get("MAKO_CACHE_DIR")
-    if configured:
-        return Path(configured)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "mako"
+@cache
+def _root() -> Path:
+    root = cache_root(os.environ)
+    make_root(root)
+    return root
 
 
 @cache
@@ -63,10 +63,10 @@ def _file_stamp(path: str) -> str:
 
 
 class _Locator(caching._CacheLocator):
-    """Keeps the code of a function below `cache_root()`, wherever its source is."""
+    """Keeps the code of a function below the cache folder, wherever its source is."""
 
     def __init__(self, function: Callable[..., Any], source: str) -> None:
-        self._path = cache_root() / engine_stamp()
+        self._path = _root() / engine_stamp()
         self._stamp = _file_stamp(source) + str(getattr(function, "__mako_stamp__", ""))
         self._name = hashlib.blake2b(
             f"{function.__module__}:{source}:{function.__qualname__}".encode(), digest_size=6

@@ -2,13 +2,22 @@
 timestamps and takes what they logged, until it is told to stop.
 
 It stands where replication will stand: it drains the rings in the order the log demands (E2:
-first the closed timestamp, then the rings) and throws the bytes away.
+first the closed timestamp, then the rings) and throws the bytes away, unless a recorder
+(`mako.engine.recorder`) takes them.
 """
 
 from mako.engine.atomics import cas, ld8, load_acquire, st8
 from mako.engine.closing import close
 from mako.engine.jit import compiled
-from mako.engine.layout import BUMP, CONTEXT_BYTES, CONTEXT_COUNT, CONTEXTS, SIZE, TOUCHED
+from mako.engine.layout import (
+    BUMP,
+    CONTEXT_BYTES,
+    CONTEXT_COUNT,
+    CONTEXTS,
+    RECORDING,
+    SIZE,
+    TOUCHED,
+)
 from mako.engine.ring import drain
 from mako.engine.system import sleep_us
 
@@ -23,6 +32,8 @@ TOUCHED_PER_TURN = 8 << 20
 def turn(engine: int) -> int:
     """Close once and empty every ring; the closed timestamp."""
     closed = close(engine)
+    if load_acquire(engine + RECORDING) != 0:
+        return closed
     contexts = ld8(engine + CONTEXTS)
     for i in range(ld8(engine + CONTEXT_COUNT)):
         drain(contexts + i * CONTEXT_BYTES, 0, 0)

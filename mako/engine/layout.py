@@ -47,6 +47,7 @@ CLOSING: Final = 6 * LINE  # 1 while somebody computes the closed timestamp
 PHYSICAL: Final = 7 * LINE  # physical milliseconds of the last tick
 KEEPER: Final = 8 * LINE  # 1: the keeper shall stop
 TOUCHED: Final = 8 * LINE + 8  # pages below it exist, as far as the keeper made them
+RECORDING: Final = 8 * LINE + 16  # 1: a recorder takes the log out of the rings
 WATERMARKS: Final = 16 * LINE  # 64 words: W_p of each partition, as far as known here
 HEADER_BYTES: Final = 4096
 

@@ -5,6 +5,7 @@ has just freed is memory it writes next, while it is still in its cache.
 """
 
 from mako.engine.atomics import cas, ld8, load_acquire, store_release
+from mako.engine.closing import activate, deactivate
 from mako.engine.commit import record_bytes, unlink_record
 from mako.engine.jit import compiled, exported
 from mako.engine.layout import (
@@ -71,3 +72,13 @@ def reclaim(tx: int, budget: int) -> int:
         else:
             _remove_record(tx, address, table, timestamp)
     return budget
+
+
+@compiled
+def reclaim_at_rest(tx: int, budget: int) -> int:
+    """The same for a context between transactions: taking records out of a tree walks it, and
+    who walks a tree is active."""
+    activate(tx)
+    done = reclaim(tx, budget)
+    deactivate(tx)
+    return done

@@ -60,11 +60,18 @@ def record_bucket(tx: int, record: int) -> int:
 
 
 @compiled
+def _give_up(tx: int) -> None:
+    """A set is full: the transaction cannot commit, and its next call ends it."""
+    st8(tx + C_OUTCOME, TOO_LARGE)
+    st8(tx + C_DOOMED, ld8(tx + C_PROGRESS))
+
+
+@compiled
 def add_read(tx: int, record: int, timestamp: int) -> None:
     """Note that the newest version of `record` had `timestamp`."""
     count = ld8(tx + C_READS)
     if count >= READ_MAX:
-        st8(tx + C_OUTCOME, TOO_LARGE)
+        _give_up(tx)
         return
     entry = tx + C_READSET + count * READ_BYTES
     st8(entry, record)
@@ -80,7 +87,7 @@ def note_leaf(tx: int, leaf: int, version: int) -> None:
     if count > 0 and ld8(entry - LEAF_BYTES) == leaf and ld8(entry - 8) == version:
         return
     if count >= LEAF_MAX:
-        st8(tx + C_OUTCOME, TOO_LARGE)
+        _give_up(tx)
         return
     st8(entry, leaf)
     st8(entry + 8, version)

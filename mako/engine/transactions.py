@@ -25,15 +25,17 @@ from numba.extending import (
 
 from mako.engine.access import ACCESSES
 from mako.engine.ahead import AHEAD
-from mako.engine.atomics import ld8, lshr, memcpy, shl, st8, wadd, wmul
-from mako.engine.extending import overload_method
+from mako.engine.atomics import ld8, load_relaxed, lshr, memcpy, shl, st8, wadd, wmul
+from mako.engine.extending import overload, overload_method
 from mako.engine.jit import INTERPRETED, compiled
 from mako.engine.layout import (
     C_DETAIL,
+    C_DOOMED,
     C_ENGINE,
     C_KEY,
     C_NOW,
     C_OUTCOME,
+    C_PROGRESS,
     C_RANDOM,
     C_ZERO,
     KEY_MAX,
@@ -45,6 +47,7 @@ from mako.engine.layout import (
     ZERO_BYTES,
 )
 from mako.engine.layout import TABLE_BYTES as ENTRY_BYTES
+from mako.engine.loops import with_checked_loops
 from mako.engine.rows import address_of, chars_of, size_of, view_of
 from mako.ids import Outcome
 from mako.procedure import Function
@@ -58,6 +61,7 @@ _ROLLED_BACK = int(Outcome.ROLLED_BACK)
 _KEY_TOO_LARGE = int(Outcome.KEY_TOO_LARGE)
 _VALUE_TOO_LARGE = int(Outcome.VALUE_TOO_LARGE)
 _TOO_LARGE = int(Outcome.TOO_LARGE)
+_TIMED_OUT = int(Outcome.TIMED_OUT)
 
 
 class Stop(Exception):
@@ -154,7 +158,8 @@ def dispatcher_of(function: Function) -> Any:
     if function.compiled is None:
         import numba
 
-        function.compiled = numba.njit(nogil=True)(function.body)
+        body = with_checked_loops(function.body, check_loop)
+        function.compiled = numba.njit(nogil=True)(body)
     return function.compiled
 
 
@@ -205,6 +210,27 @@ def stop(tx: int, code: int, otherwise: int, number: int) -> None:
     if ld8(tx + C_OUTCOME) == 0:
         st8(tx + C_OUTCOME, -code if code < 0 else otherwise)
         st8(tx + C_DETAIL, number)
+
+
+@compiled
+def _end_if_doomed(tx: int) -> None:
+    if load_relaxed(tx + C_DOOMED) == ld8(tx + C_PROGRESS):
+        stop(tx, 0, _TIMED_OUT, 0)
+        raise Stop
+
+
+def check_loop(first: Any) -> None:
+    """End the procedure if the watchdog has given it up (`mako.engine.loops`)."""
+    raise AssertionError("compiled code only")
+
+
+if not INTERPRETED:
+
+    @overload(check_loop)
+    def _check_loop(first: Any) -> Any:
+        if isinstance(first, TxType | RandomType):
+            return lambda first: _end_if_doomed(address_of_tx(first))
+        return lambda first: None
 
 
 @compiled

@@ -61,7 +61,7 @@ from mako.engine.layout import (
     REQUEST_BYTES,
     REQUEST_SLOTS,
 )
-from mako.engine.reclaim import reclaim
+from mako.engine.reclaim import reclaim, reclaim_at_rest
 from mako.engine.system import monotonic_ns, sleep_us, wait_event
 from mako.ids import Outcome
 
@@ -74,7 +74,6 @@ COMMITTED = int(Outcome.COMMITTED)
 _PHANTOM = int(Outcome.PHANTOM)
 _ROLLED_BACK = int(Outcome.ROLLED_BACK)
 _LOG_FULL = int(Outcome.LOG_FULL)
-_RAISED = int(Outcome.RAISED)
 
 #: Transactions between two closings by the worker itself; about 200 microseconds of TPC-C.
 #: More often costs a look at every other worker's lines, more seldom colder memory.
@@ -97,6 +96,7 @@ def run_once(tx: int, entry: int, arguments: int, result: int) -> int:
 @compiled
 def run_retrying(tx: int, entry: int, arguments: int, result: int, attempts: int) -> int:
     """Run a procedure until it is no conflict, at most `attempts` times."""
+    store_release(tx + C_STATE, RUNNING)  # For the watchdog, here and below.
     outcome = run_once(tx, entry, arguments, result)
     tries = 1
     while COMMITTED < outcome <= _PHANTOM and tries < attempts:
@@ -104,6 +104,7 @@ def run_retrying(tx: int, entry: int, arguments: int, result: int, attempts: int
             pause()
         outcome = run_once(tx, entry, arguments, result)
         tries += 1
+    store_release(tx + C_STATE, IDLE)
     if outcome != _LOG_FULL:
         reclaim(tx, RECLAIM_BUDGET)
         rest(tx)
@@ -115,7 +116,9 @@ def run_at_snapshot(tx: int, entry: int, arguments: int, result: int, timestamp:
     """Run a procedure that reads at `timestamp`, which the caller has pinned."""
     begin(tx)
     st8(tx + C_MODE, timestamp)
+    store_release(tx + C_STATE, RUNNING)
     call_entry(entry, tx, arguments, result)
+    store_release(tx + C_STATE, IDLE)
     outcome = ld8(tx + C_OUTCOME)
     st8(tx + C_MODE, 0)
     rest(tx)
@@ -179,8 +182,11 @@ def _drive_one(tx: int, started: int) -> int:
     state = ld8(tx + K_STATE)
     st8(tx + C_RANDOM, ld8(tx + K_RANDOM))
     st8(tx + C_NOW, (started + ld8(tx + K_OFFSET)) // 1_000_000)
+    # Drawing the inputs is watched like a transaction of its own.
+    st8(tx + C_OUTCOME, COMMITTED)
+    store_release(tx + C_PROGRESS, ld8(tx + C_PROGRESS) + 1)
     if call_entry(ld8(tx + K_GENERATE), tx, state, tx + C_RESULT) != 0:
-        st8(tx + K_FAILED, _RAISED)
+        st8(tx + K_FAILED, ld8(tx + C_OUTCOME))
         return -1
     kind = ld8(tx + C_RESULT)
     st8(tx + K_RANDOM, ld8(tx + C_RANDOM))
@@ -258,8 +264,7 @@ def _serve(tx: int) -> None:
                 pause()
                 continue
             close(engine)
-            reclaim(tx, RECLAIM_BUDGET)
-            rest(tx)
+            reclaim_at_rest(tx, RECLAIM_BUDGET)
             # Whoever submits writes the head before it looks at the state, and this the other
             # way round: one of the two sees the other.
             store_seq(tx + C_STATE, SLEEPING)
@@ -302,8 +307,7 @@ def work(tx: int) -> int:
         _drive(tx)
     elif control == SERVE:
         _serve(tx)
-    reclaim(tx, RECLAIM_BUDGET)
-    rest(tx)
+    reclaim_at_rest(tx, RECLAIM_BUDGET)
     store_release(tx + C_STATE, STOPPED)
     return ld8(tx + K_FAILED)
 

@@ -1,0 +1,285 @@
+"""Procedures handed to workers: `db.submit` and what it returns.
+
+Each worker has a ring of requests and a ring of completions in the engine's memory
+(`mako.engine.mailbox`). Submitters take turns at posting. Completions are collected by
+whoever waits, asks, or finds every request ring full; nobody does it in the background. A
+full ring of requests makes the submitter wait, which is the back-pressure.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from mako.errors import Closed, ConfigError, OutOfMemory, SchemaError
+from mako.ids import Outcome
+from mako.procedure import Procedure
+
+if TYPE_CHECKING:
+    from mako.client.workers import Crew, WorkerThread
+    from mako.engine.engine import Engine
+
+#: Longest wait inside compiled code; then Python looks for signals and for the end of it all.
+_SLICE_US: Final = 10_000
+_COMPLETION: Final = struct.Struct("<6q")  # id, outcome, timestamp, mask, result, detail
+
+
+class Submitted:
+    """A transaction that a worker runs, or has run. Threads may share it."""
+
+    __slots__ = ("_ended", "_engine", "_error", "_mailbox", "_result", "name", "timestamp")
+
+    def __init__(self, engine: Engine, mailbox: _Mailbox, name: str) -> None:
+        self.name: Final = name
+        #: Timestamp of its commit; 0 as long as it is not known to have committed.
+        self.timestamp = 0
+        self._engine = engine
+        self._mailbox = mailbox
+        self._ended = False
+        self._result = 0
+        self._error: Exception | None = None
+
+    def done(self) -> bool:
+        """Whether it has ended, one way or the other. Never waits."""
+        if not self._ended:
+            self._mailbox.collect()
+        return self._ended
+
+    def result(self, timeout: float | None = None) -> int:
+        """What the procedure returned, once it is committed; raises what `db.run` would.
+
+        It is visible to others then, but perhaps not durable yet: see `wait_durable`.
+        TimeoutError after `timeout` seconds; it goes on all the same.
+        """
+        deadline = _deadline(timeout)
+        while not self.done():
+            self._mailbox.wait(_slice_us(deadline, f"{self.name} has not ended; wait longer"))
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+    def wait_durable(self, timeout: float | None = None) -> int:
+        """Wait until the watermark has passed it, too; its result."""
+        from mako.engine.mailbox import wait_stable
+
+        deadline = _deadline(timeout)
+        value = self.result(timeout)
+        stable = False
+        while not stable:
+            limit = _slice_us(deadline, f"{self.name} is not durable yet; wait longer")
+            if not self._engine.pin():
+                raise Closed("the database was closed before this was durable; it is gone")
+            try:
+                stable = bool(wait_stable(self._engine.base, self.timestamp, limit))
+            finally:
+                self._engine.unpin()
+        return value
+
+    def _end(self, outcome: int, timestamp: int, result: int, detail: int) -> None:
+        if outcome == Outcome.COMMITTED:
+            self.timestamp = timestamp
+            self._result = result
+        else:
+            self._error = self._engine.failure_of(Outcome(outcome), detail, self.name)
+        self._ended = True
+
+    def _fail(self, error: Exception) -> None:
+        self._error = error
+        self._ended = True
+
+
+class Requests:
+    """The workers of a database that serve requests."""
+
+    def __init__(self, crew: Crew) -> None:
+        self._crew = crew
+        self._engine = crew.engine
+        self._lock = threading.Lock()
+        self._mailboxes: tuple[_Mailbox, ...] = ()
+        self._turn = 0
+
+    @property
+    def count(self) -> int:
+        return len(self._mailboxes)
+
+    def start(self, workers: int) -> None:
+        """Bring the number of workers to `workers`."""
+        if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
+            raise ConfigError(f"{workers!r} workers; give a number from 1")
+        with self._lock:
+            have = len(self._mailboxes)
+            if workers < have:
+                raise ConfigError(f"{have} workers run already; call stop_workers() first")
+            for _ in range(workers - have):
+                self._mailboxes += (_Mailbox(self._crew),)
+
+    def stop(self, *, drain: bool) -> None:
+        """Stop the workers; with `drain`, after all that was submitted has ended."""
+        with self._lock:
+            mailboxes, self._mailboxes = self._mailboxes, ()
+            for mailbox in mailboxes:
+                mailbox.shut()
+            if drain:
+                for mailbox in mailboxes:
+                    mailbox.drain()
+            _stop(self._crew, mailboxes)
+
+    def submit(
+        self, procedure: Procedure, arguments: Sequence[int], timeout: float | None
+    ) -> Submitted:
+        """Post a request to a worker with room; wait for one if there is none."""
+        from mako.engine.mailbox import ARGUMENTS_MAX
+
+        entry = self._engine.entry(procedure)
+        words = self._engine.argument_words(procedure, arguments)
+        if len(arguments) > ARGUMENTS_MAX:
+            raise SchemaError(
+                f"{procedure.name} takes {len(arguments)} arguments; a request has room for"
+                f" {ARGUMENTS_MAX}, so call db.run"
+            )
+        deadline = _deadline(timeout)
+        if not self._mailboxes:
+            self.start(1)
+        while True:
+            mailboxes = self._mailboxes
+            if not mailboxes:
+                raise Closed("the workers were stopped meanwhile; submit it again")
+            # Losing a race for the turn only makes it less even.
+            self._turn = turn = self._turn + 1
+            for i in range(len(mailboxes)):
+                mailbox = mailboxes[(turn + i) % len(mailboxes)]
+                submitted = mailbox.post(entry.address, words, procedure.name)
+                if submitted is not None:
+                    return submitted
+            for mailbox in mailboxes:
+                mailbox.collect()
+            limit = _slice_us(deadline, "all request rings are full; wait longer or submit less")
+            mailboxes[turn % len(mailboxes)].wait(limit)
+
+
+class _Mailbox:
+    """One worker, its rings, and what it has been given and not answered yet."""
+
+    def __init__(self, crew: Crew) -> None:
+        from mako.engine import layout, mailbox
+        from mako.engine.worker import SERVE
+
+        self._calls = mailbox
+        self._engine = engine = crew.engine
+        self.context = engine.take_context()
+        self._requests = engine.allocate(
+            self.context, layout.REQUEST_SLOTS * layout.REQUEST_BYTES
+        )
+        self._completions = engine.allocate(
+            self.context, layout.REQUEST_SLOTS * layout.COMPLETION_BYTES
+        )
+        if self._requests == 0 or self._completions == 0:
+            self.give_back()
+            raise OutOfMemory("no memory for the rings of a worker; open with more memory")
+        mailbox.open_rings(self.context, self._requests, self._completions)
+        self._posting = threading.Lock()
+        self._collecting = threading.Lock()
+        self._open = True
+        self._waiting: dict[int, Submitted] = {}
+        self._posted = 0
+        self._collected = 0
+        self._head = self.context + layout.K_COMPLETION_HEAD
+        self.worker: WorkerThread = crew.launch(self.context, SERVE)
+
+    def post(self, entry: int, words: bytes, name: str) -> Submitted | None:
+        """Hand a request to the worker; None if its ring is full or it is about to stop."""
+        with self._posting:
+            slot = self._calls.request_slot(self.context) if self._open else 0
+            if slot == 0:
+                return None
+            self._engine.write(slot + self._calls.REQUEST_ARGUMENTS, words)
+            submitted = Submitted(self._engine, self, name)
+            self._waiting[self._posted] = submitted
+            self._posted += 1
+            if self._calls.post(self.context, slot, entry):
+                os.eventfd_write(self.worker.event, 1)
+            return submitted
+
+    def collect(self) -> None:
+        """Take every completion that is there."""
+        with self._collecting:
+            engine = self._engine
+            while self._collected < self._posted:
+                slot = self._calls.completion_slot(self.context)
+                if slot == 0:
+                    return
+                number, outcome, timestamp, _, result, detail = _COMPLETION.unpack(
+                    engine.read(slot, _COMPLETION.size)
+                )
+                self._calls.collected(self.context)
+                self._waiting.pop(number)._end(outcome, timestamp, result, detail)
+                self._collected += 1
+
+    def wait(self, limit_us: int) -> None:
+        """Wait for a completion that nobody has collected yet."""
+        collected = self._collected
+        if self._engine.pin():
+            try:
+                self._calls.wait_word_above(self._head, collected, limit_us)
+            finally:
+                self._engine.unpin()
+
+    def shut(self) -> None:
+        """Accept nothing more."""
+        with self._posting:
+            self._open = False
+
+    def drain(self) -> None:
+        """Wait until everything that was posted has ended."""
+        while self._waiting:
+            self.collect()
+            if self._waiting:
+                self.wait(_SLICE_US)
+
+    def fail_rest(self) -> None:
+        """The worker has stopped: what it did not get to never runs."""
+        self.collect()
+        with self._collecting:
+            for submitted in self._waiting.values():
+                submitted._fail(Closed(f"{submitted.name} was not run: the workers were stopped"))
+            self._waiting.clear()
+            self._collected = self._posted
+
+    def give_back(self) -> None:
+        from mako.engine import layout
+
+        sizes = (layout.REQUEST_BYTES, layout.COMPLETION_BYTES)
+        for place, size in zip((self._requests, self._completions), sizes, strict=True):
+            if place != 0:
+                self._engine.release(self.context, place, layout.REQUEST_SLOTS * size)
+        self._engine.give_context(self.context)
+
+
+def _stop(crew: Crew, mailboxes: Sequence[_Mailbox]) -> None:
+    # The rings of completions are empty then, with room for every request there is: no worker
+    # stops between a commit and its completion.
+    for mailbox in mailboxes:
+        mailbox.shut()
+        mailbox.collect()
+    crew.stop([mailbox.worker for mailbox in mailboxes])
+    for mailbox in mailboxes:
+        mailbox.fail_rest()
+        mailbox.give_back()
+
+
+def _deadline(timeout: float | None) -> float | None:
+    return None if timeout is None else time.monotonic() + timeout
+
+
+def _slice_us(deadline: float | None, late: str) -> int:
+    """Microseconds to wait at once; TimeoutError with the message `late` at the deadline."""
+    if deadline is None:
+        return _SLICE_US
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError(late)
+    return min(_SLICE_US, int(1e6 * left) + 1)

@@ -1,0 +1,205 @@
+"""The threads of a database: workers, the keeper beside them, and the watchdog over all.
+
+    worker     stays in compiled code (`mako.engine.worker.work`) until its control word says STOP
+    keeper     closes timestamps and takes the log while any worker runs
+    watchdog   dooms whatever runs in compiled code for too long: workers, and `db.run` in the
+               thread of its caller
+
+They are daemon threads that own no Database: when it is forgotten, or the interpreter ends,
+they are stopped in order, since compiled code must not outlive the memory it works on.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from mako.engine.engine import Engine
+
+#: Microseconds between two turns of the keeper. A log ring holds about 80 ms of TPC-C.
+KEEPER_INTERVAL_US: Final = 1000
+#: A procedure that runs for longer is ended by the watchdog, unless `mako.open` says otherwise.
+PROCEDURE_SECONDS_MAX: Final = 10.0
+#: What runs at a snapshot holds up nobody, and may read the whole database: it gets so many
+#: times as long.
+SNAPSHOT_FACTOR: Final = 30
+#: The watchdog is late by at most one part in so many.
+_WATCHES_PER_LIMIT: Final = 20
+
+
+@dataclass(eq=False)
+class WorkerThread:
+    """One thread inside the engine, and the eventfd it sleeps on."""
+
+    context: int
+    event: int
+    thread: threading.Thread
+
+    def tell_to_stop(self) -> None:
+        from mako.engine import layout
+        from mako.engine.closing import set_word
+        from mako.engine.worker import STOP
+
+        set_word(self.context + layout.C_CONTROL, STOP)
+        os.eventfd_write(self.event, 1)
+
+
+class Crew:
+    """Starts and stops the threads of one engine."""
+
+    def __init__(self, engine: Engine, procedure_timeout: float) -> None:
+        self.engine = engine
+        self.procedure_timeout = procedure_timeout
+        self._threads = _Threads(engine)
+        self._watchdog: threading.Thread | None = None
+        self._lock = threading.Lock()
+        # Also when the interpreter ends.
+        self._stopper = weakref.finalize(self, self._threads.stop_all)
+
+    def watch(self) -> None:
+        """Have a watchdog from now on."""
+        if self._watchdog is not None:
+            return
+        with self._lock:
+            if self._watchdog is None:
+                self._watchdog = threading.Thread(
+                    target=_watch,
+                    args=(weakref.ref(self.engine), self.engine.over, self.procedure_timeout),
+                    name="mako-watchdog",
+                    daemon=True,
+                )
+                self._watchdog.start()
+
+    def launch(self, context: int, control: int, core: int | None = None) -> WorkerThread:
+        """Run a worker in `context`, which is prepared for it, on `core` if one is given."""
+        self.watch()
+        return self._threads.launch(context, control, core)
+
+    def stop(self, workers: Iterable[WorkerThread]) -> None:
+        """Stop workers and wait for them. They end what they run, which the watchdog bounds."""
+        self._threads.stop(list(workers))
+
+    def close(self) -> None:
+        """Stop everything but the watchdog, which ends with the engine's memory."""
+        self._stopper()
+
+
+class _Threads:
+    """The workers that run, and the keeper, which does as long as there are any."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._lock = threading.Lock()
+        self._running: list[WorkerThread] = []
+        self._keeper: threading.Thread | None = None
+        self._was_logging = False
+
+    def launch(self, context: int, control: int, core: int | None) -> WorkerThread:
+        from mako.engine import layout
+        from mako.engine.worker import IDLE, work
+
+        engine = self._engine
+
+        def life() -> None:
+            assert engine.base != 0, "the memory stays as long as a context is borrowed"
+            if core is not None and hasattr(os, "sched_setaffinity"):
+                os.sched_setaffinity(0, {core})
+            work(context)
+
+        engine.tick()
+        event = os.eventfd(0)
+        engine.set_word(context + layout.C_WAKE, event)
+        engine.set_word(context + layout.C_STATE, IDLE)
+        engine.set_word(context + layout.K_OFFSET, time.time_ns() - time.monotonic_ns())
+        engine.set_word(context + layout.C_CONTROL, control)
+        thread = threading.Thread(target=life, name=f"mako-worker-{context:x}", daemon=True)
+        worker = WorkerThread(context, event, thread)
+        with self._lock:
+            self._running.append(worker)
+            if self._keeper is None:
+                self._start_keeper()
+        thread.start()
+        return worker
+
+    def stop(self, workers: list[WorkerThread]) -> None:
+        with self._lock:
+            for worker in workers:
+                if worker in self._running:  # Otherwise its eventfd may be somebody else's.
+                    worker.tell_to_stop()
+        for worker in workers:
+            worker.thread.join()
+        with self._lock:
+            for worker in workers:
+                if worker in self._running:
+                    self._running.remove(worker)
+                    os.close(worker.event)
+            if not self._running and self._keeper is not None:
+                self._stop_keeper()
+
+    def stop_all(self) -> None:
+        self.stop(list(self._running))
+
+    def _start_keeper(self) -> None:
+        from mako.engine import layout
+        from mako.engine.keeper import keep
+
+        engine = self._engine
+        stop_word = engine.base + layout.KEEPER
+        engine.set_word(stop_word, 0)
+        self._was_logging = engine.logging
+        engine.kept = True
+        engine.logging = True
+        self._keeper = threading.Thread(
+            target=keep,
+            args=(engine.base, stop_word, KEEPER_INTERVAL_US),
+            name="mako-keeper",
+            daemon=True,
+        )
+        self._keeper.start()
+
+    def _stop_keeper(self) -> None:
+        from mako.engine import layout
+        from mako.engine.closing import set_word
+
+        engine = self._engine
+        assert self._keeper is not None
+        set_word(engine.base + layout.KEEPER, 1)
+        self._keeper.join()
+        self._keeper = None
+        engine.logging = self._was_logging
+        engine.kept = False
+        engine.settle()
+
+
+def _watch(held: weakref.ref[Engine], over: threading.Event, limit: float) -> None:
+    """Doom what runs for longer than `limit` seconds, until the engine is over or forgotten."""
+    from mako.engine import layout
+    from mako.engine.worker import doom, watch
+
+    seen: dict[int, tuple[int, float]] = {}
+    while not over.wait(min(limit / _WATCHES_PER_LIMIT, 0.5)):
+        engine = held()
+        if engine is None or not engine.pin():
+            return
+        now = time.monotonic()
+        for number in range(engine.context_count):
+            context = engine.context(number)
+            transaction = watch(context)
+            if transaction == 0:
+                seen.pop(context, None)
+                continue
+            known, since = seen.get(context, (0, 0.0))
+            if known != transaction:
+                seen[context] = (transaction, now)
+                continue
+            at_snapshot = engine.word(context + layout.C_MODE) != 0
+            if now - since > limit * (SNAPSHOT_FACTOR if at_snapshot else 1):
+                doom(context, transaction)
+        engine.unpin()
+        del engine

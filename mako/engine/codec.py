@@ -1,0 +1,371 @@
+"""Entries of the log (docs/log-format.md): put together, and checked before anything of them is
+believed.
+
+    check_frame   checks 1 to 4: magic, version, length
+    CRC           check 5, by zlib; once when an entry is made, once when it is read
+    check_header  checks 6 to 10
+    body          checks 11 to 22 compiled, those of a schema entry (13, 19, 22 to 27) in Python
+
+Every check has its number and its offset from the document. Nothing here changes anything: an
+entry is applied by `mako.engine.replay`, after all its checks.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mako.engine.atomics import ld1, ld2, ld4, ldu8, shl
+from mako.engine.buffers import Buffer, addressed
+from mako.engine.jit import compiled
+from mako.errors import LogCorrupt
+from mako.ids import KEY_BYTES_MAX, PARTITIONS_MAX, TABLE_ID_LAST, VALUE_BYTES_MAX
+from mako.log_format import (
+    BODY_BYTES_MAX,
+    DEPENDENCIES_BYTES,
+    DESCRIPTION,
+    DESCRIPTION_BYTES,
+    DESCRIPTION_KEY_KIND,
+    DESCRIPTION_NAME_LENGTH,
+    DESCRIPTION_ROW_SIZE,
+    ENTRY_BYTES_MIN,
+    FLAG_DEPENDENCIES,
+    FLAGS_KNOWN,
+    FOOTER,
+    FOOTER_BYTES,
+    FOOTER_CLOSED,
+    FOOTER_CRC,
+    FOOTER_STABLE,
+    FOOTER_SUBMITTED,
+    HEADER,
+    HEADER_BYTES,
+    HEADER_COUNT,
+    HEADER_EPOCH,
+    HEADER_LENGTH,
+    HEADER_MAGIC,
+    HEADER_PARTITION,
+    HEADER_RESERVED_BYTE,
+    HEADER_RESERVED_WORD,
+    HEADER_TYPE,
+    HEADER_VERSION,
+    KEY_LENGTH_BYTES,
+    MAGIC,
+    MAGIC_WORD,
+    ROW_SIZE_MULTIPLE,
+    TABLE_BYTES,
+    TABLE_DELETE,
+    TABLE_ID_MASK,
+    TRANSACTION_BYTES,
+    TRANSACTION_COUNT,
+    TRANSACTION_FLAGS,
+    TRANSACTION_LENGTH,
+    VALUE_LENGTH_BYTES,
+    VERSION,
+    WRITE_BYTES_MIN,
+    Check,
+    EntryType,
+    KeyKind,
+    message_of,
+)
+from mako.row import NAME_BYTES_MAX
+
+# Compiled code freezes globals, and knows plain integers only.
+OK = int(Check.OK)
+_SHORT = int(Check.SHORT)
+_MAGIC = int(Check.MAGIC)
+_VERSION = int(Check.VERSION)
+_LENGTH = int(Check.LENGTH)
+_TYPE = int(Check.TYPE)
+_RESERVED = int(Check.RESERVED)
+_PARTITION = int(Check.PARTITION)
+_INSTANT = int(Check.INSTANT)
+_STABLE = int(Check.STABLE)
+_TRANSACTION = int(Check.TRANSACTION)
+_TIMESTAMP = int(Check.TIMESTAMP)
+_COUNT = int(Check.COUNT)
+_FLAGS = int(Check.FLAGS)
+_DEPENDENCIES = int(Check.DEPENDENCIES)
+_WRITE = int(Check.WRITE)
+_KEY = int(Check.KEY)
+_VALUE = int(Check.VALUE)
+_TABLE = int(Check.TABLE)
+_DELETE = int(Check.DELETE)
+_WRITES = int(Check.WRITES)
+_BODY = int(Check.BODY)
+_TRANSACTIONS = int(EntryType.TRANSACTIONS)
+_SCHEMA = int(EntryType.SCHEMA)
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a schema entry says about a table."""
+
+    table: int
+    key_kind: int
+    row_size: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Header and footer of an entry."""
+
+    type: EntryType
+    partition: int
+    count: int
+    epoch: int
+    closed: int
+    stable: int
+    submitted: int
+
+
+# --- Checks ------------------------------------------------------------------------------------
+
+
+@compiled
+def check_frame(entry: int, size: int) -> tuple[int, int]:
+    """Checks 1 to 4 of the `size` bytes at `entry`: (OK or the check that failed, offset)."""
+    if size < ENTRY_BYTES_MIN:
+        return _SHORT, size
+    if ld4(entry + HEADER_MAGIC) != MAGIC_WORD:
+        return _MAGIC, HEADER_MAGIC
+    if ld2(entry + HEADER_VERSION) != VERSION:
+        return _VERSION, HEADER_VERSION
+    length = ldu8(entry + HEADER_LENGTH)  # Signed here: 2^63 and above are negative.
+    if length < 0 or length > BODY_BYTES_MAX or ENTRY_BYTES_MIN + length != size:
+        return _LENGTH, HEADER_LENGTH
+    return OK, 0
+
+
+@compiled
+def check_header(entry: int, size: int) -> tuple[int, int]:
+    """Checks 6 to 10, after the checksum."""
+    kind = ld1(entry + HEADER_TYPE)
+    if kind != _TRANSACTIONS and kind != _SCHEMA:
+        return _TYPE, HEADER_TYPE
+    if ld1(entry + HEADER_RESERVED_BYTE) != 0:
+        return _RESERVED, HEADER_RESERVED_BYTE
+    for at in range(HEADER_RESERVED_WORD, HEADER_RESERVED_WORD + 2):
+        if ld1(entry + at) != 0:
+            return _RESERVED, at
+    if ld2(entry + HEADER_PARTITION) >= PARTITIONS_MAX:
+        return _PARTITION, HEADER_PARTITION
+    footer = size - FOOTER_BYTES
+    if ldu8(entry + HEADER_EPOCH) < 0:
+        return _INSTANT, HEADER_EPOCH
+    if ldu8(entry + footer + FOOTER_CLOSED) < 0:
+        return _INSTANT, footer + FOOTER_CLOSED
+    if ldu8(entry + footer + FOOTER_STABLE) < 0:
+        return _INSTANT, footer + FOOTER_STABLE
+    if ldu8(entry + footer + FOOTER_SUBMITTED) < 0:
+        return _INSTANT, footer + FOOTER_SUBMITTED
+    if ldu8(entry + footer + FOOTER_STABLE) > ldu8(entry + footer + FOOTER_CLOSED):
+        return _STABLE, footer + FOOTER_STABLE
+    return OK, 0
+
+
+@compiled
+def _check_writes(entry: int, at: int, end: int, count: int) -> tuple[int, int]:
+    """Checks 16 to 21 of the `count` writes from offset `at` to `end`."""
+    for _ in range(count):
+        left = end - at
+        if left < WRITE_BYTES_MIN:
+            return _WRITE, at
+        key_size = ld2(entry + at)
+        if key_size > KEY_BYTES_MAX:
+            return _KEY, at
+        if left < WRITE_BYTES_MIN + key_size:
+            return _WRITE, at
+        value = at + KEY_LENGTH_BYTES + key_size
+        value_size = ld4(entry + value)
+        if value_size > VALUE_BYTES_MAX:
+            return _VALUE, value
+        if left < WRITE_BYTES_MIN + key_size + value_size:
+            return _WRITE, at
+        table = value + VALUE_LENGTH_BYTES + value_size
+        number = ld2(entry + table)
+        if number & TABLE_ID_MASK == 0:
+            return _TABLE, table
+        if number & TABLE_DELETE and value_size != 0:
+            return _DELETE, value
+        at = table + TABLE_BYTES
+    if at != end:
+        return _WRITES, at
+    return OK, 0
+
+
+@compiled
+def check_transactions(entry: int, size: int) -> tuple[int, int]:
+    """Checks 11 to 22 of the body of a transactions entry."""
+    at = HEADER_BYTES
+    end = size - FOOTER_BYTES
+    own = shl(1, ld2(entry + HEADER_PARTITION))
+    for _ in range(ld4(entry + HEADER_COUNT)):
+        if end - at < TRANSACTION_BYTES:
+            return _TRANSACTION, at
+        if ldu8(entry + at) <= 0:
+            return _TIMESTAMP, at
+        count = ld2(entry + at + TRANSACTION_COUNT)
+        if count == 0:
+            return _COUNT, at + TRANSACTION_COUNT
+        flags = ld2(entry + at + TRANSACTION_FLAGS)
+        if flags & ~FLAGS_KNOWN:
+            return _FLAGS, at + TRANSACTION_FLAGS
+        first = at + TRANSACTION_BYTES
+        if flags & FLAG_DEPENDENCIES:
+            first += DEPENDENCIES_BYTES
+        length = ld4(entry + at + TRANSACTION_LENGTH)
+        if first + length > end:
+            return _TRANSACTION, at
+        if flags & FLAG_DEPENDENCIES:
+            mask = ldu8(entry + at + TRANSACTION_BYTES)
+            if mask & own == 0 or mask == own:
+                return _DEPENDENCIES, at + TRANSACTION_BYTES
+        failed, offset = _check_writes(entry, first, first + length, count)
+        if failed != OK:
+            return failed, offset
+        at = first + length
+    if at != end:
+        return _BODY, at
+    return OK, 0
+
+
+def check(data: Buffer) -> tuple[int, int]:
+    """All checks of the document on the bytes of one entry: (0, 0), or (its check, its offset)."""
+    with addressed(data) as (entry, size):
+        failed, offset = check_frame(entry, size)
+        if failed != OK:
+            return int(failed), int(offset)
+        view = memoryview(data)
+        crc = size - FOOTER_BYTES + FOOTER_CRC
+        if zlib.crc32(view[:crc]) != int.from_bytes(view[crc:], "little"):
+            return int(Check.CRC), crc
+        failed, offset = check_header(entry, size)
+        if failed == OK and view[HEADER_TYPE] == _TRANSACTIONS:
+            failed, offset = check_transactions(entry, size)
+        elif failed == OK:
+            return _parse_schema(view)[0]
+        return int(failed), int(offset)
+
+
+def require(data: Buffer) -> None:
+    """Raise LogCorrupt if an entry fails one of its checks."""
+    failed, offset = check(data)
+    if failed != OK:
+        raise LogCorrupt(message_of(failed, offset), offset=offset, check=failed)
+
+
+# --- Parts of an entry that passed ---------------------------------------------------------------
+
+
+def frame_of(data: Buffer) -> Frame:
+    """Header and footer of an entry that passed its checks."""
+    _, _, kind, _, partition, _, count, _, epoch = HEADER.unpack_from(data)
+    closed, stable, submitted, _ = FOOTER.unpack_from(data, len(data) - FOOTER_BYTES)
+    return Frame(EntryType(kind), partition, count, epoch, closed, stable, submitted)
+
+
+def descriptions_of(data: Buffer) -> list[Description]:
+    """The tables of a schema entry that passed its checks."""
+    return _parse_schema(memoryview(data))[1]
+
+
+def _parse_schema(data: memoryview) -> tuple[tuple[int, int], list[Description]]:
+    """The body of a schema entry: ((check, offset), tables up to there)."""
+    tables: list[Description] = []
+    numbers: set[int] = set()
+    names: set[str] = set()
+    at, end = HEADER_BYTES, len(data) - FOOTER_BYTES
+    count = int.from_bytes(data[HEADER_COUNT : HEADER_COUNT + 4], "little")
+    if count == 0:
+        return (_COUNT, HEADER_COUNT), tables
+    for _ in range(count):
+        if end - at < DESCRIPTION_BYTES:
+            return (int(Check.DESCRIPTION), at), tables
+        number, kind, row_size, name_size = DESCRIPTION.unpack_from(data, at)
+        if not 1 <= number <= TABLE_ID_LAST:
+            return (_TABLE, at), tables
+        if not KeyKind.ONE_WORD <= kind <= KeyKind.BYTES:
+            return (int(Check.KEY_KIND), at + DESCRIPTION_KEY_KIND), tables
+        if not _row_size_allowed(kind, row_size):
+            return (int(Check.ROW_SIZE), at + DESCRIPTION_ROW_SIZE), tables
+        if not 1 <= name_size <= NAME_BYTES_MAX:
+            return (int(Check.NAME), at + DESCRIPTION_NAME_LENGTH), tables
+        if end - at < DESCRIPTION_BYTES + name_size:
+            return (int(Check.DESCRIPTION), at), tables
+        first = at + DESCRIPTION_BYTES
+        try:
+            name = str(data[first : first + name_size], "utf-8")
+        except UnicodeDecodeError:
+            return (int(Check.NAME), first), tables
+        if number in numbers or name in names:
+            return (int(Check.TWICE), at), tables
+        numbers.add(number)
+        names.add(name)
+        tables.append(Description(number, kind, row_size, name))
+        at = first + name_size
+    return ((OK, 0) if at == end else (_BODY, at)), tables
+
+
+def _row_size_allowed(kind: int, row_size: int) -> bool:
+    if kind == KeyKind.BYTES:
+        return row_size == 0
+    return row_size <= VALUE_BYTES_MAX and row_size % ROW_SIZE_MULTIPLE == 0
+
+
+# --- Encoding ------------------------------------------------------------------------------------
+
+
+def seal(
+    entry: memoryview,
+    length: int,
+    *,
+    kind: EntryType,
+    count: int,
+    closed: int,
+    stable: int,
+    submitted: int,
+    partition: int = 0,
+    epoch: int = 1,
+) -> memoryview:
+    """Write header and footer around the body of `length` bytes that lies at HEADER_BYTES of
+    `entry`; the whole entry. Its last four bytes are the CRC, for whoever needs it again."""
+    HEADER.pack_into(entry, 0, MAGIC, VERSION, kind, 0, partition, 0, count, length, epoch)
+    footer = HEADER_BYTES + length
+    FOOTER.pack_into(entry, footer, closed, stable, submitted, 0)
+    crc = zlib.crc32(entry[: footer + FOOTER_CRC])
+    FOOTER.pack_into(entry, footer, closed, stable, submitted, crc)
+    return entry[: footer + FOOTER_BYTES]
+
+
+def schema_entry(
+    tables: Iterable[Description],
+    *,
+    closed: int,
+    stable: int,
+    submitted: int,
+    partition: int = 0,
+    epoch: int = 1,
+) -> bytes:
+    """A schema entry that describes `tables`, at least one."""
+    body = b""
+    count = 0
+    for table in tables:
+        name = table.name.encode()
+        body += DESCRIPTION.pack(table.table, table.key_kind, table.row_size, len(name)) + name
+        count += 1
+    entry = bytearray(HEADER_BYTES) + body + bytes(FOOTER_BYTES)
+    return bytes(
+        seal(
+            memoryview(entry),
+            len(body),
+            kind=EntryType.SCHEMA,
+            count=count,
+            closed=closed,
+            stable=stable,
+            submitted=submitted,
+            partition=partition,
+            epoch=epoch,
+        )
+    )

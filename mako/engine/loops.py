@@ -1,0 +1,180 @@
+"""Loops that can be ended: a user's function, rewritten so that the watchdog reaches its loops.
+
+The engine's calls look whether the watchdog has given up on their transaction. A loop that
+makes no such call would never end, and no thread can be stopped from outside. So before a
+function is compiled, a check is put at the beginning of its loops:
+
+    while left > 0:                 while left > 0:
+        left = step(left)               check_loop(tx)
+                                        left = step(left)
+
+A `for` loop that is short for certain, or calls the engine in every round, needs none. The
+check is two loads and a compare. Line numbers, globals, defaults and closures stay as they
+are; a function whose source is not to be had is compiled as it is.
+"""
+
+from __future__ import annotations
+import __future__
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator
+from types import CellType, CodeType, FunctionType
+from typing import Any, Final
+
+#: The name of the check in rewritten functions; no user's name looks like it.
+CHECK: Final = "__mako_check_loop__"
+#: Flags of a function's code that `from __future__ import` sets, and `compile` takes.
+_FUTURE_FLAGS: Final = __future__.annotations.compiler_flag
+#: A `for` over a constant range up to here is short.
+SHORT: Final = 4096
+_Loop = ast.While | ast.For
+_Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef
+
+
+def with_checked_loops(body: Callable[..., Any], check: Any) -> Callable[..., Any]:
+    """`body`, its loops beginning with a call of `check` with the first parameter."""
+    assert isinstance(body, FunctionType)
+    code = body.__code__
+    if code.co_argcount == 0:
+        return body
+    definition = _definition_of(body)
+    if definition is None:
+        return body
+    first = code.co_varnames[0]
+    if any(_binds(node, first) for node in ast.walk(definition)):
+        return body  # It is no longer the transaction where a check would stand.
+    if not _insert_checks(definition, first):
+        return body
+    made = _compile(body, definition, (*code.co_freevars, CHECK))
+    if made is None:
+        return body
+    cells = dict(zip(code.co_freevars, body.__closure__ or (), strict=True))
+    cells[CHECK] = CellType(check)
+    closure = tuple(cells[name] for name in made.co_freevars)
+    function = FunctionType(made, body.__globals__, body.__name__, body.__defaults__, closure)
+    function.__kwdefaults__ = body.__kwdefaults__
+    function.__module__ = body.__module__
+    function.__qualname__ = body.__qualname__
+    return function
+
+
+def _definition_of(body: FunctionType) -> ast.FunctionDef | None:
+    """The syntax tree of `body`, if its source is there and is what was compiled."""
+    try:
+        lines, start = inspect.getsourcelines(body)
+        tree = ast.parse(textwrap.dedent("".join(lines)))
+    except (OSError, SyntaxError, TypeError):
+        return None
+    definition = tree.body[0] if len(tree.body) == 1 else None
+    if not isinstance(definition, ast.FunctionDef) or definition.name != body.__name__:
+        return None
+    ast.increment_lineno(definition, start - 1)
+    # A decorator has made a function of this one already, and an annotation may be a string.
+    definition.decorator_list = []
+    unchanged = _compile(body, definition, body.__code__.co_freevars)
+    if unchanged is None or not _same(unchanged, body.__code__):
+        return None  # The file was edited after it had been imported.
+    return definition
+
+
+def _compile(
+    body: FunctionType, definition: ast.FunctionDef, free: tuple[str, ...]
+) -> CodeType | None:
+    """The code of `definition` where the names `free` are of an enclosing function."""
+    module = ast.parse(f"def __mako_factory__({', '.join(free)}): pass")
+    factory = module.body[0]
+    assert isinstance(factory, ast.FunctionDef)
+    factory.body = [definition]
+    flags = body.__code__.co_flags & _FUTURE_FLAGS
+    compiled = compile(
+        module, body.__code__.co_filename, "exec", flags=flags, dont_inherit=True
+    )
+    for outer in compiled.co_consts:
+        if isinstance(outer, CodeType):
+            for inner in outer.co_consts:
+                if isinstance(inner, CodeType) and inner.co_name == definition.name:
+                    return inner
+    return None
+
+
+def _same(a: CodeType, b: CodeType) -> bool:
+    return (
+        a.co_code == b.co_code
+        and a.co_names == b.co_names
+        and a.co_varnames == b.co_varnames
+        and a.co_freevars == b.co_freevars
+        and [_plain(value) for value in a.co_consts] == [_plain(value) for value in b.co_consts]
+    )
+
+
+def _plain(constant: object) -> object:
+    return constant.co_code if isinstance(constant, CodeType) else (type(constant), constant)
+
+
+def _binds(node: ast.AST, name: str) -> bool:
+    """Whether `node` gives `name` another value."""
+    return isinstance(node, ast.Name) and node.id == name and not isinstance(node.ctx, ast.Load)
+
+
+def _insert_checks(definition: ast.FunctionDef, first: str) -> bool:
+    """Begin the loops of a function with checks; whether there was one to be checked."""
+    changed = False
+    for loop in list(_own_loops(definition)):
+        if isinstance(loop, ast.For) and (_is_short(loop) or _calls_engine(loop.body, first)):
+            continue
+        call = ast.Call(ast.Name(CHECK, ast.Load()), [ast.Name(first, ast.Load())], [])
+        check = ast.copy_location(ast.Expr(call), loop.body[0])
+        loop.body.insert(0, ast.fix_missing_locations(check))
+        changed = True
+    return changed
+
+
+def _own_loops(node: ast.AST) -> Iterator[_Loop]:
+    """The loops of a function, not of those defined inside it."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, _Definition):
+            continue
+        if isinstance(child, _Loop):
+            yield child
+        yield from _own_loops(child)
+
+
+def _is_short(loop: ast.For) -> bool:
+    """Whether it is a loop over anything but a range, or over a constant, short one."""
+    call = loop.iter
+    if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name)):
+        return False
+    if call.func.id != "range" or not call.args:
+        return False
+    return all(
+        isinstance(argument, ast.Constant)
+        and isinstance(argument.value, int)
+        and 0 <= argument.value <= SHORT
+        for argument in call.args
+    )
+
+
+def _calls_engine(statements: list[ast.stmt], first: str) -> bool:
+    """Whether every round calls a method of the transaction that looks at the watchdog."""
+    for statement in statements:
+        if not isinstance(statement, ast.Assign | ast.Expr | ast.AugAssign):
+            # What follows may be skipped by a `continue`, and what is inside may not be run.
+            return False
+        for node in ast.walk(statement):
+            if isinstance(node, ast.IfExp | ast.BoolOp | ast.comprehension | ast.Lambda):
+                break
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and isinstance(node.func.value, ast.Name)
+                and node.func.value.id == first
+                and node.func.attr in _LOOKS
+            ):
+                return True
+    return False
+
+
+#: Methods of a transaction that end it once the watchdog has given it up.
+_LOOKS: Final = frozenset({"read", "find", "write", "insert", "put", "delete", "get_bytes"})

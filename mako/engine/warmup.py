@@ -1,0 +1,72 @@
+"""Compile, or load, everything that a first use of the engine needs.
+
+Functions of the engine are compiled when they are first called, and exported ones when their
+module is imported. This does both ahead of use, in the order of the imports, so that
+afterwards a process only loads: see `mako warmup`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from mako.engine import jit
+
+Progress = Callable[[str, int, int], None]
+
+#: Functions that importing the engine compiles; only the progress depends on it.
+EXPORTED_COUNT: Final = 33
+
+
+def warmup(progress: Progress) -> None:
+    """Compile all that Python calls; `progress(unit, done, total)` before each unit and at the
+    end, when `done` is `total`."""
+    done = 0
+
+    def on_export(name: str) -> None:
+        nonlocal done
+        progress(name, done, max(EXPORTED_COUNT, done) + _CALLED_COUNT)
+        done += 1
+
+    jit.on_export = on_export
+    try:
+        called = list(_called())
+    finally:
+        jit.on_export = None
+    total = done + len(called)
+    for name, dispatcher in called:
+        progress(name, done, total)
+        if not jit.INTERPRETED:
+            from numba import types
+
+            arity = len(inspect.signature(dispatcher.py_func).parameters)
+            dispatcher.compile((types.int64,) * arity)
+        done += 1
+    progress("", done, total)
+
+
+_CALLED: Final = {
+    "closing": "close close_snapshot open_snapshot set_word tick",
+    "commit": "abort",
+    "interactive": "record_key session_begin session_begin_snapshot session_commit"
+    " session_delete session_get session_put session_rest session_scan",
+    "keeper": "keep",
+    "mailbox": "collected completion_slot open_rings post request_slot wait_stable"
+    " wait_word_above",
+    "memory": "allocate release size_class",
+    "region": "add_table set_up",
+    "ring": "drain",
+    "worker": "doom run_at_snapshot run_retrying watch work",
+}
+_CALLED_COUNT: Final = sum(len(names.split()) for names in _CALLED.values())
+
+
+def _called() -> Iterator[tuple[str, Any]]:
+    """The functions that `mako.engine.engine` and the client call from Python."""
+    from importlib import import_module
+
+    import_module("mako.engine.engine")
+    for module, names in _CALLED.items():
+        for name in names.split():
+            yield f"{module}.{name}", getattr(import_module(f"mako.engine.{module}"), name)
