@@ -168,7 +168,7 @@ def _note_delivery(state: Any) -> None:
 @mako.function
 def first_hint(state: Any) -> int:
     """Where the districts of W_ID are in `undelivered`; -1 if there is no room for them."""
-    home = (state.w_id - state.home_first) // state.home_step
+    home: int = (state.w_id - state.home_first) // state.home_step
     if home >= HINTED:
         return -1
     return home * DISTRICTS

@@ -23,6 +23,7 @@ def order_status(tx: Any, state: Any) -> None:
     c_id = state.c_id
     if state.c_last != BY_ID:
         c_id = customer_named(tx, w_id, d_id, state.c_last)
+    # What is known by now is asked for before anything of it is read: it may all be cold.
     tx.prefetch(CUSTOMER, (w_id, d_id, c_id))
     tx.prefetch(CUSTOMER_BALANCE, (w_id, d_id, c_id))
     newest = tx.scan_back(ORDER_BY_CUSTOMER, (w_id, d_id, c_id, 0), (w_id, d_id, c_id + 1, 0), 1)
@@ -35,7 +36,6 @@ def order_status(tx: Any, state: Any) -> None:
     tx.read(CUSTOMER, (w_id, d_id, c_id))
     balance = tx.read(CUSTOMER_BALANCE, (w_id, d_id, c_id))
     state.a_balance = balance.c_balance
-
     order = tx.read(ORDER, (w_id, d_id, o_id))
     state.a_o_id = o_id
     state.a_entry_d = order.o_entry_d

@@ -2,6 +2,7 @@
 
 from mako.client.database import Database, Workers, open  # noqa: A004
 from mako.client.drive import Drive, KindSample, Sample
+from mako.client.log import Recording, replay
 from mako.client.requests import Submitted
 from mako.client.retry import transactional
 from mako.client.snapshot import Snapshot
@@ -11,6 +12,7 @@ __all__ = [
     "Database",
     "Drive",
     "KindSample",
+    "Recording",
     "Sample",
     "Snapshot",
     "Submitted",
@@ -18,5 +20,6 @@ __all__ = [
     "Transaction",
     "Workers",
     "open",
+    "replay",
     "transactional",
 ]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import inf
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
 
 from mako.client.drive import Drive
 from mako.client.requests import Requests, Submitted
@@ -19,6 +20,7 @@ from mako.procedure import Procedure, Workload
 from mako.schema import BytesTable, Table
 
 if TYPE_CHECKING:
+    from mako.client.log import Recording
     from mako.engine.engine import Engine, TableHandle
 
 _UNITS: Final = {"": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
@@ -175,6 +177,19 @@ class Database:
         """
         self._check_open()
         return Drive(self._crew, workload, workers=workers, states=states, seed=seed, rate=rate)
+
+    # --- the log --------------------------------------------------------------------------
+
+    def record_log(self, target: str | os.PathLike[str] | BinaryIO) -> Recording:
+        """Write the log to a file (by path, or open for writing) until the result is closed.
+
+        Begin with a database without rows: what is there already would be missing in the log.
+        `mako.replay` makes a database of the file.
+        """
+        self._check_open()
+        from mako.client.log import record
+
+        return record(self, target)
 
     # --- one-shot access to the default table ---------------------------------------------
 

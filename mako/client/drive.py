@@ -226,6 +226,7 @@ class Drive:
         states = self.states()
         self._final = states
         self._give_back()
+        self._engine.reclaim_idle()
 
     def _give_back(self) -> None:
         for worker in self._workers:

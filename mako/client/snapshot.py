@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Self
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from mako.client.transaction import Session
 from mako.errors import SchemaError
+from mako.ids import Outcome
 from mako.procedure import Procedure
 from mako.row import Row
 
@@ -26,6 +28,14 @@ class Snapshot(Session):
         #: What was committed at or before it is seen, nothing later.
         self.timestamp: int = open_snapshot(self._context)
         self._calls.session_begin_snapshot(self._context, self.timestamp)
+
+    def _reads_again(self, outcome: int) -> bool:
+        """A snapshot never aborts: who holds a node of the tree has lost its processor, so give
+        way and look again."""
+        if outcome != Outcome.LOCKED:
+            return False
+        time.sleep(0)
+        return True
 
     def get(self, key: Any, *, table: Any = None) -> Any:
         """The value of `key`, or None."""
@@ -66,6 +76,23 @@ class Snapshot(Session):
             self._calls.session_begin_snapshot(self._context, self.timestamp)
         return result if out is None else (result, out.unpack(row))
 
+    def dump(self, file: BinaryIO) -> str:
+        """Write all rows of all tables to `file`, in the order of table and key; the hash.
+
+        Two databases with the same rows give the same bytes (docs/state-dump.md).
+        """
+        return self._dump(file.write)
+
+    def state_hash(self) -> str:
+        """The hash of what `dump` writes: equal if and only if all rows are."""
+        return self._dump(len)
+
+    def _dump(self, write: Callable[[bytes], object]) -> str:
+        self._check()
+        from mako.engine.dump import dump
+
+        return dump(self._engine, self._context, self.timestamp, write)
+
     def __getitem__(self, key: bytes) -> bytes:
         value = self.get(key)
         if value is None:
@@ -80,6 +107,7 @@ class Snapshot(Session):
             self._open = False
             close_snapshot(self._context)
             self._engine.give_context(self._context)
+            self._engine.reclaim_idle()
 
     def __enter__(self) -> Self:
         return self

@@ -52,6 +52,10 @@ class Session:
     def _fail(self, outcome: int) -> Exception:
         return self._engine.failure(self._context, outcome)
 
+    def _reads_again(self, outcome: int) -> bool:
+        """Whether a read that ended so is tried again at once."""
+        return False
+
     def _key(self, handle: TableHandle, key: Any) -> bytes:
         if isinstance(handle.table, Table):
             return handle.table.pack_key(key)
@@ -72,6 +76,8 @@ class Session:
         size = len(data)
         engine.view[self._arguments : self._arguments + size] = data
         length = self._calls.session_get(self._context, handle.address, size)
+        while length < -1 and self._reads_again(-2 - length):
+            length = self._calls.session_get(self._context, handle.address, size)
         if length < 0:
             if length == -1:
                 return None
@@ -163,9 +169,10 @@ class Session:
         at = self._arguments
         engine.view[at : at + len(low)] = low
         engine.view[at + len(low) : at + len(low) + len(high)] = high
-        found = self._calls.session_scan(
-            self._context, handle.address, len(low), len(high), limit, int(reverse)
-        )
+        sizes = (len(low), len(high), limit, int(reverse))
+        found = self._calls.session_scan(self._context, handle.address, *sizes)
+        while found < 0 and self._reads_again(-found):
+            found = self._calls.session_scan(self._context, handle.address, *sizes)
         rows = []
         scratch = self._context + layout.C_RESULT
         base = self._scan_base + engine.word(self._scan_used) * layout.SCAN_BYTES

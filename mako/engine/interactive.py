@@ -64,7 +64,8 @@ def session_begin(tx: int) -> None:
 def session_begin_snapshot(tx: int, timestamp: int) -> None:
     begin(tx)
     rest(tx)
-    st8(tx + C_MODE, timestamp)
+    # 0 would be a transaction; at or below -1 there is as little to see as at 0.
+    st8(tx + C_MODE, timestamp if timestamp != 0 else -1)
 
 
 @compiled

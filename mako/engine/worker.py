@@ -115,7 +115,7 @@ def run_retrying(tx: int, entry: int, arguments: int, result: int, attempts: int
 def run_at_snapshot(tx: int, entry: int, arguments: int, result: int, timestamp: int) -> int:
     """Run a procedure that reads at `timestamp`, which the caller has pinned."""
     begin(tx)
-    st8(tx + C_MODE, timestamp)
+    st8(tx + C_MODE, timestamp if timestamp != 0 else -1)  # As in `session_begin_snapshot`.
     store_release(tx + C_STATE, RUNNING)
     call_entry(entry, tx, arguments, result)
     store_release(tx + C_STATE, IDLE)
