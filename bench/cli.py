@@ -373,6 +373,51 @@ def micro_run(
     _run("micro", options, common)
 
 
+@bench.command(
+    "engine",
+    cls=RunCommand,
+    epilog="Exit status: 0 measured, 2 bad input, 130 interrupted.",
+    short_help="Measure the parts of the engine: index, log, calls from Python.",
+)
+@click.option(
+    "--keys",
+    type=Count(most=100_000_000),
+    default=1_000_000,
+    show_default=True,
+    help="Keys of the index, writes of the log.",
+)
+@click.option("--large", is_flag=True, help="The index with 10 million keys, too; takes minutes.")
+@click.option(
+    "--only",
+    type=click.Choice(["index", "log", "python"]),
+    multiple=True,
+    help="Only this part; may be given several times.",
+)
+@click.option(
+    "--output",
+    "-o",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="json: exactly one JSON object on stdout, all else on stderr.",
+)
+def engine(keys: int, *, large: bool, only: tuple[str, ...], output: str) -> None:
+    """Measure the parts of the engine one by one, in this thread.
+
+    The index is compared with dict and with SortedDict, which hold Python objects and are driven
+    from Python: that is what a program would use instead.
+    """
+    from bench.engine import run
+
+    run.run(
+        keys,
+        large=large,
+        parts=only or run.PARTS,
+        as_json=output == "json",
+        command=click.get_current_context().meta["bench.command"],
+    )
+
+
 def _run(name: str, options: BenchmarkOptions, common: Common) -> None:
     """Hand over to `bench.session`, which imports the benchmark and the engine."""
     from bench import session

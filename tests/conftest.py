@@ -1,6 +1,7 @@
 """Options and fixtures of all tests.
 
     --seed N     the seed of every random test; drawn anew when not given, printed on failure
+    --seeds N    schedules of each scenario in tests/interpreted, instead of a few
     --rewrite    golden outputs are rewritten instead of compared
 
 With NUMBA_DISABLE_JIT=1 the engine is plain Python. Then only the tests marked `interpreted` and
@@ -27,6 +28,7 @@ settings.load_profile("mako")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, default=None, help="seed of all random tests")
+    parser.addoption("--seeds", type=int, default=None, help="schedules of each scenario")
     parser.addoption("--rewrite", action="store_true", help="rewrite golden outputs")
 
 

@@ -10,7 +10,8 @@ chains then run side by side. Each call starts one chain and moves two older one
 
 No step waits, and one that meets a change is left out. What was found stays in a small table
 by key, so that the read itself needs no second descent: it holds as long as the leaf has the
-version under which the record was found (T1), however old the entry is (T3).
+version under which the record was found (T1), however old the entry is (T3). But the finding
+itself must happen in the transaction that went down to the leaf.
 """
 
 from __future__ import annotations
@@ -24,17 +25,18 @@ from mako.engine.jit import compiled, named
 from mako.engine.keys import keyed
 from mako.engine.layout import (
     A_KEY,
-    A_KIND,
     A_LEAF,
     A_LINES,
     A_RECORD,
     A_TABLE,
+    A_TRANSACTION,
     A_VERSION,
     AHEAD_BYTES,
     AHEAD_MAX,
     C_AHEAD,
     C_AHEAD_COUNT,
     C_ORDER,
+    C_PROGRESS,
     LINE,
     N_COUNT,
     N_LEVEL,
@@ -59,7 +61,7 @@ def fetch_version(entry: int) -> None:
     record = ld8(entry + A_RECORD)
     if record != 0:
         version = load_relaxed(record + R_HEAD) & POINTER
-        for line in range(ld8(entry + A_LINES)):
+        for line in range(ld8(entry + A_LINES) & 255):
             prefetch(version + line * LINE)
 
 
@@ -94,10 +96,16 @@ def _make_ahead(index: Index) -> tuple[Callable[..., int], Callable[..., Any]]:
 
     place_of = compiled(named(place_of, f"{kind.name}.ahead_place"))
 
-    def fetch_record(entry: int) -> None:
-        """Second step: the leaf is here, find the record and ask for it."""
+    def fetch_record(tx: int, entry: int) -> None:
+        """Second step: the leaf is here, find the record and ask for it.
+
+        Only within one transaction: until its end the leaf cannot become another table's, or
+        an inner node, whose keys and children would look just as well.
+        """
         leaf = ld8(entry + A_LEAF)
-        if leaf == 0 or ld8(entry + A_RECORD) != 0 or ld8(entry + A_KIND) != kind_number:
+        if ld8(entry + A_TRANSACTION) != ld8(tx + C_PROGRESS) or leaf == 0:
+            return
+        if ld8(entry + A_RECORD) != 0 or ld8(entry + A_LINES) >> 8 != kind_number:
             return
         version = load_acquire(leaf + N_VERSION)
         if version & BUSY:
@@ -157,15 +165,15 @@ def _make_ahead(index: Index) -> tuple[Callable[..., int], Callable[..., Any]]:
             lines = min((V_VALUE + ld8(table + T_ROW) + LINE - 1) // LINE, _LINES_MAX)
             st8(entry + A_RECORD, 0)
             st8(entry + A_TABLE, table)
-            st8(entry + A_KIND, kind_number)
-            st8(entry + A_LINES, lines)
+            st8(entry + A_TRANSACTION, ld8(tx + C_PROGRESS))
+            st8(entry + A_LINES, lines | kind_number << 8)
             store(entry, key)
             st8(entry + A_LEAF, fetch_leaf(table, key))
         else:
             prefetch(ld8(entry + A_RECORD))
         st8(tx + C_ORDER + 8 * (count % AHEAD_MAX), entry)
         if count >= _STEP:
-            fetch_record(ld8(tx + C_ORDER + 8 * ((count - _STEP) % AHEAD_MAX)))
+            fetch_record(tx, ld8(tx + C_ORDER + 8 * ((count - _STEP) % AHEAD_MAX)))
         if count >= 2 * _STEP:
             fetch_version(ld8(tx + C_ORDER + 8 * ((count - 2 * _STEP) % AHEAD_MAX)))
         return 0

@@ -41,6 +41,7 @@ from mako.engine.layout import (
     HORIZON,
     LOGGING,
     POOL_VALUES,
+    SHARED_BYTES,
     STABLE,
 )
 from mako.engine.memory import allocate, release, size_class
@@ -167,6 +168,7 @@ class Engine:
     def memory_bytes(self) -> int:
         """Bytes in use: handed out and not in a free list."""
         free = sum(self.word(self.context(i) + C_FREE_BYTES) for i in range(self.context_count))
+        free += self.word(self.base + SHARED_BYTES)
         return self.word(self.base + BUMP) - self._start - free
 
     @property

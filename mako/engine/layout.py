@@ -48,8 +48,11 @@ PHYSICAL: Final = 7 * LINE  # physical milliseconds of the last tick
 KEEPER: Final = 8 * LINE  # 1: the keeper shall stop
 TOUCHED: Final = 8 * LINE + 8  # pages below it exist, as far as the keeper made them
 RECORDING: Final = 8 * LINE + 16  # 1: a recorder takes the log out of the rings
+SHARED_LOCK: Final = 9 * LINE  # 1 while somebody changes the shared free lists
+SHARED_BYTES: Final = 9 * LINE + 8  # in them
 WATERMARKS: Final = 16 * LINE  # 64 words: W_p of each partition, as far as known here
-HEADER_BYTES: Final = 4096
+SHARED_LISTS: Final = 4096  # free lists of all contexts together: pools x classes
+HEADER_BYTES: Final = 8192
 
 # --- table catalogue ------------------------------------------------------------------------
 TABLES: Final = HEADER_BYTES
@@ -173,9 +176,9 @@ A_TABLE: Final = 0
 A_LEAF: Final = 8
 A_VERSION: Final = 16  # of the leaf, when the record was found in it
 A_RECORD: Final = 24  # 0: not found yet
-A_LINES: Final = 32  # lines of the row's version
+A_LINES: Final = 32  # lines of the row's version | kind of key << 8
 A_KEY: Final = 40
-A_KIND: Final = 56
+A_TRANSACTION: Final = 56  # C_PROGRESS when the leaf was found
 C_ORDER: Final = C_AHEAD + AHEAD_MAX * AHEAD_BYTES  # the last entries asked for, in order
 C_KEY: Final = C_ORDER + AHEAD_MAX * WORD  # a key of bytes: length, bytes
 C_KEY_END: Final = C_KEY + KEY_MAX + LINE  # a second one, for scans
@@ -250,6 +253,7 @@ CHUNK_BYTES: Final = 256 << 10
 #: microsecond; a holder that lost its processor is not worth waiting for inside the engine.
 SPIN_MAX: Final = 4096
 
+assert SHARED_LISTS + POOL_COUNT * CLASS_COUNT * WORD <= HEADER_BYTES
 assert C_PATH + PATH_MAX * 24 <= C_WORKLOAD
 assert C_OUTCOMES + 32 * WORD <= C_LINKED
 assert C_LINKED + 5 * WORD <= C_PATH

@@ -1,5 +1,9 @@
 """Memory of the engine: bump chunks per context, free lists by size class.
 
+A context that has more free memory than it needs gives what it frees to lists that all share,
+and one that has none takes from there before it takes a new chunk: one context may delete what
+another one inserts.
+
 Three pools that never mix: values (versions, separators, queue blocks), records and nodes.
 A record stays a record and a node a node for as long as the engine lives, so a transaction
 that does not pin memory between two calls may still load their words and find that they
@@ -8,7 +12,16 @@ changed.
 A request that cannot be met returns 0 and changes nothing.
 """
 
-from mako.engine.atomics import fetch_add, ld8, leading_zeros, st8
+from mako.engine.atomics import (
+    cas,
+    fetch_add,
+    ld8,
+    leading_zeros,
+    load_relaxed,
+    pause,
+    st8,
+    store_release,
+)
 from mako.engine.jit import compiled
 from mako.engine.layout import (
     BUMP,
@@ -19,13 +32,21 @@ from mako.engine.layout import (
     C_LISTS,
     CHUNK_BYTES,
     CLASS_COUNT,
+    SHARED_BYTES,
+    SHARED_LISTS,
+    SHARED_LOCK,
     SIZE,
     SOFT_LIMIT,
+    SPIN_MAX,
     WORD,
 )
 
 _SMALL = 1024  # up to here a class every 16 bytes, above four classes per doubling
 _SMALL_CLASSES = _SMALL // 16
+#: Free memory a context keeps for itself: some hundred transactions of TPC-C.
+KEPT_BYTES = 2 << 20
+#: What a context takes from the shared lists at a time.
+_TAKEN_BYTES = 64 << 10
 
 
 @compiled
@@ -64,10 +85,68 @@ def _refill(context: int, size: int, limit: int) -> int:
     if large:
         return start
     # What is left of the old chunk is lost to this context; it is at most a quarter.
+    lost = ld8(context + C_CHUNK_END) - ld8(context + C_CHUNK)
     st8(context + C_CHUNK, start + size)
     st8(context + C_CHUNK_END, start + wanted)
-    st8(context + C_FREE_BYTES, ld8(context + C_FREE_BYTES) + wanted)
+    st8(context + C_FREE_BYTES, ld8(context + C_FREE_BYTES) + wanted - lost)
     return start
+
+
+@compiled
+def release(context: int, pool: int, block: int, index: int) -> None:
+    """Put a block of class `index` on the free list. Nobody may hold it any more.
+
+    The link is its second word: the first one of a node or a record keeps its version, so
+    that whoever still looks at it sees a change and not somebody else's data.
+    """
+    entry = context + C_LISTS + (pool * CLASS_COUNT + index) * WORD
+    st8(block + WORD, ld8(entry))
+    st8(entry, block)
+    st8(context + C_FREE_BYTES, ld8(context + C_FREE_BYTES) + class_bytes(index))
+
+
+@compiled
+def _take_shared(context: int, pool: int, index: int) -> int:
+    """A block from the shared lists, with some more for the context's own list; or 0."""
+    engine = ld8(context + C_ENGINE)
+    shared = engine + SHARED_LISTS + (pool * CLASS_COUNT + index) * WORD
+    if load_relaxed(shared) == 0:
+        return 0
+    for _ in range(SPIN_MAX):
+        if cas(engine + SHARED_LOCK, 0, 1):
+            break
+        pause()
+    else:
+        return 0
+    size = class_bytes(index)
+    first = ld8(shared)
+    last = first
+    count = 1 if first != 0 else 0
+    while count != 0 and (count + 1) * size <= _TAKEN_BYTES and ld8(last + WORD) != 0:
+        last = ld8(last + WORD)
+        count += 1
+    if first != 0:
+        st8(shared, ld8(last + WORD))
+        st8(engine + SHARED_BYTES, ld8(engine + SHARED_BYTES) - count * size)
+        st8(last + WORD, 0)
+        st8(context + C_LISTS + (pool * CLASS_COUNT + index) * WORD, ld8(first + WORD))
+        st8(context + C_FREE_BYTES, ld8(context + C_FREE_BYTES) + (count - 1) * size)
+    store_release(engine + SHARED_LOCK, 0)
+    return first
+
+
+@compiled
+def release_surplus(context: int, pool: int, block: int, index: int) -> None:
+    """Put a block on the shared free list, or, should that be busy, on the context's own."""
+    engine = ld8(context + C_ENGINE)
+    if cas(engine + SHARED_LOCK, 0, 1) == 0:
+        release(context, pool, block, index)
+        return
+    shared = engine + SHARED_LISTS + (pool * CLASS_COUNT + index) * WORD
+    st8(block + WORD, ld8(shared))
+    st8(shared, block)
+    st8(engine + SHARED_BYTES, ld8(engine + SHARED_BYTES) + class_bytes(index))
+    store_release(engine + SHARED_LOCK, 0)
 
 
 @compiled
@@ -85,6 +164,9 @@ def _allocate(context: int, pool: int, size: int, limit: int) -> int:
         st8(context + C_CHUNK, block + size)
         st8(context + C_FREE_BYTES, ld8(context + C_FREE_BYTES) - size)
         return block
+    block = _take_shared(context, pool, index)
+    if block != 0:
+        return block
     block = _refill(context, size, limit)
     if block != 0 and size <= CHUNK_BYTES // 4:
         st8(context + C_FREE_BYTES, ld8(context + C_FREE_BYTES) - size)
@@ -101,16 +183,3 @@ def allocate(context: int, pool: int, size: int) -> int:
 def allocate_reserved(context: int, pool: int, size: int) -> int:
     """The same, from the reserve too: deletes must work when memory is full."""
     return _allocate(context, pool, size, SIZE)
-
-
-@compiled
-def release(context: int, pool: int, block: int, index: int) -> None:
-    """Put a block of class `index` on the free list. Nobody may hold it any more.
-
-    The link is its second word: the first one of a node or a record keeps its version, so
-    that whoever still looks at it sees a change and not somebody else's data.
-    """
-    entry = context + C_LISTS + (pool * CLASS_COUNT + index) * WORD
-    st8(block + WORD, ld8(entry))
-    st8(entry, block)
-    st8(context + C_FREE_BYTES, ld8(context + C_FREE_BYTES) + class_bytes(index))

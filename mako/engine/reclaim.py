@@ -10,6 +10,7 @@ from mako.engine.commit import record_bytes, unlink_record
 from mako.engine.jit import compiled, exported
 from mako.engine.layout import (
     C_ENGINE,
+    C_FREE_BYTES,
     DEAD,
     HORIZON,
     LOCKED,
@@ -25,7 +26,7 @@ from mako.engine.layout import (
     V_TIMESTAMP,
     V_VALUE,
 )
-from mako.engine.memory import release, size_class
+from mako.engine.memory import KEPT_BYTES, release, release_surplus, size_class
 from mako.engine.retire import first_retired, pop_retired, retire
 
 
@@ -63,14 +64,18 @@ def reclaim(tx: int, budget: int) -> int:
         index = ld8(entry + 16) >> 8
         table = ld8(entry + 24)
         pop_retired(tx)
-        if what == RETIRE_VALUE:
-            release(tx, POOL_VALUES, address, index)
-        elif what == RETIRE_RECORD:
-            release(tx, POOL_RECORDS, address, index)
-        elif what == RETIRE_NODE:
-            release(tx, POOL_NODES, address, index)
-        else:
+        if what == RETIRE_TOMBSTONE:
             _remove_record(tx, address, table, timestamp)
+            continue
+        pool = POOL_VALUES
+        if what == RETIRE_RECORD:
+            pool = POOL_RECORDS
+        elif what == RETIRE_NODE:
+            pool = POOL_NODES
+        if ld8(tx + C_FREE_BYTES) < KEPT_BYTES:
+            release(tx, pool, address, index)
+        else:
+            release_surplus(tx, pool, address, index)
     return budget
 
 

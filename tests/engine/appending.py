@@ -11,7 +11,8 @@ from typing import Any, Final
 
 import mako
 from mako.engine import layout
-from mako.engine.interactive import record_key, rest, session_scan
+from mako.engine.commit import rest
+from mako.engine.interactive import record_key, session_scan
 from tests.engine.history import BEGINNING, History, writers_of
 
 #: Few keys, so that most transactions meet another one.

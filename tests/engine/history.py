@@ -13,6 +13,7 @@ A transaction may be anything hashable; a list is seen as the number of its elem
 
 from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final
 
 Transaction = Hashable
@@ -35,7 +36,7 @@ class History:
     def edges(self) -> Iterator[tuple[Transaction, Transaction]]:
         """Every dependency between two different transactions."""
         for writers in self.writers.values():
-            for one, other in zip(writers, writers[1:], strict=False):
+            for one, other in pairwise(writers):
                 if one != other:
                     yield one, other
         for reader, key, length in self.reads:

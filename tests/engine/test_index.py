@@ -225,9 +225,7 @@ def test_ascending_inserts_leave_full_leaves(trees: Callable[..., Tree]) -> None
 
 
 @pytest.mark.interpreted
-def test_keys_of_every_length_are_ordered_as_bytes(
-    trees: Callable[..., Tree], seed: int
-) -> None:
+def test_keys_of_every_length_are_ordered_as_bytes(trees: Callable[..., Tree], seed: int) -> None:
     tree, draw = trees("bytes"), random.Random(seed)
     lengths = [0, 1, 7, 8, 9, 16, 255, 1024, layout.KEY_MAX - 1, layout.KEY_MAX]
     stem = draw.randbytes(layout.KEY_MAX)

@@ -375,7 +375,7 @@ def test_interactive_threads_are_serializable(db: mako.Database, seed: int) -> N
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     try:
-        together(*[lambda thread=thread: life(thread) for thread in range(4)])  # type: ignore[misc]
+        together(*[lambda thread=thread: life(thread) for thread in range(4)])
     finally:
         sys.setswitchinterval(interval)
     assert db._engine.outcomes()[Outcome.CHANGED] > 0, "the threads never met"
@@ -397,7 +397,7 @@ def test_threads_that_run_procedures_lose_no_transfer(db: mako.Database, seed: i
             db.run(move, draw.randrange(ACCOUNTS), draw.randrange(ACCOUNTS), draw.randint(1, 5))
             counts[thread] += 1
 
-    together(*[lambda thread=thread: life(thread) for thread in range(3)])  # type: ignore[misc]
+    together(*[lambda thread=thread: life(thread) for thread in range(3)])
     assert counts == [2000] * 3
     assert db.run(total) in (ACCOUNTS * START, -1)
     rows = db.table(ACCOUNT).scan()

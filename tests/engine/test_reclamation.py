@@ -218,9 +218,7 @@ def test_an_interactive_transaction_survives_that_what_it_read_is_freed(
         tx.commit()
 
 
-def test_threads_open_and_close_snapshots_while_others_write(
-    db: mako.Database, seed: int
-) -> None:
+def test_threads_open_and_close_snapshots_while_others_write(db: mako.Database, seed: int) -> None:
     """Snapshots are handed out and given back all the time; each agrees with itself."""
     db.create(ROW)
     db.run(load, ROWS)

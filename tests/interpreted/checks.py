@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from mako.engine import closing, commit, index, memory, reclaim
+from mako.engine import commit, index, memory
 from mako.engine import layout as at
 from mako.engine.atomics import ld8
 from mako.engine.retire import RETIRED_BLOCK, RETIRED_NEXT
@@ -25,7 +25,6 @@ from mako.ids import Outcome
 from tests.interpreted.world import Attempt, World
 
 State = dict[int, int]
-_SETTLE_MAX = 30
 
 
 def check_history(world: World) -> None:
@@ -36,8 +35,8 @@ def check_history(world: World) -> None:
     own = [each.timestamp for each in committed if each.drew]
     assert len(own) == len(set(own)), "no timestamp is drawn twice"
     check_real_time(committed)
-    states = [(0, dict(world.state))]
-    state = dict(world.state)
+    state: State = {}
+    states = [(0, dict(state))]
     logged: set[int] = set()
     for each in committed:
         before = dict(state)
@@ -186,16 +185,7 @@ def quiesce(world: World) -> None:
         commit.rest(context)
         assert ld8(context + at.C_FLOOR) == at.NONE, "no floor is left behind"
         assert ld8(context + at.C_SNAPSHOT) == at.NONE, "the scenario closes its snapshots"
-    for _ in range(_SETTLE_MAX):
-        closing.next_timestamp(world.base)
-        closing.close(world.base)
-        for context in world.contexts:
-            commit.begin(context)
-            reclaim.reclaim(context, 1000)
-            commit.rest(context)
-        if world.engine.retired == 0:
-            return
-    raise AssertionError(f"{world.engine.retired} retired things are never reclaimed")
+    world.reclaim_all()
 
 
 def check_memory(world: World, tree: Tree) -> None:
@@ -232,6 +222,9 @@ def free_blocks(world: World) -> Iterator[int]:
     for context in world.contexts:
         for entry in range(at.POOL_COUNT * at.CLASS_COUNT):
             block = ld8(context + at.C_LISTS + at.WORD * entry)
+            on_list = set()
             while block != 0:
+                assert block not in on_list, "a block is free once"
+                on_list.add(block)
                 yield block
                 block = ld8(block + at.WORD)

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from mako.engine.interpreted import pause
 from tests.interpreted.loom import Task
 from tests.interpreted.world import Stopped, Tx, World
 
@@ -76,6 +77,7 @@ def rows(*keys: int) -> Callable[[World], None]:
             tx.put(key)
             tx.commit()
         world.at_rest(0)
+        world.turn()
 
     return fill
 
@@ -121,6 +123,36 @@ def read_all(*keys: int) -> Callable[[Tx], None]:
     return body
 
 
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for another task."""
+    while not condition():
+        pause()
+
+
+def put(*keys: int) -> Callable[[Tx], None]:
+    def body(tx: Tx) -> None:
+        for key in keys:
+            tx.put(key)
+
+    return body
+
+
+def insert(*keys: int) -> Callable[[Tx], None]:
+    def body(tx: Tx) -> None:
+        for key in keys:
+            tx.insert(key)
+
+    return body
+
+
+def delete(*keys: int) -> Callable[[Tx], None]:
+    def body(tx: Tx) -> None:
+        for key in keys:
+            tx.delete(key)
+
+    return body
+
+
 # --- transactions against transactions --------------------------------------------------------
 
 
@@ -158,6 +190,17 @@ def write_skew(world: World, rng: random.Random) -> list[Task]:
 def reader(world: World, rng: random.Random) -> list[Task]:
     """A transaction that only reads has a place in the order of timestamps, too."""
     return [lambda: run(world, 0, update_all(1, 2)), lambda: run(world, 1, read_all(1, 2))]
+
+
+@scenario("overwritten-read", rows(1, 2), preemptions=2)
+def overwritten_read(world: World, rng: random.Random) -> list[Task]:
+    """A writer reads a row that the other writer, who reads nothing else, replaces."""
+
+    def body(tx: Tx) -> None:
+        tx.read(1)
+        tx.update(2)
+
+    return [lambda: run(world, 0, body), lambda: run(world, 1, lambda tx: tx.put(1))]
 
 
 @scenario("phantom", rows(10, 30), kinds=("word", "pair", "bytes"))
@@ -331,7 +374,7 @@ def placeholder_impatient(world: World, rng: random.Random) -> list[Task]:
 
     def inserter(number: int, keys: Iterable[int]) -> None:
         for key in keys:
-            run(world, number, lambda tx, key=key: tx.put(key), settle=True)  # type: ignore[misc]
+            run(world, number, put(key), settle=True)
 
     def spoiler() -> None:
         for _ in range(2):
@@ -384,10 +427,14 @@ def closing_one(world: World, rng: random.Random) -> list[Task]:
 def snapshot(world: World, rng: random.Random) -> list[Task]:
     """Rows are replaced, deleted and reclaimed while snapshots read them again and again."""
 
+    def delete_and_put(tx: Tx) -> None:
+        tx.delete(3)
+        tx.put(4)
+
     def writer() -> None:
         for _ in range(3):
             run(world, 0, update_all(1, 2), settle=True)
-        run(world, 0, lambda tx: [tx.delete(3), tx.put(4)], settle=True)  # type: ignore[arg-type, return-value]
+        run(world, 0, delete_and_put, settle=True)
         run(world, 0, update_all(1), settle=True)
 
     def looker(number: int) -> None:
@@ -402,19 +449,25 @@ def snapshot(world: World, rng: random.Random) -> list[Task]:
     return [writer, lambda: looker(1), lambda: looker(2)]
 
 
-@scenario("opening", rows(1), preemptions=3)
-def opening(world: World, rng: random.Random) -> list[Task]:
-    """A snapshot is opened while its versions are being replaced and freed."""
+def _replaced(world: World) -> None:
+    """A row whose replacement is not closed yet."""
+    rows(1)(world)
+    run(world, 0, update_all(1))
 
-    def writer() -> None:
-        run(world, 0, update_all(1), settle=True)
+
+@scenario("opening", _replaced, preemptions=3)
+def opening(world: World, rng: random.Random) -> list[Task]:
+    """A snapshot is opened while the horizon passes it."""
+
+    def closer() -> None:
+        world.settle(0)
 
     def looker() -> None:
         opened = world.snapshot(1)
         opened.read(1)
         opened.close()
 
-    return [looker, writer]
+    return [looker, closer]
 
 
 @scenario("running-reader", rows(1, 2))
@@ -433,13 +486,13 @@ def reinsert(world: World, rng: random.Random) -> list[Task]:
     """A deleted row is written again while its tombstone is being reclaimed."""
 
     def deleter() -> None:
-        run(world, 0, lambda tx: [tx.delete(5)], settle=True)  # type: ignore[arg-type, return-value]
+        run(world, 0, delete(5), settle=True)
         for _ in range(2):
             run(world, 0, read_all(6), settle=True)
 
     def writer() -> None:
         for key in (5, 7):
-            run(world, 1, lambda tx, key=key: tx.put(key), settle=True)  # type: ignore[misc]
+            run(world, 1, put(key), settle=True)
         run(world, 1, update_all(5))
 
     return [deleter, writer, lambda: run(world, 2, read_all(5, 7))]
@@ -461,34 +514,47 @@ def session(world: World, rng: random.Random) -> list[Task]:
     def writer() -> None:
         for _ in range(3):
             run(world, 0, update_all(1), settle=True)
-        run(world, 0, lambda tx: [tx.delete(2)], settle=True)  # type: ignore[arg-type, return-value]
+        run(world, 0, delete(2), settle=True)
         run(world, 0, read_all(1), settle=True)
-        run(world, 0, lambda tx: [tx.put(4), tx.put(2)], settle=True)  # type: ignore[arg-type, return-value]
+        run(world, 0, put(4, 2), settle=True)
 
     return [user, writer]
 
 
-@scenario("session-write", rows(1, 2), quiet=False)
+@scenario("session-write", rows(1, 2, 3), quiet=False)
 def session_write(world: World, rng: random.Random) -> list[Task]:
-    """The same for rows an interactive transaction will overwrite."""
+    """The record an interactive transaction will write is used for another key meanwhile."""
 
     def user() -> None:
         tx = world.session(1)
         with suppress(Stopped):
             tx.put(1)
-            tx.put(9)
             tx.read(2)
             tx.commit()
 
     def writer() -> None:
-        for _ in range(3):
-            run(world, 0, update_all(1), settle=True)
-        run(world, 0, lambda tx: tx.put(9), settle=True)
+        run(world, 0, delete(1), settle=True)
+        for _ in range(2):
+            run(world, 2, update_all(3))
+            world.settle(0)
+        run(world, 0, put(9))
 
     return [user, writer]
 
 
 # --- the tree -----------------------------------------------------------------------------------
+
+
+def read_and_scan(key: int, first: int, end: int) -> Callable[[Tx], None]:
+    def body(tx: Tx) -> None:
+        tx.read(key)
+        tx.scan(first, end)
+
+    return body
+
+
+def scan_back(tx: Tx) -> None:
+    tx.scan(0, 99, reverse=True)
 
 
 @scenario("split", rows(10, 20, 30, 40), kinds=("word", "pair", "bytes"))
@@ -497,12 +563,12 @@ def split(world: World, rng: random.Random) -> list[Task]:
 
     def inserter(number: int, keys: Iterable[int]) -> None:
         for key in keys:
-            run(world, number, lambda tx, key=key: tx.insert(key))  # type: ignore[misc]
+            run(world, number, insert(key))
 
     def looker() -> None:
         for key in (20, 40):
-            run(world, 2, lambda tx, key=key: [tx.read(key), tx.scan(15, 45)])  # type: ignore[arg-type, misc, return-value]
-        run(world, 2, lambda tx: [tx.scan(0, 99, reverse=True)])  # type: ignore[arg-type, return-value]
+            run(world, 2, read_and_scan(key, 15, 45))
+        run(world, 2, scan_back)
 
     return [
         lambda: inserter(0, (15, 25, 35, 45, 55)),
@@ -523,18 +589,18 @@ def prune(world: World, rng: random.Random) -> list[Task]:
 
     def deleter(number: int, keys: Iterable[int]) -> None:
         for key in keys:
-            run(world, number, lambda tx, key=key: [tx.delete(key)], settle=True)  # type: ignore[arg-type, misc, return-value]
+            run(world, number, delete(key), settle=True)
         for _ in range(2):
             run(world, number, read_all(70), settle=True)
 
     def looker() -> None:
         for key in (26, 50, 33):
-            run(world, 2, lambda tx, key=key: [tx.read(key), tx.scan(12, 60)])  # type: ignore[arg-type, misc, return-value]
-        run(world, 2, lambda tx: [tx.scan(0, 99, reverse=True)])  # type: ignore[arg-type, return-value]
+            run(world, 2, read_and_scan(key, 12, 60))
+        run(world, 2, scan_back)
 
     def inserter() -> None:
         for key in (21, 37, 51):
-            run(world, 3, lambda tx, key=key: [tx.read(key + 1), tx.put(key)])  # type: ignore[arg-type, func-returns-value, misc, return-value]
+            run(world, 3, miss(key + 1, key))
 
     return [
         lambda: deleter(0, range(first, first + 24, 4)),
@@ -542,6 +608,80 @@ def prune(world: World, rng: random.Random) -> list[Task]:
         looker,
         inserter,
     ]
+
+
+def _taken_over(*more: int) -> Callable[[World], None]:
+    """Two leaves. The first has only a tombstone, due to be reclaimed: it will take over what
+    is in the second, which then leaves the tree."""
+
+    def fill(world: World) -> None:
+        rows(10, 20, 30, 40, 50, *more)(world)
+        run(world, 0, delete(20, 30, 40))
+        world.reclaim_all()
+        run(world, 0, delete(10))
+        world.turn()
+
+    return fill
+
+
+@scenario("take-over", _taken_over(60), quiet=False, preemptions=2)
+def take_over(world: World, rng: random.Random) -> list[Task]:
+    """An insert and a miss in a leaf that leaves the tree full of rows."""
+    return [lambda: world.settle(0), lambda: run(world, 1, miss(55, 65))]
+
+
+@scenario("take-over-used", _taken_over(), quiet=False)
+def take_over_used(world: World, rng: random.Random) -> list[Task]:
+    """An interactive transaction misses a key in a leaf whose memory becomes another leaf."""
+
+    def user() -> None:
+        tx = world.session(1)
+        with suppress(Stopped):
+            tx.read(55)
+            tx.put(50)
+            tx.commit()
+
+    def mover() -> None:
+        world.settle(0)
+        run(world, 0, put(55))
+        run(world, 2, put(5))
+        world.settle(0)
+        run(world, 2, put(6))
+        world.settle(0)
+        for key in (52, 53, 54, 56):
+            run(world, 0, put(key))
+
+    return [user, mover]
+
+
+@scenario("take-over-ahead", _taken_over(60), quiet=False)
+def take_over_ahead(world: World, rng: random.Random) -> list[Task]:
+    """A row asked for ahead is in a leaf that leaves the tree; then its record is used for
+    another key, and then it is read. Only the first part is interleaved."""
+    done: set[str] = set()
+
+    def user() -> None:
+        def ask(tx: Tx) -> None:
+            tx.prefetch(50)
+            for key in (1, 2, 3, 4):
+                tx.prefetch(key)
+
+        run(world, 1, ask)
+        done.add("asked")
+        until(lambda: "used again" in done)
+        run(world, 1, read_all(50))
+
+    def mover() -> None:
+        world.settle(0)
+        until(lambda: "asked" in done)
+        run(world, 0, delete(50), settle=True)
+        for _ in range(2):
+            run(world, 2, update_all(60))
+            world.settle(0)
+        run(world, 0, put(70))
+        done.add("used again")
+
+    return [user, mover]
 
 
 @scenario("ahead", rows(*range(10, 90, 10)), quiet=False, kinds=("word", "pair"))
@@ -564,9 +704,9 @@ def rows_ahead(world: World, rng: random.Random) -> list[Task]:
 
     def mover() -> None:
         for key in (30, 40, 50, 60):
-            run(world, 0, lambda tx, key=key: [tx.delete(key)], settle=True)  # type: ignore[arg-type, misc, return-value]
+            run(world, 0, delete(key), settle=True)
         for key in (91, 92, 93):
-            run(world, 0, lambda tx, key=key: tx.put(key), settle=True)  # type: ignore[misc]
+            run(world, 0, put(key), settle=True)
 
     return [user, mover]
 

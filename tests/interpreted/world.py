@@ -33,6 +33,7 @@ LOG_BUFFER: Final = 1 << 16  # where no mapping is
 LOG_BYTES: Final = 1 << 16
 SCRATCH: Final = LOG_BUFFER + LOG_BYTES  # for a key
 SIGN: Final = 1 << 63
+SETTLE_MAX: Final = 30
 TABLE_NUMBER: Final = 1
 KINDS: Final = {"word": 1, "pair": 2, "bytes": 3}
 
@@ -101,12 +102,10 @@ class World:
         self._events = 0
         self._turning = False
         self._values = 0
-        self._values_saved = 0
         self.history: list[Attempt] = []
         self.snapshots: list[Seen] = []
         self.turns: list[Drained] = []
         self.log: dict[int, dict[int, int | None]] = {}
-        self.state: dict[int, int] = {}  # before the tasks began
         self._log_view = memoryview(bytearray(LOG_BYTES + 4096))
 
     # --- put back ----------------------------------------------------------------------
@@ -114,6 +113,8 @@ class World:
     def save(self) -> None:
         """What `restore` puts back is the present."""
         engine = self.engine
+        for context in self.contexts:
+            self.take_log(context, 0, 0)
         self._bump = ld8(self.base + at.BUMP)
         start = engine.base + at.FIRST_CONTEXT + len(self.contexts) * at.CONTEXT_BYTES
         ranges = [(self.base, at.HEADER_BYTES)]
@@ -125,21 +126,18 @@ class World:
             ranges.append((context + buckets, at.C_ZERO - buckets))
         ranges.append((start, self._bump - start))
         self._saved = [(address, engine.read(address, size)) for address, size in ranges]
-        self.state = self.contents()
-        self._values_saved = self._values
+        self._python = (self._events, self._values, list(self.history), dict(self.log))
 
     def restore(self) -> None:
         bump = ld8(self.base + at.BUMP)
         self.engine.write(self._bump, bytes(bump - self._bump))
         for address, data in self._saved:
             self.engine.write(address, data)
-        self._events = 0
-        self._turning = False
-        self._values = self._values_saved
-        self.history = []
+        self._events, self._values, history, log = self._python
+        self.history, self.log = list(history), dict(log)
         self.snapshots = []
         self.turns = []
-        self.log = {}
+        self._turning = False
 
     def close(self) -> None:
         self.engine.close()
@@ -253,6 +251,19 @@ class World:
         """Between two transactions of a worker: close and free what may be freed."""
         closing.close(self.base)
         reclaim.reclaim(self.contexts[number], budget)
+
+    def reclaim_all(self) -> None:
+        """Nobody runs, and no snapshot is open: everything that was retired is reclaimed."""
+        for _ in range(SETTLE_MAX):
+            closing.next_timestamp(self.base)
+            closing.close(self.base)
+            for context in self.contexts:
+                commit.begin(context)
+                reclaim.reclaim(context, 1000)
+                commit.rest(context)
+            if self.engine.retired == 0:
+                return
+        raise AssertionError(f"{self.engine.retired} retired things are never reclaimed")
 
     def snapshot(self, number: int) -> Snapshot:
         return Snapshot(self, number)
