@@ -114,8 +114,14 @@ class Requests:
             have = len(self._mailboxes)
             if workers < have:
                 raise ConfigError(f"{have} workers run already; call stop_workers() first")
-            for _ in range(workers - have):
-                self._mailboxes += (_Mailbox(self._crew),)
+            made: tuple[_Mailbox, ...] = ()
+            try:
+                for _ in range(workers - have):
+                    made += (_Mailbox(self._crew),)
+            except BaseException:
+                _stop(self._crew, made)
+                raise
+            self._mailboxes += made
 
     def stop(self, *, drain: bool) -> None:
         """Stop the workers; with `drain`, after all that was submitted has ended."""

@@ -1,26 +1,26 @@
 """What must hold after every schedule, whatever the interleaving was.
 
-    serializability  the committed transactions, run one after the other in the order of their
-                     timestamps, see and leave what they saw and left here
-    real time        who began after another had ended comes after it in that order
-    snapshots        a snapshot at t sees what the transactions up to t leave, and nothing else
-    log              every transaction is logged, with what it wrote, and is in the log by the
-                     time a closed timestamp at or above its own has been drained
-    tree             see `check_tree`
-    memory           what was retired is reclaimed in the end; every block is either in use or in
-                     one free list; the engine's count of bytes in use is the sum of the former
+serializability  the committed transactions, run one after the other in the order of their
+                 timestamps, see and leave what they saw and left here
+real time        who began after another had ended comes after it in that order
+snapshots        a snapshot at t sees what the transactions up to t leave, and nothing else
+log              every transaction is logged, with what it wrote, and is in the log by the
+                 time a closed timestamp at or above its own has been drained
+tree             see `check_tree`
+memory           what was retired is reclaimed in the end; every block is either in use or in
+                 one free list; the engine's count of bytes in use is the sum of the former
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from mako.engine import commit, index, memory
 from mako.engine import layout as at
 from mako.engine.atomics import ld8
-from mako.engine.retire import RETIRED_BLOCK, RETIRED_NEXT
 from mako.ids import Outcome
 from tests.interpreted.world import Attempt, World
 
@@ -121,7 +121,8 @@ def check_tree(world: World, fanout: int, *, empty_leaves: bool = False) -> Tree
     """
     tree = Tree()
     root = ld8(world.table + at.T_ROOT)
-    _walk(world, tree, root, None, None, ld8(root + at.N_LEVEL), fanout, empty_leaves)
+    level = ld8(root + at.N_LEVEL)
+    _walk(world, tree, root, None, None, level, fanout, empty_leaves=empty_leaves)
     for leaf, following in zip(tree.leaves, [*tree.leaves[1:], 0], strict=True):
         assert ld8(leaf + at.N_NEXT) == following, "the chain of leaves is the order of the tree"
     assert len(set(tree.nodes)) == len(tree.nodes), "a node has one parent"
@@ -137,6 +138,7 @@ def _walk(
     high: Any,
     level: int,
     fanout: int,
+    *,
     empty_leaves: bool,
 ) -> None:
     kind = world.access.index.kind
@@ -148,7 +150,7 @@ def _walk(
     is_root = node == ld8(world.table + at.T_ROOT)
     assert count > 0 or (is_root and level == 0) or empty_leaves, "no node but the root is empty"
     keys = [kind.load(node, i) for i in range(count)]
-    for key, following in zip(keys, keys[1:], strict=False):
+    for key, following in pairwise(keys):
         assert kind.less(key, following), "keys ascend"
     for key in keys:
         assert low is None or not kind.less(key, low), "a key is at or above its fence (T2)"
@@ -173,7 +175,8 @@ def _walk(
     fences = [low, *keys, high]
     for i in range(count + 1):
         child = ld8(node + kind.children + 8 * i)
-        _walk(world, tree, child, fences[i], fences[i + 1], level - 1, fanout, empty_leaves)
+        low, high = fences[i : i + 2]
+        _walk(world, tree, child, low, high, level - 1, fanout, empty_leaves=empty_leaves)
 
 
 # --- memory --------------------------------------------------------------------------------------
@@ -210,8 +213,8 @@ def check_memory(world: World, tree: Tree) -> None:
     for context in world.contexts:
         block = ld8(context + at.C_RETIRED_HEAD)
         while block != 0:
-            use(block, RETIRED_BLOCK)
-            block = ld8(block + RETIRED_NEXT)
+            use(block, at.RETIRED_BLOCK)
+            block = ld8(block + at.RETIRED_NEXT)
     assert world.engine.memory_bytes == sum(used.values()), "what is in use adds up"
     free = list(free_blocks(world))
     assert len(free) == len(set(free)), "a block is free once"

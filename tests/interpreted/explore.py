@@ -19,10 +19,11 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Self
 
 from mako.ids import Outcome
 from tests.interpreted import checks
+from tests.interpreted.instruments import explored, log_kept
 from tests.interpreted.loom import (
     Diverged,
     Livelock,
@@ -37,7 +38,7 @@ from tests.interpreted.loom import (
     strategy_of,
 )
 from tests.interpreted.scenarios import SCENARIOS, Scenario
-from tests.interpreted.world import World, explored, log_kept
+from tests.interpreted.world import World
 
 #: Of one schedule; it takes milliseconds.
 CPU_SECONDS_MAX = 10.0
@@ -63,7 +64,7 @@ class Stage:
         self._points = 0  # of an undisturbed run: among them priorities change
         self._undo = ExitStack()
 
-    def __enter__(self) -> Stage:
+    def __enter__(self) -> Self:
         scenario = self.scenario
         self._undo.enter_context(explored(fanout=scenario.fanout, spin_max=scenario.spin_max))
         self.world = World(scenario.kind)

@@ -143,7 +143,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
                 "commit",
                 "        timestamp = load_acquire(engine + CLOCK)\n"
                 "        outcome = _validate(tx)\n",
-                "        outcome = _validate(tx)\n        timestamp = load_acquire(engine + CLOCK)\n",
+                "        outcome = _validate(tx)\n"
+                "        timestamp = load_acquire(engine + CLOCK)\n",
             ),
         ),
         ("reader",),
@@ -170,10 +171,27 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         (
             (
                 "access",
-                "        seen = ld8(current + V_TIMESTAMP)\n        inherit(tx, current)\n        if may",
+                "        seen = ld8(current + V_TIMESTAMP)\n        inherit(tx, current)\n"
+                "        if may",
                 "        seen = current\n        inherit(tx, current)\n        if may",
             ),
-            ("commit", "if timestamp != ld8(entry + W_SEEN):", "if version != ld8(entry + W_SEEN):"),
+            (
+                "access",
+                "    seen = ld8(current + V_TIMESTAMP)\n"
+                "    if add_write(tx, record, version, seen, UPDATE, table, 0, 0) == 0:",
+                "    if add_write(tx, record, version, current, UPDATE, table, 0, 0) == 0:",
+            ),
+            (
+                "access",
+                "    seen = ld8(current + V_TIMESTAMP)\n"
+                "    if add_write(tx, record, version, seen, DELETE, table, 0, 0) == 0:",
+                "    if add_write(tx, record, version, current, DELETE, table, 0, 0) == 0:",
+            ),
+            (
+                "commit",
+                "if timestamp != ld8(entry + W_SEEN):",
+                "if version != ld8(entry + W_SEEN):",
+            ),
         ),
         ("session-write",),
     ),
@@ -195,13 +213,25 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     ),
     Mutation(
         "an undone insert is given back even if it could not be unlinked",
-        (("commit", "while unlink_record(tx, table, record) == 0:", "if not unlink_record(tx, table, record):"),),
+        (
+            (
+                "commit",
+                "while unlink_record(tx, table, record) == 0:",
+                "if not unlink_record(tx, table, record):",
+            ),
+        ),
         ("placeholder-impatient",),
         600,
     ),
     Mutation(
         "locks are not undone",
-        (("commit", "            store_release(record + R_HEAD, ld8(entry + W_HEAD))", "            pass"),),
+        (
+            (
+                "commit",
+                "            store_release(record + R_HEAD, ld8(entry + W_HEAD))",
+                "            pass",
+            ),
+        ),
         ("two-writers",),
     ),
     Mutation(
@@ -236,14 +266,22 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "the rings are drained before closing",
         (
             ("keeper", "    closed = close(engine)\n", ""),
-            ("keeper", "drain(contexts + i * CONTEXT_BYTES, 0, 0)\n", "drain(contexts + i * CONTEXT_BYTES, 0, 0)\n    closed = close(engine)\n"),
+            (
+                "keeper",
+                "drain(contexts + i * CONTEXT_BYTES, 0, 0)\n",
+                "drain(contexts + i * CONTEXT_BYTES, 0, 0)\n    closed = close(engine)\n",
+            ),
         ),
         ("closing-one", "closing"),
     ),
     Mutation(
         "the floor is published after the draw",
         (
-            ("commit", "    store_release(tx + C_FLOOR, load_acquire(engine + CLOCK))  # Step 1\n", ""),
+            (
+                "commit",
+                "    store_release(tx + C_FLOOR, load_acquire(engine + CLOCK))  # Step 1\n",
+                "",
+            ),
             (
                 "commit",
                 "        timestamp = next_timestamp(engine)  # Step 3\n",
@@ -272,7 +310,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
             (
                 "commit",
                 "    _install(tx, timestamp, mask)  # Step 6\n",
-                "    store_release(tx + C_FLOOR, NONE)\n    _install(tx, timestamp, mask)  # Step 6\n",
+                "    store_release(tx + C_FLOOR, NONE)\n"
+                "    _install(tx, timestamp, mask)  # Step 6\n",
             ),
         ),
         ("closing",),
@@ -307,7 +346,13 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     ),
     Mutation(
         "an opened snapshot does not look at the intent",
-        (("closing", "        if load_acquire(engine + INTENT) <= stable:  # E4\n", "        if True:\n"),),
+        (
+            (
+                "closing",
+                "        if load_acquire(engine + INTENT) <= stable:  # E4\n",
+                "        if True:\n",
+            ),
+        ),
         ("opening",),
         exhaustive=True,
     ),
@@ -325,7 +370,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     Mutation(
         "what is retired is freed whatever the horizon is",
         (("reclaim", "if entry == 0 or ld8(entry) > horizon:", "if entry == 0:"),),
-        ("snapshot", "running-reader"),
+        ("running-reader",),
     ),
     Mutation(
         "a tombstone is removed though the row was written again",
@@ -360,7 +405,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         (
             (
                 "index",
-                "                if child_version & BUSY or load_acquire(node + N_VERSION) != version:\n"
+                "                if child_version & BUSY"
+                " or load_acquire(node + N_VERSION) != version:\n"
                 "                    lost = True\n                    break\n"
                 "                node = child\n                version = child_version\n"
                 "            if not lost:\n                return node, version\n",
@@ -396,7 +442,13 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     ),
     Mutation(
         "a node leaves the tree as if nothing had happened to it",
-        (("prune", "store_release(node + N_VERSION, version | NODE_OBSOLETE)", "store_release(node + N_VERSION, version - NODE_STEP)"),),
+        (
+            (
+                "prune",
+                "store_release(node + N_VERSION, version | NODE_OBSOLETE)",
+                "store_release(node + N_VERSION, version - NODE_STEP)",
+            ),
+        ),
         ("take-over",),
     ),
     Mutation(

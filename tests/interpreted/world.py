@@ -1,6 +1,6 @@
 """An engine small enough to be explored: set up once, put back before each schedule.
 
-What is special about it:
+What is special about it, partly in `tests.interpreted.instruments`:
 
     small nodes   a node holds few keys, so trees of ten keys have levels, split and merge
     poison        freed memory is overwritten, so that its use shows
@@ -12,23 +12,29 @@ Values are numbers, never used twice: a value tells which write it is of.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from types import FunctionType
 from typing import Any, Final
 
 from mako import log_format
-from mako.engine import access, ahead, closing, commit, index, interactive, interpreted, keeper
+from mako.engine import (
+    access,
+    ahead,
+    closing,
+    commit,
+    interactive,
+    interpreted,
+    keeper,
+    reclaim,
+    ring,
+    scan,
+)
 from mako.engine import layout as at
-from mako.engine import memory, prune, reclaim, ring, scan
 from mako.engine.atomics import ld8, st8
 from mako.engine.engine import Engine
 from mako.ids import Outcome
 from mako.schema import BytesTable, Table
 
-POISON: Final = 0x5A5A5A5A5A5A5A5B  # no address, not aligned, above every timestamp
 LOG_BUFFER: Final = 1 << 16  # where no mapping is
 LOG_BYTES: Final = 1 << 16
 SCRATCH: Final = LOG_BUFFER + LOG_BYTES  # for a key
@@ -106,7 +112,7 @@ class World:
         self.snapshots: list[Seen] = []
         self.turns: list[Drained] = []
         self.log: dict[int, dict[int, int | None]] = {}
-        self._log_view = memoryview(bytearray(LOG_BYTES + 4096))
+        self.log_view = memoryview(bytearray(LOG_BYTES + 4096))
 
     # --- put back ----------------------------------------------------------------------
 
@@ -212,17 +218,17 @@ class World:
     def turn(self) -> int:
         """A turn of the keeper, unless one is under way: a ring has one drainer."""
         if self._turning:
-            return closing.close(self.base)
+            return int(closing.close(self.base))
         self._turning = True
         closed = keeper.turn(self.base)
         self.turns.append(Drained(closed, frozenset(self.log)))
         self._turning = False
-        return closed
+        return int(closed)
 
     def take_log(self, context: int, target: int, room: int) -> tuple[int, int]:
         """Stands in for `drain` in the keeper: the bytes go to a buffer and are decoded."""
         moved, count = ring.drain(context, LOG_BUFFER, LOG_BYTES)
-        self._decode(bytes(self._log_view[:moved]))
+        self._decode(bytes(self.log_view[:moved]))
         return moved, count
 
     def _decode(self, data: bytes) -> None:
@@ -363,7 +369,7 @@ class Tx:
     def scan(
         self, first: int, end: int, limit: int = 100, *, reverse: bool = False
     ) -> list[tuple[int, int]]:
-        found, rows = _scan(self.world, self.context, first, end, limit, reverse)
+        found, rows = _scan(self.world, self.context, first, end, limit, reverse=reverse)
         if found < 0:
             raise self._stop(-found)
         self.note.steps.append(("scan", first, end, limit, reverse, rows))
@@ -388,7 +394,7 @@ class Tx:
 
 
 def _scan(
-    world: World, context: int, first: int, end: int, limit: int, reverse: bool
+    world: World, context: int, first: int, end: int, limit: int, *, reverse: bool
 ) -> tuple[int, list[tuple[int, int]]]:
     act = world.scanning.backward if reverse else world.scanning.forward
     low = world.key(context, first)
@@ -425,7 +431,7 @@ class Snapshot:
         return value
 
     def scan(self, first: int, end: int, *, reverse: bool = False) -> None:
-        found, rows = _scan(self.world, self.context, first, end, 100, reverse)
+        found, rows = _scan(self.world, self.context, first, end, 100, reverse=reverse)
         assert found >= 0, "a scan at a snapshot never aborts"
         self.seen.steps.append(("scan", first, end, 100, reverse, rows))
 
@@ -486,83 +492,3 @@ class Session:
         self._ended()
         if self.note.outcome is not Outcome.COMMITTED:
             raise Stopped(self.note.outcome)
-
-
-# --- what is different from the engine as it runs elsewhere -----------------------------------
-
-
-@contextmanager
-def explored(*, fanout: int = 4, spin_max: int | None = None) -> Iterator[None]:
-    """Make the engine of this process one to explore; everything is as before afterwards."""
-    with ExitStack() as undo:
-        for kind in (access.WORD_ACCESS, access.PAIR_ACCESS, access.BYTES_ACCESS):
-            _shrink_nodes(undo, kind, fanout)
-        _replace(undo, "release", memory.release, _poisoning(memory.release))
-        if spin_max is not None:
-            for module in (index, prune, scan):
-                _set(undo, module, "SPIN_MAX", spin_max)
-        yield
-
-
-@contextmanager
-def log_kept(world: World) -> Iterator[None]:
-    """Let `keeper.turn` drain into `world`."""
-    with ExitStack() as undo:
-        _set(undo, keeper, "drain", world.take_log)
-        interpreted.add_region(LOG_BUFFER, world._log_view)
-        undo.callback(interpreted.remove_region, LOG_BUFFER)
-        yield
-
-
-def _set(undo: ExitStack, module: Any, name: str, value: Any) -> None:
-    undo.callback(setattr, module, name, getattr(module, name))
-    setattr(module, name, value)
-
-
-def _replace(undo: ExitStack, name: str, old: Any, new: Any) -> None:
-    """Replace what every module of the engine has imported as `name`."""
-    for module_name, module in list(sys.modules.items()):
-        if module_name.startswith("mako.engine") and getattr(module, name, None) is old:
-            _set(undo, module, name, new)
-
-
-def _poisoning(release: Callable[..., None]) -> Callable[..., None]:
-    """`release` that overwrites what it frees, except for what has to survive: the link, and
-    the first word of records and nodes (`mako.engine.memory`)."""
-
-    def poisoning(context: int, pool: int, block: int, size_class: int) -> None:
-        release(context, pool, block, size_class)
-        if pool == at.POOL_VALUES:
-            st8(block, POISON)
-        for place in range(2 * at.WORD, memory.class_bytes(size_class), at.WORD):
-            st8(block + place, POISON)
-
-    return poisoning
-
-
-def _shrink_nodes(undo: ExitStack, kind: Any, fanout: int) -> None:
-    """Let the functions of one kind of tree believe in nodes of `fanout` keys.
-
-    The factories that make them keep the number in a closure cell each; the layout of the node
-    stays as it is.
-    """
-    number = kind.index.kind.kind
-    pruning = (prune.WORD_PRUNING, prune.PAIR_PRUNING, prune.BYTES_PRUNING)[number - 1]
-    scanning = scan.SCANNINGS[number]
-    roots = [kind.index.kind.count_less, kind.index.kind.count_not_above, kind.index.find_leaf]
-    roots += [kind.index.link, kind.index.get, kind.index.get_in, kind.index.find_before]
-    roots += [pruning.unlink, scanning.forward, scanning.backward]
-    roots += [ahead.AHEAD[number]] if number in ahead.AHEAD else []
-    seen: set[int] = set()
-    waiting = list(roots)
-    while waiting:
-        function = waiting.pop()
-        if not isinstance(function, FunctionType) or id(function) in seen:
-            continue
-        seen.add(id(function))
-        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-            if name == "fanout":
-                undo.callback(setattr, cell, "cell_contents", cell.cell_contents)
-                cell.cell_contents = fanout
-            else:
-                waiting.append(cell.cell_contents)

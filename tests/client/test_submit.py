@@ -1,0 +1,210 @@
+"""Procedures handed to workers: results, order, back-pressure, sleep and wake, and the end."""
+
+import gc
+import random
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+import mako
+from mako import Database
+from mako.engine.layout import C_PROGRESS, C_STATE, REQUEST_SLOTS
+from mako.engine.worker import SLEEPING
+from tests.client import procedures as p
+
+
+@pytest.fixture
+def db() -> Iterator[Database]:
+    with mako.open(memory="64MiB", sessions=8, procedure_timeout=1.0) as opened:
+        opened.create(p.COUNTER)
+        yield opened
+
+
+def test_one_worker_starts_by_itself(db: Database) -> None:
+    submitted = db.submit(p.add, 1, 5)
+    assert submitted.result() == 5
+    assert submitted.done()
+    assert 0 < submitted.timestamp <= db._engine.clock
+    assert submitted.wait_durable() == 5
+    assert db.watermark >= submitted.timestamp
+    assert "mako-keeper" in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_thousands_from_several_threads_are_each_run_once(
+    db: Database, workers: int, seed: int
+) -> None:
+    threads, count, keys = 4, 1500, 3
+    sums = [0] * keys
+    lock = threading.Lock()
+
+    def run(number: int) -> None:
+        numbers = random.Random(seed + number)
+        handed = []
+        for _ in range(count):
+            key, amount = numbers.randrange(keys), numbers.randrange(100)
+            handed.append(db.submit(p.add, key, amount))
+            with lock:
+                sums[key] += amount
+        for submitted in numbers.sample(handed, len(handed)):
+            submitted.result()
+
+    with db.start_workers(workers) as pool:
+        assert pool.count == workers
+        running = [threading.Thread(target=run, args=(number,)) for number in range(threads)]
+        for thread in running:
+            thread.start()
+        for thread in running:
+            thread.join()
+    assert [db.run(p.value_of, key) for key in range(keys)] == sums
+    assert not [thread for thread in threading.enumerate() if thread.name == "mako-keeper"]
+
+
+def test_nobody_has_to_ask_for_the_results(db: Database) -> None:
+    for _ in range(5 * REQUEST_SLOTS):
+        db.submit(p.add, 1, 1)
+    db.stop_workers()
+    assert db.run(p.value_of, 1) == 5 * REQUEST_SLOTS
+
+
+def test_a_sleeping_worker_is_woken_20_000_times(db: Database) -> None:
+    """Each request finds the worker in another moment of falling asleep."""
+    db.submit(p.add, 1, 0).result()
+    (mailbox,) = db._requests._mailboxes
+    asleep = 0
+    for i in range(20_000):
+        for _ in range(i % 4 * 40):  # From before the worker gives up spinning to after it.
+            pass
+        asleep += db._engine.word(mailbox.context + C_STATE) == SLEEPING
+        assert db.submit(p.add, 1, 1).result(timeout=30) == i + 1
+    assert asleep < 20_000
+
+
+def test_a_worker_that_certainly_sleeps_is_woken(db: Database) -> None:
+    db.submit(p.add, 1, 0).result()
+    (mailbox,) = db._requests._mailboxes
+    tick = threading.Event()
+    for i in range(200):
+        while db._engine.word(mailbox.context + C_STATE) != SLEEPING:
+            tick.wait(0.0001)
+        assert db.submit(p.add, 1, 1).result(timeout=30) == i + 1
+
+
+def test_a_full_ring_holds_the_submitter_back(db: Database) -> None:
+    endless = db.submit(p.spin, 2)
+    queued = [db.submit(p.add, 1, 1) for _ in range(REQUEST_SLOTS - 1)]
+    with pytest.raises(TimeoutError, match="rings are full"):
+        db.submit(p.add, 1, 1, timeout=0.01)
+    assert not queued[0].done()
+    with pytest.raises(TimeoutError, match="add has not ended"):
+        queued[0].result(timeout=0.01)
+    late = db.submit(p.add, 1, 1)  # Waits for the watchdog to make room.
+    assert late.result() == REQUEST_SLOTS
+    assert endless.done()
+
+
+def test_exceptions_are_those_of_run(db: Database) -> None:
+    with pytest.raises(mako.NotFound, match="value_of: table counter"):
+        db.submit(p.value_of, 1).result()
+    db.run(p.insert, 1)
+    missing = db.submit(p.insert, 1)
+    for _ in range(2):
+        with pytest.raises(mako.Exists):
+            missing.result()
+    with pytest.raises(mako.Exists):
+        missing.wait_durable()
+    with pytest.raises(mako.RolledBack):
+        db.submit(p.add_then_give_up, 1).result()
+    with pytest.raises(mako.ProcedureError, match="ValueError: over the limit"):
+        db.submit(p.add_then_raise, 1, 0).result()
+    assert missing.timestamp == 0
+    assert db.submit(p.value_of, 1).result() == 0
+
+
+def test_stopping_ends_what_was_submitted_first(db: Database) -> None:
+    pool = db.start_workers(2)
+    free = len(db._engine._free_contexts)
+    submitted = [db.submit(p.add, 1, 1) for _ in range(300)]
+    pool.stop()
+    assert sorted(each.result() for each in submitted) == list(range(1, 301))
+    assert len(db._engine._free_contexts) == free + 2
+    assert db.submit(p.add, 1, 1).result() == 301
+
+
+def test_fewer_workers_than_there_are_is_refused(db: Database) -> None:
+    with db.start_workers(2):
+        assert db.start_workers(2).count == 2
+        with pytest.raises(mako.ConfigError, match="stop_workers"):
+            db.start_workers(1)
+
+
+def test_closing_fails_what_has_not_begun(db: Database) -> None:
+    db.submit(p.add, 1, 0).result()
+    (mailbox,) = db._requests._mailboxes
+    begun = db._engine.word(mailbox.context + C_PROGRESS)
+    endless = db.submit(p.spin, 2)
+    queued = [db.submit(p.add, 1, 1) for _ in range(20)]
+    while db._engine.word(mailbox.context + C_PROGRESS) == begun:
+        threading.Event().wait(0.0001)
+    db.close()
+    with pytest.raises(mako.ProcedureTimeout):
+        endless.result()
+    for submitted in queued:
+        with pytest.raises(mako.Closed, match="was not run"):
+            submitted.result()
+    assert db._engine.over.is_set()
+    with pytest.raises(mako.Closed):
+        db.submit(p.add, 1, 1)
+
+
+def test_closing_frees_whoever_waits_in_another_thread(db: Database) -> None:
+    raised: list[BaseException] = []
+    db.submit(p.spin, 2)
+    queued = db.submit(p.add, 1, 1)
+
+    def wait() -> None:
+        try:
+            queued.result()
+        except mako.Closed as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    db.close()
+    thread.join(30)
+    assert len(raised) == 1
+
+
+def test_what_is_durable_is_gone_with_the_database(db: Database) -> None:
+    submitted = db.submit(p.add, 1, 1)
+    assert submitted.result() == 1
+    db.close()
+    assert submitted.result() == 1
+    with pytest.raises(mako.Closed, match="gone"):
+        submitted.wait_durable()
+
+
+def test_a_forgotten_database_stops_its_threads(db: Database) -> None:
+    other = mako.open(memory="16MiB", sessions=4)
+    other.create(p.COUNTER)
+    other.submit(p.add, 1, 1).result()
+    (mailbox,) = other._requests._mailboxes
+    thread = mailbox.worker.thread
+    assert thread.is_alive()
+    del mailbox, other
+    gc.collect()
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+def test_transactions_and_snapshots_go_on_beside_the_workers(db: Database) -> None:
+    submitted = [db.submit(p.add, 1, 1) for _ in range(100)]
+    table = db.table(p.COUNTER)
+    table.put((2,), {"value": 0})
+    for i in range(100):
+        table.put((2,), {"value": i})
+        with db.snapshot() as snapshot:
+            assert snapshot.table(table).get((2,)) == {"value": i}
+    assert submitted[-1].result() == 100
+    assert db.run(p.total, 0, 9) == 199

@@ -1,0 +1,165 @@
+"""Procedures that do not end are ended, wherever they run, and harm nobody else."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+import mako
+from mako import Database, Procedure, ProcedureTimeout
+from mako.engine.loops import with_checked_loops
+from tests.client import procedures as p
+
+LIMIT = 0.15
+
+
+@pytest.fixture
+def db() -> Iterator[Database]:
+    with mako.open(memory="32MiB", sessions=8, procedure_timeout=LIMIT) as opened:
+        opened.create(p.COUNTER)
+        opened.run(p.add, 1, 5)
+        yield opened
+
+
+@pytest.mark.parametrize(("procedure", "argument"), p.ENDLESS, ids=lambda v: getattr(v, "name", ""))
+@pytest.mark.parametrize("how", ["run", "submit"])
+def test_an_endless_procedure_times_out(
+    db: Database, procedure: Procedure, argument: int, how: str
+) -> None:
+    def act() -> int:
+        if how == "run":
+            return db.run(procedure, argument)
+        return db.submit(procedure, argument).result()
+
+    with pytest.raises(ProcedureTimeout, match="bound its loops") as caught:
+        act()
+    assert str(caught.value).startswith(procedure.name)
+    assert not caught.value.retryable
+    assert db.run(p.add, 1, 1) == 6
+    assert db.submit(p.add, 1, 1).result() == 7
+
+
+def test_an_endless_check_at_a_snapshot_times_out_later(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mako.client.workers.SNAPSHOT_FACTOR", 3)
+    with db.snapshot() as snapshot:
+        with pytest.raises(ProcedureTimeout):
+            snapshot.run(p.spin, 2)
+        assert snapshot.run(p.value_of, 1) == 5
+
+
+@pytest.mark.parametrize(
+    "workload", [p.ENDLESS_WORKLOAD, p.ENDLESS_GENERATOR], ids=lambda workload: workload.name
+)
+def test_an_endless_workload_stops_its_drive(db: Database, workload: mako.Workload) -> None:
+    ended = threading.Event()
+    with db.drive(workload, workers=1, states=[{"left": 10}]) as drive:
+        for _ in range(1000):
+            if drive.sample().stopped or ended.wait(0.01):
+                break
+    sample = drive.sample()
+    assert "did not end in time" in sample.stopped
+    if workload is p.ENDLESS_WORKLOAD:
+        assert sample.kinds[0].committed == 10
+        assert db.run(p.value_of, 1) == 15
+    assert db.run(p.add, 1, 1) > 5
+
+
+def test_others_go_on_while_one_does_not_end(db: Database) -> None:
+    with db.start_workers(2):
+        endless = db.submit(p.spin, 2)
+        others = [db.submit(p.add, 2, 1) for _ in range(50)]
+        assert sum(1 for other in others if other.result()) == 50
+        assert db.run(p.value_of, 2) == 50
+        with pytest.raises(ProcedureTimeout):
+            endless.result()
+
+
+def test_closing_ends_what_does_not_end_in_another_thread(db: Database) -> None:
+    begun = threading.Event()
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        begun.set()
+        try:
+            db.run(p.spin, 2)
+        except mako.Error as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    begun.wait()
+    db.close()
+    thread.join()
+    assert isinstance(raised[0], ProcedureTimeout | mako.Closed)
+    assert db._engine.over.wait(10)
+
+
+# --- what is rewritten, and what is not ----------------------------------------------------------
+
+
+class Check:
+    """Stands for the compiled check, and counts."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, first: object) -> None:
+        assert first == "tx"
+        self.calls += 1
+
+
+def looping(tx: object, count: int) -> int:
+    while count > 0:
+        count -= 1
+    for i in range(count + 7):
+        for _ in range(3):
+            count += i
+    return count
+
+
+@pytest.mark.interpreted
+def test_loops_are_checked_and_do_what_they_did() -> None:
+    check = Check()
+    rewritten = with_checked_loops(looping, check)
+    assert rewritten("tx", 5) == looping("tx", 5)
+    assert check.calls == 5 + 7
+    assert rewritten.__code__.co_firstlineno == looping.__code__.co_firstlineno
+    assert rewritten.__code__.co_filename == looping.__code__.co_filename
+    assert rewritten.__globals__ is looping.__globals__
+
+
+@pytest.mark.interpreted
+def test_closures_and_defaults_stay() -> None:
+    offset = 3
+
+    def body(tx: object, count: int, extra: int = 4) -> int:
+        while count > 0:
+            count -= 1
+        return count + offset + extra
+
+    check = Check()
+    rewritten = with_checked_loops(body, check)
+    assert rewritten("tx", 2) == 7
+    offset = 4
+    assert rewritten("tx", 2, 0) == 4
+    assert check.calls == 4
+
+
+@pytest.mark.interpreted
+def test_without_a_source_a_function_is_left_alone() -> None:
+    scope: dict[str, object] = {}
+    exec("def body(tx):\n    while False: pass\n    return 1\n", scope)
+    body = scope["body"]
+    assert callable(body)
+    assert with_checked_loops(body, Check()) is body
+
+
+@pytest.mark.interpreted
+def test_a_source_that_was_edited_meanwhile_is_not_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines = ["def looping(tx, count):\n", "    while count > 1:\n", "        count -= 1\n"]
+    monkeypatch.setattr("inspect.getsourcelines", lambda body: (lines, 1))
+    assert with_checked_loops(looping, Check()) is looping
