@@ -52,7 +52,8 @@ def mixed(i: int) -> int:
 
 @compiled
 def word_key(i: int, place: int) -> int:
-    return mixed(i)
+    key: int = mixed(i)
+    return key
 
 
 @compiled
@@ -112,8 +113,7 @@ def _make_loops(index: Index, make_key: Any, forward: Any, greatest: Any) -> Loo
         found = 0
         at = 0
         for _ in range(count):
-            record, leaf, leaf_version = get_record(table, make_key(at, tx + C_KEY))
-            found += record > 0
+            found += get_record(table, make_key(at, tx + C_KEY))[0] > 0
             at = (at + STRIDE) % count
         return found
 

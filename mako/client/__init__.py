@@ -2,7 +2,8 @@
 
 from mako.client.database import Database, Workers, open  # noqa: A004
 from mako.client.drive import Drive, KindSample, Sample
-from mako.client.log import Recording, replay
+from mako.client.log import Recording
+from mako.client.replaying import replay
 from mako.client.requests import Submitted
 from mako.client.retry import transactional
 from mako.client.snapshot import Snapshot

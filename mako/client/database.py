@@ -67,9 +67,7 @@ def open(  # noqa: A001
 class Database:
     """One partition in this process. Threads may share it; a transaction belongs to one."""
 
-    def __init__(
-        self, engine: Engine, procedure_timeout: float = PROCEDURE_SECONDS_MAX
-    ) -> None:
+    def __init__(self, engine: Engine, procedure_timeout: float = PROCEDURE_SECONDS_MAX) -> None:
         self._engine = engine
         self._crew = Crew(engine, procedure_timeout)
         self._requests = Requests(self._crew)

@@ -177,9 +177,7 @@ class _Mailbox:
         self._calls = mailbox
         self._engine = engine = crew.engine
         self.context = engine.take_context()
-        self._requests = engine.allocate(
-            self.context, layout.REQUEST_SLOTS * layout.REQUEST_BYTES
-        )
+        self._requests = engine.allocate(self.context, layout.REQUEST_SLOTS * layout.REQUEST_BYTES)
         self._completions = engine.allocate(
             self.context, layout.REQUEST_SLOTS * layout.COMPLETION_BYTES
         )

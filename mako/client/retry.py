@@ -89,9 +89,8 @@ def _made_transactional(
 
     @functools.wraps(function)
     def call(target: Any, /, *args: Any, **kwargs: Any) -> R:
-        from mako.client.database import Database
-
-        if not isinstance(target, Database):
+        # A transaction cannot begin transactions; every kind of database can.
+        if not hasattr(target, "transaction"):
             return function(target, *args, **kwargs)
         return retrying(
             target,

@@ -195,7 +195,7 @@ class Session:
 def _successor(handle: TableHandle, key: bytes) -> bytes | None:
     """The least key above `key`."""
     if isinstance(handle.table, BytesTable):
-        return key + b"\0" if len(key) < KEY_BYTES_MAX else None
+        return key + b"\0"  # As a bound it may be longer than keys are.
     number = int.from_bytes(key, "big") + 1
     return number.to_bytes(len(key), "big") if number < 1 << 8 * len(key) else None
 

@@ -1,7 +1,7 @@
 """The folder of compiled code: one answer for the engine and the command line, without numba.
 
-    MAKO_CACHE_DIR, else XDG_CACHE_HOME/mako, else ~/.cache/mako, else a private folder below
-    the temporary one: an account may have no home that it can write
+MAKO_CACHE_DIR, else XDG_CACHE_HOME/mako, else ~/.cache/mako, else a private folder below
+the temporary one: an account may have no home that it can write
 """
 
 import os

@@ -109,6 +109,26 @@ def unlock_same(node: int, version: int) -> None:
 
 
 @compiled
+def lock_both(parent: int, parent_version: int, node: int, version: int) -> int:
+    """Lock a node and its parent, 0 if it is the root, or neither: 1, else 0."""
+    if parent != 0 and not lock_node(parent, parent_version):
+        return 0
+    if not lock_node(node, version):
+        if parent != 0:
+            unlock_same(parent, parent_version)
+        return 0
+    return 1
+
+
+@compiled
+def unlock_both(parent: int, parent_version: int, node: int, version: int) -> None:
+    """Undo `lock_both`: nothing has changed."""
+    unlock_same(node, version)
+    if parent != 0:
+        unlock_same(parent, parent_version)
+
+
+@compiled
 def create_tree(context: int, table: int) -> int:
     """Give the table an empty root: 1, or 0 when memory is full."""
     node = new_node(context, 0)
@@ -348,6 +368,105 @@ def _make_index(kind: KeyKind) -> Index:
 
     insert_in = compiled(named(insert_in, f"{kind.name}.insert_in"))
 
+    def split_on_the_way(
+        context: int, table: int, parent: int, parent_version: int, node: int, version: int
+    ) -> int:
+        """Split a full inner node met on the way down: LOST (begin again) or FULL."""
+        if not lock_both(parent, parent_version, node, version):
+            return LOST
+        done = 0
+        if parent != 0 or load_acquire(table + T_ROOT) == node:
+            done = split_inner(context, table, parent, node)
+        if done:
+            unlock_changed(node)
+            if parent != 0:
+                unlock_changed(parent)
+            return LOST
+        unlock_both(parent, parent_version, node, version)
+        return FULL
+
+    split_on_the_way = compiled(named(split_on_the_way, f"{kind.name}.split_on_the_way"))
+
+    def descend(context: int, table: int, key: Any) -> tuple[int, int, int, int, int]:
+        """Go down to the leaf for `key`; inner nodes on the way get room for one more child.
+
+        Return (LINKED, parent or 0, its version, leaf, its version), or LOST or FULL.
+        """
+        parent = 0
+        parent_version = 0
+        node = load_acquire(table + T_ROOT)
+        version = load_acquire(node + N_VERSION)
+        if version & BUSY or load_acquire(table + T_ROOT) != node:
+            return LOST, 0, 0, 0, 0
+        while True:
+            level = ld8(node + N_LEVEL)
+            count = min(max(ld8(node + N_COUNT), 0), fanout)
+            fence_acquire()
+            if load_relaxed(node + N_VERSION) != version:
+                return LOST, 0, 0, 0, 0
+            if level == 0:
+                return LINKED, parent, parent_version, node, version
+            if count == fanout:
+                outcome = split_on_the_way(context, table, parent, parent_version, node, version)
+                return outcome, 0, 0, 0, 0
+            child = ld8(node + children + 8 * count_not_above(node, count, key))
+            fence_acquire()
+            if load_relaxed(node + N_VERSION) != version:
+                return LOST, 0, 0, 0, 0
+            child_version = load_acquire(child + N_VERSION)
+            if child_version & BUSY or load_acquire(node + N_VERSION) != version:
+                return LOST, 0, 0, 0, 0
+            parent, parent_version = node, version
+            node, version = child, child_version
+
+    descend = compiled(named(descend, f"{kind.name}.descend"))
+
+    def link_in(context: int, leaf: int, version: int, key: Any, record: int) -> int:
+        """Insert into a leaf if it still has `version` and has room: as `link`, or LOST."""
+        if ld8(leaf + N_COUNT) >= fanout or not lock_node(leaf, version):
+            return LOST
+        if ld8(leaf + N_COUNT) >= fanout:
+            unlock_same(leaf, version)
+            return LOST
+        found = insert_in(leaf, key, record)
+        if found == 0:
+            return linked(context, leaf, version, unlock_changed(leaf), 0, 0)
+        unlock_same(leaf, version)
+        return found
+
+    link_in = compiled(named(link_in, f"{kind.name}.link_in"))
+
+    def link_splitting(
+        context: int,
+        table: int,
+        parent: int,
+        parent_version: int,
+        leaf: int,
+        version: int,
+        key: Any,
+        record: int,
+    ) -> int:
+        """Insert into a full leaf by splitting it: as `link`."""
+        if not lock_both(parent, parent_version, leaf, version):
+            return LOST
+        at = count_less(leaf, fanout, key)
+        found = LOST
+        if at < fanout and equals(leaf, at, key):
+            found = ld8(leaf + children + 8 * at)
+        elif parent != 0 or load_acquire(table + T_ROOT) == leaf:
+            right = split_leaf(context, table, parent, leaf, at, key, record)
+            if right != 0:
+                if parent != 0:
+                    unlock_changed(parent)
+                right_version = unlock_changed(right)
+                after = unlock_changed(leaf)
+                return linked(context, leaf, version, after, right, right_version)
+            found = FULL
+        unlock_both(parent, parent_version, leaf, version)
+        return found
+
+    link_splitting = compiled(named(link_splitting, f"{kind.name}.link_splitting"))
+
     def link(context: int, table: int, key: Any, record: int, hint: int, hint_version: int) -> int:
         """Insert `record` under `key` unless the key is there: LINKED, the record that is
         there, LOST or FULL. What happened to the leaf is at C_LINKED (`linked`).
@@ -355,106 +474,23 @@ def _make_index(kind: KeyKind) -> Index:
         `hint` is a leaf that covered the key when it had `hint_version`, or 0: if it still
         has it there is no descent.
         """
-        if hint != 0 and ld8(hint + N_COUNT) < fanout and lock_node(hint, hint_version):
-            found = 0
-            if ld8(hint + N_COUNT) < fanout:
-                found = insert_in(hint, key, record)
-                if found == 0:
-                    after = unlock_changed(hint)
-                    return linked(context, hint, hint_version, after, 0, 0)
-            unlock_same(hint, hint_version)
-            if found != 0:
-                return found
-        for _ in range(SPIN_MAX):
-            parent = 0
-            parent_version = 0
-            node = load_acquire(table + T_ROOT)
-            version = load_acquire(node + N_VERSION)
-            if version & BUSY or load_acquire(table + T_ROOT) != node:
-                pause()
-                continue
-            lost = False
-            while True:
-                level = ld8(node + N_LEVEL)
-                count = min(max(ld8(node + N_COUNT), 0), fanout)
-                fence_acquire()
-                if load_relaxed(node + N_VERSION) != version:
-                    lost = True
-                    break
-                if level == 0:
-                    break
-                if count == fanout:  # Split on the way down: a parent always has room.
-                    if parent != 0 and not lock_node(parent, parent_version):
-                        lost = True
-                        break
-                    if not lock_node(node, version):
-                        if parent != 0:
-                            unlock_same(parent, parent_version)
-                        lost = True
-                        break
-                    done = 0
-                    if parent != 0 or load_acquire(table + T_ROOT) == node:
-                        done = split_inner(context, table, parent, node)
-                    if done:
-                        unlock_changed(node)
-                        if parent != 0:
-                            unlock_changed(parent)
-                        lost = True  # Begin again from the root.
-                        break
-                    unlock_same(node, version)
-                    if parent != 0:
-                        unlock_same(parent, parent_version)
-                    return FULL
-                child = ld8(node + children + 8 * count_not_above(node, count, key))
-                fence_acquire()
-                if load_relaxed(node + N_VERSION) != version:
-                    lost = True
-                    break
-                child_version = load_acquire(child + N_VERSION)
-                if child_version & BUSY or load_acquire(node + N_VERSION) != version:
-                    lost = True
-                    break
-                parent, parent_version = node, version
-                node, version = child, child_version
-            if lost:
-                pause()
-                continue
-            if count < fanout:
-                if not lock_node(node, version):
-                    pause()
-                    continue
-                found = insert_in(node, key, record)
-                if found == 0:
-                    return linked(context, node, version, unlock_changed(node), 0, 0)
-                unlock_same(node, version)
-                return found
-            if parent != 0 and not lock_node(parent, parent_version):
-                pause()
-                continue
-            if not lock_node(node, version):
-                if parent != 0:
-                    unlock_same(parent, parent_version)
-                pause()
-                continue
-            at = count_less(node, count, key)
-            found = LOST
-            right = 0
-            if at < count and equals(node, at, key):
-                found = ld8(node + children + 8 * at)
-            elif parent != 0 or load_acquire(table + T_ROOT) == node:
-                right = split_leaf(context, table, parent, node, at, key, record)
-                found = LINKED if right != 0 else FULL
-            if right != 0:
-                if parent != 0:
-                    unlock_changed(parent)
-                right_version = unlock_changed(right)
-                after = unlock_changed(node)
-                return linked(context, node, version, after, right, right_version)
-            unlock_same(node, version)
-            if parent != 0:
-                unlock_same(parent, parent_version)
+        if hint != 0:
+            found = link_in(context, hint, hint_version, key, record)
             if found != LOST:
                 return found
+        for _ in range(SPIN_MAX):
+            found, parent, parent_version, leaf, version = descend(context, table, key)
+            if found == FULL:
+                return FULL
+            if found == LINKED:
+                if min(max(ld8(leaf + N_COUNT), 0), fanout) < fanout:
+                    found = link_in(context, leaf, version, key, record)
+                else:
+                    found = link_splitting(
+                        context, table, parent, parent_version, leaf, version, key, record
+                    )
+                if found != LOST:
+                    return found
             pause()
         return LOST
 

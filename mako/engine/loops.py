@@ -88,9 +88,7 @@ def _compile(
     assert isinstance(factory, ast.FunctionDef)
     factory.body = [definition]
     flags = body.__code__.co_flags & _FUTURE_FLAGS
-    compiled = compile(
-        module, body.__code__.co_filename, "exec", flags=flags, dont_inherit=True
-    )
+    compiled = compile(module, body.__code__.co_filename, "exec", flags=flags, dont_inherit=True)
     for outer in compiled.co_consts:
         if isinstance(outer, CodeType):
             for inner in outer.co_consts:

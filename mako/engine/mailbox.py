@@ -1,13 +1,13 @@
 """The request and completion rings of a worker, seen from outside it (see `worker._serve`).
 
-    submitter                              worker
-    writes a slot, then the head           reads the head, runs, puts a completion
-    reads the state: asleep? wakes it      writes SLEEPING, reads the head again, sleeps
+submitter                              worker
+writes a slot, then the head           reads the head, runs, puts a completion
+reads the state: asleep? wakes it      writes SLEEPING, reads the head again, sleeps
 
-    M1  The submitter writes the head before it reads the state, the worker the state before the
-        head: one of the two sees the other, and no request is left behind by a sleeper.
-    M2  Heads and tails count from the start of the worker. One thread at a time posts, and one
-        at a time collects; whoever waits only looks.
+M1  The submitter writes the head before it reads the state, the worker the state before the
+    head: one of the two sees the other, and no request is left behind by a sleeper.
+M2  Heads and tails count from the start of the worker. One thread at a time posts, and one
+    at a time collects; whoever waits only looks.
 """
 
 from mako.engine.atomics import ld8, load_acquire, pause, st8, store_seq
@@ -104,4 +104,3 @@ def wait_stable(engine: int, timestamp: int, limit_us: int) -> int:
     """Wait until everything up to `timestamp` is stable: 1, or 0 if the time is over first."""
     close(engine)
     return 1 if wait_word_above(engine + STABLE, timestamp - 1, limit_us) >= timestamp else 0
-

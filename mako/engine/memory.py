@@ -18,6 +18,7 @@ from mako.engine.atomics import (
     ld8,
     leading_zeros,
     load_relaxed,
+    memset,
     pause,
     st8,
     store_release,
@@ -32,6 +33,7 @@ from mako.engine.layout import (
     C_LISTS,
     CHUNK_BYTES,
     CLASS_COUNT,
+    POOL_VALUES,
     SHARED_BYTES,
     SHARED_LISTS,
     SHARED_LOCK,
@@ -150,6 +152,31 @@ def release_surplus(context: int, pool: int, block: int, index: int) -> None:
 
 
 @compiled
+def _recycle(context: int, size: int) -> int:
+    """When there is no new chunk: make a larger free block of values the chunk, 1, or 0.
+
+    Only the pool of values gives memory to all: nobody relies on what a value's block was.
+    """
+    own = context + C_LISTS + POOL_VALUES * CLASS_COUNT * WORD
+    for index in range(size_class(size) + 1, CLASS_COUNT):
+        block = ld8(own + index * WORD)
+        if block != 0:
+            st8(own + index * WORD, ld8(block + WORD))
+        else:
+            block = _take_shared(context, POOL_VALUES, index)
+            if block != 0:
+                st8(context + C_FREE_BYTES, ld8(context + C_FREE_BYTES) + class_bytes(index))
+        if block != 0:
+            lost = ld8(context + C_CHUNK_END) - ld8(context + C_CHUNK)
+            st8(context + C_FREE_BYTES, ld8(context + C_FREE_BYTES) - lost)
+            memset(block, 0, class_bytes(index))  # As a chunk is: a node's version begins at 0.
+            st8(context + C_CHUNK, block)
+            st8(context + C_CHUNK_END, block + class_bytes(index))
+            return 1
+    return 0
+
+
+@compiled
 def _allocate(context: int, pool: int, size: int, limit: int) -> int:
     index = size_class(size)
     entry = context + C_LISTS + (pool * CLASS_COUNT + index) * WORD
@@ -168,7 +195,11 @@ def _allocate(context: int, pool: int, size: int, limit: int) -> int:
     if block != 0:
         return block
     block = _refill(context, size, limit)
-    if block != 0 and size <= CHUNK_BYTES // 4:
+    if block == 0 and _recycle(context, size):
+        block = ld8(context + C_CHUNK)
+        st8(context + C_CHUNK, block + size)
+        st8(context + C_FREE_BYTES, ld8(context + C_FREE_BYTES) - size)
+    elif block != 0 and size <= CHUNK_BYTES // 4:
         st8(context + C_FREE_BYTES, ld8(context + C_FREE_BYTES) - size)
     return block
 

@@ -52,8 +52,7 @@ _CALLED: Final = {
     "interactive": "record_key session_begin session_begin_snapshot session_commit"
     " session_delete session_get session_put session_rest session_scan",
     "keeper": "keep",
-    "mailbox": "collected completion_slot open_rings post request_slot wait_stable"
-    " wait_word_above",
+    "mailbox": "collected completion_slot open_rings post request_slot wait_stable wait_word_above",
     "memory": "allocate release size_class",
     "region": "add_table set_up",
     "ring": "drain",

@@ -294,7 +294,7 @@ def _serve(tx: int) -> None:
         store_release(tx + K_REQUEST_TAIL, tail + 1)
         if (tail & (CLOSE_EVERY - 1)) == 0 or load_acquire(tx + K_REQUEST_HEAD) == tail + 1:
             close(engine)
-        reclaim(tx, RECLAIM_BUDGET)
+        reclaim_at_rest(tx, RECLAIM_BUDGET)  # It may have rested, waiting for room.
 
 
 @compiled

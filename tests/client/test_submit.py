@@ -74,7 +74,7 @@ def test_a_sleeping_worker_is_woken_20_000_times(db: Database) -> None:
     (mailbox,) = db._requests._mailboxes
     asleep = 0
     for i in range(20_000):
-        for _ in range(i % 4 * 40):  # From before the worker gives up spinning to after it.
+        for _ in range(i % 100 * 40):  # From before the worker gives up spinning to after it.
             pass
         asleep += db._engine.word(mailbox.context + C_STATE) == SLEEPING
         assert db.submit(p.add, 1, 1).result(timeout=30) == i + 1

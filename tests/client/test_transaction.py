@@ -129,9 +129,10 @@ def test_scans_see_own_writes(db: Database) -> None:
         wanted |= {b"%03d" % i: b"old" for i in range(3, 600, 6)}
         assert list(tx.scan()) == sorted(wanted.items())
         assert list(tx.scan(reverse=True)) == sorted(wanted.items(), reverse=True)
-        assert list(tx.scan(b"1", b"2", limit=20)) == [
-            item for item in sorted(wanted.items()) if b"1" <= item[0] < b"2"
-        ][:20]
+        assert (
+            list(tx.scan(b"1", b"2", limit=20))
+            == [item for item in sorted(wanted.items()) if b"1" <= item[0] < b"2"][:20]
+        )
 
 
 def test_an_open_end_includes_the_greatest_key(db: Database) -> None:
@@ -149,6 +150,15 @@ def test_an_open_end_includes_the_greatest_key(db: Database) -> None:
     assert [key for key, _ in wide.scan()] == [(0, last), (5, last), (last, last)]
     assert dict(db.items()) == {longest: b"end"}
     assert [key for key, _ in db.items(reverse=True)] == [longest]
+
+
+def test_a_page_may_end_at_a_key_of_the_greatest_length(db: Database) -> None:
+    keys = [b"%04d" % i + bytes(4092) for i in range(300)]
+    with db.transaction() as tx:
+        for key in keys:
+            tx.put(key, b"v")
+        assert [key for key, _ in tx.scan()] == keys
+    assert [key for key, _ in db.items()] == keys
 
 
 def test_a_page_of_long_values_is_read_in_parts(db: Database) -> None:

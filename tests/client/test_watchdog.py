@@ -114,6 +114,8 @@ def looping(tx: object, count: int) -> int:
     while count > 0:
         count -= 1
     for i in range(count + 7):
+        if i % 2:
+            continue
         for _ in range(3):
             count += i
     return count

@@ -120,6 +120,28 @@ def test_what_cannot_be_met_returns_0_and_harms_nothing(engine: Engine) -> None:
     assert allocate(context, layout.POOL_VALUES, 1 << 20) == blocks[0]
 
 
+@pytest.mark.interpreted
+def test_freed_values_serve_smaller_blocks_of_every_pool_when_memory_is_full(
+    engine: Engine,
+) -> None:
+    context = engine.context(0)
+    blocks = []
+    while block := allocate(context, layout.POOL_VALUES, 50_000):
+        blocks.append(block)
+        engine.write(block, b"\xff" * 50_000)
+    while allocate(context, layout.POOL_VALUES, 16):
+        pass
+    used = engine.memory_bytes
+    assert allocate(context, layout.POOL_NODES, layout.NODE_BYTES) == 0
+    release(context, layout.POOL_VALUES, blocks[0], size_class(50_000))
+    node = allocate(context, layout.POOL_NODES, layout.NODE_BYTES)
+    record = allocate(context, layout.POOL_RECORDS, 24)
+    for block, size in ((node, layout.NODE_BYTES), (record, 24)):
+        assert blocks[0] <= block < block + size <= blocks[0] + 50_000
+        assert engine.read(block, size) == bytes(size)
+    assert used - 60_000 < engine.memory_bytes < used
+
+
 # --- A full database -----------------------------------------------------------------------------
 
 VALUE: Final = bytes(50_000)

@@ -120,13 +120,65 @@ def test_deleted_records_leave_the_index_when_they_are_closed(replayer: Replayer
         keys = [number.to_bytes(8, "big") for number in range(200)]
         last = first + 1000
         puts = [put(first + i, i, key) for i, key in enumerate(keys)]
+        older = [put(first + 250 + i, i, key) for i, key in enumerate(keys)]
         deletes = [delete(first + 500 + i, key) for i, key in enumerate(keys)]
-        replayer.apply(entry(*puts, *deletes, closed=last))
+        unknown = [delete(first + 800, bytes([255 - round_, i]) * 4) for i in range(250)]
+        replayer.apply(entry(*puts, *deletes, *older, *unknown, closed=last))
         for closed in range(last + 1, last + 8):
             replayer.apply(entry(closed=closed))
     assert engine.retired == 0
     # Blocks of the retire queue are kept, and the root of the table.
     assert engine.memory_bytes - empty <= 3 * 4096
+
+
+def test_what_is_not_closed_yet_takes_its_memory_once(replayer: Replayer) -> None:
+    # R3 passes over what is closed only.
+    made = entry(put(30, 3), put(10, 1), delete(20), delete(25, bytes(8)), closed=5)
+    replayer.apply(made)
+    used = replayer.engine.memory_bytes
+    for _ in range(5):
+        replayer.apply(made)
+    assert replayer.engine.memory_bytes == used
+
+
+def test_a_snapshot_keeps_a_version_that_came_late(replayer: Replayer, db: Database) -> None:
+    replayer.apply(entry(put(30, 3), closed=9))
+    replayer.apply(entry(put(15, 1), closed=20))
+    replayer.apply(entry(put(40, 4), closed=25))
+    with db.snapshot() as snapshot:
+        assert snapshot.timestamp == 25
+        for closed in range(50, 60):
+            # Memory that was let go of would be used for these.
+            fresh = [put(closed, 99, bytes([closed, i]) * 4) for i in range(50)]
+            replayer.apply(entry(*fresh, closed=closed))
+        row = snapshot.table("one").get((1,))
+        assert row == {"row": b"\x01"}
+    assert value_of(db) == 4
+
+
+def test_below_the_horizon_nothing_is_put_into_a_chain(replayer: Replayer) -> None:
+    # R3 does not let it come so far; what lies behind a version there may be free memory.
+    from mako.engine import layout
+    from mako.engine.buffers import addressed
+    from mako.engine.index import WORD_INDEX
+    from mako.engine.replay import apply_transactions
+
+    engine = replayer.engine
+    replayer.apply(entry(put(10, 1), put(20, 2), closed=20))
+    for closed in range(21, 25):
+        replayer.apply(entry(closed=closed))
+    assert engine.retired == 0
+    assert engine.horizon >= 20
+    record = WORD_INDEX.get(engine.tables[3].address, 1 - (1 << 63))[0]
+    newest = engine.word(record + layout.R_HEAD)
+    behind = engine.word(newest + layout.V_PREVIOUS)
+    used = engine.memory_bytes
+    with engine.borrowed() as context, addressed(entry(put(15, 9), closed=24)) as (address, _):
+        assert tuple(apply_transactions(context, address, 0, 1 << 62)) == (0, 1, 1)
+    assert engine.word(record + layout.R_HEAD) == newest
+    assert engine.word(newest + layout.V_PREVIOUS) == behind
+    # The queue of what is retired took its first block in this context.
+    assert engine.memory_bytes - used <= layout.RETIRED_BLOCK
 
 
 @pytest.mark.parametrize("number", range(RANDOM_LOGS))
@@ -304,6 +356,37 @@ def test_a_full_memory_is_told_and_the_engine_goes_on() -> None:
     replayer.apply(entry(delete(40), closed=50))
     assert value_of(db) is None
     db.close()
+
+
+def test_a_full_memory_still_takes_deletes() -> None:
+    engine, replayer = follower(16 << 20)
+    puts = 0
+    # Large values, then what is left of the chunks.
+    for size in (1 << 20, 30_000, 2_000, 1):
+        for _ in range(10_000):
+            made = Write(STRINGS.table, b"%d" % puts, bytes(size))
+            try:
+                replayer.apply(entry(Transaction(puts + 1, (made,)), closed=puts + 1))
+            except mako.OutOfMemory:
+                break
+            puts += 1
+    deletes = [
+        Transaction(20_000 + i, (Write(STRINGS.table, b"%d" % i, None),)) for i in range(puts)
+    ]
+    for closed in range(20_000 + puts, 20_010 + puts):
+        replayer.apply(entry(*deletes, closed=closed))
+    assert seen(Database(engine)) == b""
+    replayer.apply(entry(Transaction(90_000, (Write(1000, b"k", bytes(1 << 20)),)), closed=90_000))
+    replayer.end()
+    engine.close()
+
+
+def test_before_anything_is_closed_a_snapshot_is_empty(replayer: Replayer, db: Database) -> None:
+    replayer.apply(entry(put(1, 1), put(30, 3), closed=0))
+    with db.snapshot() as snapshot:
+        assert snapshot.timestamp == 0
+        assert dump_at(snapshot) == b""
+        assert snapshot.table("one").get((1,)) is None
 
 
 def test_dependencies_are_kept_with_the_version(replayer: Replayer) -> None:

@@ -222,12 +222,26 @@ def check_memory(world: World, tree: Tree) -> None:
 
 
 def free_blocks(world: World) -> Iterator[int]:
+    """Every block of every free list; the lists' counts of bytes are right."""
     for context in world.contexts:
-        for entry in range(at.POOL_COUNT * at.CLASS_COUNT):
-            block = ld8(context + at.C_LISTS + at.WORD * entry)
-            on_list = set()
-            while block != 0:
-                assert block not in on_list, "a block is free once"
-                on_list.add(block)
-                yield block
-                block = ld8(block + at.WORD)
+        own = _listed(context + at.C_LISTS)
+        size = sum(own.values())
+        chunk = ld8(context + at.C_CHUNK_END) - ld8(context + at.C_CHUNK)
+        assert ld8(context + at.C_FREE_BYTES) == size + chunk, "a context knows what it has"
+        yield from own
+    shared = _listed(world.base + at.SHARED_LISTS)
+    assert ld8(world.base + at.SHARED_BYTES) == sum(shared.values()), "all know what is shared"
+    assert ld8(world.base + at.SHARED_LOCK) == 0, "nobody holds the shared lists"
+    yield from shared
+
+
+def _listed(lists: int) -> dict[int, int]:
+    """The blocks in the free lists at `lists`, and their sizes."""
+    found: dict[int, int] = {}
+    for entry in range(at.POOL_COUNT * at.CLASS_COUNT):
+        block = ld8(lists + at.WORD * entry)
+        while block != 0:
+            assert block not in found, "a block is free once"
+            found[block] = memory.class_bytes(entry % at.CLASS_COUNT)
+            block = ld8(block + at.WORD)
+    return found

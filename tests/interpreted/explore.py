@@ -66,7 +66,11 @@ class Stage:
 
     def __enter__(self) -> Self:
         scenario = self.scenario
-        self._undo.enter_context(explored(fanout=scenario.fanout, spin_max=scenario.spin_max))
+        self._undo.enter_context(
+            explored(
+                fanout=scenario.fanout, spin_max=scenario.spin_max, kept_bytes=scenario.kept_bytes
+            )
+        )
         self.world = World(scenario.kind)
         self._undo.callback(self.world.close)
         self._undo.enter_context(log_kept(self.world))

@@ -8,21 +8,39 @@ from contextlib import ExitStack, contextmanager
 from types import FunctionType
 from typing import Any, Final
 
-from mako.engine import access, ahead, index, interpreted, keeper, memory, prune, scan
+from mako.engine import (
+    access,
+    ahead,
+    commit,
+    index,
+    interpreted,
+    keeper,
+    memory,
+    prune,
+    reclaim,
+    scan,
+)
 from mako.engine import layout as at
-from mako.engine.atomics import st8
+from mako.engine.atomics import ld8, st8
 from tests.interpreted.world import LOG_BUFFER, World
 
 POISON: Final = 0x5A5A5A5A5A5A5A5B  # no address, not aligned, above every timestamp
 
 
 @contextmanager
-def explored(*, fanout: int = 4, spin_max: int | None = None) -> Iterator[None]:
+def explored(
+    *, fanout: int = 4, spin_max: int | None = None, kept_bytes: int | None = None
+) -> Iterator[None]:
     """Make the engine of this process one to explore; everything is as before afterwards."""
     with ExitStack() as undo:
         for kind in (access.WORD_ACCESS, access.PAIR_ACCESS, access.BYTES_ACCESS):
             _shrink_nodes(undo, kind, fanout)
-        _replace(undo, "release", memory.release, _poisoning(memory.release))
+        for name in ("release", "release_surplus"):
+            freeing = getattr(memory, name)
+            _replace(undo, name, freeing, _poisoning(freeing))
+        if kept_bytes is not None:
+            _set(undo, reclaim, "KEPT_BYTES", kept_bytes)
+        _replace(undo, "unlink_record", commit.unlink_record, _pinned(commit.unlink_record))
         if spin_max is not None:
             for module in (index, prune, scan):
                 _set(undo, module, "SPIN_MAX", spin_max)
@@ -63,6 +81,17 @@ def _poisoning(release: Callable[..., None]) -> Callable[..., None]:
             st8(block + place, POISON)
 
     return poisoning
+
+
+def _pinned(unlink: Callable[..., int]) -> Callable[..., int]:
+    """`unlink_record` that insists on what no schedule here can show: a search looks at keys
+    between two atomics, so only real threads could free what it is looking at."""
+
+    def pinned(tx: int, table: int, record: int) -> int:
+        assert ld8(tx + at.C_ACTIVE) != at.NONE, "who goes through a tree pins its memory"
+        return unlink(tx, table, record)
+
+    return pinned
 
 
 def _shrink_nodes(undo: ExitStack, kind: Any, fanout: int) -> None:

@@ -388,6 +388,11 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         ),
         ("reinsert",),
     ),
+    Mutation(
+        "who is idle does not pin the tree it repairs",
+        (("reclaim", "    activate(tx)\n", ""),),
+        ("prune-idle",),
+    ),
     # --- the tree --------------------------------------------------------------------------
     Mutation(
         "a changed node is unlocked with the version it had",

@@ -37,7 +37,8 @@ class Scenario:
     preemptions: int | None = None
     quiet: bool = True
     fanout: int = 4
-    spin_max: int | None = None
+    spin_max: int | None = None  # rounds of a spin, if not as many as usual
+    kept_bytes: int | None = None  # free memory a context keeps for itself, likewise
 
 
 SCENARIOS: Final[dict[str, Scenario]] = {}
@@ -53,6 +54,7 @@ def scenario(
     quiet: bool = True,
     fanout: int = 4,
     spin_max: int | None = None,
+    kept_bytes: int | None = None,
 ) -> Callable[[Body], Body]:
     """Register the function that makes the tasks, once per kind of key."""
 
@@ -61,7 +63,7 @@ def scenario(
             full = name if kind == "word" else f"{name}-{kind}"
             assert full not in SCENARIOS, "names are unique"
             SCENARIOS[full] = Scenario(
-                full, fill, tasks, kind, seeds, preemptions, quiet, fanout, spin_max
+                full, fill, tasks, kind, seeds, preemptions, quiet, fanout, spin_max, kept_bytes
             )
         return tasks
 

@@ -123,7 +123,7 @@ def tombstone_miss(world: World, rng: random.Random) -> list[Task]:
     """Both miss a deleted row, and write the other's; a third reclaims the tombstones."""
 
     def reclaimer() -> None:
-        world.settle(0)
+        world.idle(0)
         run(world, 0, read_all(10), settle=True)
 
     return [

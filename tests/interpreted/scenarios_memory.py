@@ -87,7 +87,7 @@ def opening(world: World, rng: random.Random) -> list[Task]:
     """A snapshot is opened while the horizon passes it."""
 
     def closer() -> None:
-        world.settle(0)
+        world.idle(0)
 
     def looker() -> None:
         opened = world.snapshot(1)
@@ -163,7 +163,7 @@ def session_write(world: World, rng: random.Random) -> list[Task]:
         run(world, 0, delete(1), settle=True)
         for _ in range(2):
             run(world, 2, update_all(3))
-            world.settle(0)
+            world.idle(0)
         run(world, 0, put(9))
 
     return [user, writer]

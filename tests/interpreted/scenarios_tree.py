@@ -87,6 +87,26 @@ def prune(world: World, rng: random.Random) -> list[Task]:
     ]
 
 
+@scenario("prune-idle", _sparse, kinds=("word", "bytes"), quiet=False)
+def prune_idle(world: World, rng: random.Random) -> list[Task]:
+    """Idle workers, which pin nothing, repair the tree that they and others take apart."""
+    first = rng.randrange(10, 30, 4)
+
+    def deleter(number: int, keys: Iterable[int]) -> None:
+        for key in keys:
+            run(world, number, delete(key))
+            world.idle(number)
+        for _ in range(3):
+            run(world, number, miss(99, 5 + number))
+            world.idle(number)
+
+    return [
+        lambda: deleter(0, range(first, first + 24, 8)),
+        lambda: deleter(1, range(first + 4, first + 28, 8)),
+        lambda: deleter(2, range(first + 24, first + 40, 4)),
+    ]
+
+
 def _taken_over(*more: int) -> Callable[[World], None]:
     """Two leaves. The first has only a tombstone, due to be reclaimed: it will take over what
     is in the second, which then leaves the tree."""
@@ -104,7 +124,7 @@ def _taken_over(*more: int) -> Callable[[World], None]:
 @scenario("take-over", _taken_over(60), quiet=False)
 def take_over(world: World, rng: random.Random) -> list[Task]:
     """An insert and a miss in a leaf that leaves the tree full of rows."""
-    return [lambda: world.settle(0), lambda: run(world, 1, miss(55, 65))]
+    return [lambda: world.idle(0), lambda: run(world, 1, miss(55, 65))]
 
 
 @scenario("take-over-used", _taken_over(), quiet=False)
@@ -119,12 +139,12 @@ def take_over_used(world: World, rng: random.Random) -> list[Task]:
             tx.commit()
 
     def mover() -> None:
-        world.settle(0)
+        world.idle(0)
         run(world, 0, put(55))
         run(world, 2, put(5))
-        world.settle(0)
+        world.idle(0)
         run(world, 2, put(6))
-        world.settle(0)
+        world.idle(0)
         for key in (52, 53, 54, 56):
             run(world, 0, put(key))
 
@@ -149,12 +169,12 @@ def take_over_ahead(world: World, rng: random.Random) -> list[Task]:
         run(world, 1, read_all(50))
 
     def mover() -> None:
-        world.settle(0)
+        world.idle(0)
         until(lambda: "asked" in done)
         run(world, 0, delete(50), settle=True)
         for _ in range(2):
             run(world, 2, update_all(60))
-            world.settle(0)
+            world.idle(0)
         run(world, 0, put(70))
         done.add("used again")
 
@@ -244,4 +264,5 @@ def _mix(world: World, rng: random.Random) -> list[Task]:
 scenario("mix", rows(*range(0, 12, 2)), kinds=("word", "pair", "bytes"), seeds=150, quiet=False)(
     _mix
 )
+scenario("mix-shared", rows(*range(0, 12, 2)), seeds=150, quiet=False, kept_bytes=0)(_mix)
 scenario("mix-impatient", rows(*range(0, 12, 2)), seeds=150, quiet=False, spin_max=3)(_mix)

@@ -254,9 +254,14 @@ class World:
             self.log[timestamp] = writes
 
     def settle(self, number: int, budget: int = 64) -> None:
-        """Between two transactions of a worker: close and free what may be freed."""
+        """What a worker does between two transactions: close, and free what may be freed."""
         closing.close(self.base)
         reclaim.reclaim(self.contexts[number], budget)
+
+    def idle(self, number: int, budget: int = 64) -> None:
+        """What a worker does without work: the same, at rest."""
+        closing.close(self.base)
+        reclaim.reclaim_at_rest(self.contexts[number], budget)
 
     def reclaim_all(self) -> None:
         """Nobody runs, and no snapshot is open: everything that was retired is reclaimed."""

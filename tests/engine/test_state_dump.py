@@ -1,0 +1,119 @@
+"""The dump: every row once, in order, at its snapshot, the same bytes for the same rows."""
+
+import hashlib
+import io
+import random
+from typing import Any, Final
+
+import pytest
+
+import mako
+from mako.client import Database
+from mako.engine import dump as dumping
+from tests.conftest import INTERPRETED
+from tests.engine.replaying import dump_of
+
+pytestmark = pytest.mark.interpreted
+
+ONE: Final = mako.Table("one", id=7, key={"a": 64}, row={"value": "i8"})
+TWO: Final = mako.Table("two", id=2, key={"a": 64, "b": 64}, row={"value": "i8", "text": "S8"})
+NOTHING: Final = mako.Table("nothing", id=5, key={"a": 32}, row={})
+LARGEST: Final = (1 << 64) - 1
+EMPTY: Final = hashlib.blake2b(digest_size=32).hexdigest()
+
+
+@pytest.fixture
+def db() -> Any:
+    with mako.open(memory="64MiB", sessions=4) as made:
+        made.create(ONE, TWO, NOTHING)
+        yield made
+
+
+def dumped(db: Database) -> bytes:
+    file = io.BytesIO()
+    with db.snapshot() as snapshot:
+        state_hash = snapshot.dump(file)
+    assert hashlib.blake2b(file.getvalue(), digest_size=32).hexdigest() == state_hash
+    return file.getvalue()
+
+
+def fill(db: Database, model: dict[tuple[int, bytes], bytes], table: Any, rows: Any) -> None:
+    """Put rows of a table, in one transaction, into the database and into the model."""
+    with db.transaction() as tx:
+        for key, value in rows:
+            tx.put(key, value, table=table)
+            typed = isinstance(table, mako.Table)
+            model[int(table.id), table.pack_key(key) if typed else key] = (
+                table.pack_row(value) if typed else value
+            )
+
+
+def test_an_empty_database_has_the_hash_of_nothing(db: Database) -> None:
+    assert dumped(db) == b""
+    with db.snapshot() as snapshot:
+        assert snapshot.state_hash() == EMPTY
+
+
+def test_rows_come_by_table_and_key_whatever_the_order_of_writing(db: Database, seed: int) -> None:
+    draw = random.Random(seed)
+    model: dict[tuple[int, bytes], bytes] = {}
+    words = [0, 1, 2**63 - 1, 2**63, LARGEST, *(draw.getrandbits(64) for _ in range(20))]
+    draw.shuffle(words)
+    strings = mako.BytesTable("strings", id=1001)
+    db.create(strings)
+    fill(db, model, strings, [(draw.randbytes(draw.randrange(9)), b"v") for _ in range(30)])
+    fill(db, model, strings, [(b"", b""), (b"\xff" * 4096, b"last"), (b"\xff" * 4095, b"nearly")])
+    fill(db, model, ONE, [((word,), {"value": word >> 1}) for word in words])
+    fill(db, model, TWO, [((a, b), {"value": 1, "text": b"t"}) for a in words for b in words[:3]])
+    fill(db, model, NOTHING, [((word & 0xFFFF,), {}) for word in words])
+    assert dumped(db) == dump_of(model)
+
+
+@pytest.mark.parametrize("page_rows", [1, 2, 7])
+def test_pages_lose_and_repeat_nothing(
+    db: Database, page_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not INTERPRETED:
+        pytest.skip("the size of a page is compiled in")
+    monkeypatch.setattr(dumping, "PAGE_ROWS", page_rows)
+    model: dict[tuple[int, bytes], bytes] = {}
+    fill(db, model, ONE, [((i,), {"value": i & 255}) for i in (0, 5, 6, LARGEST - 1, LARGEST)])
+    fill(db, model, TWO, [((i, LARGEST), {"value": i}) for i in range(14)])
+    assert dumped(db) == dump_of(model)
+
+
+def test_more_rows_than_a_page_and_rows_longer_than_one(db: Database) -> None:
+    model: dict[tuple[int, bytes], bytes] = {}
+    strings = mako.BytesTable("strings", id=1001)
+    db.create(strings)
+    count = dumping.PAGE_ROWS * (1 if INTERPRETED else 3)
+    for first in range(0, count, 2048):
+        fill(db, model, ONE, [((i,), {"value": i}) for i in range(first, first + 2048)])
+    large = dumping.PAGE_BYTES
+    for number in range(4):
+        fill(db, model, strings, [(b"%d" % number, bytes([number]) * (large - number))])
+    fill(db, model, strings, [(b"after", b"it")])
+    assert dumped(db) == dump_of(model)
+
+
+def test_a_dump_is_that_of_its_snapshot(db: Database) -> None:
+    model: dict[tuple[int, bytes], bytes] = {}
+    fill(db, model, ONE, [((i,), {"value": i}) for i in range(50)])
+    with db.snapshot() as snapshot:
+        for i in range(0, 50, 2):
+            db.table(ONE).delete((i,))
+            db.table(ONE).put((i + 1,), {"value": -1})
+        file = io.BytesIO()
+        snapshot.dump(file)
+        assert file.getvalue() == dump_of(model)
+        # It can be read from as before, and dumped again.
+        assert snapshot.table(ONE).get((4,)) == {"value": 4}
+        assert snapshot.state_hash() == snapshot.state_hash()
+    assert dumped(db) != dump_of(model)
+
+
+def test_a_closed_snapshot_is_not_dumped(db: Database) -> None:
+    snapshot = db.snapshot()
+    snapshot.close()
+    with pytest.raises(mako.Closed):
+        snapshot.state_hash()
