@@ -101,7 +101,7 @@ def replay(source: Source, *, memory: str | int = "1GiB", sessions: int = 24) ->
     from mako.engine.engine import Engine
     from mako.engine.replayer import Replayer
 
-    partition, up_to = _survey(source)
+    partition, up_to = survey(source)
     engine = Engine(parse_bytes(memory), contexts=sessions, partition=partition, now_ms=0)
     try:
         replayer = Replayer(engine)
@@ -152,7 +152,7 @@ def _length_of(head: bytes) -> int:
     return int(length)
 
 
-def _survey(file: BinaryIO) -> tuple[int, int]:
+def survey(file: BinaryIO) -> tuple[int, int]:
     """Partition of the log in `file`, and the closed timestamp of its last entry.
 
     Nothing here is trusted: all entries are checked when they are applied, and a file in which
