@@ -1,4 +1,4 @@
-"""The log of a database as a file: recorded while it runs, replayed into a new one."""
+"""The log of a database as a file: recorded while it runs, taken apart into its entries."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Self
 
-from mako.client.database import Database, parse_bytes
 from mako.errors import LogCorrupt
 from mako.ids import PARTITIONS_MAX, TIMESTAMP_MASK
 from mako.log_format import (
@@ -29,6 +28,7 @@ from mako.log_format import (
 )
 
 if TYPE_CHECKING:
+    from mako.client.database import Database
     from mako.engine.recorder import Recorder
 
 Source = str | os.PathLike[str] | BinaryIO
@@ -87,31 +87,6 @@ def record(db: Database, target: Source) -> Recording:
     except BaseException:
         file.close()
         raise
-
-
-def replay(source: Source, *, memory: str | int = "1GiB", sessions: int = 24) -> Database:
-    """A database with what a recorded log says, up to its last closed timestamp.
-
-    Typed tables are there under their numbers; `db.create(TABLE)` gives them their fields back.
-    LogCorrupt if an entry is bad: `offset` counts in that entry, and there is no database.
-    """
-    if isinstance(source, str | os.PathLike):
-        with Path(source).open("rb") as file:
-            return replay(file, memory=memory, sessions=sessions)
-    from mako.engine.engine import Engine
-    from mako.engine.replayer import Replayer
-
-    partition, up_to = survey(source)
-    engine = Engine(parse_bytes(memory), contexts=sessions, partition=partition, now_ms=0)
-    try:
-        replayer = Replayer(engine)
-        for entry in entries_of(source):
-            replayer.apply(entry, up_to=up_to)
-        replayer.end()
-    except BaseException:
-        engine.close()
-        raise
-    return Database(engine)
 
 
 def entries_of(file: BinaryIO) -> Iterator[bytes]:

@@ -71,7 +71,7 @@ class Stage:
                 fanout=scenario.fanout, spin_max=scenario.spin_max, kept_bytes=scenario.kept_bytes
             )
         )
-        self.world = World(scenario.kind)
+        self.world = World(scenario.kind, impatient=scenario.spin_max is not None)
         self._undo.callback(self.world.close)
         self._undo.enter_context(log_kept(self.world))
         scenario.fill(self.world)
@@ -152,13 +152,12 @@ class Stage:
     def check(self) -> None:
         """Everything of `checks`; then the world is at rest."""
         world = self.world
-        impatient = self.scenario.spin_max is not None  # It gives up repairs, too.
         checks.check_tree(world, self.scenario.fanout, empty_leaves=True)
         world.turn()
         checks.check_history(world)
         rows = world.contents()
         checks.quiesce(world)
-        tree = checks.check_tree(world, self.scenario.fanout, empty_leaves=impatient)
+        tree = checks.check_tree(world, self.scenario.fanout, empty_leaves=world.impatient)
         checks.check_memory(world, tree)
         assert world.contents() == rows, "reclaiming changes no row"
 
