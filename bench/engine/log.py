@@ -9,7 +9,7 @@ from bench.engine.loops import encode_often, put_rows
 from mako.client import Database
 from mako.engine.buffers import addressed
 from mako.engine.closing import activate
-from mako.engine.codec import check, check_transactions, schema_entry, seal
+from mako.engine.codec import check, check_transactions, frame_of, schema_entry, seal
 from mako.engine.commit import abort, begin, commit
 from mako.engine.described import description_of
 from mako.engine.engine import Engine
@@ -100,16 +100,17 @@ def _entries(engine: Engine, transactions: int) -> tuple[bytes, list[bytes]]:
 
 def _checking(entries: list[bytes]) -> Iterator[Figure]:
     size = sum(map(len, entries))
-    writes = len(entries) * ENTRY_TRANSACTIONS * WRITES
+    counts = [frame_of(entry).count for entry in entries]
+    writes = sum(counts) * WRITES
     spaces = [memoryview(bytearray(entry)) for entry in entries]
 
     def sealing() -> None:
-        for space in spaces:
+        for space, count in zip(spaces, counts, strict=True):
             seal(
                 space,
                 len(space) - HEADER_BYTES - FOOTER_BYTES,
                 kind=EntryType.TRANSACTIONS,
-                count=ENTRY_TRANSACTIONS,
+                count=count,
                 closed=1,
                 stable=1,
                 submitted=1,
