@@ -201,6 +201,17 @@ def session_scan(
 
 
 @compiled
+def key_bytes(table: int, record: int) -> int:
+    """Length of the key of `record` as bytes."""
+    kind = ld8(table + T_KIND)
+    if kind == 1:
+        return 8
+    if kind == 2:
+        return 16
+    return _bytes_length(record)
+
+
+@compiled
 def record_key(table: int, record: int, target: int) -> int:
     """Write the key of `record` as bytes to `target`; its length."""
     kind = ld8(table + T_KIND)
