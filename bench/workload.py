@@ -92,6 +92,8 @@ class Benchmark(Protocol):
     name: str
     #: "TPC-C-like, scale tiny (not comparable)": never bare "TPC-C", results are not audited.
     title: str
+    #: Bytes of memory that a transaction adds for good, on average; 0 if none.
+    growth_bytes: int
 
     def options(self) -> Mapping[str, str | int | float]:
         """What was chosen, resolved: shown in reports and merged into summary.json.

@@ -61,7 +61,7 @@ PARTITIONS_MAX: Final = 64
 #: Longest key in bytes. A longer one is refused with KeyTooLarge.
 KEY_BYTES_MAX: Final = 4096
 #: Longest value in bytes, and largest row. Beyond it ValueTooLarge, or SchemaError for a row.
-VALUE_BYTES_MAX: Final = 16 << 20
+VALUE_BYTES_MAX: Final = 4 << 20
 
 
 class Outcome(IntEnum):

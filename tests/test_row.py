@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mako.errors import SchemaError
+from mako.ids import VALUE_BYTES_MAX
 from mako.row import Field, Row
 
 INTEGERS = {"i1": 8, "i2": 16, "i4": 32, "i8": 64, "u1": 8, "u2": 16, "u4": 32}
@@ -145,9 +146,9 @@ def test_unknown_codes_are_refused_by_name(code: Any) -> None:
 
 
 def test_rows_may_be_as_large_as_values_and_not_larger() -> None:
-    assert Row({"a": f"S{16 << 20}"}).size == 16 << 20
+    assert Row({"a": f"S{VALUE_BYTES_MAX}"}).size == VALUE_BYTES_MAX
     with pytest.raises(SchemaError, match="over the limit"):
-        Row({"a": f"S{16 << 20}", "b": "i1"})
+        Row({"a": f"S{VALUE_BYTES_MAX}", "b": "i1"})
 
 
 @pytest.mark.parametrize("name", ["", "1a", "a b", "a-b", "class", "_a", "naïve", "a" * 256, 3])

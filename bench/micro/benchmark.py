@@ -21,6 +21,8 @@ class Micro:
     """See `bench.workload.Benchmark`."""
 
     name = "micro"
+    #: Rows are read and replaced.
+    growth_bytes = 0
 
     def __init__(self, options: MicroOptions) -> None:
         self._options = options

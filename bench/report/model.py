@@ -41,6 +41,8 @@ class Loaded:
     size: DataSize
     seconds: float
     memory_bytes: int
+    #: Memory that the system was made to provide before the drive (`Database.pretouch`).
+    pretouched_bytes: int = 0
 
     @property
     def memory_per_data(self) -> float:

@@ -121,6 +121,7 @@ def _loaded(report: RunReport) -> dict[str, Any]:
         "seconds": _round(loaded.seconds),
         "memory_bytes": loaded.memory_bytes,
         "memory_per_data": _round(loaded.memory_per_data),
+        "pretouched_bytes": loaded.pretouched_bytes,
     }
 
 

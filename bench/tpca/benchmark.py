@@ -24,6 +24,8 @@ class SpecTpca:
     """The specification's profile. See `bench.workload.Benchmark`."""
 
     name = "tpca"
+    #: A row of history.
+    growth_bytes = 224
     title = "TPC-A-like, profile spec, unaudited"
 
     def __init__(self, options: TpcaOptions) -> None:
@@ -143,6 +145,7 @@ class JanusTpca:
     """The profile of Mako and Janus. See `bench.workload.Benchmark`."""
 
     name = "tpca"
+    growth_bytes = 0
     title = "TPC-A, profile janus: three increments"
 
     def __init__(self, options: TpcaOptions) -> None:

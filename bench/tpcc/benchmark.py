@@ -22,6 +22,8 @@ class Tpcc:
     """See `bench.workload.Benchmark`."""
 
     name = "tpcc"
+    #: An average transaction of the mix: two fifths of new orders with ten lines each.
+    growth_bytes = 720
 
     def __init__(self, options: TpccOptions) -> None:
         if options.warehouses > WAREHOUSES_MAX:

@@ -22,11 +22,9 @@ class Snapshot(Session):
 
     def __init__(self, db: Database, engine: Engine) -> None:
         super().__init__(db, engine)
-        from mako.engine.closing import open_snapshot
-
         engine.settle()
         #: What was committed at or before it is seen, nothing later.
-        self.timestamp: int = open_snapshot(self._context)
+        self.timestamp: int = engine.open_snapshot(self._context)
         self._calls.session_begin_snapshot(self._context, self.timestamp)
 
     def _reads_again(self, outcome: int) -> bool:

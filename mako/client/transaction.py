@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from mako.errors import Closed, KeyTooLarge, SchemaError, TransactionTooOld, ValueTooLarge
-from mako.ids import KEY_BYTES_MAX, Outcome
+from mako.ids import KEY_BYTES_MAX, VALUE_BYTES_MAX, Outcome
 from mako.schema import BytesTable, Table
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ AGE_MAX: Final = 10.0
 PAGE_ROWS: Final = 256
 #: A page ends after so many bytes of values.
 PAGE_BYTES: Final = 1 << 20
-#: Longest value.
-VALUE_MAX: Final = 4 << 20
 #: Above every key of bytes that is allowed.
 LAST_KEY: Final = b"\xff" * (KEY_BYTES_MAX + 1)
 
@@ -64,11 +62,12 @@ class Session:
                 f"table {handle.table.name}: a key is bytes, not {key!r}; mako.tuple.pack makes"
                 " ordered bytes of tuples"
             )
-        if len(key) > KEY_BYTES_MAX:
+        data = bytes(key)
+        if len(data) > KEY_BYTES_MAX:
             raise KeyTooLarge(
-                f"a key of {len(key)} bytes is over the limit of {KEY_BYTES_MAX}; shorten it"
+                f"a key of {len(data)} bytes is over the limit of {KEY_BYTES_MAX}; shorten it"
             )
-        return bytes(key)
+        return data
 
     def _get(self, handle: TableHandle, key: Any) -> Any:
         data = self._key(handle, key)
@@ -192,6 +191,13 @@ class Session:
         return rows, found == limit or len(rows) < found
 
 
+def _as_bytes(value: bytes | bytearray | memoryview) -> bytes | bytearray | memoryview:
+    """A value whose length is that of its bytes, whatever its elements are."""
+    if not isinstance(value, memoryview):
+        return value
+    return value.cast("B") if value.c_contiguous and value.ndim else memoryview(bytes(value))
+
+
 def _successor(handle: TableHandle, key: bytes) -> bytes | None:
     """The least key above `key`."""
     if isinstance(handle.table, BytesTable):
@@ -213,6 +219,15 @@ class Transaction(Session):
         self.commit_ts = 0
         self._began = time.monotonic()
         self._calls.session_begin(self._context)
+
+    def _fail(self, outcome: int) -> Exception:
+        """The error for `outcome`; unless the user may go on after it, commit will not."""
+        from mako.engine.layout import C_OUTCOME
+
+        place = self._context + C_OUTCOME
+        if outcome not in (Outcome.NOT_FOUND, Outcome.EXISTS) and self._engine.word(place) == 0:
+            self._engine.set_word(place, outcome)
+        return super()._fail(outcome)
 
     def _check(self) -> None:
         super()._check()
@@ -243,10 +258,12 @@ class Transaction(Session):
             value = handle.table.pack_row(value)
         elif not isinstance(value, bytes | bytearray | memoryview):
             raise SchemaError(f"table {handle.table.name}: a value is bytes, not {value!r}")
+        else:
+            value = _as_bytes(value)
         length = len(value)
-        if length > VALUE_MAX:
+        if length > VALUE_BYTES_MAX:
             raise ValueTooLarge(
-                f"a value of {length} bytes is over the limit of {VALUE_MAX}; split it"
+                f"a value of {length} bytes is over the limit of {VALUE_BYTES_MAX}; split it"
             )
         engine = self._engine
         size = len(data)
@@ -310,7 +327,11 @@ class Transaction(Session):
         engine = self._engine
         outcome = self._calls.session_commit(self._context)
         if outcome == Outcome.LOG_FULL:
-            outcome = engine.commit_with_room(self._context)
+            try:
+                outcome = engine.commit_with_room(self._context)
+            except BaseException:
+                self._end()
+                raise
         if outcome == Outcome.COMMITTED:
             self.commit_ts = engine.word(self._context + layout.C_TIMESTAMP)
             engine.settle()
@@ -322,10 +343,7 @@ class Transaction(Session):
     def abort(self) -> None:
         """Forget the writes. Ending it twice is harmless."""
         if self._open:
-            from mako.engine.commit import abort
-
-            abort(self._context, int(Outcome.ROLLED_BACK))
-            self._calls.session_rest(self._context)
+            self._calls.session_abort(self._context, int(Outcome.ROLLED_BACK))
             self._end()
 
     def _end(self) -> None:

@@ -19,6 +19,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from mako.ids import Outcome
+
 if TYPE_CHECKING:
     from mako.engine.engine import Engine
 
@@ -98,7 +100,6 @@ class _Threads:
         self._lock = threading.Lock()
         self._running: list[WorkerThread] = []
         self._keeper: threading.Thread | None = None
-        self._was_logging = False
 
     def launch(self, context: int, control: int, core: int | None) -> WorkerThread:
         from mako.engine import layout
@@ -116,6 +117,8 @@ class _Threads:
         event = os.eventfd(0)
         engine.set_word(context + layout.C_WAKE, event)
         engine.set_word(context + layout.C_STATE, IDLE)
+        # Somebody may look before the thread has begun, and the last one may have failed.
+        engine.set_word(context + layout.K_FAILED, int(Outcome.COMMITTED))
         engine.set_word(context + layout.K_OFFSET, time.time_ns() - time.monotonic_ns())
         engine.set_word(context + layout.C_CONTROL, control)
         thread = threading.Thread(target=life, name=f"mako-worker-{context:x}", daemon=True)
@@ -152,7 +155,6 @@ class _Threads:
         engine = self._engine
         stop_word = engine.base + layout.KEEPER
         engine.set_word(stop_word, 0)
-        self._was_logging = engine.logging
         engine.kept = True
         engine.logging = True
         self._keeper = threading.Thread(
@@ -172,7 +174,7 @@ class _Threads:
         set_word(engine.base + layout.KEEPER, 1)
         self._keeper.join()
         self._keeper = None
-        engine.logging = self._was_logging
+        engine.logging = engine.recorder is not None
         engine.kept = False
         engine.settle()
 

@@ -39,6 +39,7 @@ from mako.engine.layout import (
     POOL_RECORDS,
     POOL_VALUES,
     R_HEAD,
+    RETIRE_VALUE,
     TOMBSTONE,
     UPDATE,
     V_LENGTH,
@@ -54,7 +55,16 @@ from mako.engine.layout import (
     W_VERSION,
 )
 from mako.engine.memory import allocate, allocate_reserved, release, size_class
-from mako.engine.sets import add_read, add_write, doomed, inherit, note_leaf, own_write
+from mako.engine.retire import reserve_retired, retire
+from mako.engine.sets import (
+    add_read,
+    add_write,
+    doomed,
+    inherit,
+    note_leaf,
+    own_write,
+    why_doomed,
+)
 from mako.ids import Outcome
 
 _LOCKED = int(Outcome.LOCKED)
@@ -62,7 +72,6 @@ _CHANGED = int(Outcome.CHANGED)
 _EXISTS = int(Outcome.EXISTS)
 _OUT_OF_MEMORY = int(Outcome.OUT_OF_MEMORY)
 _TOO_LARGE = int(Outcome.TOO_LARGE)
-_TIMED_OUT = int(Outcome.TIMED_OUT)
 _READ_ONLY = int(Outcome.READ_ONLY)
 KV_BYTES = 8  # lengths and table number around a key and a value in the log
 
@@ -115,6 +124,15 @@ def free_version(tx: int, version: int) -> None:
 
 
 @compiled
+def _replace_later(tx: int, version: int) -> None:
+    """Give back a version of the transaction's own that another one has replaced, once the
+    transaction is over: its procedure may still hold a view of it."""
+    if reserve_retired(tx, 1) != 0:
+        size = V_VALUE + (ld8(version + V_LENGTH) & LENGTH_MASK)
+        retire(tx, version, RETIRE_VALUE, size_class(size), 0, 0)
+
+
+@compiled
 def new_version(tx: int, length: int) -> int:
     """A version of the transaction's own for a value of `length` bytes, or 0."""
     version = allocate(tx, POOL_VALUES, V_VALUE + length)
@@ -164,7 +182,7 @@ def replace_version(tx: int, entry: int, length: int, kind: int) -> int:
         return -_OUT_OF_MEMORY
     old = ld8(entry + W_VERSION)
     change = length - (ld8(old + V_LENGTH) & LENGTH_MASK)
-    free_version(tx, old)
+    _replace_later(tx, old)
     memset(version + V_VALUE, 0, length)
     st8(entry + W_VERSION, version)
     st8(entry + W_KIND, kind)
@@ -260,7 +278,7 @@ def delete_record(
     if entry != 0:
         old = ld8(entry + W_VERSION)
         st8(tx + C_LOG_BYTES, log_bytes - (ld8(old + V_LENGTH) & LENGTH_MASK))
-        free_version(tx, old)
+        _replace_later(tx, old)
         st8(entry + W_VERSION, version)
         st8(entry + W_KIND, DELETE)
         return 1
@@ -329,7 +347,7 @@ def _make_access(index: Index) -> Access:
 
     def read(tx: int, table: int, key: Any) -> int:
         if doomed(tx):
-            return -_TIMED_OUT
+            return -why_doomed(tx)
         record, leaf, leaf_version = look_up(tx, table, key)
         if record == LOST:
             return -_LOCKED
@@ -345,7 +363,7 @@ def _make_access(index: Index) -> Access:
 
     def write(tx: int, table: int, key: Any) -> int:
         if doomed(tx):
-            return -_TIMED_OUT
+            return -why_doomed(tx)
         record, leaf, leaf_version = look_up(tx, table, key)
         if record == LOST:
             return -_LOCKED
@@ -362,7 +380,7 @@ def _make_access(index: Index) -> Access:
 
     def put(tx: int, table: int, key: Any, length: int, may_replace: int) -> int:
         if doomed(tx):
-            return -_TIMED_OUT
+            return -why_doomed(tx)
         if ld8(tx + C_MODE) != 0:
             return -_READ_ONLY
         # A run of inserts goes to the leaf of the one before; that saves the descent.
@@ -411,7 +429,7 @@ def _make_access(index: Index) -> Access:
 
     def delete(tx: int, table: int, key: Any) -> int:
         if doomed(tx):
-            return -_TIMED_OUT
+            return -why_doomed(tx)
         record, leaf, leaf_version = look_up(tx, table, key)
         if record == LOST:
             return -_LOCKED

@@ -116,14 +116,16 @@ def deactivate(context: int) -> None:
 
 @compiled
 def open_snapshot(context: int) -> int:
-    """Pin the stable timestamp for reading; return it."""
+    """Pin the stable timestamp for reading; return it, or NONE if the intent to raise the
+    horizon outran it every time (pin nothing and try again)."""
     engine = ld8(context + C_ENGINE)
     for _ in range(SPIN_MAX):
         stable = load_acquire(engine + STABLE)
         store_seq(context + C_SNAPSHOT, stable)
         if load_acquire(engine + INTENT) <= stable:  # E4
             return stable
-    return load_acquire(context + C_SNAPSHOT)
+    store_release(context + C_SNAPSHOT, NONE)
+    return NONE
 
 
 @compiled

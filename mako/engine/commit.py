@@ -94,6 +94,9 @@ _ROLLED_BACK = int(Outcome.ROLLED_BACK)
 _RAISED = int(Outcome.RAISED)
 _TOO_LARGE = int(Outcome.TOO_LARGE)
 
+#: Times an aborted insert tries to leave its tree, each time as patient as any search.
+UNLINK_TRIES = 16
+
 _word_link = WORD_INDEX.link
 _pair_link = PAIR_INDEX.link
 _bytes_link = BYTES_INDEX.link
@@ -274,6 +277,16 @@ def _validate(tx: int) -> int:
 
 
 @compiled
+def _unlink_patiently(tx: int, table: int, record: int) -> bool:
+    """Take a placeholder out of its tree, unless others hold its leaf for very long."""
+    for _ in range(UNLINK_TRIES):
+        if unlink_record(tx, table, record) != 0:
+            return True
+        pause()
+    return False
+
+
+@compiled
 def _undo(tx: int, locked: int) -> None:
     """Unlock the first `locked` entries; placeholders leave the tree again."""
     for i in range(locked):
@@ -282,14 +295,13 @@ def _undo(tx: int, locked: int) -> None:
         record = ld8(entry + W_RECORD)
         if kind == INSERT:
             table = ld8(entry + W_TABLE)
-            # It is in the tree and ours, so this ends: 0 only means that others held the leaf
-            # for long, and a record that stays in the tree must not be given back.
-            while unlink_record(tx, table, record) == 0:
-                pause()
-            store_release(record + R_HEAD, DEAD)
-            size = record_bytes(table, record)
-            retire(tx, record, RETIRE_RECORD, size_class(size), 0, 0)
             _free_entry(tx, entry)
+            if _unlink_patiently(tx, table, record):
+                store_release(record + R_HEAD, DEAD)
+                size = record_bytes(table, record)
+                retire(tx, record, RETIRE_RECORD, size_class(size), 0, 0)
+            else:  # It stays, a record without a value, for whoever writes its key next.
+                store_release(record + R_HEAD, 0)
         elif kind != CANCELLED:
             store_release(record + R_HEAD, ld8(entry + W_HEAD))
     # What was undone as an insert is not given back a second time.
@@ -331,6 +343,12 @@ def _install(tx: int, timestamp: int, mask: int) -> None:
             retire(tx, record, RETIRE_TOMBSTONE, 0, timestamp, ld8(entry + W_TABLE))
 
 
+@compiled
+def retired_by_commit(tx: int) -> int:
+    """What the commit of this transaction, or undoing it, retires at most."""
+    return 2 * ld8(tx + C_WRITES) + 64
+
+
 @exported
 def commit(tx: int) -> int:
     """Commit the transaction of this context; its Outcome.
@@ -359,7 +377,7 @@ def commit(tx: int) -> int:
         room = log_room(tx, ld8(tx + C_LOG_BYTES))
         if room <= 0:
             return _LOG_FULL if room == 0 else abort(tx, _TOO_LARGE)
-    if reserve_retired(tx, 2 * writes + 64) == 0:
+    if reserve_retired(tx, retired_by_commit(tx)) == 0:
         return abort(tx, _OUT_OF_MEMORY)
     store_release(tx + C_FLOOR, load_acquire(engine + CLOCK))  # Step 1
     outcome, locked = _lock_writes(tx)  # Step 2
@@ -367,6 +385,8 @@ def commit(tx: int) -> int:
     if outcome == COMMITTED:
         timestamp = next_timestamp(engine)  # Step 3
         outcome = _validate(tx)  # Step 4
+    if outcome == COMMITTED:
+        outcome = ld8(tx + C_OUTCOME)  # Own splits may have made the set of leaves too large.
     if outcome != COMMITTED:
         _undo(tx, locked)
         return abort(tx, outcome)

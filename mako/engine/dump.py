@@ -1,21 +1,28 @@
-"""The state at a snapshot as one string of bytes, for comparing replicas (docs/state-dump.md).
+"""The state at a snapshot as one string of bytes, for comparing replicas (docs/state-dump.md) and
+for copying it (docs/snapshot-format.md).
 
     row   table u16 | key length u16 | key | value length u32 | value
 
-Rows come in the order of table and key. Compiled code scans and writes a page of them, Python
-takes it and asks for the next.
+Rows come in the order of table and key, in blocks of a size that is a function of the rows alone.
+Compiled code scans and writes, Python takes a block and asks for the next.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from mako.engine.atomics import ld8, memcpy, st2, st4
 from mako.engine.commit import rest
 from mako.engine.engine import Engine, TableHandle
-from mako.engine.interactive import record_key, session_begin_snapshot, session_get, session_rest
+from mako.engine.interactive import (
+    key_bytes,
+    record_key,
+    session_begin_snapshot,
+    session_get,
+    session_rest,
+)
 from mako.engine.interactive import session_scan as scan
 from mako.engine.jit import compiled
 from mako.engine.layout import (
@@ -34,22 +41,25 @@ from mako.engine.region import Region
 from mako.errors import Conflict
 from mako.schema import Table
 
-PAGE_ROWS: Final = 4096
-PAGE_BYTES: Final = 4 << 20
+#: A block ends before the row that would make it longer; a longer row is a block of its own.
+BLOCK_BYTES: Final = 256 << 10
+#: Rows that one call scans at most.
+SCAN_ROWS: Final = 4096
 #: A row without its key and value.
 ROW_BYTES: Final = 8
 HASH_BYTES: Final = 32
 
 
 @compiled
-def dump_page(
-    tx: int, table: int, first_size: int, end_size: int, target: int, room: int
+def dump_rows(
+    tx: int, table: int, first_size: int, end_size: int, target: int, room: int, limit: int
 ) -> tuple[int, int, int, int]:
     """Write rows with first <= key < end, both at C_ARGUMENTS, to `target`: (bytes, rows written,
-    rows found, offset of the last one). Of the rows found, those that fit into `room`; if not
-    even the first does, its size is returned, negative. Rows found are negative for an Outcome.
+    rows found, offset of the last one). Of the rows found, at most `limit`, those that fit into
+    `room`; if not even the first does, its size is returned, negative. Rows found are negative
+    for an Outcome.
     """
-    found = scan(tx, table, first_size, end_size, PAGE_ROWS, 0)
+    found = scan(tx, table, first_size, end_size, limit, 0)
     number = ld8(table + T_ID)
     rows = tx + C_SCAN + ld8(tx + C_SCAN_USED) * SCAN_BYTES
     written = 0
@@ -58,80 +68,121 @@ def dump_page(
         record = ld8(rows + i * SCAN_BYTES)
         version = ld8(rows + i * SCAN_BYTES + 8)
         length = ld8(version + V_LENGTH) & LENGTH_MASK
-        if written + ROW_BYTES + KEY_MAX + length > room:
+        size = ROW_BYTES + key_bytes(table, record) + length
+        if written + size > room:
             rest(tx)
             if i == 0:
-                return -(ROW_BYTES + KEY_MAX + length), 0, found, 0
+                return -size, 0, found, 0
             return written, i, found, last
         last = written
         at = target + written
         st2(at, number)
-        size = record_key(table, record, at + 4)
-        st2(at + 2, size)
-        st4(at + 4 + size, length)
-        memcpy(at + 8 + size, version + V_VALUE, length)
-        written += ROW_BYTES + size + length
+        key_size = record_key(table, record, at + 4)
+        st2(at + 2, key_size)
+        st4(at + 4 + key_size, length)
+        memcpy(at + 8 + key_size, version + V_VALUE, length)
+        written += size
     rest(tx)
     return written, max(found, 0), found, last
 
 
+class Block(NamedTuple):
+    """Rows one after the other, and how many they are."""
+
+    rows: int
+    data: bytes
+
+
 class Dumper:
-    """Pages of the dump of one snapshot, in a context that reads at it."""
+    """The blocks of one snapshot, in a context that reads at it."""
 
     def __init__(self, engine: Engine, context: int) -> None:
         self._engine = engine
         self._context = context
-        self._page = Region(PAGE_BYTES)
+        self._space = Region(BLOCK_BYTES)
+        self._used = 0
+        self._rows = 0
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._page.close()
+        self._space.close()
 
-    def pages(self) -> Iterator[bytes]:
-        """The dump, piece by piece."""
+    def blocks(self) -> Iterator[Block]:
+        """All rows."""
         for number in sorted(self._engine.tables):
             yield from self._table(self._engine.tables[number])
+        if self._rows:
+            yield self._take()
 
-    def _table(self, handle: TableHandle) -> Iterator[bytes]:
+    def _take(self) -> Block:
+        block = Block(self._rows, self._space.read(self._space.base, self._used))
+        self._used = self._rows = 0
+        return block
+
+    def _table(self, handle: TableHandle) -> Iterator[Block]:
         table = handle.table
         typed = isinstance(table, Table)
         first = bytes(table.key_size) if isinstance(table, Table) else b""
         end = b"\xff" * len(first) if typed else b"\xff" * (KEY_MAX + 1)
+        row_bytes = ROW_BYTES + 8  # A guess at the size of the next rows, from those before.
         while True:
-            written, rows, found, last = self._scan(handle, first, end)
+            room = BLOCK_BYTES - self._used
+            limit = min(room // row_bytes + 1, SCAN_ROWS)
+            written, rows, found, last = self._scan(handle, first, end, room, limit)
             if written < 0:
-                self._page.close()
-                self._page = Region(-written + 7 & -8)
-                continue
+                if self._rows:
+                    yield self._take()
+                else:
+                    written, rows, found, last = self._large(handle, first, end, -written)
             if rows:
-                yield self._page.read(self._page.base, written)
-            if rows == found < PAGE_ROWS:
+                key = _key_at(self._space.view, self._used + last)
+                self._used += written
+                self._rows += rows
+                row_bytes = written // rows
+                # A typed key is not the greatest, for `end` is not in the scan.
+                following = int.from_bytes(key, "big") + 1
+                first = following.to_bytes(len(key), "big") if typed else key + b"\0"
+            if self._used > BLOCK_BYTES or rows < found:
+                if self._rows:
+                    yield self._take()
+            elif found < limit:
                 break
-            key = _key_at(self._page.view, last)
-            # A typed key is not the greatest, for `end` is not in the scan.
-            following = int.from_bytes(key, "big") + 1
-            first = following.to_bytes(len(key), "big") if typed else key + b"\0"
         if typed:
             yield from self._greatest(handle, end)
 
-    def _scan(self, handle: TableHandle, first: bytes, end: bytes) -> tuple[int, int, int, int]:
+    def _large(
+        self, handle: TableHandle, first: bytes, end: bytes, size: int
+    ) -> tuple[int, int, int, int]:
+        """A row that no block holds: alone, in a larger space."""
+        self._make_space(size)
+        return self._scan(handle, first, end, size, 1)
+
+    def _make_space(self, size: int) -> None:
+        if size > self._space.size:
+            self._space.close()
+            self._space = Region(size + 7 & -8)
+
+    def _scan(
+        self, handle: TableHandle, first: bytes, end: bytes, room: int, limit: int
+    ) -> tuple[int, int, int, int]:
         engine = self._engine
         engine.write(self._context + C_ARGUMENTS, first + end)
-        written, rows, found, last = dump_page(
+        written, rows, found, last = dump_rows(
             self._context,
             handle.address,
             len(first),
             len(end),
-            self._page.base,
-            self._page.size,
+            self._space.base + self._used,
+            room,
+            limit,
         )
         if found < 0:
             raise Conflict("the table changes too fast to be read; dump it again")
         return written, rows, found, last
 
-    def _greatest(self, handle: TableHandle, key: bytes) -> Iterator[bytes]:
+    def _greatest(self, handle: TableHandle, key: bytes) -> Iterator[Block]:
         """The row under the greatest key there can be, which no scan's end is above."""
         engine = self._engine
         engine.write(self._context + C_ARGUMENTS, key)
@@ -142,12 +193,19 @@ class Dumper:
         row = int(handle.table.id).to_bytes(2, "little") + len(key).to_bytes(2, "little") + key
         row += length.to_bytes(4, "little") + engine.read(place, length)
         session_rest(self._context)
-        yield row
+        if self._rows and self._used + len(row) > BLOCK_BYTES:
+            yield self._take()
+        self._make_space(len(row))
+        self._space.write(self._space.base + self._used, row)
+        self._used += len(row)
+        self._rows += 1
+        if self._used > BLOCK_BYTES:
+            yield self._take()
 
 
-def _key_at(page: memoryview, row: int) -> bytes:
-    size = int.from_bytes(page[row + 2 : row + 4], "little")
-    return bytes(page[row + 4 : row + 4 + size])
+def _key_at(space: memoryview, row: int) -> bytes:
+    size = int.from_bytes(space[row + 2 : row + 4], "little")
+    return bytes(space[row + 4 : row + 4 + size])
 
 
 def dump(engine: Engine, context: int, timestamp: int, write: Callable[[bytes], object]) -> str:
@@ -155,9 +213,9 @@ def dump(engine: Engine, context: int, timestamp: int, write: Callable[[bytes], 
     session_begin_snapshot(context, timestamp)
     digest = hashlib.blake2b(digest_size=HASH_BYTES)
     with Dumper(engine, context) as dumper:
-        for page in dumper.pages():
-            digest.update(page)
-            write(page)
+        for block in dumper.blocks():
+            digest.update(block.data)
+            write(block.data)
     return digest.hexdigest()
 
 
@@ -165,4 +223,4 @@ def is_empty(engine: Engine, context: int, timestamp: int) -> bool:
     """Whether no table has a row at `timestamp`, which `context` has pinned."""
     session_begin_snapshot(context, timestamp)
     with Dumper(engine, context) as dumper:
-        return next(dumper.pages(), None) is None
+        return next(dumper.blocks(), None) is None

@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from mako.engine.closing import close, tick
+from mako.engine.closing import close, open_snapshot, tick
 from mako.engine.codec import Description
-from mako.engine.commit import abort
 from mako.engine.described import description_of, table_of
 from mako.engine.entries import Entry, procedure_entry, raised_by
-from mako.engine.interactive import session_commit
+from mako.engine.interactive import session_abort, session_commit
+from mako.engine.keeper import TOUCHED_PER_TURN, touch
 from mako.engine.layout import (
     BUMP,
     C_ARGUMENTS,
@@ -40,6 +40,7 @@ from mako.engine.layout import (
     FIRST_CONTEXT,
     HORIZON,
     LOGGING,
+    NONE,
     POOL_VALUES,
     SHARED_BYTES,
     STABLE,
@@ -175,6 +176,16 @@ class Engine:
     def memory_reserved(self) -> int:
         """Bytes ever handed out: the engine's high-water mark."""
         return self.word(self.base + BUMP) - self._start
+
+    def touch(self, size: int) -> int:
+        """Have the system back up to `size` bytes that will be handed out next; how many."""
+        if not self.pin():
+            raise Closed("the database is closed; open it again")
+        touched = 0
+        while (more := touch(self.base, size, TOUCHED_PER_TURN)) > 0:
+            touched += more
+        self.unpin()
+        return touched
 
     # --- contexts -----------------------------------------------------------------------
 
@@ -318,15 +329,26 @@ class Engine:
         with self.borrowed() as context:
             self.set_arguments(context, procedure, arguments)
             self.prepare(context)
-            outcome = run_retrying(
-                context, entry.address, context + C_ARGUMENTS, context + C_RESULT, ATTEMPTS_MAX
-            )
-            if outcome == Outcome.LOG_FULL:
-                outcome = self.commit_with_room(context)
+            outcome = self._run_in(context, entry.address)
+            if outcome == Outcome.OUT_OF_MEMORY:
+                self.reclaim_idle()  # Nobody else frees what idle contexts have retired.
+                outcome = self._run_in(context, entry.address)
             self.settle()
             if outcome != Outcome.COMMITTED:
                 raise self.failure(context, outcome, procedure.name)
             return self.word(context + C_RESULT), self.word(context + C_TIMESTAMP)
+
+    def _run_in(self, context: int, entry: int) -> int:
+        for _ in range(ATTEMPTS_MAX):
+            outcome = run_retrying(
+                context, entry, context + C_ARGUMENTS, context + C_RESULT, ATTEMPTS_MAX
+            )
+            if outcome != Outcome.LOG_FULL:
+                break
+            outcome = self.commit_with_room(context)
+            if not Outcome.COMMITTED < outcome <= Outcome.PHANTOM:
+                break  # Otherwise the wait for the log cost it what it had read.
+        return outcome
 
     def run_at(
         self,
@@ -417,15 +439,28 @@ class Engine:
         """Close, so that what is committed is stable; the closed timestamp."""
         return close(self.base)
 
+    def open_snapshot(self, context: int) -> int:
+        """Pin the stable timestamp in `context` until `close_snapshot`; return it."""
+        while (timestamp := open_snapshot(context)) == NONE:
+            time.sleep(0)  # Closing outran a thread that got no processor.
+        return timestamp
+
     def tick(self) -> None:
         tick(self.base, time.time_ns() // 1_000_000)
 
     def commit_with_room(self, context: int) -> int:
-        """Commit the transaction that met a full log ring; its Outcome."""
+        """Commit the transaction that met a full log ring; its Outcome.
+
+        Raises, with the transaction aborted, what keeps a recorder from writing the log.
+        """
         outcome = int(Outcome.LOG_FULL)
         for _ in range(LOG_WAITS_MAX):
             if self.recorder is not None:
-                self.recorder.check()
+                try:
+                    self.recorder.check()
+                except BaseException:
+                    session_abort(context, outcome)
+                    raise
             if self.kept or self.recorder is not None:
                 time.sleep(LOG_WAIT_SECONDS)
             else:
@@ -433,7 +468,7 @@ class Engine:
             outcome = session_commit(context)
             if outcome != Outcome.LOG_FULL:
                 return outcome
-        return abort(context, outcome)
+        return session_abort(context, outcome)
 
     def reclaim_idle(self) -> None:
         """Give back what contexts that nobody uses have retired and nobody sees any more.

@@ -169,7 +169,7 @@ def _make_index(kind: KeyKind) -> Index:
     load, store, equals, less = kind.load, kind.store, kind.equals, kind.less
     count_less, count_not_above = kind.count_less, kind.count_not_above
     set_high, copy_high, below_high = kind.set_high, kind.copy_high, kind.below_high
-    separator = kind.separator
+    separator, forget_separator = kind.separator, kind.forget_separator
     is_word = kind.name == "word"
 
     def find_leaf(table: int, key: Any) -> tuple[int, int]:
@@ -334,6 +334,8 @@ def _make_index(kind: KeyKind) -> Index:
             st8(right + N_LAST, at - half)
         made, first = separator(context, load(right, 0))
         if not made or attach(context, table, parent, leaf, first, right) == 0:
+            if made:
+                forget_separator(context, first)
             discard_node(context, right)
             return 0
         copy_high(right, leaf)

@@ -9,7 +9,7 @@ timestamp and version, which are never used twice (`mako.engine.memory`).
 from mako.engine.access import BYTES_ACCESS, PAIR_ACCESS, WORD_ACCESS
 from mako.engine.atomics import ld8, memcpy, st8
 from mako.engine.closing import activate
-from mako.engine.commit import begin, commit, rest
+from mako.engine.commit import abort, begin, commit, rest, retired_by_commit
 from mako.engine.jit import compiled
 from mako.engine.layout import (
     C_ARGUMENTS,
@@ -24,7 +24,8 @@ from mako.engine.layout import (
     V_LENGTH,
     V_VALUE,
 )
-from mako.engine.reclaim import reclaim
+from mako.engine.reclaim import make_room, reclaim_some
+from mako.engine.retire import reserve_retired
 from mako.engine.scan import BYTES_SCANNING, PAIR_SCANNING, WORD_SCANNING
 from mako.ids import Outcome
 
@@ -45,7 +46,7 @@ _bytes_length = BYTES_ACCESS.index.kind.encoded_bytes
 
 #: Longest value that is copied to C_RESULT by the call itself.
 COPIED_MAX = RESULT_BYTES - 16
-_CONFLICT = int(Outcome.LOCKED)
+_OUT_OF_MEMORY = int(Outcome.OUT_OF_MEMORY)
 
 
 @compiled
@@ -103,8 +104,7 @@ def session_get_once(tx: int, table: int, size: int) -> int:
 
 
 @compiled
-def session_put(tx: int, table: int, size: int, length: int, may_replace: int) -> int:
-    """Buffer a value of `length` bytes; the address to write it to, or -Outcome."""
+def _put(tx: int, table: int, size: int, length: int, may_replace: int) -> int:
     activate(tx)
     kind = ld8(table + T_KIND)
     key = tx + C_ARGUMENTS
@@ -118,12 +118,33 @@ def session_put(tx: int, table: int, size: int, length: int, may_replace: int) -
         string = _bytes_decode(key, size, tx + C_KEY)
         version = _bytes_put(tx, table, string, length, may_replace)
     rest(tx)
+    return version
+
+
+@compiled
+def session_put(tx: int, table: int, size: int, length: int, may_replace: int) -> int:
+    """Buffer a value of `length` bytes; the address to write it to, or -Outcome."""
+    version = _put(tx, table, size, length, may_replace)
+    turn = 0
+    while version == -_OUT_OF_MEMORY and make_room(tx, turn):
+        version = _put(tx, table, size, length, may_replace)
+        turn += 1
     return version + V_VALUE if version > 0 else version
 
 
 @compiled
 def session_delete(tx: int, table: int, size: int) -> int:
     """Buffer a delete: 1, 0 if the key is not there, or -Outcome."""
+    done = _delete(tx, table, size)
+    turn = 0
+    while done == -_OUT_OF_MEMORY and make_room(tx, turn):
+        done = _delete(tx, table, size)
+        turn += 1
+    return done
+
+
+@compiled
+def _delete(tx: int, table: int, size: int) -> int:
     activate(tx)
     kind = ld8(table + T_KIND)
     key = tx + C_ARGUMENTS
@@ -180,6 +201,17 @@ def session_scan(
 
 
 @compiled
+def key_bytes(table: int, record: int) -> int:
+    """Length of the key of `record` as bytes."""
+    kind = ld8(table + T_KIND)
+    if kind == 1:
+        return 8
+    if kind == 2:
+        return 16
+    return _bytes_length(record)
+
+
+@compiled
 def record_key(table: int, record: int, target: int) -> int:
     """Write the key of `record` as bytes to `target`; its length."""
     kind = ld8(table + T_KIND)
@@ -194,10 +226,25 @@ def record_key(table: int, record: int, target: int) -> int:
 
 
 @compiled
+def session_abort(tx: int, outcome: int) -> int:
+    """Forget the transaction; `outcome`."""
+    activate(tx)
+    abort(tx, outcome)
+    reclaim_some(tx)
+    rest(tx)
+    return outcome
+
+
+@compiled
 def session_commit(tx: int) -> int:
     """Commit; see `mako.engine.commit.commit`."""
+    turn = 0
+    while reserve_retired(tx, retired_by_commit(tx)) == 0 and make_room(tx, turn):
+        turn += 1
     activate(tx)
     outcome = commit(tx)
-    reclaim(tx, 256)
+    reclaim_some(tx)
     rest(tx)
+    if outcome == _OUT_OF_MEMORY:
+        make_room(tx, 0)  # Too late for this one; the next one may find some.
     return outcome

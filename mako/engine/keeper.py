@@ -41,20 +41,23 @@ def turn(engine: int) -> int:
 
 
 @compiled
-def prefault(engine: int) -> None:
-    """Touch some of the pages that will be handed out next.
+def touch(engine: int, ahead: int, budget: int) -> int:
+    """Touch up to `budget` bytes of the `ahead` that will be handed out next; how many it were.
 
-    The kernel clears a page when it is first touched; here that costs the keeper's time and
-    not a transaction's. An atomic exchange of 0 for 0 disturbs nobody who got the page meanwhile.
+    The kernel finds and clears a page when it is first touched; here that costs the keeper's
+    time and not a transaction's. An atomic exchange of 0 for 0 disturbs nobody who got the page
+    meanwhile.
     """
     bump = load_acquire(engine + BUMP)
     first = max(ld8(engine + TOUCHED), bump & -PAGE_BYTES)
-    end = min(bump + AHEAD_OF_BUMP, engine + ld8(engine + SIZE)) & -PAGE_BYTES
-    end = min(end, first + TOUCHED_PER_TURN)
-    while first < end:
-        cas(first, 0, 0)  # Adding 0 would become a load, and pages are made by writes only.
-        first += PAGE_BYTES
-    st8(engine + TOUCHED, first)
+    end = min(bump + ahead, engine + ld8(engine + SIZE)) & -PAGE_BYTES
+    end = min(end, first + budget)
+    at = first
+    while at < end:
+        cas(at, 0, 0)  # Adding 0 would become a load, and pages are made by writes only.
+        at += PAGE_BYTES
+    st8(engine + TOUCHED, at)
+    return at - first
 
 
 @compiled
@@ -62,6 +65,6 @@ def keep(engine: int, stop_word: int, interval_us: int) -> None:
     """Turn every `interval_us` until the word at `stop_word` is not 0."""
     while load_acquire(stop_word) == 0:
         turn(engine)
-        prefault(engine)
+        touch(engine, AHEAD_OF_BUMP, TOUCHED_PER_TURN)
         sleep_us(interval_us)
     turn(engine)

@@ -41,7 +41,7 @@ from mako.engine.layout import (
     RETIRE_VALUE,
     WORD_KEYS,
 )
-from mako.engine.memory import allocate, size_class
+from mako.engine.memory import allocate, release, size_class
 from mako.engine.retire import retire
 
 SIGN = -(1 << 63)
@@ -70,10 +70,61 @@ class KeyKind:
     below_high: Callable[..., bool]  # (node, key); False when unknown
     separator: Callable[..., tuple[bool, Any]]  # (context, key) -> ok, key that a node may own
     drop_separator: Callable[..., None]  # (context, node, i)
+    forget_separator: Callable[..., None]  # (context, key): one that nobody has seen
     encoded_bytes: Callable[..., int]  # (record) -> length of the key outside
     encode: Callable[..., None]  # (record, address): write the key as bytes
     decode: Callable[..., Any]  # (address, size, scratch) -> key from bytes
     key_hash: Callable[..., int]  # (key) -> a bucket number below 1024
+
+
+def _count_words(fanout: int, base: int, *, inclusive: bool) -> Callable[..., int]:
+    """(node, count, key) -> how many keys of the node are below `key`, or equal if `inclusive`.
+
+    All of them, as vectors: no branch to mispredict, and the lines of a cold node are fetched
+    side by side. Halving waits for one line after the other.
+    """
+
+    def count_keys(node: int, count: int, key: int) -> int:
+        found = 0
+        for i in range(fanout):
+            word = ld8_at(node + base, i)
+            found += ((word < key) | (inclusive & (word == key))) & (i < count)
+        return found
+
+    return count_keys
+
+
+def _count_two_words(
+    fanout: int, base: int, second: int, order: Callable[..., int], *, inclusive: bool
+) -> Callable[..., int]:
+    """The same for keys of two words, the second of which `order` compares.
+
+    The first words as vectors; only among keys that have it in common is there halving.
+    """
+
+    def count_keys(node: int, count: int, key: tuple[int, int]) -> int:
+        below = 0
+        same = 0
+        for i in range(fanout):
+            word = ld8_at(node + base, i)
+            below += (word < key[0]) & (i < count)
+            same += (word == key[0]) & (i < count)
+        while same > 0:
+            half = same >> 1
+            found = order(ld8(node + second + 8 * (below + half)), key[1])
+            if found < 0 or (inclusive and found == 0):
+                below += half + 1
+                same -= half + 1
+            else:
+                same = half
+        return below
+
+    return count_keys
+
+
+@compiled
+def _order_words(a: int, b: int) -> int:
+    return (a > b) - (a < b)
 
 
 def _word() -> KeyKind:
@@ -87,19 +138,8 @@ def _word() -> KeyKind:
     def store(node: int, i: int, key: int) -> None:
         st8(node + base + 8 * i, key)
 
-    def count_less(node: int, count: int, key: int) -> int:
-        # All of them, as vectors: no branch to mispredict, and the lines of a cold node are
-        # fetched side by side. Halving waits for one line after the other.
-        found = 0
-        for i in range(fanout):
-            found += (ld8_at(node + base, i) < key) & (i < count)
-        return found
-
-    def count_not_above(node: int, count: int, key: int) -> int:
-        found = 0
-        for i in range(fanout):
-            found += (ld8_at(node + base, i) <= key) & (i < count)
-        return found
+    count_less = _count_words(fanout, base, inclusive=False)
+    count_not_above = _count_words(fanout, base, inclusive=True)
 
     def equals(node: int, i: int, key: int) -> bool:
         return ld8(node + base + 8 * i) == key
@@ -129,6 +169,9 @@ def _word() -> KeyKind:
         return True, key
 
     def drop_separator(context: int, node: int, i: int) -> None:
+        pass
+
+    def forget_separator(context: int, key: int) -> None:
         pass
 
     def encoded_bytes(record: int) -> int:
@@ -162,37 +205,8 @@ def _pair() -> KeyKind:
     def less(a: tuple[int, int], b: tuple[int, int]) -> bool:
         return a[0] < b[0] or (a[0] == b[0] and a[1] < b[1])
 
-    def count_less(node: int, count: int, key: tuple[int, int]) -> int:
-        below = 0
-        same = 0
-        for i in range(fanout):
-            word = ld8_at(node + base, i)
-            below += (word < key[0]) & (i < count)
-            same += (word == key[0]) & (i < count)
-        while same > 0:
-            half = same >> 1
-            if ld8(node + second + 8 * (below + half)) < key[1]:
-                below += half + 1
-                same -= half + 1
-            else:
-                same = half
-        return below
-
-    def count_not_above(node: int, count: int, key: tuple[int, int]) -> int:
-        below = 0
-        same = 0
-        for i in range(fanout):
-            word = ld8_at(node + base, i)
-            below += (word < key[0]) & (i < count)
-            same += (word == key[0]) & (i < count)
-        while same > 0:
-            half = same >> 1
-            if ld8(node + second + 8 * (below + half)) <= key[1]:
-                below += half + 1
-                same -= half + 1
-            else:
-                same = half
-        return below
+    count_less = _count_two_words(fanout, base, second, _order_words, inclusive=False)
+    count_not_above = _count_two_words(fanout, base, second, _order_words, inclusive=True)
 
     def equals(node: int, i: int, key: tuple[int, int]) -> bool:
         return ld8(node + base + 8 * i) == key[0] and ld8(node + second + 8 * i) == key[1]
@@ -223,6 +237,9 @@ def _pair() -> KeyKind:
         return True, key
 
     def drop_separator(context: int, node: int, i: int) -> None:
+        pass
+
+    def forget_separator(context: int, key: tuple[int, int]) -> None:
         pass
 
     def encoded_bytes(record: int) -> int:
@@ -277,37 +294,8 @@ def _bytes() -> KeyKind:
     def less(a: tuple[int, int], b: tuple[int, int]) -> bool:
         return a[0] < b[0] or (a[0] == b[0] and compare_strings(a[1], b[1]) < 0)
 
-    def count_less(node: int, count: int, key: tuple[int, int]) -> int:
-        below = 0
-        same = 0
-        for i in range(fanout):
-            word = ld8_at(node + base, i)
-            below += (word < key[0]) & (i < count)
-            same += (word == key[0]) & (i < count)
-        while same > 0:
-            half = same >> 1
-            if compare_strings(ld8(node + second + 8 * (below + half)), key[1]) < 0:
-                below += half + 1
-                same -= half + 1
-            else:
-                same = half
-        return below
-
-    def count_not_above(node: int, count: int, key: tuple[int, int]) -> int:
-        below = 0
-        same = 0
-        for i in range(fanout):
-            word = ld8_at(node + base, i)
-            below += (word < key[0]) & (i < count)
-            same += (word == key[0]) & (i < count)
-        while same > 0:
-            half = same >> 1
-            if compare_strings(ld8(node + second + 8 * (below + half)), key[1]) <= 0:
-                below += half + 1
-                same -= half + 1
-            else:
-                same = half
-        return below
+    count_less = _count_two_words(fanout, base, second, compare_strings, inclusive=False)
+    count_not_above = _count_two_words(fanout, base, second, compare_strings, inclusive=True)
 
     def equals(node: int, i: int, key: tuple[int, int]) -> bool:
         return (
@@ -345,6 +333,9 @@ def _bytes() -> KeyKind:
     def drop_separator(context: int, node: int, i: int) -> None:
         key = ld8(node + second + 8 * i)
         retire(context, key, RETIRE_VALUE, size_class(8 + ld8(key)), 0, 0)
+
+    def forget_separator(context: int, key: tuple[int, int]) -> None:
+        release(context, POOL_VALUES, key[1], size_class(8 + ld8(key[1])))
 
     def encoded_bytes(record: int) -> int:
         return ld8(record + R_KEY)

@@ -26,6 +26,8 @@ and OBSOLETE (2) once the node is out of the tree. See `mako.engine.index`.
 
 from typing import Final
 
+from mako.ids import KEY_BYTES_MAX, VALUE_BYTES_MAX
+
 WORD: Final = 8
 LINE: Final = 64
 
@@ -48,6 +50,7 @@ PHYSICAL: Final = 7 * LINE  # physical milliseconds of the last tick
 KEEPER: Final = 8 * LINE  # 1: the keeper shall stop
 TOUCHED: Final = 8 * LINE + 8  # pages below it exist, as far as the keeper made them
 RECORDING: Final = 8 * LINE + 16  # 1: a recorder takes the log out of the rings
+RECORDING_FAILED: Final = 2  # in RECORDING: it cannot write it any more, and takes nothing
 SHARED_LOCK: Final = 9 * LINE  # 1 while somebody changes the shared free lists
 SHARED_BYTES: Final = 9 * LINE + 8  # in them
 WATERMARKS: Final = 16 * LINE  # 64 words: W_p of each partition, as far as known here
@@ -81,8 +84,8 @@ V_VALUE: Final = 32
 TOMBSTONE: Final = 1 << 32
 LENGTH_MASK: Final = TOMBSTONE - 1
 
-KEY_MAX: Final = 4096  # bytes of a byte-string key
-VALUE_MAX: Final = 4 << 20  # bytes of a value
+KEY_MAX: Final = KEY_BYTES_MAX  # bytes of a byte-string key
+VALUE_MAX: Final = VALUE_BYTES_MAX  # bytes of a value
 
 # --- context: one per worker or session -----------------------------------------------------
 # Read by others:
@@ -133,6 +136,8 @@ C_DETAIL: Final = 10 * LINE + 24  # what the outcome is about: a table, a size
 C_OWN: Final = 10 * LINE + 32  # dependency mask of this partition alone
 C_SCAN_LAPS: Final = 10 * LINE + 48  # times the scan buffer of a snapshot began again
 C_AHEAD_COUNT: Final = 10 * LINE + 56  # rows ever asked for with `prefetch`
+C_FULL_SINCE: Final = 9 * LINE  # the clock when this transaction first found memory full
+C_FULL_TURNS: Final = 9 * LINE + 8  # turns it has waited in vain since
 C_LINKED: Final = 15 * LINE  # what the last `link` did: five words
 C_OUTCOMES: Final = 11 * LINE  # 32 counters, one per Outcome
 C_COMMITTED: Final = C_OUTCOMES

@@ -4,13 +4,16 @@ The engine's calls look whether the watchdog has given up on their transaction. 
 makes no such call would never end, and no thread can be stopped from outside. So before a
 function is compiled, a check is put at the beginning of its loops:
 
+                                    rounds = 0
     while left > 0:                 while left > 0:
-        left = step(left)               check_loop(tx)
+        left = step(left)               rounds = check_loop(tx, rounds)
                                         left = step(left)
 
-A `for` loop that is short for certain, or calls the engine in every round, needs none. The
-check is two loads and a compare. Line numbers, globals, defaults and closures stay as they
-are; a function whose source is not to be had is compiled as it is.
+A `for` loop that is short for certain, or calls the engine in every round, needs none. With a
+transaction the check is two loads and a compare. A helper whose first parameter is no
+transaction has nothing to look at: its rounds are counted, and there is a limit. Line numbers,
+globals, defaults and closures stay as they are; a function whose source is not to be had is
+compiled as it is.
 """
 
 from __future__ import annotations
@@ -19,12 +22,14 @@ import __future__
 import ast
 import inspect
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import CellType, CodeType, FunctionType
 from typing import Any, Final
 
 #: The name of the check in rewritten functions; no user's name looks like it.
 CHECK: Final = "__mako_check_loop__"
+#: The variable that counts the rounds of all loops of one call.
+ROUNDS: Final = "__mako_rounds__"
 #: Flags of a function's code that `from __future__ import` sets, and `compile` takes.
 _FUTURE_FLAGS: Final = __future__.annotations.compiler_flag
 #: A `for` over a constant range up to here is short.
@@ -34,19 +39,19 @@ _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef
 
 
 def with_checked_loops(body: Callable[..., Any], check: Any) -> Callable[..., Any]:
-    """`body`, its loops beginning with a call of `check` with the first parameter."""
+    """`body`, its loops beginning with a call of `check` with the first parameter (None if there
+    is none) and the rounds so far."""
     assert isinstance(body, FunctionType)
     code = body.__code__
-    if code.co_argcount == 0:
-        return body
     definition = _definition_of(body)
     if definition is None:
         return body
-    first = code.co_varnames[0]
-    if any(_binds(node, first) for node in ast.walk(definition)):
-        return body  # It is no longer the transaction where a check would stand.
-    if not _insert_checks(definition, first):
+    first: str | None = code.co_varnames[0] if code.co_argcount else None
+    if first and any(_binds(node, first) for node in ast.walk(definition)):
+        first = None  # It is no longer the transaction where a check would stand.
+    if not _insert_checks(definition, first, 1):
         return body
+    definition.body.insert(0, _statement(f"{ROUNDS} = 0", definition.body[0]))
     made = _compile(body, definition, (*code.co_freevars, CHECK))
     if made is None:
         return body
@@ -116,45 +121,53 @@ def _binds(node: ast.AST, name: str) -> bool:
     return isinstance(node, ast.Name) and node.id == name and not isinstance(node.ctx, ast.Load)
 
 
-def _insert_checks(definition: ast.FunctionDef, first: str) -> bool:
-    """Begin the loops of a function with checks; whether there was one to be checked."""
+def _insert_checks(node: ast.AST, first: str | None, rounds: int) -> bool:
+    """Begin the loops of a function with checks; whether there was one to be checked.
+
+    `rounds` bounds how often `node` runs from one check to the next.
+    """
     changed = False
-    for loop in list(_own_loops(definition)):
-        if isinstance(loop, ast.For) and (_is_short(loop) or _calls_engine(loop.body, first)):
-            continue
-        call = ast.Call(ast.Name(CHECK, ast.Load()), [ast.Name(first, ast.Load())], [])
-        check = ast.copy_location(ast.Expr(call), loop.body[0])
-        loop.body.insert(0, ast.fix_missing_locations(check))
-        changed = True
-    return changed
-
-
-def _own_loops(node: ast.AST) -> Iterator[_Loop]:
-    """The loops of a function, not of those defined inside it."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, _Definition):
             continue
+        inside = rounds
         if isinstance(child, _Loop):
-            yield child
-        yield from _own_loops(child)
+            inside = rounds * _rounds_max(child)
+            if isinstance(child, ast.For) and _calls_engine(child.body, first):
+                inside = 1
+            elif inside > SHORT:
+                _check_rounds(child, first)
+                changed = True
+                inside = 1
+        changed |= _insert_checks(child, first, inside)
+    return changed
 
 
-def _is_short(loop: ast.For) -> bool:
-    """Whether it is a loop over anything but a range, or over a constant, short one."""
-    call = loop.iter
+def _check_rounds(loop: _Loop, first: str | None) -> None:
+    loop.body.insert(0, _statement(f"{ROUNDS} = {CHECK}({first}, {ROUNDS})", loop.body[0]))
+
+
+def _statement(source: str, place: ast.stmt) -> ast.stmt:
+    """`source` as a statement at the line of `place`."""
+    made = ast.parse(source).body[0]
+    for node in ast.walk(made):
+        ast.copy_location(node, place)
+    return made
+
+
+def _rounds_max(loop: _Loop) -> int:
+    """Rounds of a loop over a constant range; of any other more than SHORT."""
+    call = loop.iter if isinstance(loop, ast.For) else None
     if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name)):
-        return False
-    if call.func.id != "range" or not call.args:
-        return False
-    return all(
-        isinstance(argument, ast.Constant)
-        and isinstance(argument.value, int)
-        and 0 <= argument.value <= SHORT
-        for argument in call.args
-    )
+        return SHORT + 1
+    bounds = [node.value for node in call.args if isinstance(node, ast.Constant)]
+    numbers = [bound for bound in bounds if isinstance(bound, int) and bound >= 0]
+    if call.func.id != "range" or not numbers or len(numbers) < len(call.args):
+        return SHORT + 1
+    return max(numbers)
 
 
-def _calls_engine(statements: list[ast.stmt], first: str) -> bool:
+def _calls_engine(statements: list[ast.stmt], first: str | None) -> bool:
     """Whether every round calls a method of the transaction that looks at the watchdog."""
     for statement in statements:
         if not isinstance(statement, ast.Assign | ast.Expr | ast.AugAssign):

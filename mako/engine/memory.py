@@ -14,7 +14,6 @@ A request that cannot be met returns 0 and changes nothing.
 
 from mako.engine.atomics import (
     cas,
-    fetch_add,
     ld8,
     leading_zeros,
     load_relaxed,
@@ -45,8 +44,10 @@ from mako.engine.layout import (
 
 _SMALL = 1024  # up to here a class every 16 bytes, above four classes per doubling
 _SMALL_CLASSES = _SMALL // 16
-#: Free memory a context keeps for itself: some hundred transactions of TPC-C.
-KEPT_BYTES = 2 << 20
+#: Free memory a context keeps for itself: some hundred transactions of TPC-C, and less when
+#: little is left, because nobody else can use it.
+KEPT_BYTES_MAX = 2 << 20
+KEPT_BYTES_MIN = 64 << 10
 #: What a context takes from the shared lists at a time.
 _TAKEN_BYTES = 64 << 10
 
@@ -78,11 +79,12 @@ def _refill(context: int, size: int, limit: int) -> int:
     large = size > CHUNK_BYTES // 4
     wanted = size if large else CHUNK_BYTES
     end = engine + ld8(engine + limit)
-    if ld8(engine + BUMP) + wanted > end:
-        return 0
-    start = fetch_add(engine + BUMP, wanted)
+    start = load_relaxed(engine + BUMP)
+    # Adding first and taking it back on failure would let somebody with a higher limit, who
+    # came in between, own what the next one is given, too.
+    while start + wanted <= end and cas(engine + BUMP, start, start + wanted) == 0:
+        start = load_relaxed(engine + BUMP)
     if start + wanted > end:
-        fetch_add(engine + BUMP, -wanted)
         return 0
     if large:
         return start
@@ -92,6 +94,14 @@ def _refill(context: int, size: int, limit: int) -> int:
     st8(context + C_CHUNK_END, start + wanted)
     st8(context + C_FREE_BYTES, ld8(context + C_FREE_BYTES) + wanted - lost)
     return start
+
+
+@compiled
+def kept_bytes(engine: int) -> int:
+    """How much free memory a context may keep for itself at present."""
+    end = engine + ld8(engine + SOFT_LIMIT)
+    left = max(end - load_relaxed(engine + BUMP), 0) + load_relaxed(engine + SHARED_BYTES)
+    return min(max(left >> 4, KEPT_BYTES_MIN), KEPT_BYTES_MAX)
 
 
 @compiled

@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
 from mako.engine.atomics import ld8, load_acquire, store_seq
-from mako.engine.closing import close, close_snapshot, open_snapshot, set_word
+from mako.engine.closing import close, close_snapshot, set_word
 from mako.engine.codec import Description, schema_entry, seal
 from mako.engine.described import description_of
 from mako.engine.dump import is_empty
@@ -31,6 +31,7 @@ from mako.engine.layout import (
     NONE,
     OWN_BIT,
     RECORDING,
+    RECORDING_FAILED,
 )
 from mako.engine.region import Region
 from mako.engine.ring import drain
@@ -137,7 +138,7 @@ class Recorder:
         engine = self._engine
         with engine.borrowed() as context:
             close(engine.base)
-            timestamp = open_snapshot(context)
+            timestamp = engine.open_snapshot(context)
             try:
                 return is_empty(engine, context, timestamp)
             finally:
@@ -149,6 +150,7 @@ class Recorder:
                 self._turn()
         except BaseException as error:  # Whoever needs the log is told by `check` and `close`.
             self._error = error
+            set_word(self._engine.base + RECORDING, RECORDING_FAILED)
 
     def _turn(self, *, last: bool = False) -> None:
         """Close, drain and write; without transactions nothing is written but at the end."""

@@ -17,6 +17,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.imputils import lower_cast, lower_getattr_generic, lower_setattr_generic
+from numba.core.typeconv import Conversion
 from numba.core.typing.templates import AttributeTemplate, infer_getattr
 from numba.extending import intrinsic, models, register_model
 
@@ -26,6 +27,8 @@ from mako.engine.jit import compiled
 from mako.row import Field, Row, digest
 
 _I64 = ir.IntType(64)
+#: What an attempt to change a version that others see is told.
+READ_ONLY = "belongs to a row that was read; use tx.write to get a row that can be changed"
 _ELEMENTS: dict[str, tuple[Any, bool]] = {
     "i1": (ir.IntType(8), True),
     "i2": (ir.IntType(16), True),
@@ -50,22 +53,29 @@ class RowType(types.Type):
 
 
 class CharsType(types.Type):
-    """A view of bytes: address and length."""
+    """A view of bytes: address and length. Parts of it can be assigned to if it is writable."""
 
-    def __init__(self) -> None:
-        super().__init__(name="Chars")
+    def __init__(self, *, writable: bool) -> None:
+        self.writable = writable
+        super().__init__(name=f"Chars({'rw' if writable else 'r'})")
+
+    def can_convert_to(self, typingctx: Any, other: Any) -> Any:
+        """What can be changed can be read, too: both may meet in one variable."""
+        return Conversion.safe if other == chars_type else None
 
 
 class NumbersType(types.Type):
     """A view of an array field; its model is the address."""
 
-    def __init__(self, code: str, count: int) -> None:
+    def __init__(self, code: str, count: int, *, writable: bool) -> None:
         self.code = code
         self.count = count
-        super().__init__(name=f"Numbers({code}, {count})")
+        self.writable = writable
+        super().__init__(name=f"Numbers({code}, {count}, {'rw' if writable else 'r'})")
 
 
-chars_type = CharsType()
+chars_type = CharsType(writable=False)
+writable_chars_type = CharsType(writable=True)
 
 
 @register_model(RowType)
@@ -86,12 +96,12 @@ class _CharsModel(models.StructModel):
         super().__init__(manager, kind, [("address", types.int64), ("size", types.int64)])
 
 
-def field_type(field: Field) -> Any:
-    """The numba type that reading `field` yields."""
+def field_type(field: Field, *, writable: bool) -> Any:
+    """The numba type that reading `field` of a row yields."""
     if field.is_chars:
-        return chars_type
+        return writable_chars_type if writable else chars_type
     if field.is_array:
-        return NumbersType(field.element, field.count)
+        return NumbersType(field.element, field.count, writable=writable)
     return types.float64 if field.element == "f8" else types.int64
 
 
@@ -101,7 +111,7 @@ class _RowAttributes(AttributeTemplate):
 
     def generic_resolve(self, row: RowType, name: str) -> Any:
         field = row.by_name.get(name)
-        return None if field is None else field_type(field)
+        return None if field is None else field_type(field, writable=row.writable)
 
 
 def _at(builder: Any, address: Any, offset: int) -> Any:
@@ -133,7 +143,9 @@ def _row_getattr(context: Any, builder: Any, ty: RowType, value: Any, name: str)
     field = ty.by_name[name]
     address = _at(builder, value, field.offset)
     if field.is_chars:
-        chars = cgutils.create_struct_proxy(chars_type)(context, builder)
+        chars = cgutils.create_struct_proxy(field_type(field, writable=ty.writable))(
+            context, builder
+        )
         chars.address = address
         chars.size = _I64(field.count)
         return chars._getvalue()
@@ -148,10 +160,7 @@ def _row_setattr(context: Any, builder: Any, sig: Any, args: Any, name: str) -> 
     row, value = args
     field = row_type.by_name[name]
     if not row_type.writable:
-        raise TypeError(
-            f"field {name!r} belongs to a row that was read; "
-            f"use tx.write to get a row that can be changed"
-        )
+        raise TypeError(f"field {name!r} {READ_ONLY}")
     address = _at(builder, row, field.offset)
     if field.is_chars:
         source, size = _chars_source(context, builder, value, value_type)
@@ -200,8 +209,14 @@ def compare_chars(a: int, a_size: int, b: int, b_size: int) -> int:
     return order if order != 0 else a_size - b_size
 
 
+@lower_cast(CharsType, CharsType)
+def _chars_to_chars(context: Any, builder: Any, given: Any, wanted: Any, value: Any) -> Any:
+    return value
+
+
 @intrinsic
 def chars_of(typingctx: Any, address: Any, size: Any) -> Any:
+    """Chars that cannot be changed."""
     signature = chars_type(types.int64, types.int64)
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -210,6 +225,30 @@ def chars_of(typingctx: Any, address: Any, size: Any) -> Any:
         return chars._getvalue()
 
     return signature, generate
+
+
+@intrinsic
+def _part_of(typingctx: Any, whole: Any, address: Any, size: Any) -> Any:
+    """Chars that can be changed as far as `whole` can."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        chars = cgutils.create_struct_proxy(whole)(context, builder)
+        chars.address, chars.size = args[1:]
+        return chars._getvalue()
+
+    return whole(whole, types.int64, types.int64), generate
+
+
+@intrinsic
+def _require_writable(typingctx: Any, view: Any) -> Any:
+    """Refuse, at compile time, to change what others see."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        if not view.writable:
+            raise TypeError(f"the field {READ_ONLY}")
+        return context.get_dummy_value()
+
+    return types.void(view), generate
 
 
 def _part(index: int, name: str) -> Any:
@@ -265,7 +304,7 @@ def _register_indexing() -> None:
                 size = size_of(chars)
                 start = min(max(index.start, 0), size)
                 stop = min(max(index.stop, start), size)
-                return chars_of(address_of(chars) + start, stop - start)
+                return _part_of(chars, address_of(chars) + start, stop - start)
 
             return part
         return None
@@ -275,6 +314,7 @@ def _register_indexing() -> None:
         if isinstance(chars, CharsType) and isinstance(index, types.SliceType):
 
             def put_part(chars: Any, index: Any, value: Any) -> None:
+                _require_writable(chars)
                 size = size_of(chars)
                 start = min(max(index.start, 0), size)
                 stop = min(max(index.stop, start), size)
@@ -286,6 +326,7 @@ def _register_indexing() -> None:
         if isinstance(chars, CharsType) and isinstance(index, types.Integer):
 
             def put(chars: Any, index: Any, value: Any) -> None:
+                _require_writable(chars)
                 if index < 0 or index >= size_of(chars):
                     raise IndexOutside
                 st1(address_of(chars) + index, value)
@@ -338,6 +379,7 @@ def _register_indexing() -> None:
         count = numbers.count
 
         def put(numbers: Any, index: Any, value: Any) -> None:
+            _require_writable(numbers)
             if index < 0 or index >= count:
                 raise IndexOutside
             store_number(numbers, index, value)

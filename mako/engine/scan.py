@@ -52,12 +52,11 @@ from mako.engine.layout import (
     W_VERSION,
     WRITE_BYTES,
 )
-from mako.engine.sets import doomed, note_leaf
+from mako.engine.sets import doomed, note_leaf, why_doomed
 from mako.ids import Outcome
 
 _LOCKED = int(Outcome.LOCKED)
 _TOO_LARGE = int(Outcome.TOO_LARGE)
-_TIMED_OUT = int(Outcome.TIMED_OUT)
 
 
 @compiled
@@ -178,7 +177,7 @@ def _make_scanning(access: Access) -> Scanning:
         misses = 0
         while found < limit and misses < SPIN_MAX:
             if doomed(tx):
-                return -_TIMED_OUT
+                return -why_doomed(tx)
             if leaf == 0:
                 leaf, version = find_leaf(table, key)
                 if leaf == 0:
@@ -231,7 +230,7 @@ def _make_scanning(access: Access) -> Scanning:
         misses = 0
         while found < limit and misses < SPIN_MAX:
             if doomed(tx):
-                return -_TIMED_OUT
+                return -why_doomed(tx)
             leaf, version, bounded, low = find_before(table, bound)
             if leaf == 0:
                 return -_LOCKED

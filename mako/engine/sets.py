@@ -45,6 +45,7 @@ from mako.engine.layout import (
 from mako.ids import Outcome
 
 TOO_LARGE = int(Outcome.TOO_LARGE)
+TIMED_OUT = int(Outcome.TIMED_OUT)
 _MIX = -7046029254386353131
 
 
@@ -52,6 +53,13 @@ _MIX = -7046029254386353131
 def doomed(tx: int) -> bool:
     """Whether the watchdog has given up on the transaction that runs."""
     return ld8(tx + C_DOOMED) == ld8(tx + C_PROGRESS)
+
+
+@compiled
+def why_doomed(tx: int) -> int:
+    """The Outcome of a doomed transaction: what went wrong in it, or that it took too long."""
+    outcome = ld8(tx + C_OUTCOME)
+    return outcome if outcome != 0 else TIMED_OUT
 
 
 @compiled

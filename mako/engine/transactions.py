@@ -219,18 +219,42 @@ def _end_if_doomed(tx: int) -> None:
         raise Stop
 
 
-def check_loop(first: Any) -> None:
-    """End the procedure if the watchdog has given it up (`mako.engine.loops`)."""
+#: Rounds that the loops of one call of a helper may take if it knows no transaction: under a
+#: second of work.
+ROUNDS_MAX = 1 << 26
+
+
+class TooManyRounds(Exception):
+    """A helper without a transaction looped for too long."""
+
+
+@compiled
+def _one_more_round(rounds: int) -> int:
+    if rounds >= ROUNDS_MAX:
+        raise TooManyRounds(
+            "a helper looped 67 million times; give it `tx` as its first parameter if that is meant"
+        )
+    return rounds + 1
+
+
+def check_loop(first: Any, rounds: int) -> int:
+    """End the procedure if the watchdog has given it up, or if a helper that has no transaction
+    takes too long; the rounds so far (`mako.engine.loops`)."""
     raise AssertionError("compiled code only")
 
 
 if not INTERPRETED:
 
     @overload(check_loop)
-    def _check_loop(first: Any) -> Any:
+    def _check_loop(first: Any, rounds: Any) -> Any:
         if isinstance(first, TxType | RandomType):
-            return lambda first: _end_if_doomed(address_of_tx(first))
-        return lambda first: None
+
+            def look(first: Any, rounds: Any) -> int:
+                _end_if_doomed(address_of_tx(first))
+                return 0
+
+            return look
+        return lambda first, rounds: _one_more_round(rounds)
 
 
 @compiled

@@ -64,9 +64,10 @@ def _store(address: int, code: str, value: Any) -> None:
 class Chars:
     """A view of bytes in the engine's memory."""
 
-    def __init__(self, address: int, size: int) -> None:
+    def __init__(self, address: int, size: int, *, writable: bool = False) -> None:
         self.address = address
         self.size = size
+        self.writable = writable
 
     def __bytes__(self) -> bytes:
         return read_bytes(self.address, self.size)
@@ -78,12 +79,15 @@ class Chars:
         if isinstance(index, slice):
             start = min(max(index.start or 0, 0), self.size)
             end = self.size if index.stop is None else index.stop
-            return Chars(self.address + start, min(max(end, start), self.size) - start)
+            size = min(max(end, start), self.size) - start
+            return Chars(self.address + start, size, writable=self.writable)
         if not 0 <= index < self.size:
             raise IndexError(index)
         return ld1(self.address + index)
 
     def __setitem__(self, index: Any, value: Any) -> None:
+        if not self.writable:
+            raise TypeError("the field belongs to a row that was read; use tx.write")
         if isinstance(index, slice):
             part = self[index]
             part.assign(value)
@@ -119,9 +123,10 @@ class Chars:
 class Numbers:
     """A view of an array field."""
 
-    def __init__(self, address: int, field: Field) -> None:
+    def __init__(self, address: int, field: Field, *, writable: bool) -> None:
         self._address = address
         self._field = field
+        self._writable = writable
 
     def _place(self, index: int) -> int:
         if not 0 <= index < self._field.count:
@@ -135,6 +140,8 @@ class Numbers:
         return _load(self._place(index), self._field.element)
 
     def __setitem__(self, index: int, value: Any) -> None:
+        if not self._writable:
+            raise TypeError("the field belongs to a row that was read; use tx.write")
         _store(self._place(index), self._field.element, value)
 
 
@@ -154,9 +161,9 @@ class RowView:
             raise AttributeError(name)
         address = self._address + field.offset
         if field.is_chars:
-            return Chars(address, field.count)
+            return Chars(address, field.count, writable=self._writable)
         if field.is_array:
-            return Numbers(address, field)
+            return Numbers(address, field, writable=self._writable)
         return _load(address, field.element)
 
     def __setattr__(self, name: str, value: Any) -> None:

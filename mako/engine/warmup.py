@@ -48,13 +48,18 @@ def warmup(progress: Progress) -> None:
 
 _CALLED: Final = {
     "closing": "close close_snapshot open_snapshot set_word tick",
-    "commit": "abort",
-    "interactive": "record_key session_begin session_begin_snapshot session_commit"
+    "codec": "check_frame check_header check_transactions",
+    "dump": "dump_rows",
+    "interactive": "record_key session_abort session_begin session_begin_snapshot session_commit"
     " session_delete session_get session_put session_rest session_scan",
-    "keeper": "keep",
+    "keeper": "keep touch",
     "mailbox": "collected completion_slot open_rings post request_slot wait_stable wait_word_above",
+    "loading": "as_writes",
     "memory": "allocate release size_class",
+    "reclaim": "reclaim_at_rest",
+    "recorder": "drain_rings switch_logging",
     "region": "add_table set_up",
+    "replay": "apply_transactions check_tables raise_clock",
     "ring": "drain",
     "worker": "doom run_at_snapshot run_retrying watch work",
 }

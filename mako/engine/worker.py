@@ -58,10 +58,12 @@ from mako.engine.layout import (
     K_ROLLED_BACK,
     K_STARTED,
     K_STATE,
+    RECORDING,
+    RECORDING_FAILED,
     REQUEST_BYTES,
     REQUEST_SLOTS,
 )
-from mako.engine.reclaim import reclaim, reclaim_at_rest
+from mako.engine.reclaim import RECLAIM_BUDGET, make_room, reclaim_at_rest, reclaim_some
 from mako.engine.system import monotonic_ns, sleep_us, wait_event
 from mako.ids import Outcome
 
@@ -74,13 +76,11 @@ COMMITTED = int(Outcome.COMMITTED)
 _PHANTOM = int(Outcome.PHANTOM)
 _ROLLED_BACK = int(Outcome.ROLLED_BACK)
 _LOG_FULL = int(Outcome.LOG_FULL)
+_OUT_OF_MEMORY = int(Outcome.OUT_OF_MEMORY)
 
 #: Transactions between two closings by the worker itself; about 200 microseconds of TPC-C.
 #: More often costs a look at every other worker's lines, more seldom colder memory.
 CLOSE_EVERY = 32
-#: Retired things looked at after each transaction. It must exceed what one retires, or the
-#: queue grows; a delivery retires about 130.
-RECLAIM_BUDGET = 192
 #: Rounds an idle worker polls before it sleeps in the kernel: some tens of microseconds.
 IDLE_SPINS = 2000
 
@@ -99,14 +99,20 @@ def run_retrying(tx: int, entry: int, arguments: int, result: int, attempts: int
     store_release(tx + C_STATE, RUNNING)  # For the watchdog, here and below.
     outcome = run_once(tx, entry, arguments, result)
     tries = 1
-    while COMMITTED < outcome <= _PHANTOM and tries < attempts:
-        for _ in range(1 << min(tries, 10)):
-            pause()
+    rooms = 0
+    while tries < attempts:
+        if outcome == _OUT_OF_MEMORY and make_room(tx, rooms):
+            rooms += 1
+        elif COMMITTED < outcome <= _PHANTOM:
+            for _ in range(1 << min(tries, 10)):
+                pause()
+        else:
+            break
         outcome = run_once(tx, entry, arguments, result)
         tries += 1
     store_release(tx + C_STATE, IDLE)
     if outcome != _LOG_FULL:
-        reclaim(tx, RECLAIM_BUDGET)
+        reclaim_some(tx)
         rest(tx)
     return outcome
 
@@ -139,11 +145,12 @@ def _record_latency(tx: int, kind: int, ns: int) -> None:
 
 @compiled
 def _commit_when_log_has_room(tx: int) -> int:
-    """The log ring was full: wait for the drainer, up to being stopped."""
+    """The log ring was full: wait for the drainer, up to being stopped or to its failing."""
     store_release(tx + C_STATE, WAITING_FOR_LOG)
+    recording = ld8(tx + C_ENGINE) + RECORDING
     outcome = _LOG_FULL
     while outcome == _LOG_FULL:
-        if load_acquire(tx + C_CONTROL) == STOP:
+        if load_acquire(tx + C_CONTROL) == STOP or load_acquire(recording) == RECORDING_FAILED:
             outcome = abort(tx, _LOG_FULL)
             break
         sleep_us(20)
@@ -193,13 +200,18 @@ def _drive_one(tx: int, started: int) -> int:
     st8(tx + C_SEED, ld8(tx + C_RANDOM))
     entry = ld8(tx + K_EXECUTE)
     tries = 0
+    rooms = 0
     while True:
         outcome = run_once(tx, entry, state, tx + C_RESULT)
         if outcome == _LOG_FULL:
             outcome = _commit_when_log_has_room(tx)
         if outcome == COMMITTED or outcome == _ROLLED_BACK:
             break
-        if outcome > _PHANTOM:
+        if outcome == _OUT_OF_MEMORY and make_room(tx, rooms):
+            rooms += 1
+            if load_acquire(tx + C_CONTROL) != DRIVE:
+                return -1
+        elif outcome > _PHANTOM:
             if load_acquire(tx + C_CONTROL) == DRIVE:
                 st8(tx + K_FAILED, outcome)
             return -1
@@ -229,7 +241,7 @@ def _drive(tx: int) -> None:
         if count & (CLOSE_EVERY - 1) == 0:
             tick(engine, (now + ld8(tx + K_OFFSET)) // 1_000_000)
             close(engine)
-        reclaim(tx, RECLAIM_BUDGET)
+        reclaim_some(tx)
 
 
 @compiled
@@ -250,6 +262,31 @@ def _complete(tx: int, request: int, outcome: int) -> bool:
     st8(slot + 40, ld8(tx + C_DETAIL))
     store_seq(tx + K_COMPLETION_HEAD, head + 1)
     return True
+
+
+@compiled
+def _run_until_no_conflict(tx: int, entry: int, arguments: int) -> int:
+    """Run a requested procedure, again after each conflict, up to being stopped."""
+    outcome = run_once(tx, entry, arguments, tx + C_RESULT)
+    tries = 1
+    rooms = 0
+    while load_acquire(tx + C_CONTROL) == SERVE:
+        if outcome == _LOG_FULL:
+            outcome = _commit_when_log_has_room(tx)
+            if not COMMITTED < outcome <= _PHANTOM:
+                break
+        if outcome == _OUT_OF_MEMORY and make_room(tx, rooms):
+            rooms += 1
+        elif COMMITTED < outcome <= _PHANTOM:
+            for _ in range(1 << min(tries, 10)):
+                pause()
+        else:
+            break
+        outcome = run_once(tx, entry, arguments, tx + C_RESULT)
+        tries += 1
+    if outcome == _LOG_FULL:  # Told to stop meanwhile.
+        outcome = _commit_when_log_has_room(tx)
+    return outcome
 
 
 @compiled
@@ -280,15 +317,7 @@ def _serve(tx: int) -> None:
         st8(tx + C_NOW, now // 1_000_000)
         st8(tx + C_SEED, ld8(tx + C_SEED) ^ now)
         st8(tx + K_STARTED, now)
-        outcome = run_once(tx, ld8(request + 8), request + 16, tx + C_RESULT)
-        tries = 1
-        while COMMITTED < outcome <= _PHANTOM and load_acquire(tx + C_CONTROL) == SERVE:
-            for _ in range(1 << min(tries, 10)):
-                pause()
-            outcome = run_once(tx, ld8(request + 8), request + 16, tx + C_RESULT)
-            tries += 1
-        if outcome == _LOG_FULL:
-            outcome = _commit_when_log_has_room(tx)
+        outcome = _run_until_no_conflict(tx, ld8(request + 8), request + 16)
         if not _complete(tx, request, outcome):
             return
         store_release(tx + K_REQUEST_TAIL, tail + 1)

@@ -134,6 +134,12 @@ class FakeDatabase:
     drive_options: dict[str, Any] = field(default_factory=dict)
     drives: list[FakeDrive] = field(default_factory=list)
     closed: bool = False
+    memory_bytes: int = 300 << 20
+    pretouched: list[int] = field(default_factory=list)
+
+    def pretouch(self, size: int) -> int:
+        self.pretouched.append(size)
+        return size
 
     def drive(self, _workload: object, **asked: Any) -> FakeDrive:
         self.asked = asked
@@ -175,6 +181,7 @@ class FakeBenchmark:
 
     name: str = "tpcc"
     title: str = "TPC-C-like (scale tiny: not comparable)"
+    growth_bytes: int = 700
     failing: tuple[str, ...] = ()
     calls: list[str] = field(default_factory=list)
 

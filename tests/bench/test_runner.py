@@ -32,6 +32,7 @@ def test_the_order_of_a_run() -> None:
         "loaded item",
         "loaded stock",
         "load: 12,345 rows in 0 s",
+        "memory: 2.01 GiB ahead of the run in 0 s",
         "start: compiling the workload if this machine has not run it before",
         "begin warmup 2",
         "begin measure 5",

@@ -207,7 +207,7 @@ def _writes(data: bytes, at: int, end: int, count: int) -> tuple[Write, ...]:
         _check(17, k <= 4096, at)
         _check(16, end - at >= 8 + k, at)
         v = _number(data, at + 2 + k, 4)
-        _check(18, v <= 16_777_216, at + 2 + k)
+        _check(18, v <= 4_194_304, at + 2 + k)
         _check(16, end - at >= 8 + k + v, at)
         table = _number(data, at + 6 + k + v, 2)
         _check(19, table & 0x7FFF != 0, at + 6 + k + v)
@@ -231,7 +231,7 @@ def _tables(data: bytes, end: int, count: int) -> tuple[Description, ...]:
         kind = data[at + 2]
         _check(24, kind in (1, 2, 3), at + 2)
         row_size = _number(data, at + 3, 4)
-        typed = row_size <= 16_777_216 and row_size % 8 == 0
+        typed = row_size <= 4_194_304 and row_size % 8 == 0
         _check(25, row_size == 0 if kind == 3 else typed, at + 3)
         n = _number(data, at + 7, 2)
         _check(26, 1 <= n <= 255, at + 7)

@@ -21,7 +21,7 @@ DESCRIPTIONS = st.builds(
     Description,
     table=TABLE_IDS,
     key_kind=st.sampled_from([1, 2]),
-    row_size=st.integers(0, 1 << 21).map(lambda words: 8 * words),
+    row_size=st.integers(0, 1 << 19).map(lambda words: 8 * words),
     name=NAMES,
 )
 

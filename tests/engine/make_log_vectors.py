@@ -76,7 +76,7 @@ def good() -> dict[str, Entry]:
         ),
         "several_transactions": entry(*several, epoch=3),
         "schema_entry": entry(tables=tables),
-        "longest_name": entry(tables=(Description(1, 1, 16 << 20, "n" * 255),)),
+        "longest_name": entry(tables=(Description(1, 1, 4 << 20, "n" * 255),)),
         "maximal_table_id": put(32767, key_of(0), row),
         "maximal_numbers": entry(
             most,
@@ -180,7 +180,7 @@ def _bad_schemas() -> Iterator[tuple[str, bytes, int, int]]:
     yield "key_kind_0", patched(data, 34, b"\0"), 24, 34
     yield "key_kind_4", patched(data, 34, b"\4"), 24, 34
     yield "row_size_no_multiple_of_8", patched(data, 35, b"\x0c"), 25, 35
-    yield "row_size_over_the_limit", described(Description(3, 1, (16 << 20) + 8, "t")), 25, 35
+    yield "row_size_over_the_limit", described(Description(3, 1, (4 << 20) + 8, "t")), 25, 35
     yield "row_size_of_byte_strings", described(Description(3, 3, 8, "t")), 25, 35
     yield "name_without_letters", described(Description(3, 1, 8, "")), 26, 39
     yield "name_over_the_limit", described(Description(3, 1, 8, "n" * 256)), 26, 39

@@ -208,10 +208,9 @@ def test_a_full_memory_stops_the_workers_and_leaves_a_usable_engine(db: Database
     assert len({key[1] // 10 for key in keys if key[0] == 0}) * 10 == sum(k[0] == 0 for k in keys)
     for key in keys[: len(keys) // 2]:
         assert blobs.delete(key)
-    # Few: counting at full speed needs room for what waits to be reclaimed.
     for worker in range(2):
-        db.run(load_blobs, worker, 1 << 30, 5)
-    assert len(blobs.scan()) == len(keys) - len(keys) // 2 + 10
+        db.run(load_blobs, worker, 1 << 30, 50)
+    assert len(blobs.scan()) == len(keys) - len(keys) // 2 + 100
     with db.drive(COUNT, workers=2, states=states()) as again:
         until(lambda: again.sample().kinds[0].committed > 1000)
     assert again.sample().stopped == ""

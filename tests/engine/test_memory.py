@@ -11,7 +11,7 @@ import mako
 from mako.engine import layout
 from mako.engine.engine import Engine
 from mako.engine.memory import (
-    KEPT_BYTES,
+    KEPT_BYTES_MAX,
     allocate,
     allocate_reserved,
     class_bytes,
@@ -318,17 +318,17 @@ ROLES: Final = mako.Workload(
 def test_what_one_context_frees_another_one_uses(engine: Engine) -> None:
     inserts, deletes = engine.context(0), engine.context(1)
     size = 1000
-    total = 20 * KEPT_BYTES
+    total = 20 * KEPT_BYTES_MAX
     for _ in range(total // (100 * size)):
         blocks = [allocate(inserts, layout.POOL_VALUES, size) for _ in range(100)]
         assert all(blocks)
         assert len(set(blocks)) == 100
         for block in blocks:
-            if engine.word(deletes + layout.C_FREE_BYTES) < KEPT_BYTES:
+            if engine.word(deletes + layout.C_FREE_BYTES) < KEPT_BYTES_MAX:
                 release(deletes, layout.POOL_VALUES, block, size_class(size))
             else:
                 release_surplus(deletes, layout.POOL_VALUES, block, size_class(size))
-    assert engine.memory_reserved < 2 * KEPT_BYTES
+    assert engine.memory_reserved < 2 * KEPT_BYTES_MAX
     assert engine.memory_bytes <= 4 * layout.CHUNK_BYTES
 
 

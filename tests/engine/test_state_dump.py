@@ -3,6 +3,7 @@
 import hashlib
 import io
 import random
+from itertools import pairwise
 from typing import Any, Final
 
 import pytest
@@ -69,31 +70,57 @@ def test_rows_come_by_table_and_key_whatever_the_order_of_writing(db: Database, 
     assert dumped(db) == dump_of(model)
 
 
-@pytest.mark.parametrize("page_rows", [1, 2, 7])
-def test_pages_lose_and_repeat_nothing(
-    db: Database, page_rows: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("scan_rows", [1, 2, 7])
+def test_scans_lose_and_repeat_nothing(
+    db: Database, scan_rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not INTERPRETED:
-        pytest.skip("the size of a page is compiled in")
-    monkeypatch.setattr(dumping, "PAGE_ROWS", page_rows)
+    monkeypatch.setattr(dumping, "SCAN_ROWS", scan_rows)
     model: dict[tuple[int, bytes], bytes] = {}
     fill(db, model, ONE, [((i,), {"value": i & 255}) for i in (0, 5, 6, LARGEST - 1, LARGEST)])
     fill(db, model, TWO, [((i, LARGEST), {"value": i}) for i in range(14)])
     assert dumped(db) == dump_of(model)
 
 
-def test_more_rows_than_a_page_and_rows_longer_than_one(db: Database) -> None:
+def test_more_rows_than_a_scan_and_rows_longer_than_a_block(db: Database) -> None:
     model: dict[tuple[int, bytes], bytes] = {}
     strings = mako.BytesTable("strings", id=1001)
     db.create(strings)
-    count = dumping.PAGE_ROWS * (1 if INTERPRETED else 3)
+    count = dumping.SCAN_ROWS * (1 if INTERPRETED else 3)
     for first in range(0, count, 2048):
         fill(db, model, ONE, [((i,), {"value": i}) for i in range(first, first + 2048)])
-    large = dumping.PAGE_BYTES
+    large = dumping.BLOCK_BYTES
     for number in range(4):
         fill(db, model, strings, [(b"%d" % number, bytes([number]) * (large - number))])
     fill(db, model, strings, [(b"after", b"it")])
     assert dumped(db) == dump_of(model)
+
+
+def rows_of(block: dumping.Block) -> list[bytes]:
+    """The rows of a block, each as its bytes."""
+    rows, at = [], 0
+    while at < len(block.data):
+        key_end = at + 4 + int.from_bytes(block.data[at + 2 : at + 4], "little")
+        end = key_end + 4 + int.from_bytes(block.data[key_end : key_end + 4], "little")
+        rows.append(block.data[at:end])
+        at = end
+    assert len(rows) == block.rows
+    return rows
+
+
+def test_a_block_ends_before_the_row_that_would_make_it_too_long(db: Database, seed: int) -> None:
+    draw = random.Random(seed)
+    strings = mako.BytesTable("strings", id=1001)
+    db.create(strings)
+    sizes = [draw.choice((0, 10, 3000, 60_000, 300_000)) for _ in range(60)]
+    model: dict[tuple[int, bytes], bytes] = {}
+    fill(db, model, strings, [(b"%03d" % i, bytes(size)) for i, size in enumerate(sizes)])
+    fill(db, model, ONE, [((i,), {"value": i & 255}) for i in (*range(500), LARGEST)])
+    with db.snapshot() as snapshot, dumping.Dumper(db._engine, snapshot._context) as dumper:
+        blocks = list(dumper.blocks())
+    assert b"".join(block.data for block in blocks) == dump_of(model)
+    for block, following in pairwise(blocks):
+        assert len(block.data) <= dumping.BLOCK_BYTES or block.rows == 1
+        assert len(block.data) + len(rows_of(following)[0]) > dumping.BLOCK_BYTES
 
 
 def test_a_dump_is_that_of_its_snapshot(db: Database) -> None:

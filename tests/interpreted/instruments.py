@@ -39,7 +39,7 @@ def explored(
             freeing = getattr(memory, name)
             _replace(undo, name, freeing, _poisoning(freeing))
         if kept_bytes is not None:
-            _set(undo, reclaim, "KEPT_BYTES", kept_bytes)
+            _set(undo, reclaim, "kept_bytes", lambda _engine: kept_bytes)
         _replace(undo, "unlink_record", commit.unlink_record, _pinned(commit.unlink_record))
         if spin_max is not None:
             for module in (index, prune, scan):

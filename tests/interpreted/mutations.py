@@ -205,8 +205,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         (
             (
                 "commit",
-                "while unlink_record(tx, table, record) == 0:\n                pause()",
-                "pass",
+                "if unlink_record(tx, table, record) != 0:\n            return True",
+                "if True:\n            return True",
             ),
         ),
         ("placeholder",),
@@ -216,9 +216,10 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         (
             (
                 "commit",
-                "while unlink_record(tx, table, record) == 0:",
-                "if not unlink_record(tx, table, record):",
+                "for _ in range(UNLINK_TRIES):",
+                "for _ in range(1):",
             ),
+            ("commit", "        pause()\n    return False", "        pause()\n    return True"),
         ),
         ("placeholder-impatient",),
         600,
