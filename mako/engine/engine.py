@@ -445,8 +445,9 @@ class Engine:
             time.sleep(0)  # Closing outran a thread that got no processor.
         return timestamp
 
-    def tick(self) -> None:
-        tick(self.base, time.time_ns() // 1_000_000)
+    def tick(self, now_ms: int | None = None) -> None:
+        """Raise the clock to `now_ms` (None: the system's time)."""
+        tick(self.base, time.time_ns() // 1_000_000 if now_ms is None else now_ms)
 
     def commit_with_room(self, context: int) -> int:
         """Commit the transaction that met a full log ring; its Outcome.

@@ -48,6 +48,9 @@ from mako.engine.layout import (
 
 #: Kept back from everything but deletes, so that a full engine can be emptied.
 RESERVE_BYTES = 2 << 20
+#: Smaller mappings keep small pages: their contexts alone would clear megabytes to use a few
+#: kilobytes of them.
+HUGE_FROM = 256 << 20
 
 
 @compiled
@@ -114,7 +117,7 @@ class Region:
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
         self.size = size
         self._map = mmap.mmap(-1, size, flags=flags)
-        if hasattr(mmap, "MADV_HUGEPAGE"):
+        if size >= HUGE_FROM and hasattr(mmap, "MADV_HUGEPAGE"):
             # Random access over gigabytes: with small pages most of it would be page walks.
             self._map.madvise(mmap.MADV_HUGEPAGE)
         self.view = memoryview(self._map)

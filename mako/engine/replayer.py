@@ -122,11 +122,12 @@ class Replayer:
         self.applied.transactions += transactions
         self.applied.writes += writes
 
-    def end(self) -> None:
-        """The log is at its end: from now on the engine draws timestamps of its own."""
+    def end(self, now_ms: int | None = None) -> None:
+        """The log is at its end: from now on the engine draws timestamps of its own, above those
+        of the log and not below `now_ms` (None: the system's time)."""
         if self._open:
             self._open = False
             set_word(self._context + C_FLOOR, NONE)
             self.engine.give_context(self._context)
-            self.engine.tick()
+            self.engine.tick(now_ms)
             self.engine.settle()
