@@ -19,7 +19,7 @@ from mako.client.table import TableView
 from mako.client.transaction import Transaction
 from mako.client.workers import PROCEDURE_SECONDS_MAX, Crew
 from mako.errors import Closed, ConfigError, SchemaError
-from mako.ids import TABLE_ID_LAST, TABLE_ID_NAMED_FIRST, TIMESTAMP_MASK
+from mako.ids import TIMESTAMP_MASK
 from mako.procedure import Procedure, Workload
 from mako.schema import BytesTable, Table
 from mako.size import parse_memory
@@ -96,14 +96,7 @@ class Database(Writable):
             return known
         if table is None:
             table = DEFAULT_TABLE
-        known = self._engine.table_named(table)
-        if known is not None:
-            return known
-        used = self._engine.tables
-        for number in range(int(TABLE_ID_NAMED_FIRST), int(TABLE_ID_LAST) + 1):
-            if number not in used:
-                return self._engine.create_table(BytesTable(table, id=number))
-        raise SchemaError("every table number is in use; drop the idea of one table per item")
+        return self._engine.table_named(table) or self._engine.create_named(table)
 
     # --- transactions -------------------------------------------------------------------
 

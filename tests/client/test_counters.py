@@ -82,7 +82,10 @@ def test_a_transaction_goes_on_after_a_refusal(db: Database) -> None:
 
 
 def test_no_addition_is_lost(db: Database) -> None:
+    together = threading.Barrier(4)
+
     def add() -> None:
+        together.wait()  # The first addition of all creates the table.
         for _ in range(50):
             db.add(b"n", 1)
 
