@@ -19,6 +19,8 @@ import click
 
 from bench import machine
 from bench.options import (
+    BRANCHES_MAX,
+    WAREHOUSES_MAX,
     BenchmarkOptions,
     Distribution,
     MicroOptions,
@@ -37,6 +39,7 @@ from bench.parameters import (
     OneLineGroup,
     Size,
 )
+from bench.report import numbers
 
 #: Worker threads when --workers is not given: all cores up to this many, because a first try
 #: on a large machine should not fill its memory with one full-size warehouse per core.
@@ -44,8 +47,6 @@ WORKERS_DEFAULT_MAX: Final = 4
 #: Share of the available memory that a database gets when --memory is not given.
 MEMORY_SHARE_DEFAULT: Final = 0.7
 MEMORY_BYTES_MIN: Final = 64 << 20
-#: w_id has 16 bits, and the first and the last value are kept as bounds of scans.
-WAREHOUSES_MAX: Final = 65_534
 OPS_MAX: Final = 64
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -158,7 +159,9 @@ def common_of(values: dict[str, Any]) -> Common:
         memory = int(MEMORY_SHARE_DEFAULT * machine.memory_available_bytes())
         memory = max(MEMORY_BYTES_MIN, memory)
     elif memory > total:
-        raise BadInput(f"--memory {memory >> 20}MiB: this machine has {total >> 20}MiB; give less")
+        raise BadInput(
+            f"--memory {numbers.size(memory)}: this machine has {numbers.size(total)}; give less"
+        )
     return Common(
         workers=workers,
         memory=memory,
@@ -235,7 +238,7 @@ def tpcc_run(
     """Load warehouses, run the five transactions, check the twelve conditions of clause 3.3.2.
 
     Workers run without keying and think times, so the figures say how fast the database is, not
-    how many terminals it serves. tpmC is unaudited; only --scale spec may be compared at all.
+    how many terminals it serves. tpmC is unaudited, and only --scale spec has one.
     """
     common = common_of(values)
     options = TpccOptions(
@@ -263,7 +266,7 @@ def tpcc_run(
 )
 @click.option(
     "--branches",
-    type=Count(most=WAREHOUSES_MAX),
+    type=Count(most=BRANCHES_MAX),
     show_default="one per worker",
     help="Branches, each with ten tellers (profile spec).",
 )

@@ -14,6 +14,14 @@ Profile = Literal["spec", "janus"]
 TPCC_KINDS: Final = ("new_order", "payment", "order_status", "delivery", "stock_level")
 
 
+#: w_id has 16 bits, and clause 1.4.11 wants room for twice as many.
+WAREHOUSES_MAX: Final = 32_767
+#: b_id has 24 bits.
+BRANCHES_MAX: Final = 1 << 23
+#: Of one kind of transactions in `--mix`.
+WEIGHT_MAX: Final = 1_000_000
+
+
 @dataclass(frozen=True, slots=True)
 class Distribution:
     """How keys are drawn: every key alike, or the k-th most popular in proportion to k^-theta."""
@@ -29,11 +37,12 @@ class Distribution:
 @dataclass(frozen=True, slots=True)
 class TpccOptions:
     workers: int
-    #: At least 1. Worker k serves the warehouses with (w_id - 1) % workers == k, one after the
-    #: other; if there are fewer warehouses than workers, warehouse k % warehouses + 1 alone.
+    #: From 1 to WAREHOUSES_MAX. Worker k serves the warehouses with (w_id - 1) % workers == k, one
+    #: after the other; if there are fewer than workers, warehouse k % warehouses + 1 alone.
     warehouses: int
     scale: Scale = "spec"
-    #: Weights in the order of TPCC_KINDS, not all zero; None: the shuffled deck of 5.2.4.2.
+    #: Weights up to WEIGHT_MAX in the order of TPCC_KINDS, not all zero; None: the shuffled deck
+    #: of 5.2.4.2.
     mix: tuple[int, int, int, int, int] | None = None
     seed: int = 1
 
@@ -42,7 +51,7 @@ class TpccOptions:
 class TpcaOptions:
     workers: int
     profile: Profile = "spec"
-    #: `spec`: branches, with ten tellers each, at least 1. `janus`: unused, 1.
+    #: `spec`: branches, with ten tellers each, from 1 to BRANCHES_MAX. `janus`: unused, 1.
     branches: int = 1
     #: `spec`: accounts of each branch. `janus`: rows of each of the three tables.
     accounts: int = 100_000

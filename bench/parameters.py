@@ -15,16 +15,23 @@ from typing import IO, Any, Final, TypeVar
 
 import click
 
-from bench.options import TPCC_KINDS, Distribution
+from bench.options import TPCC_KINDS, WEIGHT_MAX, Distribution
+from mako.cli.usage import sentence_of
+from mako.errors import ConfigError
+from mako.size import parse_size
 
 #: Exit status of a run that was asked for in the wrong way.
 EXIT_BAD_INPUT: Final = 2
 SEED_MAX: Final = (1 << 63) - 1
 
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
+#: More digits than any number that is taken, and few enough to be shown in a line.
+_DIGITS_MAX: Final = 20
+_WHOLE: Final = re.compile(rf"[+-]?[0-9](_?[0-9]){{0,{_DIGITS_MAX - 1}}}")
+_DURATION: Final = re.compile(
+    rf"([0-9]{{1,{_DIGITS_MAX}}}(?:\.[0-9]{{1,{_DIGITS_MAX}}})?)(ms|s|m|h)?"
+)
+_FRACTION: Final = re.compile(rf"[0-9]{{0,{_DIGITS_MAX}}}\.[0-9]{{1,{_DIGITS_MAX}}}")
 _SECONDS_OF: Final = {"ms": 1e-3, None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
-_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)([kmgt]?)(ib|b)?", re.IGNORECASE)
-_POWER_OF: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 Result = TypeVar("Result")
 
@@ -70,23 +77,6 @@ def in_one_line(call: Callable[[], Result]) -> Result:
         raise BadInput(sentence_of(error)) from error
 
 
-def sentence_of(error: click.UsageError) -> str:
-    """What is wrong and what to do, in one sentence."""
-    help_command = f"see {error.ctx.command_path} --help" if error.ctx else "see --help"
-    if isinstance(error, click.NoSuchOption):
-        near = f"did you mean {' or '.join(error.possibilities)}?" if error.possibilities else ""
-        return f"there is no option {error.option_name}; {near or help_command}"
-    if isinstance(error, click.MissingParameter):
-        return f"{error.param.opts[0] if error.param else 'a value'} is missing; {help_command}"
-    if isinstance(error, click.BadParameter) and error.param is not None:
-        return f"{error.param.opts[0]}: {_uncapitalized(error.message)}"
-    return f"{_uncapitalized(error.format_message()).rstrip('.')}; {help_command}"
-
-
-def _uncapitalized(text: str) -> str:
-    return text[:1].lower() + text[1:]
-
-
 class Count(click.ParamType):  # type: ignore[type-arg]
     """A whole number within bounds."""
 
@@ -97,10 +87,11 @@ class Count(click.ParamType):  # type: ignore[type-arg]
         self.most = most
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        try:
-            number = int(str(value).replace("_", ""))
-        except ValueError:
-            self.fail(f"{value!r} is not a whole number; give one such as {self.least}", param, ctx)
+        text = str(value).strip()
+        if not _WHOLE.fullmatch(text):
+            advice = f"give one such as {self.least}"
+            self.fail(f"{text!r:.40} is not a whole number; {advice}", param, ctx)
+        number = int(text)
         if number < self.least:
             self.fail(f"{number} is too small; give at least {self.least}", param, ctx)
         if number > self.most:
@@ -121,7 +112,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
     ) -> float:
         match = _DURATION.fullmatch(str(value).strip())
         if match is None:
-            self.fail(f"{value!r} is not a duration; write 30, 30s, 5m or 1h", param, ctx)
+            self.fail(f"{value!r:.40} is not a duration; write 30, 30s, 5m or 1h", param, ctx)
         seconds = float(match[1]) * _SECONDS_OF[match[2]]
         if seconds <= 0 and not self.zero:
             self.fail("it must be longer than zero; write 30, 30s, 5m or 1h", param, ctx)
@@ -129,7 +120,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
 
 
 class Size(click.ParamType):  # type: ignore[type-arg]
-    """Bytes: 4GiB, 4G (the same), 512MiB, 4GB (decimal)."""
+    """Bytes, as `mako.size` reads them: 4GiB, 4G (the same), 512MiB, 4GB (decimal)."""
 
     name = "size"
 
@@ -137,13 +128,10 @@ class Size(click.ParamType):  # type: ignore[type-arg]
         self.least = least
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        match = _SIZE.fullmatch(str(value).strip())
-        if match is None:
-            self.fail(f"{value!r} is not a size; write 4GiB or 512MiB", param, ctx)
-        decimal = (match[3] or "").lower() == "b" and match[2]
-        size = int(float(match[1]) * (1000 if decimal else 1024) ** _POWER_OF[match[2].lower()])
+        try:
+            size = parse_size(value)
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
         if size < self.least:
             least = f"{self.least >> 20}MiB"
             self.fail(f"{value} is too small for a database; give at least {least}", param, ctx)
@@ -164,22 +152,28 @@ class Mix(click.ParamType):  # type: ignore[type-arg]
         parts = str(value).split(",")
         if len(parts) != len(TPCC_KINDS):
             self.fail(
-                f"{value!r} has {len(parts)} weights; give five, {order}, such as 45,43,4,4,4",
+                f"{value!r:.40} has {len(parts)} weights; give five, {order}, such as 45,43,4,4,4",
                 param,
                 ctx,
             )
-        for part in parts:
-            if not part.strip().isdecimal():
-                self.fail(
-                    f"{part.strip()!r} is not a weight; give five whole numbers, {order},"
-                    " such as 45,43,4,4,4",
-                    param,
-                    ctx,
-                )
-        weights = tuple(int(part) for part in parts)
+        weights = tuple(self._weight(part.strip(), order, param, ctx) for part in parts)
         if not any(weights):
             self.fail("all weights are zero; one at least must be positive", param, ctx)
         return weights
+
+    def _weight(
+        self, text: str, order: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        if not (text.isascii() and text.isdecimal()):
+            self.fail(
+                f"{text!r:.40} is not a weight; give five whole numbers, {order},"
+                " such as 45,43,4,4,4",
+                param,
+                ctx,
+            )
+        if len(text) > _DIGITS_MAX or int(text) > WEIGHT_MAX:
+            self.fail(f"the weight {text:.24} is too large; give at most {WEIGHT_MAX}", param, ctx)
+        return int(text)
 
 
 class Dist(click.ParamType):  # type: ignore[type-arg]
@@ -197,17 +191,14 @@ class Dist(click.ParamType):  # type: ignore[type-arg]
         kind, colon, text = str(value).partition(":")
         if kind != "zipf" or not colon:
             self.fail(
-                f"{value!r} is not a distribution; give uniform, or zipf:0.9 for a skew of 0.9",
+                f"{value!r:.40} is not a distribution; give uniform, or zipf:0.9 for a skew of 0.9",
                 param,
                 ctx,
             )
-        try:
-            theta = float(text)
-        except ValueError:
-            theta = 0.0
+        theta = float(text) if _FRACTION.fullmatch(text) else 0.0
         if not 0 < theta < 1:
             self.fail(
-                f"the skew {text!r} must be a number above 0 and below 1, as in zipf:0.9",
+                f"the skew {text!r:.40} must be a number above 0 and below 1, as in zipf:0.9",
                 param,
                 ctx,
             )

@@ -28,7 +28,7 @@ from bench.report.model import Loaded, RunReport, Setting
 from bench.stats import Interval, Phase, between
 from bench.view import View
 from bench.workload import AuditResult, Benchmark, CheckResult, Status
-from mako.errors import Error
+from mako.errors import ConfigError, Error, OutOfMemory
 
 if TYPE_CHECKING:
     import mako
@@ -158,11 +158,23 @@ class Runner:
 
     def _load(self, db: "mako.Database") -> float:
         started = self._clock.now()
-        self._benchmark.prepare(db, self._view.load)
+        with self._enough_memory():
+            self._benchmark.prepare(db, self._view.load)
         load_s = self._clock.now() - started
         rows = numbers.count(self._benchmark.size().rows)
         self._view.event("load", f"{rows} rows in {numbers.seconds(load_s)}")
         return load_s
+
+    @contextmanager
+    def _enough_memory(self) -> Iterator[None]:
+        """A memory that is full before the run begins was chosen too small."""
+        try:
+            yield
+        except OutOfMemory as error:
+            raise ConfigError(
+                f"--memory {numbers.size(self._setting.memory_limit_bytes)} is too small for the"
+                " rows to be loaded; give more, or load fewer rows"
+            ) from error
 
     def _pretouch(self, db: "mako.Database") -> int:
         """Have the system provide what the run will add, so that no page is waited for in it."""
@@ -203,13 +215,14 @@ class Runner:
         """Warm up and measure; return the last states of the workers."""
         setting = self._setting
         self._view.event("start", "compiling the workload if this machine has not run it before")
-        drive = db.drive(
-            self._benchmark.workload(),
-            workers=setting.workers,
-            states=self._benchmark.states(setting.workers, setting.seed),
-            seed=setting.seed,
-            rate=setting.rate,
-        )
+        with self._enough_memory():
+            drive = db.drive(
+                self._benchmark.workload(),
+                workers=setting.workers,
+                states=self._benchmark.states(setting.workers, setting.seed),
+                seed=setting.seed,
+                rate=setting.rate,
+            )
         with self._interrupt.catch():
             try:
                 self._run.first = drive.sample()

@@ -98,7 +98,7 @@ def open_database(memory_bytes: int) -> "mako.Database":
     """A new database in memory."""
     import mako
 
-    return mako.open(":memory:", memory=f"{memory_bytes >> 20}MiB")
+    return mako.open(":memory:", memory=memory_bytes)
 
 
 def setting_of(request: Request, benchmark: Benchmark) -> Setting:

@@ -76,9 +76,9 @@ class DataSize:
 class Extra:
     """One headline number that only this benchmark has."""
 
-    #: The key in summary.json, at its top level: "tpmC".
+    #: The key in summary.json, at its top level: "tpmC", "new_orders_per_minute".
     name: str
-    #: "tpmC (unaudited)".
+    #: "tpmC (unaudited)", "orders/min (not comparable)".
     title: str
     value: float
     #: Whether the number is large by being good and belongs in big figures on the report.

@@ -18,6 +18,7 @@
     │   ├── ValueTooLarge        split the value
     │   ├── ReadOnly             snapshots only read: write in a transaction
     │   └── Unavailable          a partition it depends on is stalled: try again later
+    ├── FileError                a file cannot be used: name another one (an OSError, too)
     ├── LogCorrupt               the log is damaged: take it from another copy
     └── Closed                   the database was closed: open it again
 
@@ -72,6 +73,18 @@ class ConfigError(Error):
 
 class Closed(Error):
     """The database, transaction or snapshot was used after its end. Open a new one."""
+
+
+class FileError(Error, OSError):
+    """A file that was named cannot be opened, read or written; `errno` and `filename` say more."""
+
+    @classmethod
+    def of(cls, what: str, error: OSError | ValueError) -> "FileError":
+        """The error for `error`; `what` says what was tried with which file."""
+        reason = getattr(error, "strerror", None) or str(error)
+        made = cls(f"{what}: {reason}; name another file")
+        made.errno = getattr(error, "errno", None)
+        return made
 
 
 class LogCorrupt(Error):

@@ -3,7 +3,8 @@
     result              PASS, FAIL, or UNCHECKED with --no-check
     seconds             measured, without the warm-up; less than asked for if the run ended early
     txn_per_s           completed transactions of all types, designed rollbacks included
-    tpmC                completed new orders per minute, unaudited (clause 5.4.2)
+    tpmC                completed new orders per minute, unaudited (clause 5.4.2); of a scale
+                        other than spec it is new_orders_per_minute, which compares with nothing
     types, all          per type, and all together: count, rolled_back, per_s, p50_us … max_us
     aborts, abort_pct   attempts lost and retried, by reason; their share of all attempts
     log_bytes_per_txn   per transaction that wrote

@@ -5,7 +5,7 @@ from math import sqrt
 from typing import TYPE_CHECKING, Any, Final
 
 from bench.distribution import first_fields
-from bench.options import TpcaOptions
+from bench.options import BRANCHES_MAX, TpcaOptions
 from bench.tpca import conditions, janus, spec
 from bench.workload import AuditResult, Benchmark, CheckResult, DataSize, Extra, Progress, Status
 from mako.errors import ConfigError
@@ -29,9 +29,9 @@ class SpecTpca:
     title = "TPC-A-like, profile spec, unaudited"
 
     def __init__(self, options: TpcaOptions) -> None:
-        if options.branches > spec.BRANCHES_MAX:
+        if options.branches > BRANCHES_MAX:
             raise ConfigError(
-                f"{options.branches} branches do not fit the keys; take at most {spec.BRANCHES_MAX}"
+                f"{options.branches} branches do not fit the keys; take at most {BRANCHES_MAX}"
             )
         if options.branches * options.accounts > spec.ACCOUNTS_MAX:
             raise ConfigError(

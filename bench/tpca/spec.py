@@ -17,6 +17,7 @@ within it those of a worker in their order.
 from typing import Any, Final
 
 import mako
+from bench.options import BRANCHES_MAX
 
 TELLERS: Final = 10  #: of a branch
 DELTA_MAX: Final = 999_999
@@ -56,7 +57,7 @@ TABLES: Final = (BRANCH, TELLER, ACCOUNT, HISTORY)
 #: Branches, tellers and accounts are numbered from 1, the accounts through all branches; so many
 #: fit the keys.
 ACCOUNTS_MAX: Final = BLOCK * ((1 << BLOCK_BITS) - 1) - 1
-BRANCHES_MAX: Final = 1 << 23
+assert BRANCHES_MAX < 1 << 24
 
 STATE: Final = mako.Row(
     {

@@ -1,9 +1,11 @@
 """What the terminals type in: the generator of transactions, clauses 2.4.1 to 2.8.1 and 5.2.4.2.
 
 A worker is all terminals of its home warehouses, which are every `home_step`-th from
-`home_first` on and have their turn one after the other. It draws a card, draws the inputs of
-that kind into its state, and counts them for the audit; the transactions read them there. A
-retry finds them unchanged.
+`home_first` on. Each has ten terminals, one for each of its districts. The warehouses have
+their turn one after the other, then it is the next terminal's turn in all of them. The worker
+draws a card from the terminal's deck, draws the inputs of that kind into its state, and counts
+them for the audit; the transactions read them there. A retry finds them unchanged. Of workers
+that share a warehouse each is ten terminals.
 
 The answers that a terminal would show are in the state, too, in the fields that start with `a_`.
 """
@@ -31,10 +33,12 @@ STOCK_LEVEL_KIND: Final = TPCC_KINDS.index("stock_level")
 
 #: Cards of each kind in the deck of clause 5.2.4.2.
 DECK: Final = (10, 10, 1, 1, 1)
-_CARDS: Final = sum(DECK)
-#: DECK, dealt: the kind of each card.
-DEALT: Final = tuple(kind for kind, count in enumerate(DECK) for _ in range(count))
-assert len(DEALT) == _CARDS
+#: A deck is kept as how many cards of each kind are left in it, four bits each: to take any of
+#: them is to take the first of those that have been shuffled.
+_CARD_BITS: Final = 4
+_CARD_MASK: Final = (1 << _CARD_BITS) - 1
+_FULL_DECK: Final = sum(count << _CARD_BITS * kind for kind, count in enumerate(DECK))
+assert max(DECK) <= _CARD_MASK
 
 #: A last name that says: by number instead.
 BY_ID: Final = -1
@@ -42,6 +46,8 @@ BY_ID: Final = -1
 SPREAD: Final = 128
 #: Home warehouses of a worker, from its first on, whose oldest undelivered orders it remembers.
 HINTED: Final = 256
+#: Home warehouses of a worker whose terminals have decks of their own; the others share them.
+DECKED: Final = 256
 #: The last 20 orders of clause 2.8.2.2, with all the lines they may have.
 RECENT_ORDERS: Final = 20
 RECENT_LINES_MAX: Final = RECENT_ORDERS * LINES_MAX
@@ -64,8 +70,9 @@ STATE: Final = mako.Row(
         "weights": "i4*5",
         # How to go on.
         "home": "i4",
-        "deck": f"u1*{_CARDS}",
-        "dealt": "i4",
+        "home_number": "i4",  # 0 for home_first, 1 for the next
+        "terminal": "i4",  # whose turn it is, from 0
+        "decks": f"u4*{DECKED * DISTRICTS}",  # by home warehouse and terminal
         "history_number": "i8",
         # By home warehouse and district: every older order has been delivered for certain.
         "undelivered": f"u4*{HINTED * DISTRICTS}",
@@ -130,11 +137,9 @@ def generate(random: Any, state: Any) -> int:
     kind: int = _draw_kind(random, state)
     state.kind = kind
     state.n_kinds[kind] += 1
-    w_id = state.home
-    state.home = w_id + state.home_step
-    if state.home > state.warehouses:
-        state.home = state.home_first
-    state.w_id = w_id
+    state.w_id = state.home
+    terminal = state.terminal
+    _give_turn(state)
     state.d_id = random.uniform(1, DISTRICTS)
     if kind == NEW_ORDER_KIND:
         _draw_new_order(random, state)
@@ -147,8 +152,22 @@ def generate(random: Any, state: Any) -> int:
     elif kind == DELIVERY_KIND:
         state.o_carrier_id = random.uniform(1, 10)
     else:
+        state.d_id = terminal + 1  # Clause 2.8.1.1: the terminal's own.
         state.threshold = random.uniform(10, 20)
     return kind
+
+
+@mako.function
+def _give_turn(state: Any) -> None:
+    """Go on to the next home warehouse, and after the last one to the next terminal."""
+    state.home += state.home_step
+    state.home_number += 1
+    if state.home > state.warehouses:
+        state.home = state.home_first
+        state.home_number = 0
+        state.terminal += 1
+        if state.terminal == DISTRICTS:
+            state.terminal = 0
 
 
 @mako.function
@@ -176,7 +195,7 @@ def first_hint(state: Any) -> int:
 
 @mako.function
 def _draw_kind(random: Any, state: Any) -> int:
-    """The next card of the deck, shuffled anew after each pass; or a kind by its weight."""
+    """A card of the terminal's deck, which is full again after its last; or a kind by weight."""
     total = 0
     for kind in range(len(DECK)):
         total += state.weights[kind]
@@ -187,16 +206,18 @@ def _draw_kind(random: Any, state: Any) -> int:
             left -= state.weights[kind]
             kind += 1
         return kind
-    if state.dealt == _CARDS:
-        for card in range(_CARDS - 1, 0, -1):
-            other = random.uniform(0, card)
-            kept = state.deck[card]
-            state.deck[card] = state.deck[other]
-            state.deck[other] = kept
-        state.dealt = 0
-    card = state.dealt
-    state.dealt = card + 1
-    drawn: int = state.deck[card]
+    place = state.home_number % DECKED * DISTRICTS + state.terminal
+    deck = state.decks[place]
+    if deck == 0:
+        deck = _FULL_DECK
+    for kind in range(len(DECK)):
+        total += deck >> _CARD_BITS * kind & _CARD_MASK
+    left = random.uniform(0, total - 1)
+    drawn = 0
+    while left >= deck >> _CARD_BITS * drawn & _CARD_MASK:
+        left -= deck >> _CARD_BITS * drawn & _CARD_MASK
+        drawn += 1
+    state.decks[place] = deck - (1 << _CARD_BITS * drawn)
     return drawn
 
 

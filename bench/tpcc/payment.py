@@ -47,8 +47,6 @@ def payment(tx: Any, state: Any) -> None:
     tx.prefetch(DISTRICT, (w_id, d_id))
     tx.prefetch(DISTRICT_YTD, (w_id, d_id))
     history = tx.insert(HISTORY, (c_w_id, c_d_id, state.worker, state.history_number))
-    tx.prefetch(WAREHOUSE, (w_id,))
-    tx.prefetch(DISTRICT, (w_id, d_id))
     warehouse = tx.read(WAREHOUSE, (w_id,))
     warehouse_ytd = tx.write(WAREHOUSE_YTD, (w_id,))
     warehouse_ytd.w_ytd += amount

@@ -11,14 +11,13 @@ from bench.tpcc.random import (
     A_LAST,
     C_LAST_LOAD,
     nurand,
-    pack_letters,
+    pack_text,
     permuted,
     pick,
     put_data,
     put_digits,
     put_last_name,
     put_letters,
-    put_name,
     put_text,
     seeded,
     step,
@@ -55,6 +54,7 @@ _TAX_MAX: Final = 2_000  # 20 %
 _DISCOUNT_MAX: Final = 5_000
 _AMOUNT_MAX: Final = 9_999_99
 _QUANTITY: Final = 5
+_FIRST_NAME: Final = 16  # Bytes of C_FIRST.
 
 # Which generator: one for each kind of rows drawn together.
 _ITEMS: Final = 1
@@ -205,16 +205,36 @@ def _load_customer(tx: Any, key: Any, last: int, now: int, x: int) -> int:
         customer.c_credit = b"GC"
     put_last_name(customer.c_last, last)
     customer.c_middle = b"OE"
-    x = put_name(customer.c_first, 8, 16, x)
+    x = _put_first_name(tx, customer.c_first, (w_id, d_id, c_id), last, x)
     x = put_text(customer.c_street_1, 10, 20, x)
     x = put_text(customer.c_street_2, 10, 20, x)
     x = put_text(customer.c_city, 10, 20, x)
     x = put_letters(customer.c_state, 0, 2, x)
     x = _put_zip(customer.c_zip, x)
-    x = put_digits(customer.c_phone, 0, 16, x)
-    first_6 = pack_letters(customer.c_first, 0, 6)
-    first_16 = pack_letters(customer.c_first, 6, 16)
-    tx.insert(CUSTOMER_NAME, (w_id, d_id, last, first_6, first_16, c_id))
+    following: int = put_digits(customer.c_phone, 0, 16, x)
+    return following
+
+
+@mako.function
+def _put_first_name(tx: Any, c_first: Any, key: Any, last: int, x: int) -> int:
+    """Draw C_FIRST and enter it in the index by name. Return the next state.
+
+    It is drawn again if the index could not tell it from that of a namesake.
+    """
+    w_id, d_id, c_id = key
+    namesakes = 1
+    first_5 = 0
+    first_13 = 0
+    while namesakes > 0:
+        for at in range(_FIRST_NAME):
+            c_first[at] = 0
+        x = put_text(c_first, 8, _FIRST_NAME, x)
+        first_5 = pack_text(c_first, 0, 5)
+        first_13 = pack_text(c_first, 5, 13)
+        low = (w_id, d_id, last, first_5, first_13, 0)
+        end = (w_id, d_id, last, first_5, first_13 + 1, 0)
+        namesakes = tx.scan(CUSTOMER_NAME, low, end, 1).count
+    tx.insert(CUSTOMER_NAME, (w_id, d_id, last, first_5, first_13, c_id))
     return x
 
 

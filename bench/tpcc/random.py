@@ -51,8 +51,8 @@ _FIRST_CAPITAL: Final = ord("A")
 _LAST_CAPITAL: Final = ord("Z")
 _ZERO: Final = ord("0")
 
-#: Bits of a letter in a packed name: 0 behind the end, 1 to 26.
-_PACKED_BITS: Final = 5
+#: Bits of a character in a packed name: 0 behind the end, 1 to 62 in the order of their bytes.
+_PACKED_BITS: Final = 6
 _FEISTEL_ROUNDS: Final = 4
 
 
@@ -113,14 +113,6 @@ def put_digits(text: Any, first: int, end: int, x: int) -> int:
         x = step(x)
         text[at] = _ZERO + pick(x, 0, 9)
     return x
-
-
-@mako.function
-def put_name(text: Any, length_min: int, length_max: int, x: int) -> int:
-    """Lower-case letters of a random length, from the start of `text`. Return the next state."""
-    x = step(x)
-    following: int = put_letters(text, 0, pick(x, length_min, length_max), x)
-    return following
 
 
 @mako.function
@@ -213,14 +205,18 @@ def last_name(number: int) -> bytes:
 
 
 @mako.function
-def pack_letters(text: Any, first: int, end: int) -> int:
-    """text[first:end], lower-case letters up to the end of the text, as a number in their order."""
+def pack_text(text: Any, first: int, end: int) -> int:
+    """text[first:end], letters and digits up to the end of the text, as a number in their order."""
     packed = 0
     for at in range(first, end):
-        letter = text[at]
+        character = text[at]
         packed <<= _PACKED_BITS
-        if letter > 0:
-            packed |= letter - _FIRST_LETTER + 1
+        if character >= _FIRST_LETTER:
+            packed |= character - _FIRST_LETTER + _LETTERS + _DIGITS + 1
+        elif character >= _FIRST_CAPITAL:
+            packed |= character - _FIRST_CAPITAL + _DIGITS + 1
+        elif character > 0:
+            packed |= character - _ZERO + 1
     return packed
 
 

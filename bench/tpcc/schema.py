@@ -21,8 +21,9 @@ DISTRICT_NEXT: every new order needs both, and nobody else needs it.
 
 Two tables are indexes. CUSTOMER_NAME finds customers by last name, ordered by C_FIRST; a last
 name stands in it as its number, 0 to 999 (clause 4.3.2.3), which names it as well as its
-letters do, and all of C_FIRST is in the key. ORDER_BY_CUSTOMER finds a customer's newest order.
-Their rows are empty.
+letters do. Of C_FIRST the first 13 characters are in the key, and they decide the order: the
+load draws a name again if a namesake in the district begins with the same 13, which has yet to
+happen. ORDER_BY_CUSTOMER finds a customer's newest order. Their rows are empty.
 
 HISTORY has no primary key. Ours is the customer's district, then who wrote the row: the worker
 and that worker's count. So a worker appends, at one end for each district, and the payments of a
@@ -32,6 +33,7 @@ district's customers are together, as condition 10 wants them.
 from typing import Final
 
 import mako
+from bench.options import WAREHOUSES_MAX
 
 DISTRICTS: Final = 10  #: per warehouse
 LINES_MIN: Final = 5  #: of one order
@@ -45,7 +47,7 @@ O_BITS: Final = 30  #: A billion orders of a district: a day and more at the hig
 OL_BITS: Final = 5
 I_BITS: Final = 24
 
-WAREHOUSES_MAX: Final = (1 << W_BITS) // 2 - 1
+assert WAREHOUSES_MAX * 2 < 1 << W_BITS
 
 _ADDRESS: Final = ("street_1:S20", "street_2:S20", "city:S20", "state:S2", "zip:S9")
 
@@ -104,7 +106,7 @@ CUSTOMER_BALANCE: Final = mako.Table(
     row={"c_balance": "i8", "c_ytd_payment": "i8", "c_payment_cnt": "u4", "c_delivery_cnt": "u4"},
 )
 CUSTOMER_DATA: Final = mako.Table("customer_data", id=8, key=_CUSTOMER_KEY, row={"c_data": "S500"})
-#: C_FIRST has up to 16 letters from a to z; all are in the key, five bits each.
+#: C_FIRST has 8 to 16 letters and digits; six bits for each of the first 13, in the order of bytes.
 CUSTOMER_NAME: Final = mako.Table(
     "customer_name",
     id=9,
@@ -112,8 +114,8 @@ CUSTOMER_NAME: Final = mako.Table(
         "c_w_id": W_BITS,
         "c_d_id": D_BITS,
         "c_last": 10,
-        "c_first_6": 30,
-        "c_first_16": 50,
+        "c_first_5": 30,
+        "c_first_13": 48,
         "c_id": C_BITS,
     },
     row={},

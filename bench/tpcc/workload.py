@@ -6,7 +6,6 @@ import mako
 from bench.options import TPCC_KINDS
 from bench.tpcc.delivery import delivery
 from bench.tpcc.inputs import (
-    DEALT,
     DELIVERY_KIND,
     NEW_ORDER_KIND,
     ORDER_STATUS_KIND,
@@ -70,8 +69,6 @@ def first_state(
         "customer_shift": spread_shift(scale.customers),
         "name_shift": spread_shift(scale.names),
         "weights": mix or (0,) * len(TPCC_KINDS),
-        "deck": DEALT,
-        "dealt": len(DEALT),
         "history_number": history_number,
     }
 

@@ -19,6 +19,7 @@ import click
 
 from mako.cli import cache
 from mako.cli.lazy import LazyCommand, LazyGroup
+from mako.cli.usage import sentence_of
 from mako.errors import Error
 
 DISTRIBUTION: Final = "mako-db"
@@ -29,6 +30,10 @@ EXIT_INTERRUPTED: Final = 130
 _COMMANDS: Final = {
     "status": LazyCommand("mako.cli.status", "status", "What this installation is and can use."),
     "warmup": LazyCommand("mako.cli.warmup", "warmup", "Compile the engine once, ahead of use."),
+    "inspect": LazyCommand(
+        "mako.cli.inspect", "inspect", "Print and verify logs and snapshots on disk."
+    ),
+    "sim": LazyCommand("mako.cli.sim", "sim", "Attack a simulated cluster, seed after seed."),
     "bench": LazyCommand("bench.cli", "bench", "Run TPC-C, TPC-A or the micro-benchmark."),
 }
 
@@ -81,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         click.echo(error.format_message(), err=True)
         return EXIT_USAGE
     except click.UsageError as error:
-        return _refuse(_usage_message(error))
+        return _refuse(sentence_of(error))
     except click.ClickException as error:
         return _refuse(error.format_message())
     except Error as error:
@@ -96,13 +101,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     # Without click's own error handling, an `exit(1)` and a returned 1 arrive here alike.
     return result if isinstance(result, int) else 0
-
-
-def _usage_message(error: click.UsageError) -> str:
-    """What is wrong, where, and where to read more."""
-    message = " ".join(error.format_message().split()).rstrip(".")
-    path = "mako" if error.ctx is None else error.ctx.command_path
-    return f"{message}; see `{path} --help`"
 
 
 def _refuse(reason: str) -> int:

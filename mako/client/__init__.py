@@ -1,5 +1,6 @@
 """The public face: databases, transactions, snapshots."""
 
+from mako.client.batch import WriteBatch
 from mako.client.database import Database, Workers, open  # noqa: A004
 from mako.client.drive import Drive, KindSample, Sample
 from mako.client.log import Recording
@@ -7,7 +8,8 @@ from mako.client.replaying import replay
 from mako.client.requests import Submitted
 from mako.client.retry import transactional
 from mako.client.snapshot import Snapshot
-from mako.client.transaction import TableView, Transaction
+from mako.client.table import TableView
+from mako.client.transaction import Transaction
 
 __all__ = [
     "Database",
@@ -20,6 +22,7 @@ __all__ = [
     "TableView",
     "Transaction",
     "Workers",
+    "WriteBatch",
     "open",
     "replay",
     "transactional",

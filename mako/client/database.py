@@ -3,38 +3,34 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import inf
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
 
+from mako.client.batch import WriteBatch
 from mako.client.drive import Drive
-from mako.client.requests import Requests, Submitted
+from mako.client.mapping import Writable
+from mako.client.requests import Requests, Submitted, wait_durable
+from mako.client.retry import retrying
+from mako.client.session import SessionTable
 from mako.client.snapshot import Snapshot
-from mako.client.transaction import TableView, Transaction
+from mako.client.table import TableView
+from mako.client.transaction import Transaction
 from mako.client.workers import PROCEDURE_SECONDS_MAX, Crew
 from mako.errors import Closed, ConfigError, SchemaError
-from mako.ids import TABLE_ID_LAST, TABLE_ID_NAMED_FIRST
+from mako.ids import TIMESTAMP_MASK
 from mako.procedure import Procedure, Workload
 from mako.schema import BytesTable, Table
+from mako.size import parse_memory
 
 if TYPE_CHECKING:
     from mako.client.log import Recording
     from mako.engine.engine import Engine, TableHandle
 
-_UNITS: Final = {"": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
 DEFAULT_TABLE: Final = "default"
-
-
-def parse_bytes(text: str | int) -> int:
-    """`4GiB`, `512 MiB` or a number of bytes."""
-    if isinstance(text, int) and not isinstance(text, bool):
-        return text
-    match = re.fullmatch(r"\s*(\d+)\s*(|[kmg]ib)\s*", str(text), re.IGNORECASE)
-    if match is None:
-        raise ConfigError(f"{text!r} is no amount of memory; write for example 512MiB or 4GiB")
-    return int(match[1]) * _UNITS[match[2].lower()]
+#: What names a table in a call.
+AnyTable = str | Table | BytesTable | TableView | SessionTable
 
 
 def open(  # noqa: A001
@@ -46,9 +42,10 @@ def open(  # noqa: A001
 ) -> Database:
     """Open a database; `:memory:` is the only kind there is yet.
 
-    `memory` bounds what rows and indexes take, and is reserved, not used, at once. `sessions`
-    bounds transactions, snapshots and workers that are open at a time. A procedure that runs
-    for more than `procedure_timeout` seconds is ended with ProcedureTimeout.
+    `memory` (512MiB, 4GiB, 1.5TiB, or bytes) bounds what rows and indexes take, and is
+    reserved, not used, at once. `sessions` bounds transactions, snapshots and workers that are
+    open at a time. A procedure that runs for more than `procedure_timeout` seconds is ended
+    with ProcedureTimeout.
     """
     if path != ":memory:":
         raise ConfigError(
@@ -61,10 +58,10 @@ def open(  # noqa: A001
         raise ConfigError(f"a procedure_timeout of {limit!r}; give seconds, more than 0")
     from mako.engine.engine import Engine
 
-    return Database(Engine(parse_bytes(memory), contexts=sessions), float(limit))
+    return Database(Engine(parse_memory(memory), contexts=sessions), float(limit))
 
 
-class Database:
+class Database(Writable):
     """One partition in this process. Threads may share it; a transaction belongs to one."""
 
     def __init__(self, engine: Engine, procedure_timeout: float = PROCEDURE_SECONDS_MAX) -> None:
@@ -82,13 +79,13 @@ class Database:
         for table in tables:
             self._engine.create_table(table)
 
-    def table(self, table: str | Table | BytesTable) -> TableView:
+    def table(self, table: AnyTable) -> TableView:
         """A table by name (byte strings, created when first asked for) or by its description."""
         return TableView(self, self._handle(table))
 
-    def _handle(self, table: str | Table | BytesTable | TableView | None) -> TableHandle:
+    def _handle(self, table: AnyTable | None) -> TableHandle:
         self._check_open()
-        if isinstance(table, TableView):
+        if isinstance(table, TableView | SessionTable):
             return table.handle
         if isinstance(table, Table | BytesTable):
             known = self._engine.tables.get(int(table.id))
@@ -99,14 +96,7 @@ class Database:
             return known
         if table is None:
             table = DEFAULT_TABLE
-        known = self._engine.table_named(table)
-        if known is not None:
-            return known
-        used = self._engine.tables
-        for number in range(int(TABLE_ID_NAMED_FIRST), int(TABLE_ID_LAST) + 1):
-            if number not in used:
-                return self._engine.create_table(BytesTable(table, id=number))
-        raise SchemaError("every table number is in use; drop the idea of one table per item")
+        return self._engine.table_named(table) or self._engine.create_named(table)
 
     # --- transactions -------------------------------------------------------------------
 
@@ -131,6 +121,15 @@ class Database:
         """Read at the present watermark; never waits, never aborts. Close it, or use `with`."""
         self._check_open()
         return Snapshot(self, self._engine)
+
+    def write(self, batch: WriteBatch) -> int:
+        """Commit all that is in `batch` at once; the timestamp of the commit.
+
+        Conflicts are retried. The batch stays as it is: clear it to use it again.
+        """
+        if not isinstance(batch, WriteBatch):
+            raise SchemaError(f"{batch!r:.60} is not a batch; fill a mako.WriteBatch()")
+        return retrying(self, batch._apply).commit_ts
 
     def run(self, procedure: Procedure, *arguments: int) -> int:
         """Run a procedure as a transaction and return its result; conflicts are retried."""
@@ -191,37 +190,41 @@ class Database:
 
     # --- one-shot access to the default table ---------------------------------------------
 
-    def __getitem__(self, key: bytes) -> bytes:
-        value = self._view().get(key)
-        if value is None:
-            raise KeyError(key)
-        return bytes(value)
-
-    def __setitem__(self, key: bytes, value: bytes) -> None:
-        self._view().put(key, value)
-
-    def __delitem__(self, key: bytes) -> None:
-        if not self._view().delete(key):
-            raise KeyError(key)
-
-    def __contains__(self, key: bytes) -> bool:
-        return self._view().get(key) is not None
-
     def get(self, key: bytes) -> Any:
         """The value in the default table, or None."""
         return self._view().get(key)
 
+    def get_many(self, keys: Iterable[bytes]) -> list[Any]:
+        """The values of `keys` in their order, read together; None for each that is not there."""
+        return self._view().get_many(keys)
+
     def put(self, key: bytes, value: bytes) -> None:
+        """Insert or replace."""
         self._view().put(key, value)
 
     def delete(self, key: bytes) -> bool:
+        """Delete; False if the key was not there."""
         return self._view().delete(key)
 
+    def get_int(self, key: bytes, default: int = 0) -> int:
+        """The number in the counter `key` (see `Transaction.add`), or `default`."""
+        return self._view().get_int(key, default)
+
+    def add(self, key: bytes, n: int) -> int:
+        """Add `n` to the counter `key`, and return what it is now; see `Transaction.add`."""
+        return self._view().add(key, n)
+
     def items(
-        self, first: bytes = b"", end: bytes | None = None, *, reverse: bool = False
+        self, first: bytes | None = None, end: bytes | None = None, *, reverse: bool = False
     ) -> Iterator[tuple[Any, Any]]:
-        """The default table at one snapshot, in order."""
+        """Iterate over the rows with first <= key < end, at one snapshot."""
         return self._view().items(first, end, reverse=reverse)
+
+    def _range(self, first: Any, end: Any) -> Iterator[tuple[Any, Any]]:
+        return self.items(first, end)
+
+    def _delete_range(self, first: Any, end: Any) -> None:
+        self._view()._delete_range(first, end)
 
     def _view(self) -> TableView:
         if self._default is None:
@@ -235,6 +238,17 @@ class Database:
         """The timestamp up to which everything is durable."""
         self._check_open()
         return self._engine.stable
+
+    def wait_watermark(self, timestamp: int, timeout: float | None = None) -> None:
+        """Wait until everything up to `timestamp`, such as a `commit_ts`, is durable.
+
+        TimeoutError after `timeout` seconds.
+        """
+        if type(timestamp) is not int or not 0 <= timestamp <= TIMESTAMP_MASK:
+            raise SchemaError(f"{timestamp!r:.60} is no timestamp; give the commit_ts of one")
+        self._check_open()
+        late = f"the watermark has not reached {timestamp}; wait longer"
+        wait_durable(self._engine, timestamp, timeout, late)
 
     @property
     def memory_bytes(self) -> int:

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from mako.errors import ConfigError, OutOfMemory, SchemaError
@@ -249,14 +250,17 @@ def _check(
     seed: int,
     rate: float,
 ) -> None:
-    if workers < 1 or workers > engine.context_count - 2:
+    if not isinstance(workload, Workload):
+        raise SchemaError(f"{workload!r:.60} is not a workload; make one with mako.Workload(...)")
+    if type(workers) is not int or not 1 <= workers <= engine.context_count - 2:
         raise ConfigError(
-            f"{workers} workers; give 1 to {engine.context_count - 2}, or open the database with"
-            " more sessions"
+            f"{workers!r:.60} workers; give 1 to {engine.context_count - 2}, or open the database"
+            " with more sessions"
         )
-    if len(states) != workers:
-        raise SchemaError(f"{workload.name}: {len(states)} states for {workers} workers")
+    if not isinstance(states, Sequence) or len(states) != workers:
+        given = len(states) if isinstance(states, Sequence) else f"{states!r:.60} as"
+        raise SchemaError(f"{workload.name}: {given} states for {workers} workers")
     if not isinstance(seed, int) or isinstance(seed, bool):
         raise ConfigError(f"the seed is {seed!r}; give an integer")
-    if rate < 0:
-        raise ConfigError(f"a rate of {rate} is negative; give 0 for a closed loop")
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < inf:
+        raise ConfigError(f"a rate of {rate!r:.60}; give 0 for a closed loop, or more")

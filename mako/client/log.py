@@ -7,9 +7,9 @@ import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Self
+from typing import TYPE_CHECKING, BinaryIO, Literal, Self, cast
 
-from mako.errors import LogCorrupt
+from mako.errors import ConfigError, FileError, LogCorrupt
 from mako.ids import PARTITIONS_MAX, TIMESTAMP_MASK
 from mako.log_format import (
     BODY_BYTES_MAX,
@@ -80,13 +80,54 @@ def record(db: Database, target: Source) -> Recording:
     from mako.engine.recorder import Recorder
 
     if not isinstance(target, str | os.PathLike):
+        check_file(target, "write")
         return Recording(Recorder(db._engine, target), target, own=False)
-    file = Path(target).open("wb")  # noqa: SIM115 - the recording closes it.
+    file = cast("BinaryIO", _Named(opened(target, "wb")))
     try:
         return Recording(Recorder(db._engine, file), file, own=True)
     except BaseException:
         file.close()
         raise
+
+
+class _Named:
+    """A file that was opened by name: what goes wrong with it is a FileError."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def write(self, data: bytes) -> int:
+        with self._failures():
+            return self._file.write(data)
+
+    def flush(self) -> None:
+        with self._failures():
+            self._file.flush()
+
+    def close(self) -> None:
+        with self._failures():
+            self._file.close()
+
+    @contextlib.contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise FileError.of(f"cannot write {self._file.name!r}", error) from error
+
+
+def check_file(file: object, use: Literal["read", "write"]) -> None:
+    """ConfigError for what is neither a path nor a file."""
+    if not hasattr(file, use):
+        raise ConfigError(f"{file!r:.60} is neither a path nor a file to {use}; give one")
+
+
+def opened(path: str | os.PathLike[str], mode: Literal["rb", "wb"]) -> BinaryIO:
+    """The file, which the caller closes. FileError if it cannot be opened."""
+    try:
+        return Path(path).open(mode)
+    except (OSError, ValueError) as error:
+        raise FileError.of(f"cannot open {os.fspath(path)!r}", error) from error
 
 
 def entries_of(file: BinaryIO) -> Iterator[bytes]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
-from mako.client.database import Database, parse_bytes
-from mako.client.log import Source, entries_of, survey
+from mako.client.database import Database
+from mako.client.log import Source, check_file, entries_of, opened, survey
+from mako.size import parse_memory
 
 
 def replay(source: Source, *, memory: str | int = "1GiB", sessions: int = 24) -> Database:
@@ -16,13 +16,14 @@ def replay(source: Source, *, memory: str | int = "1GiB", sessions: int = 24) ->
     LogCorrupt if an entry is bad: `offset` counts in that entry, and there is no database.
     """
     if isinstance(source, str | os.PathLike):
-        with Path(source).open("rb") as file:
+        with opened(source, "rb") as file:
             return replay(file, memory=memory, sessions=sessions)
+    check_file(source, "read")
     from mako.engine.engine import Engine
     from mako.engine.replayer import Replayer
 
     partition, up_to = survey(source)
-    engine = Engine(parse_bytes(memory), contexts=sessions, partition=partition, now_ms=0)
+    engine = Engine(parse_memory(memory), contexts=sessions, partition=partition, now_ms=0)
     try:
         replayer = Replayer(engine)
         for entry in entries_of(source):

@@ -64,19 +64,11 @@ class Submitted:
 
     def wait_durable(self, timeout: float | None = None) -> int:
         """Wait until the watermark has passed it, too; its result."""
-        from mako.engine.mailbox import wait_stable
-
         deadline = _deadline(timeout)
         value = self.result(timeout)
-        stable = False
-        while not stable:
-            limit = _slice_us(deadline, f"{self.name} is not durable yet; wait longer")
-            if not self._engine.pin():
-                raise Closed("the database was closed before this was durable; it is gone")
-            try:
-                stable = bool(wait_stable(self._engine.base, self.timestamp, limit))
-            finally:
-                self._engine.unpin()
+        left = None if deadline is None else deadline - time.monotonic()
+        late = f"{self.name} is not durable yet; wait longer"
+        wait_durable(self._engine, self.timestamp, left, late)
         return value
 
     def _end(self, outcome: int, timestamp: int, result: int, detail: int) -> None:
@@ -273,6 +265,23 @@ def _stop(crew: Crew, mailboxes: Sequence[_Mailbox]) -> None:
     for mailbox in mailboxes:
         mailbox.fail_rest()
         mailbox.give_back()
+
+
+def wait_durable(engine: Engine, timestamp: int, timeout: float | None, late: str) -> None:
+    """Wait until everything up to `timestamp` is durable; TimeoutError with the message `late`."""
+    from mako.engine.mailbox import wait_stable
+
+    deadline = _deadline(timeout)
+    limit = 0
+    while True:
+        if not engine.pin():
+            raise Closed("the database was closed before this was durable; it is gone")
+        try:
+            if wait_stable(engine.base, timestamp, limit):
+                return
+        finally:
+            engine.unpin()
+        limit = _slice_us(deadline, late)
 
 
 def _deadline(timeout: float | None) -> float | None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
-from mako.client.transaction import Session
+from mako.client.session import Session, SessionTable
 from mako.errors import SchemaError
 from mako.ids import Outcome
 from mako.procedure import Procedure
@@ -14,7 +14,7 @@ from mako.row import Row
 
 if TYPE_CHECKING:
     from mako.client.database import Database
-    from mako.engine.engine import Engine, TableHandle
+    from mako.engine.engine import Engine
 
 
 class Snapshot(Session):
@@ -35,27 +35,9 @@ class Snapshot(Session):
         time.sleep(0)
         return True
 
-    def get(self, key: Any, *, table: Any = None) -> Any:
-        """The value of `key`, or None."""
-        self._check()
-        return self._get(self._db._handle(table), key)
-
-    def scan(
-        self,
-        first: Any = None,
-        end: Any = None,
-        *,
-        limit: int | None = None,
-        reverse: bool = False,
-        table: Any = None,
-    ) -> Iterator[tuple[Any, Any]]:
-        """(key, value) with first <= key < end, in order, or from the greatest down."""
-        self._check()
-        return self._scan(self._db._handle(table), first, end, limit, reverse=reverse)
-
-    def table(self, table: Any) -> SnapshotTable:
+    def table(self, table: Any) -> SessionTable:
         """A table as it was."""
-        return SnapshotTable(self, self._db._handle(table))
+        return SessionTable(self, self._db._handle(table))
 
     def run(self, procedure: Procedure, *arguments: int, out: Row | None = None) -> Any:
         """Run a procedure here; it may read without limit and write nothing.
@@ -91,12 +73,6 @@ class Snapshot(Session):
 
         return dump(self._engine, self._context, self.timestamp, write)
 
-    def __getitem__(self, key: bytes) -> bytes:
-        value = self.get(key)
-        if value is None:
-            raise KeyError(key)
-        return bytes(value)
-
     def close(self) -> None:
         """Let go of the old versions."""
         if self._open:
@@ -116,26 +92,3 @@ class Snapshot(Session):
     def __del__(self) -> None:
         if getattr(self, "_open", False):
             self.close()
-
-
-class SnapshotTable:
-    """One table at one snapshot."""
-
-    def __init__(self, snapshot: Snapshot, handle: TableHandle) -> None:
-        self._snapshot = snapshot
-        self._handle = handle
-
-    def get(self, key: Any) -> Any:
-        self._snapshot._check()
-        return self._snapshot._get(self._handle, key)
-
-    def scan(
-        self,
-        first: Any = None,
-        end: Any = None,
-        *,
-        limit: int | None = None,
-        reverse: bool = False,
-    ) -> Iterator[tuple[Any, Any]]:
-        self._snapshot._check()
-        return self._snapshot._scan(self._handle, first, end, limit, reverse=reverse)

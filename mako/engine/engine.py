@@ -59,7 +59,7 @@ from mako.errors import (
     SchemaError,
     error_of,
 )
-from mako.ids import MILLISECOND_SHIFT, Outcome
+from mako.ids import MILLISECOND_SHIFT, TABLE_ID_LAST, TABLE_ID_NAMED_FIRST, Outcome
 from mako.procedure import Procedure
 from mako.row import Row
 from mako.schema import BytesTable, Table
@@ -130,6 +130,7 @@ class Engine:
         self._names: dict[str, TableHandle] = {}
         # The collector may close a forgotten snapshot wherever it runs, under this lock too.
         self._lock = threading.RLock()
+        self._tables_lock = threading.RLock()
         self._free_contexts = [self.context(i) for i in range(contexts)]
         self._open = True
         self._pins = 0
@@ -236,6 +237,21 @@ class Engine:
 
     def create_table(self, table: Table | BytesTable) -> TableHandle:
         """Create `table`, or return it if it is there already."""
+        with self._tables_lock:
+            return self._create_table(table)
+
+    def create_named(self, name: str) -> TableHandle:
+        """The table of byte strings called `name`, created under the next free number."""
+        with self._tables_lock:  # Two threads may want it at once, and it must be one table.
+            known = self._names.get(name)
+            if known is not None:
+                return known
+            for number in range(int(TABLE_ID_NAMED_FIRST), int(TABLE_ID_LAST) + 1):
+                if number not in self.tables:
+                    return self._create_table(BytesTable(name, id=number))
+        raise SchemaError("every table number is in use; drop the idea of one table per item")
+
+    def _create_table(self, table: Table | BytesTable) -> TableHandle:
         known = self.tables.get(int(table.id)) or self._names.get(table.name)
         if known is not None:
             if known.table.fingerprint == table.fingerprint:
@@ -264,6 +280,10 @@ class Engine:
     def describe_tables(self, descriptions: Sequence[Description]) -> None:
         """Create the tables a log describes. SchemaError, and none created, if one differs from
         a table that is there."""
+        with self._tables_lock:
+            self._describe_tables(descriptions)
+
+    def _describe_tables(self, descriptions: Sequence[Description]) -> None:
         created = []
         for described in descriptions:
             known = self.tables.get(described.table) or self._names.get(described.name)

@@ -53,6 +53,7 @@ RECORDING: Final = 8 * LINE + 16  # 1: a recorder takes the log out of the rings
 RECORDING_FAILED: Final = 2  # in RECORDING: it cannot write it any more, and takes nothing
 SHARED_LOCK: Final = 9 * LINE  # 1 while somebody changes the shared free lists
 SHARED_BYTES: Final = 9 * LINE + 8  # in them
+SHARED_LARGE: Final = 9 * LINE + 16  # in blocks of values from RETIRED_BLOCK bytes up
 WATERMARKS: Final = 16 * LINE  # 64 words: W_p of each partition, as far as known here
 SHARED_LISTS: Final = 4096  # free lists of all contexts together: pools x classes
 HEADER_BYTES: Final = 8192

@@ -49,7 +49,7 @@ def with_checked_loops(body: Callable[..., Any], check: Any) -> Callable[..., An
     first: str | None = code.co_varnames[0] if code.co_argcount else None
     if first and any(_binds(node, first) for node in ast.walk(definition)):
         first = None  # It is no longer the transaction where a check would stand.
-    if not _insert_checks(definition, first, 1):
+    if not _insert_checks(definition, first, 1)[0]:
         return body
     definition.body.insert(0, _statement(f"{ROUNDS} = 0", definition.body[0]))
     made = _compile(body, definition, (*code.co_freevars, CHECK))
@@ -121,30 +121,36 @@ def _binds(node: ast.AST, name: str) -> bool:
     return isinstance(node, ast.Name) and node.id == name and not isinstance(node.ctx, ast.Load)
 
 
-def _insert_checks(node: ast.AST, first: str | None, rounds: int) -> bool:
-    """Begin the loops of a function with checks; whether there was one to be checked.
+def _insert_checks(node: ast.AST, first: str | None, rounds: int) -> tuple[bool, int]:
+    """Begin the loops of a function with checks: whether there was one to be checked, and how
+    many rounds without a check one run of `node` takes.
 
     `rounds` bounds how often `node` runs from one check to the next.
     """
     changed = False
+    unchecked = 0
     for child in ast.iter_child_nodes(node):
         if isinstance(child, _Definition):
             continue
-        inside = rounds
-        if isinstance(child, _Loop):
-            inside = rounds * _rounds_max(child)
-            if isinstance(child, ast.For) and _calls_engine(child.body, first):
-                inside = 1
-            elif inside > SHORT:
-                _check_rounds(child, first)
-                changed = True
-                inside = 1
-        changed |= _insert_checks(child, first, inside)
-    return changed
+        if not isinstance(child, _Loop):
+            found, inner = _insert_checks(child, first, rounds)
+            unchecked += inner
+        elif isinstance(child, ast.For) and _calls_engine(child.body, first):
+            found, _ = _insert_checks(child, first, 1)
+        elif rounds * _rounds_max(child) > SHORT:
+            _, inner = _insert_checks(child, first, 1)
+            _check_rounds(child, first, inner)
+            found = True
+        else:
+            found, inner = _insert_checks(child, first, rounds * _rounds_max(child))
+            unchecked += _rounds_max(child) * (1 + inner)
+        changed |= found
+    return changed, unchecked
 
 
-def _check_rounds(loop: _Loop, first: str | None) -> None:
-    loop.body.insert(0, _statement(f"{ROUNDS} = {CHECK}({first}, {ROUNDS})", loop.body[0]))
+def _check_rounds(loop: _Loop, first: str | None, unchecked: int) -> None:
+    so_far = f"{ROUNDS} + {unchecked}" if unchecked else ROUNDS
+    loop.body.insert(0, _statement(f"{ROUNDS} = {CHECK}({first}, {so_far})", loop.body[0]))
 
 
 def _statement(source: str, place: ast.stmt) -> ast.stmt:

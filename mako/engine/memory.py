@@ -33,7 +33,9 @@ from mako.engine.layout import (
     CHUNK_BYTES,
     CLASS_COUNT,
     POOL_VALUES,
+    RETIRED_BLOCK,
     SHARED_BYTES,
+    SHARED_LARGE,
     SHARED_LISTS,
     SHARED_LOCK,
     SIZE,
@@ -70,6 +72,10 @@ def class_bytes(index: int) -> int:
     step = index - _SMALL_CLASSES - 1
     octave = 10 + (step >> 2)
     return (1 << octave) + (((step & 3) + 1) << (octave - 2))
+
+
+#: First class of blocks that the retire queue can be made of.
+_LARGE = _SMALL_CLASSES + 1 + (RETIRED_BLOCK.bit_length() - 12) * 4 + 3
 
 
 @compiled
@@ -118,6 +124,24 @@ def release(context: int, pool: int, block: int, index: int) -> None:
 
 
 @compiled
+def _count_shared(engine: int, pool: int, index: int, count: int) -> None:
+    """Keep the books of the shared lists, under their lock."""
+    change = count * class_bytes(index)
+    st8(engine + SHARED_BYTES, ld8(engine + SHARED_BYTES) + change)
+    if pool == POOL_VALUES and index >= _LARGE:
+        st8(engine + SHARED_LARGE, ld8(engine + SHARED_LARGE) + change)
+
+
+@compiled
+def _keeps_reserve(engine: int) -> bool:
+    """Whether the reserve for deletes is there: first it is the end of the memory, and once that
+    has been handed out, free blocks that are large enough for the queue of what is retired."""
+    left = engine + ld8(engine + SIZE) - load_relaxed(engine + BUMP)
+    left += load_relaxed(engine + SHARED_LARGE)
+    return left >= ld8(engine + SIZE) - ld8(engine + SOFT_LIMIT)
+
+
+@compiled
 def _take_shared(context: int, pool: int, index: int) -> int:
     """A block from the shared lists, with some more for the context's own list; or 0."""
     engine = ld8(context + C_ENGINE)
@@ -139,7 +163,7 @@ def _take_shared(context: int, pool: int, index: int) -> int:
         count += 1
     if first != 0:
         st8(shared, ld8(last + WORD))
-        st8(engine + SHARED_BYTES, ld8(engine + SHARED_BYTES) - count * size)
+        _count_shared(engine, pool, index, -count)
         st8(last + WORD, 0)
         st8(context + C_LISTS + (pool * CLASS_COUNT + index) * WORD, ld8(first + WORD))
         st8(context + C_FREE_BYTES, ld8(context + C_FREE_BYTES) + (count - 1) * size)
@@ -157,18 +181,21 @@ def release_surplus(context: int, pool: int, block: int, index: int) -> None:
     shared = engine + SHARED_LISTS + (pool * CLASS_COUNT + index) * WORD
     st8(block + WORD, ld8(shared))
     st8(shared, block)
-    st8(engine + SHARED_BYTES, ld8(engine + SHARED_BYTES) + class_bytes(index))
+    _count_shared(engine, pool, index, 1)
     store_release(engine + SHARED_LOCK, 0)
 
 
 @compiled
-def _recycle(context: int, size: int) -> int:
-    """When there is no new chunk: make a larger free block of values the chunk, 1, or 0.
+def _recycle(context: int, size: int, limit: int) -> int:
+    """When there is no new chunk: make a larger free block of values the chunk, 1, or 0. Large
+    ones only for `limit` SIZE, or while there is the reserve.
 
     Only the pool of values gives memory to all: nobody relies on what a value's block was.
     """
     own = context + C_LISTS + POOL_VALUES * CLASS_COUNT * WORD
     for index in range(size_class(size) + 1, CLASS_COUNT):
+        if index >= _LARGE and limit != SIZE and not _keeps_reserve(ld8(context + C_ENGINE)):
+            return 0
         block = ld8(own + index * WORD)
         if block != 0:
             st8(own + index * WORD, ld8(block + WORD))
@@ -201,11 +228,12 @@ def _allocate(context: int, pool: int, size: int, limit: int) -> int:
         st8(context + C_CHUNK, block + size)
         st8(context + C_FREE_BYTES, ld8(context + C_FREE_BYTES) - size)
         return block
-    block = _take_shared(context, pool, index)
-    if block != 0:
-        return block
+    if index < _LARGE or limit == SIZE or _keeps_reserve(ld8(context + C_ENGINE)):
+        block = _take_shared(context, pool, index)
+        if block != 0:
+            return block
     block = _refill(context, size, limit)
-    if block == 0 and _recycle(context, size):
+    if block == 0 and _recycle(context, size, limit):
         block = ld8(context + C_CHUNK)
         st8(context + C_CHUNK, block + size)
         st8(context + C_FREE_BYTES, ld8(context + C_FREE_BYTES) - size)

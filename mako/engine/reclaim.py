@@ -136,6 +136,12 @@ def _anything_retired(engine: int) -> bool:
 
 
 @compiled
+def reclaim_some_at_rest(tx: int) -> None:
+    """`reclaim_some` for a context between transactions."""
+    reclaim_at_rest(tx, RECLAIM_BUDGET + (ld8(tx + C_RETIRED_COUNT) >> 3))
+
+
+@compiled
 def make_room(tx: int, turn: int) -> bool:
     """After an attempt that found memory full: free what is due; whether to try again.
 

@@ -63,7 +63,7 @@ from mako.engine.layout import (
     REQUEST_BYTES,
     REQUEST_SLOTS,
 )
-from mako.engine.reclaim import RECLAIM_BUDGET, make_room, reclaim_at_rest, reclaim_some
+from mako.engine.reclaim import make_room, reclaim_some, reclaim_some_at_rest
 from mako.engine.system import monotonic_ns, sleep_us, wait_event
 from mako.ids import Outcome
 
@@ -301,7 +301,7 @@ def _serve(tx: int) -> None:
                 pause()
                 continue
             close(engine)
-            reclaim_at_rest(tx, RECLAIM_BUDGET)
+            reclaim_some_at_rest(tx)
             # Whoever submits writes the head before it looks at the state, and this the other
             # way round: one of the two sees the other.
             store_seq(tx + C_STATE, SLEEPING)
@@ -323,7 +323,7 @@ def _serve(tx: int) -> None:
         store_release(tx + K_REQUEST_TAIL, tail + 1)
         if (tail & (CLOSE_EVERY - 1)) == 0 or load_acquire(tx + K_REQUEST_HEAD) == tail + 1:
             close(engine)
-        reclaim_at_rest(tx, RECLAIM_BUDGET)  # It may have rested, waiting for room.
+        reclaim_some_at_rest(tx)  # It may have rested, waiting for room.
 
 
 @compiled
@@ -336,7 +336,7 @@ def work(tx: int) -> int:
         _drive(tx)
     elif control == SERVE:
         _serve(tx)
-    reclaim_at_rest(tx, RECLAIM_BUDGET)
+    reclaim_some_at_rest(tx)
     store_release(tx + C_STATE, STOPPED)
     return ld8(tx + K_FAILED)
 

@@ -175,6 +175,10 @@ TITLES = {
 }
 
 
+#: What a run of another scale than spec says instead of tpmC.
+PER_MINUTE = "orders/min (not comparable)"
+
+
 @dataclass
 class FakeBenchmark:
     """Looks like TPC-C; fails the clauses and audits it is told to."""
@@ -225,7 +229,8 @@ class FakeBenchmark:
 
     def extras(self, sample: Any) -> list[Extra]:
         count = sample.kinds[0].committed + sample.kinds[0].rolled_back
-        return [Extra("tpmC", "tpmC (unaudited)", int(60 * count / max(sample.seconds, 1e-9)))]
+        per_minute = int(60 * count / max(sample.seconds, 1e-9))
+        return [Extra("new_orders_per_minute", PER_MINUTE, per_minute)]
 
     def _status(self, name: str) -> Status:
         return Status.FAIL if name in self.failing else Status.PASS

@@ -74,7 +74,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeBenchmark], FakeData
         ("tpcc run --seconds", "option '--seconds' requires an argument"),
         ("tpcc run --warehouses 0", "--warehouses: 0 is too small; give at least 1"),
         ("tpcc run --warehouses -4", "--warehouses: -4 is too small; give at least 1"),
-        ("tpcc run --warehouses 70000", "--warehouses: 70000 is too large; give at most 65534"),
+        ("tpcc run --warehouses 70000", "--warehouses: 70000 is too large; give at most 32767"),
         ("tpcc run --workers 0", "--workers: 0 is too small; give at least 1"),
         (
             "tpcc run --workers 64",
@@ -89,9 +89,15 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeBenchmark], FakeData
         ("tpcc run --seed 1.5", "--seed: '1.5' is not a whole number"),
         ("tpcc run --memory big", "--memory: 'big' is not a size; write 4GiB or 512MiB"),
         ("tpcc run --memory 1MiB", "--memory: 1MiB is too small for a database; give at least"),
-        ("tpcc run --memory 900TiB", "--memory 943718400MiB: this machine has"),
+        ("tpcc run --memory 900TiB", "--memory 900 TiB: this machine has"),
         ("tpcc run --mix 45,43", "--mix: '45,43' has 2 weights; give five, new_order,payment,"),
         ("tpcc run --mix 0,0,0,0,0", "--mix: all weights are zero"),
+        (
+            "tpcc run --mix 4000000000,1,1,1,1",
+            "--mix: the weight 4000000000 is too large; give at most 1000000",
+        ),
+        ("tpcc run --warehouses ٣", "--warehouses: '٣' is not a whole number; give one such as 1"),
+        ("tpcc run --warehouses 32768", "--warehouses: 32768 is too large; give at most 32767"),
         ("tpcc run --scale huge", "--scale: 'huge' is not one of 'tiny', 'small', 'spec'"),
         ("tpcc run --output xml", "--output: 'xml' is not one of 'table', 'json'"),
         ("tpca run --branches 0", "--branches: 0 is too small"),
@@ -144,7 +150,11 @@ def test_the_line_is_the_same_without_the_outer_command(
     ("error", "line"),
     [
         (ConfigError("memory=1: too small\nfor this"), "mako: memory=1: too small for this\n"),
-        (OutOfMemory("memory is full"), "mako: memory is full\n"),
+        (
+            OutOfMemory("memory is full"),
+            "mako: --memory 128 MiB is too small for the rows to be loaded; give more, or load"
+            " fewer rows\n",
+        ),
     ],
 )
 def test_an_error_of_mako_while_loading_is_one_line(
@@ -158,7 +168,7 @@ def test_an_error_of_mako_while_loading_is_one_line(
             raise error
 
     database = fakes(Broken())
-    assert main([*RUN]) == 2
+    assert main([*RUN, "--memory", "128MiB"]) == 2
     assert capsys.readouterr().err == line
     assert database.closed
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bench.runner import Interrupt, in_clause_order
+from bench.runner import PER_S_MAX, PRETOUCHED_MAX, Interrupt, in_clause_order
 from bench.workload import CheckResult, Progress, Status
 from mako.errors import Error, OutOfMemory
 from tests.bench.fakes import FakeBenchmark
@@ -131,6 +131,42 @@ def test_an_engine_that_stops_by_itself_fails_the_run() -> None:
     assert report.verdict == "FAIL: the engine stopped: out of memory"
     assert report.total.duration_s == 1.0
     assert run.database.drives[0].calls[-2:] == ["stop", "states"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "growth", "expected"),
+    [
+        ({"rate": 10_000}, 700, [700 * 10_000 * 7]),
+        ({"rate": 10_000, "workers": 8}, 700, [700 * 10_000 * 7]),
+        ({}, 700, [700 * PER_S_MAX * 2 * 7]),
+        ({"workers": 1}, 700, [700 * PER_S_MAX * 7]),
+        ({"warmup_s": 0.0}, 700, [700 * PER_S_MAX * 2 * 5]),
+        ({"seconds": 60.0, "memory_limit_bytes": 64 << 30}, 700, [PRETOUCHED_MAX]),
+        ({}, 0, []),
+        # 300 MiB are in use after the load.
+        ({"memory_limit_bytes": 400 << 20}, 700, [int(0.92 * (400 << 20)) - (300 << 20)]),
+        ({"memory_limit_bytes": 310 << 20}, 700, []),
+    ],
+    ids=[
+        "a rate",
+        "a rate is of all workers",
+        "as fast as may be",
+        "one worker",
+        "no warm-up",
+        "what the keeper can do no better",
+        "rows that are replaced",
+        "what is left of memory",
+        "nothing is left of it",
+    ],
+)
+def test_memory_that_the_run_will_add_is_touched_ahead(
+    setting: dict[str, Any], growth: int, expected: list[int]
+) -> None:
+    run = FakeRun(benchmark=FakeBenchmark(growth_bytes=growth), **setting)
+    report = run.run()
+    assert run.database.pretouched == expected
+    assert report.loaded.pretouched_bytes == sum(expected)
+    assert any("ahead of the run" in line for line in run.view.told) == bool(expected)
 
 
 @dataclass

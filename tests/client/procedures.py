@@ -196,6 +196,60 @@ ENDLESS: list[tuple[mako.Procedure, int]] = [
     (spin_in_a_helper, 7),
 ]
 
+
+@mako.function
+def circle(n: int) -> Any:
+    while n != 1:
+        n = (n % 7) + 2
+    return n
+
+
+@mako.function
+def count_up(n: int) -> Any:
+    mixed = 1
+    for i in range(n):
+        mixed = (mixed ^ i) * 3 & 0xFFFF
+    return mixed
+
+
+@mako.procedure
+def circle_in_a_helper(tx: Any, n: int) -> Any:
+    tx.put(COUNTER, (1,)).value = n
+    return circle(n)
+
+
+@mako.procedure
+def count_in_a_helper(tx: Any, n: int) -> Any:
+    tx.put(COUNTER, (1,)).value = n
+    return count_up(n << 50)
+
+
+ENDLESS_HELPERS = [circle_in_a_helper, count_in_a_helper]
+
+
+@mako.procedure
+def count_in_short_loops(tx: Any, n: int) -> Any:
+    mixed = 0
+    for a in range(4096):
+        for b in range(4096):
+            for c in range(4096):
+                for d in range(4096):
+                    mixed = (mixed * 31 + n + a * b ^ c + d) % 1_000_003
+    return mixed
+
+
+@mako.function
+def divisor(a: int, b: int) -> Any:
+    while b:
+        a, b = b, a % b
+    return a
+
+
+@mako.procedure
+def common_divisor(tx: Any, a: int, b: int) -> Any:
+    return divisor(a, b)
+
+
 STATE = mako.Row({"left": "i8", "rolls": "i8"})
 
 

@@ -13,6 +13,21 @@ pytestmark = pytest.mark.interpreted
 ROW = Table("row", id=7, key={"k": 8}, row={"v": "i2"})
 OTHER = Table("row", id=7, key={"k": 9}, row={"v": "i2"})
 
+
+@mako.function
+def nothing(first: Any, second: Any) -> int:
+    return 0
+
+
+IDLE = mako.Workload(
+    "idle", kinds=("idle",), state=mako.Row({"v": "i8"}), generate=nothing, execute=nothing
+)
+
+
+def drive(db: Database, workload: Any, **options: Any) -> None:
+    db.drive(workload, **{"workers": 1, "states": [{}], **options})
+
+
 REFUSED: list[tuple[str, type[Exception], str, Callable[[Any], Any]]] = [
     ("a key of text", mako.SchemaError, "is bytes", lambda db: db.get("a")),
     ("a value of text", mako.SchemaError, "is bytes", lambda db: db.put(b"a", "b")),
@@ -29,6 +44,14 @@ REFUSED: list[tuple[str, type[Exception], str, Callable[[Any], Any]]] = [
     ("a table not created", mako.SchemaError, "create", lambda db: db.table(OTHER)),
     ("a table that differs", mako.SchemaError, "another", lambda db: db.create(OTHER)),
     ("what is no procedure", mako.SchemaError, "@mako.procedure", lambda db: db.run(len)),
+    ("a drive of nothing", mako.SchemaError, "mako.Workload", lambda db: drive(db, None)),
+    ("a drive of a procedure", mako.SchemaError, "mako.Workload", lambda db: drive(db, len)),
+    ("a drive by nobody", mako.ConfigError, "give 1 to", lambda db: drive(db, IDLE, workers=0)),
+    ("a drive by a float", mako.ConfigError, "give 1 to", lambda db: drive(db, IDLE, workers=1.0)),
+    ("a drive without states", mako.SchemaError, "states", lambda db: drive(db, IDLE, states=())),
+    ("a drive of no states", mako.SchemaError, "states", lambda db: drive(db, IDLE, states=None)),
+    ("a negative rate", mako.ConfigError, "closed", lambda db: drive(db, IDLE, rate=-1)),
+    ("a rate of text", mako.ConfigError, "closed", lambda db: drive(db, IDLE, rate="1")),
     ("no workers", mako.ConfigError, "from 1", lambda db: db.start_workers(0)),
     ("workers beyond the sessions", mako.ConfigError, "sessions", lambda db: db.start_workers(9)),
 ]
@@ -55,6 +78,7 @@ def test_refused(
     [
         ({"path": "data"}, "':memory:'"),
         ({"memory": "plenty"}, "4GiB"),
+        ({"memory": "16384TiB"}, "ask for less"),
         ({"memory": "1MiB"}, "at least 16 MiB"),
         ({"memory": 1 << 60}, "ask for less"),
         ({"sessions": 0}, "1 to 4096"),
@@ -69,6 +93,13 @@ def test_options_of_open(options: dict[str, Any], advice: str) -> None:
     with pytest.raises(mako.ConfigError, match=advice) as caught:
         mako.open(**options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("memory", [(32 << 20) + 1, "33.3MB", "0.03125001GiB"])
+def test_any_size_of_memory_is_taken(memory: str | int) -> None:
+    with mako.open(memory=memory) as db:
+        db[b"a"] = b"1"
+        assert db[b"a"] == b"1"
 
 
 def test_the_longest_value_and_key_are_taken(db: Database) -> None:

@@ -108,9 +108,9 @@ class Check:
 
     def __call__(self, first: object, rounds: int) -> int:
         assert first == self.first
-        assert rounds == self.calls
+        assert rounds >= self.calls
         self.calls += 1
-        return self.calls
+        return rounds + 1
 
 
 def looping(tx: object, count: int) -> int:
@@ -170,3 +170,88 @@ def test_a_source_that_was_edited_meanwhile_is_not_taken(
     lines = ["def looping(tx, count):\n", "    while count > 1:\n", "        count -= 1\n"]
     monkeypatch.setattr("inspect.getsourcelines", lambda body: (lines, 1))
     assert with_checked_loops(looping, Check()) is looping
+
+
+@pytest.mark.interpreted
+def test_a_loop_is_checked_where_the_rounds_of_short_loops_multiply() -> None:
+    def nested(tx: object) -> int:
+        rounds = 0
+        for _ in range(100):
+            for _ in range(3):
+                for _ in range(20):
+                    rounds += 1
+            for _ in range(10):
+                rounds += 1
+        return rounds
+
+    check = Check()
+    assert with_checked_loops(nested, check)("tx") == 7000
+    assert check.calls == 100 * 3 * 20  # 6000 rounds of the innermost one; the others are short.
+
+    def deep(tx: object) -> int:
+        rounds = 0
+        for _ in range(2):
+            for _ in range(4096):
+                for _ in range(4):
+                    rounds += 1
+        return rounds
+
+    check = Check()
+    assert with_checked_loops(deep, check)("tx") == 2 * 4096 * 4
+    assert check.calls == 2 * 4096
+
+
+@pytest.mark.interpreted
+def test_short_loops_in_short_loops_are_not_checked() -> None:
+    def nested(tx: object) -> int:
+        rounds = 0
+        for _ in range(64):
+            for _ in range(1, 64):
+                rounds += 1
+        for _ in range(4096):
+            rounds += 1
+        return rounds
+
+    assert with_checked_loops(nested, Check()) is nested
+
+
+@pytest.mark.interpreted
+def test_without_a_first_parameter_that_stays_rounds_are_counted() -> None:
+    def lonely() -> int:
+        rounds = 0
+        while rounds < 5:
+            rounds += 1
+        for _ in range(rounds):
+            rounds += 1
+        return rounds
+
+    def bound_again(left: int) -> int:
+        while left > 0:
+            left -= 1
+        return left
+
+    check = Check(first=None)
+    assert with_checked_loops(lonely, check)() == 10
+    assert check.calls == 10
+    check = Check(first=None)
+    assert with_checked_loops(bound_again, check)(6) == 0
+    assert check.calls == 6
+
+
+@pytest.mark.parametrize("procedure", p.ENDLESS_HELPERS, ids=lambda procedure: procedure.name)
+def test_a_helper_without_a_transaction_ends(procedure: Procedure) -> None:
+    with mako.open(memory="32MiB", sessions=8) as db:
+        db.create(p.COUNTER)
+        with pytest.raises(mako.ProcedureError, match="67 million times; give it `tx`"):
+            db.run(procedure, 5)
+        assert db.run(p.add, 1, 1) == 1  # Nothing of it was kept.
+
+
+def test_short_loops_in_short_loops_end_in_time(db: Database) -> None:
+    with pytest.raises(ProcedureTimeout):
+        db.run(p.count_in_short_loops, 5)
+
+
+def test_helpers_that_end_do_what_they_do(db: Database) -> None:
+    assert db.run(p.common_divisor, 1_071, 462) == 21
+    assert db.run(p.common_divisor, 1 << 40, 3 << 20) == 1 << 20

@@ -8,7 +8,7 @@ from typing import Any, Final
 import pytest
 
 import mako
-from mako.engine import layout
+from mako.engine import layout, memory
 from mako.engine.engine import Engine
 from mako.engine.memory import (
     KEPT_BYTES_MAX,
@@ -118,6 +118,12 @@ def test_what_cannot_be_met_returns_0_and_harms_nothing(engine: Engine) -> None:
         pass
     release(context, layout.POOL_VALUES, blocks[0], size_class(1 << 20))
     assert allocate(context, layout.POOL_VALUES, 1 << 20) == blocks[0]
+
+
+@pytest.mark.interpreted
+def test_the_first_large_class_is_that_of_the_retire_queue() -> None:
+    assert size_class(layout.RETIRED_BLOCK) == memory._LARGE
+    assert class_bytes(memory._LARGE) == layout.RETIRED_BLOCK
 
 
 @pytest.mark.interpreted

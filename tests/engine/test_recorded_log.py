@@ -308,7 +308,7 @@ def test_entries_are_cut_where_the_buffer_is_full(
 
 
 def test_no_folder_no_recording(db: Database, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(mako.FileError):
         db.record_log(tmp_path / "missing" / "log")
     assert not db._engine.logging
     with db.record_log(tmp_path / "log"):

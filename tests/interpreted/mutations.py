@@ -394,6 +394,32 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         (("reclaim", "    activate(tx)\n", ""),),
         ("prune-idle",),
     ),
+    Mutation(
+        "memory past its end is taken first and given back then",
+        (
+            ("memory", "    cas,\n    ld8,\n", "    cas,\n    fetch_add,\n    ld8,\n"),
+            (
+                "memory",
+                "    start = load_relaxed(engine + BUMP)\n"
+                "    # Adding first and taking it back on failure would let somebody with a higher"
+                " limit, who\n"
+                "    # came in between, own what the next one is given, too.\n"
+                "    while start + wanted <= end"
+                " and cas(engine + BUMP, start, start + wanted) == 0:\n"
+                "        start = load_relaxed(engine + BUMP)\n"
+                "    if start + wanted > end:\n"
+                "        return 0\n",
+                "    if load_relaxed(engine + BUMP) + wanted > end:\n"
+                "        return 0\n"
+                "    start = fetch_add(engine + BUMP, wanted)\n"
+                "    if start + wanted > end:\n"
+                "        fetch_add(engine + BUMP, -wanted)\n"
+                "        return 0\n",
+            ),
+        ),
+        ("end-of-memory",),
+        exhaustive=True,
+    ),
     # --- the tree --------------------------------------------------------------------------
     Mutation(
         "a changed node is unlocked with the version it had",

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from contextlib import suppress
 
+from mako.engine import layout as at
+from mako.engine import memory
+from mako.engine.atomics import ld8, st8
 from tests.interpreted.loom import Task
 from tests.interpreted.programs import (
     delete,
@@ -167,3 +171,40 @@ def session_write(world: World, rng: random.Random) -> list[Task]:
         run(world, 0, put(9))
 
     return [user, writer]
+
+
+def _nearly_full(world: World) -> None:
+    """What is left of memory: one chunk for all, and two more for deletes."""
+    rows(1)(world)
+    left = ld8(world.base + at.BUMP) - world.base
+    st8(world.base + at.SOFT_LIMIT, left + at.CHUNK_BYTES)
+    st8(world.base + at.SIZE, left + 3 * at.CHUNK_BYTES)
+
+
+@scenario("end-of-memory", _nearly_full, preemptions=2)
+def end_of_memory(world: World, rng: random.Random) -> list[Task]:
+    """Two limits, one end: no two contexts are given the same memory, and none is lost."""
+    given: list[int] = []
+    ended: list[int] = []
+    first = ld8(world.base + at.BUMP)
+
+    def take(number: int, act: Callable[[int, int, int], int]) -> None:
+        block = act(world.contexts[number], at.POOL_VALUES, at.CHUNK_BYTES)
+        if block != 0:
+            assert block not in given, "a block is given to one"
+            given.append(block)
+
+    def taker(number: int, act: Callable[[int, int, int], int]) -> None:
+        take(number, act)
+        ended.append(number)
+        if len(ended) == 3:
+            take(number, memory.allocate_reserved)
+            taken = [first + i * at.CHUNK_BYTES for i in range(len(given) + 1)]
+            assert [*sorted(given), ld8(world.base + at.BUMP)] == taken, "nothing is lost"
+            st8(world.base + at.BUMP, first)
+
+    return [
+        lambda: taker(0, memory.allocate),
+        lambda: taker(1, memory.allocate),
+        lambda: taker(2, memory.allocate_reserved),
+    ]

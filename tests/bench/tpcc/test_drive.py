@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 import mako
-from bench.options import TPCC_KINDS, TpccOptions
+from bench.options import TPCC_KINDS, Scale, TpccOptions
 from bench.tpcc.benchmark import create
 from bench.workload import Status
 from tests.bench.driving import drive
@@ -39,9 +39,10 @@ def test_a_run_is_consistent_and_its_input_is_as_specified(workers: int, warehou
     assert tuple(kinds) == TPCC_KINDS
     assert all(kind.committed > 0 for kind in kinds.values())
     assert kinds["new_order"].rolled_back > 0
-    (tpmc,) = run["extras"]
-    assert tpmc.name == "tpmC"
-    assert tpmc.value > 0
+    (per_minute,) = run["extras"]
+    assert per_minute.name == "new_orders_per_minute"
+    assert per_minute.title == "orders/min (not comparable)"
+    assert per_minute.value > 0
 
 
 def test_a_mix_of_the_user() -> None:
@@ -61,3 +62,20 @@ def test_counts_agree_with_what_ran() -> None:
         drawn = sum(state["n_kinds"][at] for state in run["states"])
         # A worker may have been stopped after drawing its last transaction.
         assert 0 <= drawn - kind.committed - kind.rolled_back <= len(run["states"])
+
+
+@pytest.mark.parametrize(
+    ("scale", "name", "title"),
+    [
+        ("tiny", "new_orders_per_minute", "orders/min (not comparable)"),
+        ("small", "new_orders_per_minute", "orders/min (not comparable)"),
+        ("spec", "tpmC", "tpmC (unaudited)"),
+    ],
+)
+def test_only_full_size_has_a_tpmc(scale: Scale, name: str, title: str) -> None:
+    benchmark = create(TpccOptions(workers=1, warehouses=1, scale=scale))
+    kinds = tuple(mako.KindSample(kind, 100, 1, []) for kind in TPCC_KINDS)
+    sample = mako.Sample(30.0, kinds, {}, 0, 0, 0, 0, 0, 0.0)
+    (extra,) = benchmark.extras(sample)
+    assert (extra.name, extra.title, extra.value) == (name, title, 202)
+    assert ("not comparable" in benchmark.title) == ("not comparable" in extra.title)

@@ -1,11 +1,14 @@
 """The rows of clause 4.3.3.1, counted and looked at, at the scale `tiny`."""
 
+import string
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+import mako
+from bench.tpcc.population import load_customers
 from bench.tpcc.random import last_name
 from bench.tpcc.schema import (
     CUSTOMER,
@@ -200,3 +203,27 @@ def test_the_same_seed_loads_the_same_rows() -> None:
         for table in (CUSTOMER_DATA, ITEM, STOCK_INFO, CUSTOMER_NAME, ORDER_BY_CUSTOMER):
             assert one.rows(table) == same.rows(table)
             assert one.rows(table) != other.rows(table)
+
+
+def test_a_first_name_that_the_index_could_not_order_is_drawn_again(loaded: World) -> None:
+    """An entry that begins alike is there first: the customer gets another name, the rest none."""
+    taken = next(key for key, _ in loaded.rows(CUSTOMER_NAME) if key[:2] == (2, 3))
+    *prefix, c_id = taken
+    with mako.open(":memory:", memory="256MiB") as db:
+        db.create(*TABLES)
+        names = db.table(CUSTOMER_NAME)
+        names.put((*prefix, 5000), {})
+        db.run(load_customers, 2, 3, 1, CUSTOMERS + 1, 10, 1, 7)
+        keys = [key for key, _ in names.scan()]
+        first_names = {key[2]: row["c_first"] for key, row in db.table(CUSTOMER).scan()}
+    assert taken not in keys
+    assert sorted(key[-1] for key in keys) == [*range(1, CUSTOMERS + 1), 5000]
+    before = {key[2]: row["c_first"] for key, row in loaded.rows(CUSTOMER) if key[:2] == (2, 3)}
+    assert {number for number in before if before[number] != first_names[number]} == {c_id}
+    assert 8 <= len(first_names[c_id]) <= 16
+
+
+def test_first_names_are_letters_and_digits(loaded: World) -> None:
+    names = texts(loaded.rows(CUSTOMER), "c_first")
+    assert set(b"".join(names)) == set(string.ascii_letters.encode() + string.digits.encode())
+    assert {len(name) for name in names} == set(range(8, 17))
