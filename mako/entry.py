@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, NamedTuple, NewType
 
+from mako.errors import Error
+
 #: A Raft group: the replicas of one partition.
 GroupId = NewType("GroupId", int)
 #: A member of a group. It is used once and never again, even after its member is removed.
@@ -20,6 +22,10 @@ Index = NewType("Index", int)
 NODE_NONE: Final = NodeId(0)
 TERM_ZERO: Final = Term(0)
 INDEX_ZERO: Final = Index(0)
+
+
+class Compacted(Error):
+    """The entries asked for are in a snapshot. Send the snapshot instead."""
 
 
 class EntryKind(IntEnum):
@@ -84,6 +90,6 @@ class Configuration:
 class SnapshotMeta:
     """The last entry that a snapshot covers, and the members as of it (Raft §7)."""
 
-    index: Index  # type: ignore[assignment]  # It hides tuple.index, which nobody wants here.
+    index: Index
     term: Term
     configuration: Configuration

@@ -152,10 +152,6 @@ class History:
         """The configuration that the entry at `index` replaced."""
         return self.at(index - 1)
 
-    def steps_in(self, low: int, high: int) -> list[Configuration]:
-        """The configurations of entries in [low, high)."""
-        return [step for index, step in self._steps if low <= index < high]
-
     def compact(self, index: int) -> None:
         """Forget what is not needed to answer for `index` and above."""
         while len(self._steps) > 1 and self._steps[1][0] <= index:

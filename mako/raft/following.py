@@ -6,7 +6,7 @@ A leader's message of this term makes a candidate a follower; two leaders of one
 from collections.abc import Sequence
 
 from mako.entry import Entry, EntryId, EntryKind, Index, NodeId, Term
-from mako.raft import membership
+from mako.raft import returning
 from mako.raft.configuration import History, decode
 from mako.raft.message import (
     AppendReply,
@@ -79,20 +79,22 @@ def take(s: NodeState, entries: Sequence[Entry]) -> None:
 
 def commit(s: NodeState, index: int) -> None:
     """Move the commit index, if that is forward."""
-    before = s.log.commit
     if s.log.commit_to(index) and s.returning:
-        membership.note_committed(s, before + 1, index + 1)
+        returning.maybe_return(s)
 
 
 def on_heartbeat(s: NodeState, message: Heartbeat) -> None:
     _follow(s, message.source)
-    if message.commit > s.log.commit:
+    if "commit_index_beyond_match" in s.planted:
+        commit(s, min(message.commit, s.log.last_index))
+    elif message.commit > s.log.commit:
         # The leader never says more than this node has acknowledged, unless the disk was lost.
         known = message.commit <= s.log.last_index
         assert known or s.returning, (
             f"R5: node {s.id} lacks entry {message.commit}, which it acknowledged: its disk was"
             " lost or replaced; start it as a new node or as one that is returning"
         )
+        # What the leader knows of a returning node may be from before the loss.
         if known and not s.returning:
             commit(s, message.commit)
     s.messages.append(
@@ -106,7 +108,9 @@ def on_snapshot(s: NodeState, message: SnapshotRequest) -> None:
     log = s.log
     if meta.index > log.commit:
         whole = log.matches(meta.term, meta.index)
-        if whole and "snapshot_over_uncommitted_prefix" not in s.planted:
+        if "snapshot_over_uncommitted_prefix" in s.planted:
+            whole = not whole and meta.index <= log.last_index
+        if whole:
             # The log agrees with it and may go on behind it: keep what follows (Raft §7).
             commit(s, meta.index)
         else:

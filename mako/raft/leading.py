@@ -94,8 +94,12 @@ def on_heartbeat_reply(s: NodeState, message: HeartbeatReply) -> None:
     progress = _heard(s, message.source)
     if progress is None:
         return
-    if message.returning and not progress.returning:
-        progress.lost_disk(s.log.last_index)
+    if message.returning:
+        if not progress.returning:
+            progress.lost_disk(s.log.last_index)
+        # It takes no commit index from heartbeats, and the append that said it may be lost.
+        progress.commit_sent = 0
+        s.flush_needed = True
     # An append or its answer may have been lost: ask again, with an empty one if need be.
     progress.probe_sent = False
     if progress.match < s.log.last_index and progress.flow is not Flow.SNAPSHOT:
@@ -154,7 +158,8 @@ def maybe_commit(s: NodeState) -> None:
     _release(s)
     if first_of_term:
         reading.begin_waiting(s)
-    if s.history.current_index > before:
+    # An older one too: its leader may have ended before it did what follows.
+    if first_of_term or s.history.current_index > before:
         _on_configuration_committed(s)
 
 

@@ -43,7 +43,7 @@ def _quorum_refusal(s: NodeState, target: Configuration) -> Refused | None:
     for node in sorted(target.voters & s.configuration.learners):
         progress = s.progress[node]
         behind = s.log.commit - progress.match
-        # One that lost its disk is promoted too: that is how it comes back (R11).
+        # One that lost its disk is promoted too: it is counted once it is back (R11).
         if behind > limit or not progress.answers:
             return Refused(
                 Refusal.NOT_ALLOWED,
@@ -109,16 +109,3 @@ def next_step(s: NodeState) -> Configuration | None:
     if s.history.current_index > s.log.commit:
         return None
     return leave(s.configuration)
-
-
-def note_committed(s: NodeState, low: int, high: int) -> None:
-    """On any node: configurations in [low, high) were committed. It may count again (R11)."""
-    if not s.returning:
-        return
-    for configuration in s.history.steps_in(low, high):
-        voter = s.id in configuration.voters | configuration.outgoing
-        if not voter:
-            s.was_out = True
-        elif s.was_out and s.id in configuration.voters:
-            s.returning = False
-            s.was_out = False

@@ -161,11 +161,13 @@ class ReadIndexRequest:
     term: int
     #: The follower's number for this attempt. It is never used again.
     context: int
+    #: The sender lost its disk and asks for the end of the log instead, as its floor (R11).
+    returning: bool = False
 
 
 @dataclass(slots=True)
 class ReadIndexReply:
-    """The read may be answered at `index`; 0: no, try again."""
+    """The read may be answered at `index`, or that is the floor; 0: no, try again."""
 
     group: GroupId
     source: NodeId

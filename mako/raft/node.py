@@ -21,8 +21,11 @@ Invariants (cited by number where the code relies on them; numbers in brackets: 
          confirmed by a majority after the read came; attempts end with the term. [reading]
     R10  The last configuration in the log is in force, committed or not; one change at a time; a
          joint configuration decides by both majorities. [membership, quorum]
-    R11  A node that lost its disk does not vote, lead or count until the configuration took it
-         out and made it a voter again. [election, leading]
+    R11  A node that lost its disk does not vote, lead or count until it has on disk a committed
+         entry that was created after the loss, with all before it, and a term as new. Its floor
+         proves that: the end of the log of a leader that a majority confirmed after the node
+         asked, none of them returning. The argument is in [returning]; see also [election,
+         leading, reading]
     R12  A candidate's own vote counts once it is on disk. [election]
     R13  Of a follower, match < next. [progress]
 """
@@ -47,7 +50,7 @@ from mako.entry import (
     Term,
 )
 from mako.errors import Error
-from mako.raft import election, following, leading, membership, reading, transfer
+from mako.raft import election, following, leading, membership, reading, returning, transfer
 from mako.raft import message as m
 from mako.raft.configuration import History, decode
 from mako.raft.log import RaftLog
@@ -103,7 +106,7 @@ class RaftNode:
 
         randrange    randrange(n) is a number in [0, n), drawn by the caller's generator
         applied      the application's state is as of this index (at least the snapshot's)
-        returning    this node's disk was lost: it stays silent until it is a voter anew (R11).
+        returning    this node's disk was lost: it does not vote until it is safe to (R11).
                      Pass it again after restarts, until the property `returning` is False
         preferred    the node of the group that should lead when it is well
 
@@ -135,7 +138,6 @@ class RaftNode:
             returning=returning,
             preferred=preferred,
         )
-        membership.note_committed(self.state, meta.index, commit + 1)
         # What the last Ready said, so that the next one says only what changed.
         self._saved = hard_state
         self._shown = (NODE_NONE, Role.FOLLOWER)
@@ -240,6 +242,9 @@ class RaftNode:
             self._watch_disk()
         if s.asked_reads:
             reading.tick(s)
+        if s.returning and returning.tick(s):
+            election.tick(s)
+            return True
         return leading.tick(s) if s.role is Role.LEADER else election.tick(s)
 
     def step(self, message: m.Message) -> None:
@@ -417,6 +422,8 @@ class RaftNode:
         if snapshot and log.snapshot_id is not None and log.snapshot_id[1] == snapshot:
             log.snapshot_installed()
             self._snapshot_taken = 0
+        if s.returning:
+            returning.maybe_return(s)
         if s.oldest_ready_ticks:
             self._watch_disk()
         if s.role is Role.LEADER:

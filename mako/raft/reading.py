@@ -9,7 +9,8 @@ read may be answered by whoever has applied up to that index. Two traps, both se
   number of its own, rising, never used again, and all attempts end with the term (R9).
 """
 
-from mako.entry import NODE_NONE
+from mako.entry import NODE_NONE, Entry, EntryKind, Index, Term
+from mako.raft import returning
 from mako.raft.message import HeartbeatReply, ReadIndexReply, ReadIndexRequest
 from mako.raft.progress import Progress
 from mako.raft.quorum import has_quorum
@@ -26,9 +27,9 @@ def read_index(s: NodeState, context: int) -> Refused | None:
     if len(s.reads) + len(s.unproven_reads) + len(s.asked_reads) >= s.settings.reads_max:
         return READS_BUSY
     if s.role is Role.LEADER:
-        _begin(s, PendingRead(_number(s), 0, s.id, context))
+        _begin(s, PendingRead(s.take_read_number(), 0, s.id, context))
         return None
-    number = _number(s)
+    number = s.take_read_number()
     if not s.asked_reads:
         s.asked_ticks = 0
     s.asked_reads[number] = context
@@ -36,22 +37,18 @@ def read_index(s: NodeState, context: int) -> Refused | None:
     return None
 
 
-def _number(s: NodeState) -> int:
-    number = s.next_read
-    if "read_index_reused" not in s.planted:
-        s.next_read += 1
-    return number
-
-
 def on_read_index_request(s: NodeState, message: ReadIndexRequest) -> None:
     if s.role is not Role.LEADER or len(s.reads) + len(s.unproven_reads) >= s.settings.reads_max:
         no = ReadIndexReply(s.group, s.id, message.source, s.term, message.context, 0)
         s.messages.append(no)
         return
-    _begin(s, PendingRead(_number(s), 0, message.source, message.context))
+    number = s.take_read_number()
+    _begin(s, PendingRead(number, 0, message.source, message.context, message.returning))
 
 
 def on_read_index_reply(s: NodeState, message: ReadIndexReply) -> None:
+    if returning.take_floor(s, message):
+        return
     context = s.asked_reads.pop(message.context, None)
     if context is None:
         return  # Answered twice, or given up meanwhile.
@@ -62,7 +59,7 @@ def _begin(s: NodeState, read: PendingRead) -> None:
     if not s.committed_in_term and "read_index_before_own_term_commit" not in s.planted:
         s.unproven_reads.append(read)
         return
-    read.index = s.log.commit
+    read.index = s.log.last_index if read.returning else s.log.commit
     s.reads[read.number] = read
     if has_quorum(s.configuration, (s.id,)):
         prove(s)
@@ -74,7 +71,7 @@ def begin_waiting(s: NodeState) -> None:
     """The leader has committed in its term: start the reads that waited for that."""
     waiting, s.unproven_reads = s.unproven_reads, []
     for read in waiting:
-        read.number = _number(s)
+        read.number = s.take_read_number()
         _begin(s, read)
 
 
@@ -106,6 +103,15 @@ def prove(s: NodeState) -> None:
         else:
             reply = ReadIndexReply(s.group, s.id, read.source, s.term, read.context, read.index)
             s.messages.append(reply)
+            if read.returning and s.log.last_index == read.index:
+                _add_empty(s)
+
+
+def _add_empty(s: NodeState) -> None:
+    """An entry above a floor, so that a node comes back to a group in which nobody writes (R11)."""
+    index = Index(s.log.last_index + 1)
+    s.log.append((Entry(Term(s.term), index, EntryKind.NORMAL, b""),))  # R3
+    s.flush_needed = True
 
 
 def tick(s: NodeState) -> None:

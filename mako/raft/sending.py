@@ -79,6 +79,8 @@ def broadcast_heartbeats(s: NodeState) -> None:
 
 def send_heartbeat(s: NodeState, progress: Progress) -> None:
     # Not beyond what the member is known to have: it may lack the entries up to the commit.
-    commit = min(s.log.commit, progress.match)
+    commit = s.log.commit
+    if "commit_index_beyond_match" not in s.planted:
+        commit = min(commit, progress.match)
     read = next(reversed(s.reads), 0)
     s.messages.append(Heartbeat(s.group, s.id, progress.id, s.term, commit, read))

@@ -1,7 +1,8 @@
 """The state of one node, and the few moves that everything else is made of.
 
 The modules beside this one are functions on it, by subject: election, following, leading,
-sending, membership, reading, transfer. mako.raft.node holds the invariants R1 to R13 and the verbs.
+sending, membership, reading, returning, transfer. mako.raft.node holds the invariants R1 to R13
+and the verbs.
 """
 
 from collections import deque
@@ -71,6 +72,8 @@ class PendingRead:
     #: The node that asked, and its number for the attempt.
     source: NodeId
     context: int
+    #: It is not a read: a returning node asks for its floor, the end of the log (R11).
+    returning: bool = False
 
 
 class NodeState:
@@ -84,6 +87,10 @@ class NodeState:
         "durable_vote",
         "election_elapsed",
         "election_timeout",
+        "floor",
+        "floor_asked",
+        "floor_term",
+        "floor_ticks",
         "flush_needed",
         "group",
         "heartbeat_elapsed",
@@ -118,7 +125,6 @@ class NodeState:
         "unproven_reads",
         "vote",
         "votes",
-        "was_out",
     )
 
     def __init__(
@@ -149,9 +155,10 @@ class NodeState:
         self.durable_vote: tuple[int, NodeId] = (term, vote)
         self.role = Role.FOLLOWER
         self.leader: NodeId = NODE_NONE
-        # Lost its disk: not to be counted until the configuration took it out and back (R11).
+        # Lost its disk: not to be counted until it has an entry above the floor (R11). 0: none
+        # known; the read number of the question for it; the term of the last answer.
         self.returning = returning
-        self.was_out = False
+        self.floor = self.floor_asked = self.floor_term = self.floor_ticks = 0
         # Time, in ticks.
         self.election_elapsed = 0
         self.heartbeat_elapsed = 0
@@ -278,6 +285,13 @@ class NodeState:
             self.preferred_penalty = min(2 * self.preferred_penalty, max(limit, 1))
         else:
             self.preferred_penalty = 1
+
+    def take_read_number(self) -> int:
+        """A number that no attempt of a read had before (R9)."""
+        number = self.next_read
+        if "read_index_reused" not in self.planted:
+            self.next_read += 1
+        return number
 
     def void_reads(self) -> None:
         """End all attempts without an answer: they were for this leader in this term (R9)."""

@@ -17,6 +17,7 @@ from mako.entry import (
     HARD_STATE_ZERO,
     INDEX_ZERO,
     TERM_ZERO,
+    Compacted,
     Configuration,
     Entry,
     HardState,
@@ -24,11 +25,8 @@ from mako.entry import (
     SnapshotMeta,
     Term,
 )
-from mako.errors import Error
 
-
-class Compacted(Error):
-    """The entries asked for are in a snapshot. The core sends the snapshot instead."""
+__all__ = ["Compacted", "LogStorage", "MemoryLogStorage", "limit_bytes"]
 
 
 class LogStorage(Protocol):

@@ -123,7 +123,7 @@ _DETAILS: Final[Mapping[type, Callable[[Any], str]]] = MappingProxyType(
         ),
         m.SnapshotReply: lambda r: f"match={r.index}{_returning(r.returning)}",
         m.TimeoutNow: lambda r: "",
-        m.ReadIndexRequest: lambda r: f"context={r.context}",
+        m.ReadIndexRequest: lambda r: f"context={r.context}{_returning(r.returning)}",
         m.ReadIndexReply: lambda r: f"context={r.context} at {r.index or 'void'}",
     }
 )

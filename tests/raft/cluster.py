@@ -149,7 +149,7 @@ class Cluster:
         """Stop a member and give it an empty disk; it comes back as one that is returning."""
         self.crash(node)
         member = self.members[NodeId(node)]
-        member.storage = MemoryLogStorage(Configuration(frozenset()))
+        member.storage = MemoryLogStorage(self.first_members)
         member.applied.clear()
         member.returning = True
 
@@ -208,7 +208,9 @@ class Cluster:
             member.storage.set_hard_state(ready.hard_state)
         self.send(ready.messages_after_sync)
         member.node.advance(ready)
-        member.returning = member.node.returning
+        if member.returning and not member.node.returning:
+            member.returning = False
+            self.watch.returned(member.id)
         self.watch.stepped(member.node)
 
     def _install(self, member: Member, meta: SnapshotMeta) -> None:

@@ -24,6 +24,7 @@ class Schedule:
             "learner promoted",
             "leader removed",
             "log truncated",
+            "member wiped",
             "member wiped and back",
             "read answered",
             "snapshot installed",
@@ -62,14 +63,14 @@ class Schedule:
             self.snapshot: chance.choice([0.0, 0.5, 3.0]),
             self.reconfigure: chance.choice([0.0, 1.5, 4.0]),
             self.transfer: chance.choice([0.0, 0.3, 1.0]),
-            self.wipe: chance.choice([0.0, 0.2]),
+            self.wipe: chance.choice([0.0, 0.2, 1.0]),
             self.campaign: chance.choice([0.0, 0.5, 2.0]),
         }
         self._actions = list(self.weights)
         self._chances = list(self.weights.values())
         self._next = 0
         self._reached: set[str] = set()
-        self._wiped: NodeId | None = None
+        self._wiped = False
 
     def __repr__(self) -> str:
         return f"Schedule(seed={self.seed})"
@@ -256,13 +257,14 @@ class Schedule:
         elif len(names) > 2:
             removed = self.random.choice(sorted(names))
             names.discard(removed)
-            if self.random.random() < 0.5 or removed == self._wiped:
+            if self.random.random() < 0.5:
                 learners.add(removed)
         target = Configuration(frozenset(names), learners=frozenset(learners))
         if member.node.propose_configuration(target):
             for node in sorted(target.members):
                 if node not in self.cluster.members:
-                    self.cluster.add(node)
+                    # Like every node of the group, it starts with the first members.
+                    self.cluster.add(node, self.cluster.first_members)
             if names > set(current.voters):
                 self._reached.add("learner promoted")
             if member.id not in names:
@@ -271,13 +273,13 @@ class Schedule:
             self.cluster.collect(member)
 
     def wipe(self) -> None:
-        """Lose one disk, once in a schedule: more could be a majority."""
+        """Lose one disk, and the next only when it is back: more could be a majority."""
         member = self._any_up()
-        if member is not None and self._wiped is None:
-            self._wiped = member.id
+        if member is not None and not any(m.returning for m in self.cluster.members.values()):
             self.cluster.wipe(member.id)
             self.cluster.restart(member.id)
-            self._reached.add("member wiped and back")
+            self._reached.add("member wiped and back" if self._wiped else "member wiped")
+            self._wiped = True
 
     # --- Afterwards ----------------------------------------------------------------------------
 
@@ -289,11 +291,19 @@ class Schedule:
             error.add_note(f"schedule with seed {self.seed}, while it recovers")
             raise
 
-    def _quorum_kept_its_disks(self) -> bool:
-        """Whether enough voters may vote: after a loss there may be too few, and none may win."""
+    def _somebody_can_win(self) -> bool:
+        """After a loss, too few voters may be left, or those who are may hold back each other."""
         nodes = [m.node for m in self.cluster.members.values() if not m.node.returning]
-        best = max(nodes, key=lambda node: node.state.last_id)
-        return has_quorum(best.configuration, [node.id for node in nodes])
+        if len(nodes) == len(self.cluster.members):
+            return True
+        return any(
+            has_quorum(
+                one.configuration,
+                [other.id for other in nodes if other.state.last_id <= one.state.last_id],
+            )
+            for one in nodes
+            if one.state.is_voter
+        )
 
     def _recover(self) -> None:
         cluster = self.cluster
@@ -307,7 +317,7 @@ class Schedule:
                 for progress in member.node.state.peers:
                     if progress.flow is Flow.SNAPSHOT:
                         member.node.report_snapshot(progress.id, SnapshotStatus.FAILED)
-        if not self._quorum_kept_its_disks():
+        if not self._somebody_can_win():
             return
         leader = cluster.leader()
         assert leader is not None, "no leader although all faults are over"

@@ -165,8 +165,10 @@ def test_a_right_node_passes_and_one_with_the_bug_does_not(name: str) -> None:
 FOUND_BY_SCHEDULES: Final = (
     "append_acknowledged_before_sync",
     "append_truncates_without_comparing",
+    "commit_index_beyond_match",
     "read_index_before_own_term_commit",
     "read_index_reused",
+    "snapshot_over_uncommitted_prefix",
     "vote_granted_twice",
     "vote_not_persisted",
     "vote_without_log_check",

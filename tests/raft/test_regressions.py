@@ -1,10 +1,24 @@
-"""What went wrong in the best-known Python Raft (PySyncObj), each as a test of ours."""
+"""What went wrong: in the best-known Python Raft (PySyncObj), and in ours in the simulator."""
 
-from mako.entry import NodeId
-from mako.raft import Role
-from mako.raft.message import AppendReply
-from tests.raft.cluster import Cluster, terms_of, voters
-from tests.raft.solo import Solo, append, one, vote_request
+from collections.abc import Callable
+
+import pytest
+
+from mako import raft
+from mako.entry import Configuration, Entry, EntryKind, Index, NodeId, Term
+from mako.raft import Role, Settings
+from mako.raft.configuration import encode
+from mako.raft.message import (
+    AppendReply,
+    AppendRequest,
+    Heartbeat,
+    ReadIndexReply,
+    ReadIndexRequest,
+)
+from mako.storage import errors
+from tests.raft.cluster import GROUP, Cluster, log_of, nodes, terms_of, voters
+from tests.raft.solo import Solo, append, heartbeat, heartbeat_reply, one, only, vote_request
+from tests.raft.watch import Violation
 
 
 def test_a_vote_is_on_disk_before_it_is_given() -> None:
@@ -122,3 +136,258 @@ def test_a_leader_without_followers_does_not_stay_leader_for_long() -> None:
     cluster.isolate(1)
     cluster.run(20)
     assert leader.role is not Role.LEADER
+
+
+# --- What the simulator found ------------------------------------------------------------------
+
+
+def test_raft_and_storage_raise_the_same_error_for_what_is_compacted() -> None:
+    """Two classes of one name: the first follower behind the cut killed its leader."""
+    assert raft.Compacted is errors.Compacted
+
+
+def _joint_log(joint: Configuration) -> list[Entry]:
+    return [*log_of(1), Entry(Term(1), Index(2), EntryKind.CONFIGURATION, encode(joint))]
+
+
+def test_a_new_leader_ends_a_joint_configuration_that_was_committed_before_it() -> None:
+    """The old leader died between the commit of the joint entry and its end."""
+    cluster = Cluster(voters(1, 2, 3, learners=(4,)))
+    joint = Configuration(nodes(1, 2, 4), outgoing=nodes(1, 2, 3))
+    for number in (1, 2, 3, 4):
+        cluster.restore(number, _joint_log(joint), term=1, commit=2)
+    leader = cluster.elect(2)
+    assert leader.configuration == voters(1, 2, 4)
+
+
+def test_a_leader_without_a_vote_of_its_own_leaves_after_the_first_commit() -> None:
+    """It was elected by the old half; the end of the joint configuration does not have it."""
+    cluster = Cluster(voters(1, 2, 3, learners=(4,)))
+    joint = Configuration(nodes(1, 2, 4), outgoing=nodes(1, 2, 3))
+    for number in (1, 2, 3, 4):
+        cluster.restore(number, _joint_log(joint), term=1, commit=2)
+    cluster[3].campaign()
+    cluster.run(30)
+    leader = cluster.leader()
+    assert leader is not None
+    assert leader.id != 3
+    assert leader.configuration == voters(1, 2, 4)
+
+
+def _change_members(cluster: Cluster, target: Configuration) -> None:
+    leader = cluster.leader()
+    assert leader is not None
+    assert leader.propose_configuration(target)
+    cluster.run(5)
+
+
+def test_changes_of_members_from_before_the_loss_do_not_bring_a_node_back() -> None:
+    """R11: replaying the old log it saw itself taken out and made a voter, and believed it."""
+    cluster = Cluster(3)
+    cluster.elect(1)
+    _change_members(cluster, voters(1, 2, learners=(3,)))
+    _change_members(cluster, voters(1, 2, 3))
+    cluster.propose("x")
+    cluster.wipe(3)
+    cluster.crash(2)  # So nobody can confirm the leader.
+    cluster.restart(3)
+    cluster.run(8)
+    assert cluster[3].commit_index == cluster[1].commit_index
+    assert cluster[3].returning, "nothing that it has is newer than its loss"
+    cluster.restart(2)
+    cluster.run(30)
+    assert not cluster[3].returning
+
+
+def test_an_idle_group_takes_a_returning_node_back() -> None:
+    """Nobody proposes anything, so the leader adds what is above the floor itself."""
+    cluster = Cluster(3)
+    leader = cluster.elect(1)
+    cluster.wipe(3)
+    cluster.restart(3)
+    cluster.run(30)
+    assert not cluster[3].returning
+    assert leader.last_index == 2, "once, not at every question"
+
+
+def test_a_returning_node_that_learns_by_snapshot_that_it_is_a_learner_comes_back() -> None:
+    cluster = Cluster(3)
+    leader = cluster.elect(1)
+    _change_members(cluster, voters(1, 2, learners=(3,)))
+    cluster.wipe(3)
+    cluster.snapshot(1)
+    cluster.restart(3)
+    cluster.run(30)
+    assert cluster[3].storage.first_index() > 1, "it was given a snapshot"
+    _change_members(cluster, voters(1, 2, 3))
+    cluster.propose("x")
+    cluster.run(5)
+    assert not cluster[3].returning
+    cluster.crash(2)
+    cluster.propose("y")
+    assert leader.commit_index == leader.last_index, "it counts"
+
+
+def test_a_promotion_that_a_snapshot_hides_brings_a_node_back_too() -> None:
+    cluster = Cluster(3)
+    cluster.elect(1)
+    cluster.wipe(3)
+    cluster.restart(3)
+    cluster.run(20)
+    _change_members(cluster, voters(1, 2, learners=(3,)))
+    cluster.members[NodeId(3)].hung = True
+    _change_members(cluster, voters(1, 2, 3))
+    cluster.propose("x")
+    cluster.crash(3)
+    cluster.snapshot(1)
+    cluster.restart(3)
+    cluster.run(30)
+    cluster.propose("y")
+    cluster.run(5)
+    assert not cluster[3].returning
+
+
+def test_a_restart_between_promotion_and_return_does_not_leave_a_node_out_for_ever() -> None:
+    cluster = Cluster(3)
+    cluster.elect(1)
+    cluster.wipe(3)
+    cluster.restart(3)
+    cluster.run(20)
+    _change_members(cluster, voters(1, 2, learners=(3,)))
+    cluster.isolate(3)
+    _change_members(cluster, voters(1, 2, 3))
+    cluster.crash(3)
+    cluster.heal()
+    cluster.restart(3)
+    cluster.run(20)
+    cluster.propose("x")
+    cluster.run(5)
+    assert not cluster[3].returning
+
+
+def test_a_leader_that_no_majority_confirms_gives_no_floor() -> None:
+    """R11: a deposed leader knows neither what was committed nor what was promised since."""
+    cluster = Cluster(3)
+    cluster.elect(1)
+    cluster.propose("x")
+    cluster.wipe(3)
+    cluster.isolate(2)
+    cluster.restart(3)
+    cluster.run(5)
+    assert cluster[3].leader == 1
+    assert cluster[3].state.floor == 0
+
+
+def test_the_floor_is_the_end_of_the_leaders_log_not_its_commit_index() -> None:
+    """R11: what is not committed yet may have been acknowledged before the loss."""
+    solo = Solo(1)
+    solo.lead()
+    solo.node.propose([b"x", b"y"])
+    assert (solo.node.commit_index, solo.node.last_index) == (1, 3)
+    request = ReadIndexRequest(GROUP, NodeId(3), NodeId(1), 1, 77, returning=True)
+    beats = only(solo.receive(request), Heartbeat)
+    sent = solo.receive(heartbeat_reply(2, 1, term=1, read=max(beat.read for beat in beats)))
+    reply = one(sent, ReadIndexReply)
+    assert (reply.context, reply.index) == (77, 3)
+
+
+def _returning_with_floor(floor: int) -> Solo:
+    solo = Solo(3, returning=True)
+    solo.receive(heartbeat(1, 3, term=1))
+    asked = one(solo.tick(12), ReadIndexRequest)
+    assert asked.returning
+    solo.receive(ReadIndexReply(GROUP, NodeId(1), NodeId(3), 1, asked.context, floor))
+    return solo
+
+
+def test_a_returning_node_is_back_when_what_is_above_its_floor_is_on_disk() -> None:
+    """R11: a driver that notes the return at once must not lose by a crash what it rests on."""
+    solo = _returning_with_floor(2)
+    solo.receive(append(1, 3, term=1, entries=(1, 1), commit=2))
+    assert solo.node.returning, "nothing above the floor is committed"
+    solo.node.step(append(1, 3, term=1, previous=(1, 2), entries=(1,), commit=3))
+    assert solo.node.returning, "the entry is not on disk"
+    solo.drain()
+    assert not solo.node.returning
+
+
+def test_a_returning_node_is_back_when_its_term_is_on_disk() -> None:
+    """R11: the vote that it forgot may be of any term before."""
+    solo = _returning_with_floor(2)
+    solo.receive(append(1, 3, term=1, entries=(1, 1, 1), commit=2))
+    solo.node.step(append(2, 3, term=4, previous=(1, 3), commit=3))
+    assert solo.node.returning, "term 4 is not on disk"
+    solo.drain()
+    assert not solo.node.returning
+
+
+def test_a_returning_node_takes_no_commit_index_from_a_heartbeat() -> None:
+    """The leader means what the node had before; it has entries of another leader now."""
+    solo = Solo(3, returning=True)
+    solo.receive(append(1, 3, term=1, entries=(1, 1)))
+    solo.receive(heartbeat(2, 3, term=2, commit=2))
+    assert solo.node.commit_index == 0
+
+
+def test_an_answer_to_an_earlier_life_is_no_floor() -> None:
+    solo = Solo(3, returning=True)
+    solo.receive(heartbeat(1, 3, term=1))
+    asked = one(solo.tick(12), ReadIndexRequest)
+    solo.receive(ReadIndexReply(GROUP, NodeId(1), NodeId(3), 1, asked.context + 1, 1))
+    assert solo.node.state.floor == 0
+
+
+def test_a_returning_node_learns_the_commit_index_though_the_append_that_says_it_is_lost() -> None:
+    """It takes none from heartbeats, which are as of what it had before."""
+    cluster = Cluster(3)
+    leader = cluster.elect(1)
+    cluster.wipe(3)
+    cluster.restart(3)
+    cluster.run(30)
+    leader.propose([b"x"])
+    cluster.settle(lambda m: not (isinstance(m, AppendRequest) and m.target == 3 and not m.entries))
+    cluster.run(5)
+    assert cluster[3].commit_index == leader.commit_index
+    assert not cluster[3].returning
+
+
+def _heartbeat_over_a_stale_suffix(settings: Settings) -> None:
+    cluster = Cluster(3, settings=settings)
+    old = cluster.elect(1)
+    cluster.isolate(1)
+    old.propose([b"a", b"b", b"c"])
+    cluster.settle()
+    cluster.elect(2)
+    cluster.propose("d")
+    cluster.heal()
+    for _ in range(3):
+        cluster.tick()
+        cluster.settle(lambda m: not (isinstance(m, AppendRequest) and m.target == 1))
+
+
+def _snapshot_over_a_stale_suffix(settings: Settings) -> None:
+    cluster = Cluster(3, settings=settings)
+    old = cluster.elect(1)
+    cluster.isolate(1)
+    old.propose([b"a", b"b", b"c"])
+    cluster.settle()
+    cluster.elect(2)
+    cluster.propose("d")
+    cluster.snapshot(2)
+    cluster.heal()
+    cluster.run(30)
+
+
+@pytest.mark.parametrize(
+    ("name", "run"),
+    [
+        ("commit_index_beyond_match", _heartbeat_over_a_stale_suffix),
+        ("snapshot_over_uncommitted_prefix", _snapshot_over_a_stale_suffix),
+    ],
+)
+def test_a_run_of_the_real_core_reaches_the_planted_bug(
+    name: str, run: Callable[[Settings], None]
+) -> None:
+    run(Settings())
+    with pytest.raises(Violation):
+        run(Settings(planted=frozenset({name})))

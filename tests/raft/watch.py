@@ -56,6 +56,11 @@ class Watch:
         self.terms[node.id] = node.term
         self._commits(node)
 
+    def returned(self, node: NodeId) -> None:
+        """A node that lost its disk is back. The votes that it forgot bind it no more (R11)."""
+        for key in [key for key in self._votes if key[0] == node]:
+            del self._votes[key]
+
     def sent(self, message: Message) -> None:
         if type(message) is VoteReply and message.granted:
             key = (message.source, message.term)
