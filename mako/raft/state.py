@@ -214,11 +214,23 @@ class NodeState:
         if self.returning and "wiped_node_votes" not in self.planted:
             return False  # R11
         return (
-            self.is_voter
+            (self.is_voter or self._is_voter_until_committed)
             and self.log.snapshot_id is None
             # A disk that hangs would make it a leader that cannot append.
             and self.oldest_ready_ticks < self.settings.election_ticks
         )
+
+    @property
+    def _is_voter_until_committed(self) -> bool:
+        """Whether the entry that takes the vote from this node may be on no other (thesis §4.2.2).
+
+        Its log may then be the newest: without it nobody wins. Its own vote does not count.
+        """
+        index = self.history.current_index
+        if index <= self.log.commit:
+            return False
+        before = self.history.before(index)
+        return self.id in before.voters or self.id in before.outgoing
 
     @property
     def hears_leader(self) -> bool:

@@ -12,6 +12,7 @@ from mako.raft.message import (
     AppendReply,
     AppendRequest,
     Heartbeat,
+    PreVoteRequest,
     ReadIndexReply,
     ReadIndexRequest,
 )
@@ -172,6 +173,18 @@ def test_a_leader_without_a_vote_of_its_own_leaves_after_the_first_commit() -> N
     assert leader is not None
     assert leader.id != 3
     assert leader.configuration == voters(1, 2, 4)
+
+
+@pytest.mark.parametrize("committed", [False, True])
+def test_a_node_campaigns_without_a_vote_while_it_alone_may_know_so(*, committed: bool) -> None:
+    """Thesis §4.2.2: its log may be the newest, and nobody else can be elected (simulator, seed
+    20126)."""
+    joint = Configuration(nodes(1, 2), outgoing=nodes(2, 3), learners_next=nodes(3))
+    after = Configuration(nodes(1, 2), learners=nodes(3))
+    log = [*_joint_log(joint), Entry(Term(1), Index(3), EntryKind.CONFIGURATION, encode(after))]
+    solo = Solo(3, members=voters(2, 3), entries=log, term=1, commit=3 if committed else 2)
+    asked = only(solo.tick(25), PreVoteRequest)
+    assert {request.target for request in asked} == (set() if committed else {1, 2})
 
 
 def _change_members(cluster: Cluster, target: Configuration) -> None:
