@@ -30,6 +30,10 @@ EXIT_INTERRUPTED: Final = 130
 _COMMANDS: Final = {
     "status": LazyCommand("mako.cli.status", "status", "What this installation is and can use."),
     "warmup": LazyCommand("mako.cli.warmup", "warmup", "Compile the engine once, ahead of use."),
+    "inspect": LazyCommand(
+        "mako.cli.inspect", "inspect", "Print and verify logs and snapshots on disk."
+    ),
+    "sim": LazyCommand("mako.cli.sim", "sim", "Attack a simulated cluster, seed after seed."),
     "bench": LazyCommand("bench.cli", "bench", "Run TPC-C, TPC-A or the micro-benchmark."),
 }
 

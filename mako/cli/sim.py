@@ -1,0 +1,186 @@
+"""`mako sim`: simulate whole clusters under faults, many seeds or one; `mako sim planted`.
+
+    mako sim --seeds 500                many seeds, on all cores; one line with totals at the end
+    mako sim --seed 17 --trace          one seed again, with what happened in it
+    mako sim planted                    whether the simulator finds the bugs planted for it
+
+Exit status 1: a rule was violated, or a planted bug was not found. Progress goes to standard error.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from mako.sim.batch import Summary
+    from mako.sim.cluster import Outcome
+
+_output = click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How to print it.",
+)
+_jobs = click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=None,
+    help="Processes that share the work.  [default: one per core]",
+)
+
+
+@click.group(invoke_without_command=True)
+@click.option("--seeds", type=click.IntRange(min=1), default=100, show_default=True)
+@click.option("--first-seed", type=click.IntRange(min=0), default=1, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=None, help="Only this one.")
+@click.option("--trace", is_flag=True, help="With --seed: print what happens.")
+@click.option("--engine", is_flag=True, help="With the engine as state machine, not a model.")
+@_jobs
+@_output
+@click.pass_context
+def sim(
+    ctx: click.Context,
+    seeds: int,
+    first_seed: int,
+    seed: int | None,
+    jobs: int | None,
+    output: str,
+    *,
+    trace: bool,
+    engine: bool,
+) -> None:
+    """Simulate clusters under faults, and check that nothing acknowledged is lost."""
+    if ctx.invoked_subcommand is not None:
+        return
+    if seed is not None:
+        _one(ctx, seed, output, trace=trace, engine=engine)
+        return
+    if trace:
+        raise click.UsageError("--trace needs --seed")
+    from mako.sim.batch import run_batch
+
+    with _progress(seeds, "seeds") as step:
+        summary = run_batch(first_seed, seeds, jobs=_jobs_or_cores(jobs), engine=engine, show=step)
+    if output == "json":
+        click.echo(json.dumps(summary.as_dict()))
+    else:
+        for number, problem in summary.violations:
+            click.echo(f"seed {number}: {problem}")
+            click.echo(f"  replay it: mako sim --seed {number} --trace")
+        if summary.missing():
+            click.echo(f"never reached: {', '.join(summary.missing())}")
+        click.echo(format_summary(summary))
+    if summary.violations or summary.missing():
+        ctx.exit(1)
+
+
+@sim.command()
+@click.argument("names", nargs=-1)
+@_jobs
+@_output
+@click.pass_context
+def planted(ctx: click.Context, names: tuple[str, ...], jobs: int | None, output: str) -> None:
+    """Switch on one planted bug after the other, and count the seeds until it is found."""
+    from mako.sim.batch import PLANTED, PLANTED_SEEDS_MAX, find_planted
+
+    if unknown := [name for name in names if name not in PLANTED]:
+        raise click.UsageError(f"there is no planted bug {unknown[0]!r}")
+    wanted = names or tuple(sorted(PLANTED))
+    with _progress(len(wanted), "bugs") as step:
+        found = find_planted(wanted, jobs=_jobs_or_cores(jobs), show=step)
+    if output == "json":
+        bugs = [{"name": name, "seeds": seeds} for name, seeds in found.items()]
+        click.echo(json.dumps({"bugs": bugs}))
+    else:
+        for name, seeds in found.items():
+            text = f"not found in {PLANTED_SEEDS_MAX} seeds" if seeds is None else f"{seeds} seeds"
+            click.echo(f"{name:<40}  {text:<12}  {PLANTED[name]}")
+    if None in found.values():
+        ctx.exit(1)
+
+
+def _one(ctx: click.Context, seed: int, output: str, *, trace: bool, engine: bool) -> None:
+    from mako.sim.cluster import Trace, run_seed
+
+    def show(now: int, process: int, what: str, detail: str) -> None:
+        where = f"p{process}" if process else "  "
+        click.echo(f"{now / 1e9:10.6f}  {where:<3} {what:<12} {detail}")
+
+    shown: Trace | None = show if trace else None
+    outcome = run_seed(seed, trace=shown, engine=engine)
+    if output == "json":
+        click.echo(json.dumps(_outcome_dict(outcome)))
+    else:
+        text = "counts" if outcome.counts else "does not count"
+        click.echo(
+            f"seed {seed}: {outcome.problem or 'clean'}; {outcome.acknowledged} acknowledged,"
+            f" {outcome.faults.total()} faults, {outcome.leader_changes} leader changes in"
+            f" {outcome.virtual_ns / 1e9:.1f} virtual s ({text}), digest {outcome.digest:08x}"
+        )
+    if outcome.problem:
+        ctx.exit(1)
+
+
+def _outcome_dict(outcome: "Outcome") -> dict[str, Any]:
+    return {
+        "seed": outcome.seed,
+        "problem": outcome.problem,
+        "counts": outcome.counts,
+        "acknowledged": outcome.acknowledged,
+        "reads": outcome.reads,
+        "leader_changes": outcome.leader_changes,
+        "virtual_seconds": outcome.virtual_ns / 1e9,
+        "digest": f"{outcome.digest:08x}",
+        "faults": dict(sorted(outcome.faults.items())),
+        "situations": dict(sorted(outcome.coverage.items())),
+    }
+
+
+def format_summary(summary: "Summary") -> str:
+    """The one line at the end."""
+    faults = ", ".join(f"{name} {count}" for name, count in sorted(summary.faults.items()))
+    situations = sum(1 for name in summary.coverage if not name.startswith("packet "))
+    rate = summary.counted * 60 / max(summary.seconds, 1e-9)
+    return (
+        f"{summary.seeds} seeds, {summary.counted} counted ({rate:.0f}/min),"
+        f" {len(summary.violations)} violations: {summary.acknowledged} acknowledged"
+        f" transactions, {summary.reads} reads, {summary.leader_changes} leader changes,"
+        f" {summary.faults.total()} faults ({faults}), {situations} situations reached,"
+        f" {summary.virtual_seconds:.0f} virtual s in {summary.seconds:.1f} s"
+    )
+
+
+def _jobs_or_cores(jobs: int | None) -> int:
+    return jobs or len(os.sched_getaffinity(0))
+
+
+@contextmanager
+def _progress(total: int, unit: str) -> Iterator[Any]:
+    """A bar on standard error where that is a terminal; a function to call for each step."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn(unit),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[bad]}"),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(unit, total=total, bad="")
+        bad = 0
+
+        def step(first: Any, second: Any = 0) -> None:
+            nonlocal bad
+            bad += bool(getattr(first, "problem", "")) or second is None
+            progress.update(task, advance=1, bad=f"{bad} bad" if bad else "")
+
+        yield step

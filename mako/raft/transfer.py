@@ -1,0 +1,86 @@
+"""Handing over the leadership: on request, at resignation, and back to a preferred node.
+
+On request (thesis §3.10): the leader takes no more proposals, brings the target up to date, and
+tells it to campaign at once; if that has not worked within an election time, it goes on as before.
+
+The preferred node gets the leadership back only after it has been well for a while, and longer
+each time it lost it soon: a node with a bad disk or link is not tried every few seconds.
+"""
+
+from mako.entry import NODE_NONE, NodeId
+from mako.raft.message import TimeoutNow
+from mako.raft.progress import Progress
+from mako.raft.state import NodeState, Refusal, Refused, Role
+
+
+def transfer_leadership(s: NodeState, target: NodeId) -> Refused | None:
+    """Begin to hand over to `target`. Whether it works is seen by who leads next."""
+    if s.role is not Role.LEADER:
+        return Refused(Refusal.NOT_LEADER, "ask the leader to hand over")
+    if target == s.id:
+        return Refused(Refusal.NOT_ALLOWED, f"node {target} leads already")
+    if target not in s.configuration.voters:
+        return Refused(Refusal.NOT_ALLOWED, f"node {target} is not a voter")
+    progress = s.progress[target]
+    if progress.returning:
+        return Refused(Refusal.NOT_ALLOWED, f"node {target} lost its disk and is being rebuilt")
+    if s.transfer_target == target:
+        return None
+    s.transfer_target = target
+    # The election time of the attempt starts now.
+    s.transfer_elapsed = 0
+    maybe_send_timeout(s)
+    s.flush_needed = True
+    return None
+
+
+def maybe_send_timeout(s: NodeState) -> None:
+    """Tell the target to campaign as soon as it has the whole log."""
+    progress = s.progress.get(s.transfer_target)
+    if progress is not None and progress.match == s.log.last_index:
+        send_timeout(s, progress)
+
+
+def send_timeout(s: NodeState, progress: Progress) -> None:
+    s.messages.append(TimeoutNow(s.group, s.id, progress.id, s.term))
+
+
+def tick(s: NodeState) -> None:
+    """Go on leading if the target does not take over within an election time."""
+    s.transfer_elapsed += 1
+    if s.transfer_elapsed >= s.settings.election_ticks:
+        s.transfer_target = NODE_NONE
+
+
+def best_successor(s: NodeState) -> Progress | None:
+    """The voter that answers and has the longest log; None where no voter does."""
+    found = [
+        progress
+        for progress in s.peers
+        if progress.id in s.configuration.voters and not progress.returning and progress.answers
+    ]
+    return max(found, key=lambda progress: (progress.match, -progress.id), default=None)
+
+
+def tick_preferred(s: NodeState) -> None:
+    """Count for how long the preferred node has been well, and hand over when it was long."""
+    if s.preferred == s.id or s.transfer_target:
+        return
+    progress = s.progress.get(s.preferred)
+    well = (
+        progress is not None
+        and s.preferred in s.configuration.voters
+        and not progress.returning
+        and progress.answers
+    )
+    if not well:
+        s.preferred_well_ticks = 0
+        return
+    s.preferred_well_ticks += 1
+    if s.preferred_well_ticks < s.settings.preferred_ticks_min * s.preferred_penalty:
+        return
+    assert progress is not None
+    if s.committed_in_term and progress.match >= s.log.commit:
+        # It starts to count anew, so that a transfer that fails is not repeated at once.
+        s.preferred_well_ticks = 0
+        transfer_leadership(s, s.preferred)

@@ -1,0 +1,91 @@
+"""One context for transactions of a leader, one after the other, and for reads at a snapshot."""
+
+from types import TracebackType
+from typing import Final, Self
+
+from mako.engine.engine import Engine
+from mako.engine.interactive import (
+    COPIED_MAX,
+    session_abort,
+    session_begin,
+    session_begin_snapshot,
+    session_commit,
+    session_delete,
+    session_get,
+    session_put,
+    session_rest,
+)
+from mako.engine.layout import C_ARGUMENTS, C_RESULT, TABLE_BYTES, TABLES
+from mako.ids import KEY_BYTES_MAX, Outcome
+
+_RESULT: Final = C_RESULT + 8
+
+
+class Ahead:
+    """`with ahead as tx`: a transaction over the byte strings of one table.
+
+    It commits at the end of the block, and aborts if the block raises. `at`: read at that
+    timestamp instead, which somebody has pinned.
+    """
+
+    def __init__(self, engine: Engine, *, table: int = 0, at: int | None = None) -> None:
+        self._engine = engine
+        self._context = engine.take_context()
+        self._at = at
+        number = table or min(engine.tables)
+        self._table = engine.base + TABLES + number * TABLE_BYTES
+
+    def __enter__(self) -> Self:
+        if self._at is None:
+            session_begin(self._context)
+        else:
+            session_begin_snapshot(self._context, self._at)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._at is not None:
+            session_rest(self._context)
+            self.close()
+            return
+        if kind is not None:
+            session_abort(self._context, int(Outcome.ROLLED_BACK))
+            return
+        self._check(-session_commit(self._context))
+
+    def get(self, key: bytes) -> bytes | None:
+        length = session_get(self._context, self._table, self._key(key))
+        if length == -1:
+            return None
+        self._check(length + 2 if length < 0 else 0)
+        if length <= COPIED_MAX:
+            return self._engine.read(self._context + _RESULT, length)
+        value = self._engine.read(self._engine.word(self._context + C_RESULT), length)
+        session_rest(self._context)
+        return value
+
+    def put(self, key: bytes, value: bytes) -> None:
+        place = session_put(self._context, self._table, self._key(key), len(value), 1)
+        self._check(place)
+        self._engine.write(place, value)
+
+    def delete(self, key: bytes) -> bool:
+        done = session_delete(self._context, self._table, self._key(key))
+        self._check(done)
+        return bool(done)
+
+    def _key(self, key: bytes) -> int:
+        assert len(key) <= KEY_BYTES_MAX, "the caller limits keys"
+        self._engine.write(self._context + C_ARGUMENTS, key)
+        return len(key)
+
+    def _check(self, result: int) -> None:
+        if result < 0:
+            raise self._engine.failure(self._context, -result)
+
+    def close(self) -> None:
+        self._engine.give_context(self._context)

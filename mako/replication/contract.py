@@ -1,0 +1,67 @@
+"""What a driver is told, what it tells those who look on, and how it ends."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Final, Protocol
+
+from mako.entry import Entry, SnapshotMeta
+from mako.errors import Error
+from mako.raft import RaftNode, Ready
+from mako.replication.replica import Machine
+from mako.storage.errors import Damaged, DiskFailed
+from mako.storage.snapshot_stream import StreamSettings
+
+
+class ProcessMustEnd(Error):
+    """The disk failed, or what it holds is damaged. End the process; recovery decides the rest."""
+
+
+class Watch(Protocol):
+    """Looks on. The simulator's checks are one; a server has none."""
+
+    def on_ready(self, node: RaftNode, ready: Ready) -> None: ...
+
+    def on_durable(self, node: RaftNode, ready: Ready) -> None: ...
+
+    def on_applied(self, node: RaftNode, machine: Machine, entries: Iterable[Entry]) -> None: ...
+
+    def on_restored(self, node: RaftNode, machine: Machine, meta: SnapshotMeta) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriverSettings:
+    """How a process runs its replicas."""
+
+    cluster_id: int
+    #: A snapshot is taken when so many entries, or bytes of them, were applied since the last.
+    snapshot_entries: int = 1_000_000
+    snapshot_bytes: int = 128 << 20
+    #: Blocks of a snapshot that are written per tick.
+    snapshot_blocks_per_tick: int = 4
+    #: Ticks between looks at what the log can let go.
+    cut_ticks: int = 100
+    stream: StreamSettings = field(default_factory=StreamSettings)
+    #: Bytes per second of all snapshots that are sent, together.
+    stream_rate: int = 64 << 20
+    #: See mako.replication.planted.
+    planted: frozenset[str] = frozenset()
+
+
+class _Ending:
+    """D8: the errors after which nothing can go on here."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if isinstance(error, DiskFailed | Damaged):
+            raise ProcessMustEnd(f"the process ends: {error}") from error
+
+
+ENDING: Final = _Ending()

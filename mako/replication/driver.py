@@ -1,0 +1,409 @@
+"""The turn of a process: what its Raft nodes want done meets the store and the machines.
+
+       tick, step, execute, read ──▶ pump ──▶ outbox: what may leave at once
+                                      │  └──▶ machines: committed entries ──▶ replies
+                                      ▼
+                    begin_write ──▶ write ──▶ sync ──▶ end_write ──▶ outbox: what waited
+                                (a thread's work)           └─────▶ advance, snapshots
+
+The caller owns time, threads and the network: it calls, pumps after each batch of calls, takes the
+outbox and the replies, and carries `write` and `sync` out where blocking does no harm. While it
+does, everything else goes on. One turn is on its way to the disk at a time; what comes up
+meanwhile is the next one, so that one sync serves all that waited for it.
+
+    D1  What waits for the disk leaves once everything before it is durable, in order.
+    D6  A snapshot is removed only once the log has durably marked a newer one, and never while
+        it is sent or while another is being installed.
+    D7  What does not fit on a full disk waits, in order, and is tried again; hard states, cuts and
+        snapshots of others go on where they can.
+    D8  A failed disk, or damage that shows while running, ends the process (ProcessMustEnd).
+
+D2 to D5 are in mako.replication.replica.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from mako.entry import (
+    INDEX_ZERO,
+    NODE_NONE,
+    TERM_ZERO,
+    Configuration,
+    EntryId,
+    GroupId,
+    NodeId,
+    SnapshotMeta,
+)
+from mako.raft import Host, HostMessage, RaftNode, Refused, Settings, Turn
+from mako.raft.message import SnapshotRequest
+from mako.raft.node import SnapshotStatus
+from mako.replication.contract import ENDING, DriverSettings, ProcessMustEnd, Watch
+from mako.replication.making import SnapshotMaker
+from mako.replication.outbox import Outbox, PeerMessage
+from mako.replication.replica import Fate, Machine, ReadReply, Replica, Reply
+from mako.replication.snapshots import Moved, SnapshotMover, SnapshotParcel
+from mako.storage.errors import DiskFull
+from mako.storage.snapshot_store import SnapshotStore
+from mako.storage.store import LogStore
+
+__all__ = ["Driver", "DriverSettings", "Fate", "Machine", "ProcessMustEnd", "ReadReply", "Reply"]
+
+
+class Driver:
+    """All replicas of a process. See the module."""
+
+    def __init__(
+        self,
+        process: int,
+        store: LogStore,
+        snapshots: SnapshotStore,
+        settings: DriverSettings,
+        *,
+        process_of: Callable[[GroupId, NodeId], int],
+        heartbeat_ticks: int = 1,
+        watch: Watch | None = None,
+    ) -> None:
+        self.host = Host(process, heartbeat_ticks=heartbeat_ticks, process_of=process_of)
+        self.outbox = Outbox()
+        #: Ends of requests and reads; the caller takes them after each pump.
+        self.replies: list[Reply | ReadReply] = []
+        self.replicas: dict[GroupId, Replica] = {}
+        self._store = store
+        self._snapshots = snapshots
+        self._settings = settings
+        self._process_of = process_of
+        self._watch = watch
+        self._now_ms = 0
+        self._ticks = 0
+        self._executed: dict[GroupId, None] = {}
+        # Taken from the host and not wholly in the store: the turn, and how many of its Readys are.
+        self._appending: deque[tuple[Turn, int]] = deque()
+        # In the store, not sealed; and on the way to the disk.
+        self._waiting: deque[Turn] = deque()
+        self._flight: list[Turn] | None = None
+        self._mover = SnapshotMover(
+            snapshots,
+            settings.stream,
+            settings.stream_rate,
+            put=self._put_parcel,
+            step=lambda request: self.host.step([request]),
+            newest=lambda group: store.storage(group).snapshot_meta().index,
+        )
+        self._maker = SnapshotMaker(store, snapshots, settings.cluster_id, settings.planted)
+
+    # --- Replicas ------------------------------------------------------------------------------
+
+    def add(
+        self,
+        group: GroupId,
+        machine: Machine,
+        settings: Settings,
+        *,
+        node: NodeId,
+        first: Configuration,
+        randrange: Callable[[int], int],
+        returning: bool = False,
+        preferred: NodeId = NODE_NONE,
+    ) -> RaftNode:
+        """Go on with what the store has of `group`, or begin it with its `first` members.
+
+        Raises Damaged, LogLost: the replica must return under a new id.
+        """
+        if group not in self._store.groups():
+            self._store.append(group, snapshot=SnapshotMeta(INDEX_ZERO, TERM_ZERO, first))
+        storage = self._store.storage(group)
+        meta = storage.snapshot_meta()
+        if meta.index:
+            reader = self._snapshots.open(group, meta)
+            machine.restore(reader.header, reader.blocks())
+            reader.close()
+            self._store.release(group, meta.index)
+
+        def make(first_entry: Callable[[int], bytes]) -> RaftNode:
+            return RaftNode(
+                replace(settings, first_entry=first_entry),
+                storage,
+                node=node,
+                group=group,
+                randrange=randrange,
+                applied=meta.index,
+                returning=returning,
+                preferred=preferred,
+            )
+
+        def before_step_down() -> None:
+            self._maker.abandon(group)  # Its blocks are of the state that goes.
+
+        planted = self._settings.planted
+        replica = Replica(machine, self.replies, make, planted, before_step_down)
+        self.replicas[group] = replica
+        self.host.add(replica.node)
+        if self._watch is not None and meta.index:
+            self._watch.on_restored(replica.node, machine, meta)
+        return replica.node
+
+    def remove(self, group: GroupId) -> None:
+        """Let the replica go, with its log. Its node was taken out of the group before."""
+        assert self.idle, "nothing of it may be on its way to the disk"
+        self.host.remove(group)
+        self.replicas.pop(group).abandon()
+        self._executed.pop(group, None)
+        self._mover.forget(group)
+        self._maker.forget(group)
+        self._store.remove_group(group)
+
+    def close(self) -> None:
+        """The process ends: what machines have given away is dropped, nothing else is done."""
+        self._maker.close()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is on its way to the disk or waits for it."""
+        return self._flight is None and not self._waiting and not self._appending
+
+    @property
+    def waits_for_room(self) -> bool:
+        """Whether something waits for room on a full disk (D7)."""
+        return bool(self._appending)
+
+    # --- What happens --------------------------------------------------------------------------
+
+    def tick(self, now_ms: int) -> None:
+        """A unit of time has passed."""
+        self._now_ms = now_ms
+        self._ticks += 1
+        with ENDING:
+            self.host.tick()
+            self._mover.poll(now_ms)
+            self._take_snapshots()
+            if self._ticks % self._settings.cut_ticks == 0:
+                for blocked in self._store.cut(now_ms).blocked:
+                    self.replicas[GroupId(blocked)].snapshot_wanted = True
+
+    def step(self, batch: Iterable[PeerMessage]) -> None:
+        """What arrived from another process."""
+        messages: list[HostMessage] = []
+        with ENDING:
+            for message in batch:
+                if isinstance(message, SnapshotParcel):
+                    self._on_parcel(message)
+                else:
+                    messages.append(message)
+            self.host.step(messages)
+
+    def _on_parcel(self, parcel: SnapshotParcel) -> None:
+        replica = self.replicas.get(parcel.group)
+        if replica is not None and replica.node.id == parcel.target and not replica.restoring:
+            self._mover.on_parcel(parcel, self._now_ms)
+
+    def execute(self, group: GroupId, ticket: int, request: bytes) -> None:
+        """Run a request on the leader; a Reply with the ticket says what became of it."""
+        if self._store.full:
+            self.replies.append(Reply(group, ticket, Fate.REFUSED, b""))
+        elif self.replicas[group].execute(ticket, request):
+            self._executed[group] = None
+
+    def read(self, group: GroupId, ticket: int) -> None:
+        """Ask for leave to read the machine of a replica; a ReadReply is the answer."""
+        self.replicas[group].read(ticket)
+        self.host.touch(group)
+
+    def change_members(self, group: GroupId, target: Configuration) -> EntryId | Refused:
+        self.host.touch(group)
+        return self.replicas[group].node.propose_configuration(target)
+
+    def transfer(self, group: GroupId, target: NodeId) -> Refused | None:
+        self.host.touch(group)
+        return self.replicas[group].node.transfer_leadership(target)
+
+    # --- The turn ------------------------------------------------------------------------------
+
+    def pump(self) -> None:
+        """Work off what came up, up to where the disk is needed."""
+        host = self.host
+        with ENDING:
+            self._append()
+            while True:
+                self._propose()
+                self._tell_news()
+                if not host.has_turn():
+                    break
+                self._take(host.turn())
+            if self._flight is None:
+                self._pass()
+
+    def _propose(self) -> None:
+        for group in list(self._executed):
+            replica = self.replicas[group]
+            if replica.propose():
+                self.host.touch(group)
+            if not replica.stuck:
+                del self._executed[group]
+
+    def _tell_news(self) -> None:
+        """Raft hears how the snapshots that leave are doing."""
+        news, self._mover.news = self._mover.news, []
+        for moved in news:
+            self.host.touch(moved.group)
+            replica = self.replicas[moved.group]
+            if moved.failed:
+                replica.node.report_snapshot(moved.target, SnapshotStatus.FAILED)
+            elif moved.refused:
+                self._check_own(replica, moved)
+            elif not moved.done:
+                replica.node.report_snapshot(moved.target, SnapshotStatus.MOVING)
+
+    def _check_own(self, replica: Replica, moved: Moved) -> None:
+        """A follower read all of it and refused: if this copy is bad, the next one will do."""
+        if not self._maker.is_good(moved.group):
+            replica.snapshot_wanted = True
+
+    def _take(self, turn: Turn) -> None:
+        for process, batch in turn.messages.items():
+            self._send(process, batch)
+        if "sent_before_sync" in self._settings.planted:
+            for process, batch in turn.messages_after_sync.items():
+                self._send(process, batch)
+            turn.messages_after_sync.clear()
+        watch = self._watch
+        for node, ready in turn.readys:
+            if watch is not None:
+                watch.on_ready(node, ready)
+            replica = self.replicas[node.group]
+            replica.watch_role()
+            if ready.snapshot is not None:
+                replica.restoring = ready.snapshot
+                self._maker.abandon(node.group)
+        self._appending.append((turn, 0))
+        self._append()
+        for node, ready in turn.readys:
+            replica = self.replicas[node.group]
+            if ready.committed:
+                replica.apply(ready.committed)
+                self.host.touch(node.group)
+                if watch is not None:
+                    watch.on_applied(node, replica.machine, ready.committed)
+            if ready.reads:
+                replica.on_reads(ready.reads)
+
+    def _send(self, process: int, batch: list[HostMessage]) -> None:
+        for message in batch:
+            if type(message) is SnapshotRequest:
+                break
+        else:
+            self.outbox.put(process, batch)
+            return
+        for message in batch:
+            if isinstance(message, SnapshotRequest):
+                self._mover.send(message, self._now_ms)
+            else:
+                self.outbox.put(process, [message])
+
+    def _put_parcel(self, parcel: SnapshotParcel) -> None:
+        self.outbox.put(self._process_of(parcel.group, parcel.target), [parcel])
+
+    def _append(self) -> None:
+        """Bring turns into the store, as far as there is room (D7)."""
+        appending = self._appending
+        while appending:
+            turn, done = appending[0]
+            for at in range(done, len(turn.readys)):
+                node, ready = turn.readys[at]
+                if not (ready.hard_state or ready.entries or ready.snapshot):
+                    continue
+                try:
+                    self._store.append(node.group, ready.hard_state, ready.entries, ready.snapshot)
+                except DiskFull:
+                    appending[0] = turn, at
+                    return
+            appending.popleft()
+            self._waiting.append(turn)
+
+    def _pass(self) -> None:
+        """Turns that need no disk, with none before them that does, are over."""
+        waiting = self._waiting
+        while waiting and not waiting[0].must_sync:
+            self._end(waiting.popleft())
+
+    def _end(self, turn: Turn) -> None:
+        for process, batch in turn.messages_after_sync.items():
+            self._send(process, batch)  # D1
+        for node, ready in turn.readys:
+            if ready.snapshot is not None:
+                self._restore(node, ready.snapshot)
+            if self._watch is not None:
+                self._watch.on_durable(node, ready)
+        self.host.advance(turn)
+
+    def _restore(self, node: RaftNode, meta: SnapshotMeta) -> None:
+        replica = self.replicas[node.group]
+        reader = self._snapshots.open(node.group, meta)
+        replica.restore(reader.header, reader.blocks())
+        reader.close()
+        self._store.release(node.group, meta.index)
+        self._snapshots.forget(node.group, meta)
+        if self._watch is not None:
+            self._watch.on_restored(node, replica.machine, meta)
+
+    # --- The disk ------------------------------------------------------------------------------
+
+    def begin_write(self) -> bool:
+        """Seal what waits for the disk. True: call `write`, `sync` and `end_write` now."""
+        if self._flight is not None or not (self._waiting or self._maker.marked):
+            return False
+        with ENDING:
+            self._flight = list(self._waiting)
+            self._waiting.clear()
+            self._maker.seal()
+            self._store.seal()
+        return True
+
+    def write(self, now_ms: int) -> bool:
+        """Write what was sealed. False: the disk is full, call it again later."""
+        with ENDING:
+            try:
+                self._store.write(now_ms)
+            except DiskFull:
+                return False
+        return True
+
+    def sync(self) -> None:
+        """Wait until what was written survives a power cut."""
+        with ENDING:
+            self._store.sync()
+
+    def end_write(self) -> None:
+        """What was sealed is durable: what waited for it happens. Pump afterwards."""
+        flight = self._flight
+        assert flight is not None, "after begin_write"
+        with ENDING:
+            self._flight = None
+            for turn in flight:
+                self._end(turn)
+            self._maker.durable(self._may_forget)
+            self._store.clean()
+
+    def _may_forget(self, group: GroupId) -> bool:
+        """Whether older snapshots may go (D6)."""
+        return not self._mover.sends(group) and not self.replicas[group].restoring
+
+    # --- Snapshots -----------------------------------------------------------------------------
+
+    def _take_snapshots(self) -> None:
+        settings = self._settings
+        for group, replica in self.replicas.items():
+            if self._maker.is_making(group):
+                self._maker.go_on(group, settings.snapshot_blocks_per_tick)
+                continue
+            meta = self._store.storage(group).snapshot_meta()
+            news = replica.machine.applied - meta.index
+            if news <= 0 or replica.restoring or self._mover.sends(group):
+                continue
+            if (
+                replica.snapshot_wanted
+                or news >= settings.snapshot_entries
+                or replica.applied_bytes >= settings.snapshot_bytes
+            ) and self._maker.begin(replica):
+                replica.snapshot_wanted = False
+                replica.applied_bytes = 0

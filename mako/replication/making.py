@@ -1,0 +1,129 @@
+"""A process takes snapshots of its own replicas: a few blocks at a time, then the mark.
+
+begin ──▶ go_on* ──▶ file whole and safe ──▶ mark in the log ──▶ durable ──▶ old one removed
+            │                                                        └─────▶ log may be cut
+            └── disk full, or the leader's snapshot came: abandoned
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from mako.entry import GroupId, Index, SnapshotMeta, Term
+from mako.replication.replica import Replica
+from mako.storage.errors import Damaged, DiskFull, FileMissing, WrongFiles
+from mako.storage.snapshot_format import Block, SnapshotHeader
+from mako.storage.snapshot_store import PendingSnapshot, SnapshotStore
+from mako.storage.store import LogStore
+
+
+@dataclass(slots=True)
+class _Making:
+    pending: PendingSnapshot
+    blocks: Iterator[Block]
+
+
+class SnapshotMaker:
+    """The snapshots that a process makes of its own state, at most one per group."""
+
+    def __init__(
+        self,
+        store: LogStore,
+        snapshots: SnapshotStore,
+        cluster_id: int,
+        planted: frozenset[str] = frozenset(),
+    ) -> None:
+        self._store = store
+        self._snapshots = snapshots
+        self._cluster_id = cluster_id
+        self._planted = planted
+        self._making: dict[GroupId, _Making] = {}
+        #: Marked in the log, and not sealed yet; and in the turn that is on its way.
+        self.marked: dict[GroupId, SnapshotMeta] = {}
+        self._sealed: dict[GroupId, SnapshotMeta] = {}
+
+    def is_making(self, group: GroupId) -> bool:
+        return group in self._making
+
+    def begin(self, replica: Replica) -> bool:
+        """Start one of the applied state. False: there is no room for it now."""
+        group = replica.node.group
+        storage = self._store.storage(group)
+        index = replica.machine.applied
+        meta = SnapshotMeta(
+            Index(index), Term(storage.term(index)), replica.node.configuration_at(index)
+        )
+        made = replica.machine.write_snapshot()
+        header = SnapshotHeader(self._cluster_id, group, meta, made.timestamp, tables=made.tables)
+        try:
+            pending = self._snapshots.create(header)
+        except DiskFull:
+            return False
+        self._making[group] = _Making(pending, iter(made.blocks))
+        return True
+
+    def go_on(self, group: GroupId, blocks: int) -> None:
+        """Write some more of it; the last part is followed by the mark."""
+        making = self._making[group]
+        try:
+            for _ in range(blocks):
+                block = next(making.blocks, None)
+                if block is None:
+                    self._finish(group, making)
+                    return
+                making.pending.writer.add(block)
+        except DiskFull:
+            self.abandon(group)
+
+    def _finish(self, group: GroupId, making: _Making) -> None:
+        meta = making.pending.header.meta
+        self._snapshots.commit(making.pending)
+        del self._making[group]
+        self._store.append(group, snapshot=meta)
+        self.marked[group] = meta
+        if "old_snapshot_removed_before_mark" in self._planted:
+            self._snapshots.forget(group, meta)
+
+    def abandon(self, group: GroupId) -> None:
+        """Whatever was being made of the group is not wanted any more."""
+        making = self._making.pop(group, None)
+        if making is not None:
+            self._snapshots.abandon(making.pending)
+
+    def forget(self, group: GroupId) -> None:
+        self.abandon(group)
+        self.marked.pop(group, None)
+
+    def close(self) -> None:
+        """Drop the blocks of what is not finished; the files go with the next start."""
+        self._making.clear()
+
+    # --- Marks ---------------------------------------------------------------------------------
+
+    def seal(self) -> None:
+        """The turn is sealed: the marks are in it."""
+        self._sealed, self.marked = self.marked, {}
+
+    def durable(self, may_forget: Callable[[GroupId], bool]) -> None:
+        """The turn is durable: the log may be cut up to the marks, older snapshots may go."""
+        sealed, self._sealed = self._sealed, {}
+        for group, meta in sealed.items():
+            if self._store.storage(group).snapshot_meta() != meta:
+                continue  # The leader's took its place meanwhile.
+            self._store.release(group, meta.index)
+            if may_forget(group):
+                self._snapshots.forget(group, meta)
+
+    def is_good(self, group: GroupId) -> bool:
+        """Read the newest snapshot of a group wholly, and check it."""
+        meta = self._store.storage(group).snapshot_meta()
+        try:
+            reader = self._snapshots.open(group, meta)
+        except (Damaged, FileMissing, WrongFiles):
+            return False
+        try:
+            reader.verify()
+        except Damaged:
+            return False
+        finally:
+            reader.close()
+        return True

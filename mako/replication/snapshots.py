@@ -1,0 +1,228 @@
+"""Snapshots on their way between the processes of a group, for all replicas of a process.
+
+Raft's SnapshotRequest says which snapshot a follower needs. It travels with the offer; the receiver
+keeps it until it has the whole snapshot, checked and safe on its disk, and only then steps it:
+
+    leader      SnapshotRequest ─▶ SnapshotSender ── parcels ──▶ SnapshotReceiver
+    follower                                          whole ─▶ step(SnapshotRequest) ─▶ Ready
+
+What is lost is asked for again by the streams themselves (mako.storage.snapshot_stream).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mako.entry import GroupId, NodeId
+from mako.raft.message import SnapshotRequest
+from mako.storage.errors import DiskFull, FileMissing
+from mako.storage.snapshot_store import SnapshotStore
+from mako.storage.snapshot_stream import (
+    Action,
+    InstallSnapshot,
+    ReadChunk,
+    SnapshotChunk,
+    SnapshotDone,
+    SnapshotOffer,
+    SnapshotReceiver,
+    SnapshotSender,
+    SnapshotWanted,
+    StreamSettings,
+    WriteChunk,
+)
+from mako.storage.token_bucket import TokenBucket
+
+Body = SnapshotOffer | SnapshotChunk | SnapshotWanted | SnapshotDone
+
+
+@dataclass(slots=True)
+class SnapshotParcel:
+    """A piece of a stream between two nodes of a group."""
+
+    group: GroupId
+    source: NodeId
+    target: NodeId
+    body: Body
+    #: With an offer: what the receiver steps in the end.
+    request: SnapshotRequest | None = None
+
+
+@dataclass(slots=True)
+class _Sending:
+    sender: SnapshotSender
+    request: SnapshotRequest
+
+
+@dataclass(slots=True)
+class _Receiving:
+    receiver: SnapshotReceiver
+    request: SnapshotRequest
+    #: Times that the whole was not what was offered.
+    bad: int = 0
+
+
+@dataclass(slots=True)
+class Moved:
+    """News of a snapshot on its way to `target`; neither flag: it moves."""
+
+    group: GroupId
+    target: NodeId
+    failed: bool = False
+    done: bool = False
+    #: The receiver has read it all and refuses it: check it.
+    refused: bool = False
+
+
+class SnapshotMover:
+    """All snapshots that come and go. `put(parcel)` sends; `step(request)` is for Raft."""
+
+    def __init__(
+        self,
+        store: SnapshotStore,
+        settings: StreamSettings,
+        rate_per_s: int,
+        *,
+        put: Callable[[SnapshotParcel], None],
+        step: Callable[[SnapshotRequest], None],
+        newest: Callable[[GroupId], int],
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._rate_per_s = rate_per_s
+        self._bucket: TokenBucket | None = None
+        self._put = put
+        self._step = step
+        # Index of the newest snapshot of a group that is here.
+        self._newest = newest
+        self._sending: dict[tuple[GroupId, NodeId], _Sending] = {}
+        self._receiving: dict[GroupId, _Receiving] = {}
+        #: What Raft is to be told; the driver takes it.
+        self.news: list[Moved] = []
+
+    def sends(self, group: GroupId) -> bool:
+        """Whether a snapshot of the group is under way: it must not be removed now."""
+        return any(key[0] == group for key in self._sending)
+
+    def forget(self, group: GroupId) -> None:
+        """The replica is let go."""
+        for key in [key for key in self._sending if key[0] == group]:
+            del self._sending[key]
+        self._receiving.pop(group, None)
+
+    # --- Sending -------------------------------------------------------------------------------
+
+    def send(self, request: SnapshotRequest, now_ms: int) -> None:
+        """Raft wants the follower to have this snapshot. One that is under way goes on."""
+        key = request.group, request.target
+        known = self._sending.get(key)
+        if known is not None and known.request.meta == request.meta:
+            known.request = request
+            return
+        try:
+            name = self._store.name_of(request.group, request.meta)
+        except FileMissing:
+            # A newer one took its place: Raft asks again.
+            self.news.append(Moved(request.group, request.target, failed=True))
+            return
+        if self._bucket is None:
+            burst = max(self._settings.window_bytes, 1)
+            self._bucket = TokenBucket(self._rate_per_s, burst, now_ms)
+        sender = SnapshotSender(name, self._bucket, self._settings, now_ms)
+        self._sending[key] = _Sending(sender, request)
+
+    def poll(self, now_ms: int) -> None:
+        """Send what may be sent now. To be called with every tick, and after `on_parcel`."""
+        for key, sending in list(self._sending.items()):
+            self._poll(key, sending, now_ms)
+
+    def _poll(self, key: tuple[GroupId, NodeId], sending: _Sending, now_ms: int) -> None:
+        group, target = key
+        source = sending.request.source
+        sender = sending.sender
+        while (todo := sender.poll(now_ms)) is not None:
+            if isinstance(todo, ReadChunk):
+                try:
+                    data = self._store.read(sender.name, todo.offset, todo.length)
+                except FileMissing:
+                    data = b""
+                if len(data) != todo.length:
+                    sender.failed = True
+                    break
+                body: Body = sender.chunk(todo, data)
+                self._put(SnapshotParcel(group, source, target, body))
+            else:
+                self._put(SnapshotParcel(group, source, target, todo, sending.request))
+        if sender.done or sender.failed:
+            del self._sending[key]
+            self.news.append(Moved(group, target, failed=sender.failed, done=sender.done))
+
+    # --- Both ----------------------------------------------------------------------------------
+
+    def on_parcel(self, parcel: SnapshotParcel, now_ms: int) -> None:
+        body = parcel.body
+        if isinstance(body, SnapshotOffer | SnapshotChunk):
+            self._on_data(parcel, body)
+            return
+        key = parcel.group, parcel.source
+        sending = self._sending.get(key)
+        if sending is None or sending.request.source != parcel.target:
+            return
+        if isinstance(body, SnapshotWanted):
+            sending.sender.on_wanted(body, now_ms)
+            self.news.append(Moved(*key))
+        else:
+            sending.sender.on_done(body)
+            if sending.sender.failed:
+                self.news.append(Moved(*key, refused=True))
+        self._poll(key, sending, now_ms)
+
+    # --- Receiving -----------------------------------------------------------------------------
+
+    def _on_data(self, parcel: SnapshotParcel, body: SnapshotOffer | SnapshotChunk) -> None:
+        group = parcel.group
+        receiving = self._receiving.get(group)
+        if receiving is None:
+            if parcel.request is None:
+                return  # The offer was before a restart: the sender comes back to it.
+            receiver = SnapshotReceiver(group, self._newest(group), self._store.partial)
+            receiving = self._receiving[group] = _Receiving(receiver, parcel.request)
+        elif parcel.request is not None:
+            receiving.request = parcel.request
+        receiving.receiver.index = max(receiving.receiver.index, self._newest(group))
+        self._carry_out(receiving, receiving.receiver.step(body))
+
+    def _carry_out(self, receiving: _Receiving, actions: list[Action]) -> None:
+        group = receiving.request.group
+        for action in actions:
+            if isinstance(action, WriteChunk):
+                try:
+                    self._store.write_part(action.name, action.offset, action.data)
+                except DiskFull:
+                    # What is here stays; the next offer goes on from there.
+                    del self._receiving[group]
+                    return
+            elif isinstance(action, InstallSnapshot):
+                self._install(receiving, action)
+            else:
+                self._answer(receiving, action)
+
+    def _install(self, receiving: _Receiving, action: InstallSnapshot) -> None:
+        good = self._store.install_part(action.name) is not None
+        group = receiving.request.group
+        answers = receiving.receiver.installed(good=good)
+        if not good:
+            receiving.bad += 1
+            if receiving.bad > 1:
+                # Once may be a power cut here, twice is the sender's copy.
+                self._answer(receiving, SnapshotDone(action.name, accepted=False))
+                self._receiving.pop(group, None)
+                return
+        self._carry_out(receiving, answers)
+
+    def _answer(self, receiving: _Receiving, body: SnapshotWanted | SnapshotDone) -> None:
+        request = receiving.request
+        self._put(SnapshotParcel(request.group, request.target, request.source, body))
+        if isinstance(body, SnapshotDone) and body.accepted:
+            # Whether Raft still wants it or not, the file is no longer this stream's.
+            self._receiving.pop(request.group, None)
+            if request.meta.index == body.name.index:
+                self._step(request)

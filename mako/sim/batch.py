@@ -1,0 +1,138 @@
+"""Many seeds, on several cores; and planted bugs, each until a seed finds it."""
+
+import gc
+import multiprocessing
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+
+from mako.raft import planted as raft_planted
+from mako.replication import planted as driver_planted
+from mako.sim.cluster import Outcome, run_seed
+from mako.sim.coverage import BATCH_SEEDS_MIN, Coverage
+from mako.storage import planted as storage_planted
+
+#: Seeds within which a planted bug must be found.
+PLANTED_SEEDS_MAX: Final = 500
+PLANTED: Final = {**raft_planted.BUGS, **storage_planted.BUGS, **driver_planted.BUGS}
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a batch came to."""
+
+    seeds: int = 0
+    #: Seeds with enough acknowledged transactions and faults to mean something.
+    counted: int = 0
+    acknowledged: int = 0
+    reads: int = 0
+    unknown: int = 0
+    leader_changes: int = 0
+    virtual_seconds: float = 0.0
+    seconds: float = 0.0
+    faults: Counter[str] = field(default_factory=Counter)
+    coverage: Coverage = field(default_factory=Coverage)
+    #: Seeds and what they violate, in ascending order.
+    violations: list[tuple[int, str]] = field(default_factory=list)
+
+    def add(self, outcome: Outcome) -> None:
+        self.seeds += 1
+        self.counted += outcome.counts
+        self.acknowledged += outcome.acknowledged
+        self.reads += outcome.reads
+        self.unknown += outcome.unknown
+        self.leader_changes += outcome.leader_changes
+        self.virtual_seconds += outcome.virtual_ns / 1e9
+        self.faults.update(outcome.faults)
+        self.coverage.update(outcome.coverage)
+        if outcome.problem:
+            self.violations.append((outcome.seed, outcome.problem))
+            self.violations.sort()
+
+    def missing(self) -> list[str]:
+        """Situations that a batch of this size must have reached, and has not."""
+        return self.coverage.missing() if self.seeds >= BATCH_SEEDS_MIN else []
+
+    def as_dict(self) -> dict[str, Any]:
+        """The names of the JSON output."""
+        return {
+            "seeds": self.seeds,
+            "counted": self.counted,
+            "acknowledged": self.acknowledged,
+            "reads": self.reads,
+            "unknown": self.unknown,
+            "leader_changes": self.leader_changes,
+            "virtual_seconds": round(self.virtual_seconds, 1),
+            "seconds": round(self.seconds, 1),
+            "faults": dict(sorted(self.faults.items())),
+            "situations": dict(sorted(self.coverage.items())),
+            "missing": self.missing(),
+            "violations": [{"seed": seed, "problem": text} for seed, text in self.violations],
+        }
+
+
+def run_batch(
+    first_seed: int,
+    seeds: int,
+    *,
+    jobs: int = 1,
+    engine: bool = False,
+    show: Callable[[Outcome], None] | None = None,
+) -> Summary:
+    """Simulate `seeds` seeds from `first_seed` on. `show` is called with each as it ends."""
+    summary = Summary()
+    started = time.monotonic()
+    for outcome in _mapped(partial(_run, engine), range(first_seed, first_seed + seeds), jobs):
+        summary.add(outcome)
+        if show is not None:
+            show(outcome)
+    summary.seconds = time.monotonic() - started
+    return summary
+
+
+def find_planted(
+    names: Iterable[str] = tuple(sorted(PLANTED)),
+    *,
+    jobs: int = 1,
+    show: Callable[[str, int | None], None] | None = None,
+) -> dict[str, int | None]:
+    """For each planted bug the number of seeds, from 1 on, until it was found; None: it was not."""
+    found = {}
+    for name, seeds in _mapped(_find, names, jobs):
+        found[name] = seeds
+        if show is not None:
+            show(name, seeds)
+    return dict(sorted(found.items()))
+
+
+def _mapped(call: Callable[[Any], Any], items: Iterable[Any], jobs: int) -> Iterator[Any]:
+    """The results, in any order. With one job in this process, so that it can be debugged."""
+    if jobs == 1:
+        yield from map(call, items)
+        return
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        yield from pool.imap_unordered(call, items)
+
+
+def _run(engine: bool, seed: int) -> Outcome:  # noqa: FBT001
+    """One seed, with the garbage of the run collected once, at its end."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return run_seed(seed, engine=engine)
+    finally:
+        gc.collect()
+        if enabled:
+            gc.enable()
+
+
+def _find(name: str) -> tuple[str, int | None]:
+    planted = frozenset([name])
+    for seed in range(1, PLANTED_SEEDS_MAX + 1):
+        # A seed that fails without the bug has found another one.
+        if run_seed(seed, planted=planted).problem and not run_seed(seed).problem:
+            return name, seed
+    return name, None

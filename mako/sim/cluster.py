@@ -1,0 +1,250 @@
+"""One seed from begin to end: processes, links, clients, faults; then peace, and the last checks.
+
+faults and clients ──▶ clients until there are enough ──▶ everything healed ──▶ all equal?
+"""
+
+import traceback
+import zlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import PurePath
+from typing import Final
+
+from mako.entry import Configuration, GroupId, NodeId
+from mako.raft import RaftNode
+from mako.sim import plan as plans
+from mako.sim.checkers import Checks, Violation
+from mako.sim.clock import SECOND, Chances, Loop
+from mako.sim.coverage import Coverage
+from mako.sim.faults import Faults
+from mako.sim.model import ModelMachine, SimMachine
+from mako.sim.network import LinkSettings, Network
+from mako.sim.plan import process_of
+from mako.sim.process import Life, SimProcess
+from mako.sim.upkeep import Operator
+from mako.sim.workload import Workload
+
+#: A seed counts with so many acknowledged transactions and faults.
+ACKNOWLEDGED_MIN: Final = 200
+FAULTS_MIN: Final = 3
+#: Virtual time that a run may take to have them, and to become equal in peace, ns.
+_LONGEST: Final = 30 * SECOND
+_PEACE: Final = 20 * SECOND
+_LOOK: Final = SECOND // 20
+
+Trace = Callable[[int, int, str, str], None]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a seed came to. `problem` is empty, or one line that names the rule that broke."""
+
+    seed: int
+    problem: str = ""
+    rule: str = ""
+    acknowledged: int = 0
+    reads: int = 0
+    failed: int = 0
+    unknown: int = 0
+    leader_changes: int = 0
+    virtual_ns: int = 0
+    #: Of everything that happened, in order: equal for equal runs.
+    digest: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    coverage: Coverage = field(default_factory=Coverage)
+
+    @property
+    def counts(self) -> bool:
+        return self.acknowledged >= ACKNOWLEDGED_MIN and self.faults.total() >= FAULTS_MIN
+
+
+class Cluster:
+    """Everything of a run."""
+
+    def __init__(
+        self,
+        seed: int,
+        *,
+        planted: frozenset[str] = frozenset(),
+        trace: Trace | None = None,
+        engine: bool = False,
+    ) -> None:
+        self.seed = seed
+        self._engine = engine
+        self.chances = Chances(seed)
+        self.plan = plans.draw(self.chances.of("plan"), planted)
+        self.loop = Loop()
+        self.coverage = Coverage()
+        self._trace = trace
+        self._digest = 0
+        self.groups = [GroupId(number) for number in range(1, self.plan.groups + 1)]
+        self.first_members = Configuration(
+            frozenset(NodeId(number) for number in range(1, self.plan.processes + 1))
+        )
+        self.checks = Checks(self.groups, self.coverage, self._on_leader)
+        self.network = Network(self.loop, self.chances.of("network"), self.plan.link, self._deliver)
+        #: Processes with a flipped bit that nothing has read yet.
+        self.rotten: set[int] = set()
+        self.processes = [SimProcess(self, number + 1) for number in range(self.plan.processes)]
+        self.workload = Workload(self)
+        self.operator = Operator(self)
+        self.faults = Faults(self)
+        for process in self.processes:
+            process.start()
+
+    def make_machine(self, process: SimProcess) -> SimMachine:
+        """An empty state machine for a replica of the process."""
+        if not self._engine:
+            return ModelMachine(self.reach)
+        from mako.sim.engine_model import EngineModel
+
+        return EngineModel(lambda: process.now_ms)
+
+    def healed_link(self) -> LinkSettings:
+        return replace(self.plan.link, loss=0.0, duplication=0.0, late=0.0)
+
+    def _deliver(self, source: int, target: int, batch: object) -> None:
+        self._digest = zlib.crc32(b"%d %d %d" % (self.loop.now, source, target), self._digest)
+        self.processes[target - 1].deliver(batch)  # type: ignore[arg-type]
+
+    def _on_leader(self, node: RaftNode) -> None:
+        number = process_of(node.group, node.id)
+        self.note(number, "leads", f"group {node.group} term {node.term}")
+        self.faults.on_leader(self.processes[number - 1], node)
+
+    def reach(self, situation: str) -> None:
+        self.coverage[situation] += 1
+
+    def note(self, process: int, what: str, detail: str) -> None:
+        """Something worth a line of the trace."""
+        text = f"{self.loop.now} {process} {what} {detail}"
+        self._digest = zlib.crc32(text.encode(), self._digest)
+        if self._trace is not None:
+            self._trace(self.loop.now, process, what, detail)
+
+    def rot_is_over(self, number: int) -> None:
+        """The process has read and checked everything that it relies on."""
+        self.rotten.discard(number)
+
+    # --- The run -------------------------------------------------------------------------------
+
+    def run(self) -> Outcome:
+        """To the end, or to the first broken rule."""
+        outcome = Outcome(self.seed)
+        try:
+            self._attack()
+            self._heal()
+            self._check_end()
+        except Violation as error:
+            outcome.problem, outcome.rule = str(error), error.rule
+        except Exception as error:
+            # A bug that shows as an exception is found as well.
+            if self._trace is not None:
+                raise
+            outcome.rule = type(error).__name__
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            text = " ".join(str(error).split())
+            outcome.problem = (
+                f"{outcome.rule} at {PurePath(where.filename).name}:{where.lineno}: {text}"
+            )
+        self._fill(outcome)
+        for process in self.processes:
+            process.close()
+        return outcome
+
+    def _attack(self) -> None:
+        self.loop.run(self.plan.duration)
+        history = self.workload.history
+        while self.loop.now < _LONGEST and (
+            history.acknowledged < ACKNOWLEDGED_MIN or self.faults.counts.total() < FAULTS_MIN
+        ):
+            self.loop.run(self.loop.now + SECOND // 4)
+
+    def _heal(self) -> None:
+        """No more faults: a leader is elected, everything goes on, all become equal."""
+        self.note(0, "peace", "faults are over")
+        self.faults.stop()
+        end = self.loop.now + _PEACE
+        history = self.workload.history
+        before = history.acknowledged
+        self._wait(end, lambda: history.acknowledged >= before + 5, "nothing is acknowledged")
+        # A returning node needs new entries to be believed: clients go on until all are back.
+        self._wait(end, lambda: self.operator.settled, "a process does not become a voter again")
+        self.workload.stop()
+        self._wait(end, lambda: not self.workload.running, "clients wait for ever")
+        self._wait(end, self._are_equal, "replicas do not become equal")
+
+    def _wait(self, end: int, done: Callable[[], bool], problem: str) -> None:
+        while not done():
+            if self.loop.now >= end:
+                raise Violation("liveness", f"{problem}: {self._state()}")
+            self.loop.run(self.loop.now + _LOOK)
+
+    def _state(self) -> str:
+        parts = []
+        for process in self.processes:
+            for group in self.groups:
+                node = process.node(group)
+                text = (
+                    process.life.value
+                    if node is None
+                    else (
+                        f"{node.role.value}@{node.term}"
+                        f" {node.applied_index}/{node.commit_index}/{node.last_index}"
+                    )
+                )
+                parts.append(f"p{process.number}g{group} {text}")
+        return ", ".join(parts)
+
+    def _are_equal(self) -> bool:
+        for group in self.groups:
+            found = set()
+            for process in self.processes:
+                node = process.node(group)
+                if process.life is not Life.UP or node is None:
+                    return False
+                found.add((node.last_index, node.commit_index, process.machines[group].applied))
+            if len(found) != 1:
+                return False
+        return True
+
+    def _check_end(self) -> None:
+        history = self.workload.history
+        for group in self.groups:
+            hashes = {process.machines[group].state_hash() for process in self.processes}
+            if len(hashes) != 1:
+                raise Violation("equal states", f"group {group} ends in {len(hashes)} states")
+        for key in history.all_keys():
+            group = self.groups[key % len(self.groups)]
+            lists = [process.machines[group].values(key) for process in self.processes]
+            if any(values != lists[0] for values in lists):
+                raise Violation("equal states", f"list {key} differs between replicas")
+            history.check_end(key, lists[0])
+
+    def _fill(self, outcome: Outcome) -> None:
+        history = self.workload.history
+        outcome.acknowledged = history.acknowledged
+        outcome.reads = history.reads
+        outcome.failed = history.failed
+        outcome.unknown = history.unknown
+        outcome.leader_changes = sum(
+            len(group.leaders) - 1 for group in self.checks.groups.values() if group.leaders
+        )
+        outcome.virtual_ns = self.loop.now
+        outcome.digest = self._digest
+        outcome.faults = self.faults.counts
+        outcome.coverage = self.coverage
+        for name, count in self.network.counts.items():
+            outcome.coverage[f"packet {name}"] += count
+
+
+def run_seed(
+    seed: int,
+    *,
+    planted: frozenset[str] = frozenset(),
+    trace: Trace | None = None,
+    engine: bool = False,
+) -> Outcome:
+    """Simulate one seed, with the real engine as state machine if `engine`."""
+    return Cluster(seed, planted=planted, trace=trace, engine=engine).run()

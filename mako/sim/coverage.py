@@ -1,0 +1,38 @@
+"""Situations that a run has been in: what was never reached was never tested."""
+
+from collections import Counter
+from typing import Final
+
+#: What a batch of BATCH_SEEDS_MIN seeds must have reached.
+REQUIRED: Final = frozenset(
+    {
+        "committed_by_other_leader",
+        "disk_full_refused",
+        "disk_full_waited",
+        "hung_disk_resigned",
+        "joint_left",
+        "leader_changed",
+        "learner_promoted",
+        "log_truncated",
+        "old_segment_cut",
+        "pre_vote_refused",
+        "process_ended_by_disk",
+        "read_index_retried",
+        "replica_fenced",
+        "returned_after_wipe",
+        "snapshot_during_conf_change",
+        "snapshot_installed",
+        "snapshot_resumed",
+        "speculation_taken_back",
+        "torn_tail_repaired",
+        "transfer_done",
+    }
+)
+BATCH_SEEDS_MIN: Final = 500
+
+
+class Coverage(Counter[str]):
+    """How often each situation was reached."""
+
+    def missing(self) -> list[str]:
+        return sorted(REQUIRED - self.keys())

@@ -1,0 +1,167 @@
+"""A disk that fails: it loses and tears what was not synced, rots, fills up, hangs, fails a sync.
+
+Built on the disk in memory of mako.storage, which knows what a power cut would leave.
+"""
+
+from collections import Counter
+from random import Random
+from typing import Final
+
+from mako.storage.disk import SECTOR_BYTES, Buffer
+from mako.storage.errors import DiskFailed
+from mako.storage.memory_disk import MemoryDisk, MemoryFile
+
+_BITS: Final = 8
+
+
+class SimFile:
+    """An open file of a SimDisk."""
+
+    __slots__ = ("_disk", "_file")
+
+    def __init__(self, disk: "SimDisk", file: MemoryFile) -> None:
+        self._disk = disk
+        self._file = file
+
+    def size(self) -> int:
+        return self._file.size()
+
+    def read(self, offset: int, length: int) -> bytes:
+        return self._file.read(offset, length)
+
+    def write(self, offset: int, data: Buffer) -> None:
+        self._file.write(offset, data)
+
+    def allocate(self, length: int) -> None:
+        self._file.allocate(length)
+
+    def truncate(self, length: int) -> None:
+        self._file.truncate(length)
+
+    def sync(self) -> None:
+        self._disk.before_sync(self._file.path)
+        self._file.sync()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class SimDisk:
+    """A `Disk` with faults. It outlives the processes that use it."""
+
+    def __init__(self, chance: Random) -> None:
+        self.memory = MemoryDisk()
+        self.counts: Counter[str] = Counter()
+        self._chance = chance
+        #: Syncs fail from the next one on, until `crash` or `repair`.
+        self.failing = False
+        #: Nothing comes back before this time, ns.
+        self.hung_until = 0
+        #: Least and mean additional time of a write with its sync, ns.
+        self.latency_min = 0
+        self.latency_mean = 0
+
+    # --- What a process sees -------------------------------------------------------------------
+
+    def open(self, path: str, *, create: bool = False) -> SimFile:
+        return SimFile(self, self.memory.open(path, create=create))
+
+    def exists(self, path: str) -> bool:
+        return self.memory.exists(path)
+
+    def list(self, folder: str) -> list[str]:
+        return self.memory.list(folder)
+
+    def make_folder(self, path: str) -> None:
+        self.memory.make_folder(path)
+
+    def rename(self, old: str, new: str) -> None:
+        self.memory.rename(old, new)
+
+    def remove(self, path: str) -> None:
+        self.memory.remove(path)
+
+    def sync_folder(self, path: str) -> None:
+        self.before_sync(path)
+        self.memory.sync_folder(path)
+
+    def free_bytes(self) -> int:
+        return self.memory.free_bytes()
+
+    def total_bytes(self) -> int:
+        return self.memory.total_bytes()
+
+    def before_sync(self, path: str) -> None:
+        """Fail the sync if that was ordered."""
+        if self.failing:
+            self.counts["failed sync"] += 1
+            raise DiskFailed(f"{path}: input/output error")
+
+    # --- What goes wrong -----------------------------------------------------------------------
+
+    def latency(self, now: int) -> int:
+        """How long the write that begins now takes with its sync."""
+        taken = self.latency_min
+        if self.latency_mean:
+            taken += int(self._chance.expovariate(1.0 / self.latency_mean))
+        return max(taken, self.hung_until - now)
+
+    def power_cut(self) -> None:
+        """What was not synced is lost, or some of its sectors are."""
+        self.counts["power cut"] += 1
+        if self.memory.unsynced_bytes():
+            self.counts["unsynced lost or torn"] += 1
+        self.memory.crash(self._chance)
+        self.failing = False
+
+    def fill(self, spare: int) -> None:
+        """Leave `spare` bytes free."""
+        self.memory.capacity_bytes = self.memory.used_bytes() + spare
+
+    def empty(self) -> None:
+        """There is room again."""
+        self.memory.capacity_bytes = None
+
+    def lose_sectors(self) -> str:
+        """Zero the end of a segment of the log that is not the last one; '' if there is none.
+
+        In the last one it could be the torn tail of a write that was never synced.
+        """
+        memory = self.memory
+        segments = [name for name in memory.list("wal") if name.endswith(".wal")]
+        if len(segments) < 2:
+            return ""
+        path = f"wal/{self._chance.choice(segments[:-1])}"
+        contents = bytearray(memory.contents(path))
+        used = len(contents.rstrip(b"\0"))
+        begin = max(SECTOR_BYTES, (used - 1) // SECTOR_BYTES * SECTOR_BYTES)
+        if begin >= used:
+            return ""
+        contents[begin:] = bytes(len(contents) - begin)
+        memory.damage(path, bytes(contents))
+        self.counts["lost sectors"] += 1
+        return f"{path} from {begin}"
+
+    def rot(self) -> str:
+        """Flip one bit of a file; return which, '' if there is nothing to rot."""
+        memory = self.memory
+        files = [
+            f"{folder}/{name}"
+            for folder in ("wal", "snapshots")
+            for name in memory.list(folder)
+            if name.endswith((".wal", ".snap"))
+        ]
+        if not files:
+            return ""
+        path = self._chance.choice(files)
+        contents = bytearray(memory.contents(path))
+        used = len(contents.rstrip(b"\0"))
+        if not used:
+            return ""
+        # Half of the time near the end, where the newest data is.
+        low = 0 if self._chance.random() < 0.5 else max(0, used - 512)
+        at = self._chance.randrange(low, used)
+        contents[at] ^= 1 << self._chance.randrange(_BITS)
+        memory.damage(path, bytes(contents))
+        self.counts["bit rot"] += 1
+        return f"{path} at {at}"

@@ -1,0 +1,61 @@
+"""The lists of `mako.sim.model` in the real engine, with its transactions, entries and snapshots.
+
+    L key            length of the list
+    E key position   value, and what pads the request
+    V value          position of the value, so that a repeated request changes nothing
+
+It shows that engine, log and replicas fit together.
+"""
+
+import struct
+from collections.abc import Callable
+from typing import Final
+
+from mako.replication.ahead import Ahead
+from mako.replication.machine import EngineMachine
+from mako.schema import BytesTable
+from mako.sim.model import decode_request, encode_position
+
+_TABLE: Final = BytesTable("lists", id=1)
+_LENGTH: Final = struct.Struct(">cI")
+_ELEMENT: Final = struct.Struct(">cII")
+_VALUE: Final = struct.Struct(">cQ")
+_NUMBER: Final = struct.Struct("<Q")
+_MEMORY_BYTES: Final = 16 << 20
+_RING_BYTES: Final = 256 << 10
+
+
+def _number(data: bytes | None) -> int:
+    return 0 if data is None else int(_NUMBER.unpack_from(data)[0])
+
+
+def _append(tx: Ahead, request: bytes) -> bytes:
+    """A transaction: append the value, unless it is there already."""
+    value, key = decode_request(request)
+    known = tx.get(_VALUE.pack(b"V", value))
+    if known is not None:
+        return encode_position(_number(known))
+    list_key = _LENGTH.pack(b"L", key)
+    position = _number(tx.get(list_key)) + 1
+    tx.put(list_key, _NUMBER.pack(position))
+    tx.put(_VALUE.pack(b"V", value), _NUMBER.pack(position))
+    tx.put(_ELEMENT.pack(b"E", key, position), _NUMBER.pack(value) + bytes(len(request)))
+    return encode_position(position)
+
+
+class EngineModel(EngineMachine):
+    """See mako.sim.model.SimMachine."""
+
+    def __init__(self, now_ms: Callable[[], int]) -> None:
+        super().__init__(
+            [_TABLE], _append, now_ms, memory_bytes=_MEMORY_BYTES, ring_bytes=_RING_BYTES
+        )
+
+    def values(self, key: int) -> list[int]:
+        """The applied values of a list."""
+        if not self._tables:
+            return []
+        with self.reading(_TABLE.id) as tx:
+            length = _number(tx.get(_LENGTH.pack(b"L", key)))
+            places = (_ELEMENT.pack(b"E", key, position) for position in range(1, length + 1))
+            return [_number(tx.get(place)) for place in places]

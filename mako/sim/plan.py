@@ -1,0 +1,184 @@
+"""What a seed is made of: sizes, delays, limits and chances, each drawn; some of them zero.
+
+Every seed is another kind of world (swarm testing): what never happens in one of them lets the
+others go far in it.
+"""
+
+from dataclasses import dataclass, field
+from random import Random
+from typing import Final
+
+from mako.entry import GroupId, NodeId
+from mako.raft import Settings
+from mako.raft import planted as raft_planted
+from mako.replication import planted as driver_planted
+from mako.replication.driver import DriverSettings
+from mako.sim.clock import MS, SECOND
+from mako.sim.disk import SimDisk
+from mako.sim.network import LinkSettings
+from mako.storage import planted as storage_planted
+from mako.storage.snapshot_stream import StreamSettings
+from mako.storage.wal import WalSettings
+
+CLUSTER_ID: Final = 193
+#: A node's id says where it lives: process + PROCESSES_MAX * life of its data.
+PROCESSES_MAX: Final = 64
+_KIB: Final = 1 << 10
+
+#: The faults, by the weights that they may be drawn with. The first is the most likely.
+FAULTS: Final = {
+    "power cut": (1.0, 3.0),
+    "power cut of all": (0.0, 0.4, 1.0),
+    "kill": (0.0, 1.0),
+    "pause": (0.0, 1.0, 2.0),
+    "isolate": (0.0, 1.0, 2.0),
+    "split": (0.0, 1.0),
+    "one way": (0.0, 1.0, 2.0),
+    "bad link": (0.0, 0.7),
+    "slow disk": (0.0, 1.0),
+    "hung disk": (0.0, 0.7),
+    "full disk": (0.0, 0.7, 2.0),
+    "failing sync": (0.0, 0.6),
+    "bit rot": (0.0, 0.5),
+    "wipe": (0.0, 0.5, 1.0),
+    "clock": (0.0, 0.6),
+    "transfer": (0.0, 0.7, 2.0),
+    "demote": (0.0, 0.7, 2.0),
+    "replace": (0.0, 0.5),
+    "reshape": (0.0, 0.7, 2.0),
+    "stale leader": (0.0, 0.7, 2.0),
+}
+
+
+def process_of(group: GroupId, node: NodeId) -> int:
+    """Where a node lives."""
+    del group
+    return node % PROCESSES_MAX
+
+
+@dataclass(slots=True)
+class Plan:
+    """Everything that is drawn before a run begins."""
+
+    processes: int
+    groups: int
+    #: ns; of an honest clock.
+    tick: int
+    #: ns for which faults come, and their mean distance.
+    duration: int
+    fault_distance: int
+    fault_weights: dict[str, float]
+    #: Chance that a new leader fails soon after its election.
+    leader_killer: float
+    #: How it fails.
+    killer_kinds: tuple[str, ...]
+    #: ns for which a fault lasts, on average.
+    fault_length: int
+    restart_delay: int
+    clients: int
+    keys: int
+    #: ns between the operations of a client, on average.
+    think: int
+    read_share: float
+    padding_max: int
+    raft: Settings
+    wal: WalSettings
+    driver: DriverSettings
+    link: LinkSettings
+    #: ns between sealing and writing; least and mean additional latency of a sync.
+    write_delay: int
+    disk_min: int
+    disk_mean: int
+    planted: frozenset[str] = field(default_factory=frozenset)
+
+    def set_latency(self, disk: SimDisk) -> None:
+        disk.latency_min, disk.latency_mean = self.disk_min, self.disk_mean
+
+
+def _raft_settings(chance: Random, planted: frozenset[str]) -> Settings:
+    choice = chance.choice
+    return Settings(
+        election_ticks=10,
+        heartbeat_ticks=choice((1, 2, 3)),
+        inflight_messages_max=choice((2, 8, 128)),
+        append_bytes_max=choice((1, 500, 4 * _KIB, 64 * _KIB)),
+        entry_bytes_max=choice((2200, 4 << 20)),
+        uncommitted_bytes_max=choice((4 * _KIB, 64 * _KIB, 1024 * _KIB)),
+        snapshot_ticks_max=40,
+        promotion_entries_max=choice((20, 200)),
+        planted=planted & raft_planted.NAMES,
+    )
+
+
+def _wal_settings(chance: Random, planted: frozenset[str]) -> WalSettings:
+    choice = chance.choice
+    return WalSettings(
+        segment_bytes=choice((8, 16, 32, 64)) * _KIB,
+        reserve_bytes=4 * _KIB,
+        headroom_bytes=2 * _KIB,
+        cache_bytes=choice((2, 16, 256)) * _KIB,
+        keep_bytes=choice((16, 48, 128)) * _KIB,
+        keep_ms=choice((500, 2000, 60_000)),
+        planted=planted & storage_planted.NAMES,
+    )
+
+
+def draw(chance: Random, planted: frozenset[str] = frozenset()) -> Plan:
+    """The plan of a seed. Planted bugs change nothing in it."""
+    choice = chance.choice
+    processes = choice((3, 3, 4, 5))
+    groups = choice((1, 1, 2))
+    padding_max = choice((0, 40, 400, 2000))
+    weights = {name: choice(options) for name, options in FAULTS.items()}
+    raft = _raft_settings(chance, planted)
+    wal = _wal_settings(chance, planted)
+    chunk_bytes = choice((200, 1000, 64 * _KIB))
+    driver = DriverSettings(
+        cluster_id=CLUSTER_ID,
+        snapshot_entries=choice((15, 40, 120)),
+        snapshot_bytes=choice((8, 64, 1024)) * _KIB,
+        snapshot_blocks_per_tick=choice((1, 4)),
+        cut_ticks=choice((3, 10)),
+        stream=StreamSettings(
+            chunk_bytes=chunk_bytes,
+            window_bytes=chunk_bytes * choice((1, 4)),
+            timeout_ms=100,
+            timeouts_max=5,
+        ),
+        stream_rate=choice((50, 1000)) * _KIB,
+        planted=planted & driver_planted.NAMES,
+    )
+    link = LinkSettings(
+        delay_min=choice((0, MS // 10, MS)),
+        delay_mean=int(MS * choice((0.3, 1.0, 4.0))),
+        loss=choice((0.0, 0.0, 0.01, 0.05)),
+        duplication=choice((0.0, 0.0, 0.02, 0.1)),
+        late=choice((0.0, 0.0, 0.02)),
+        ordered=choice((True, False)),
+        cut_loses=choice((True, False)),
+    )
+    return Plan(
+        processes=processes,
+        groups=groups,
+        tick=10 * MS,
+        duration=int(SECOND * choice((4.0, 6.0, 8.0))),
+        fault_distance=choice((60, 120, 250)) * MS,
+        fault_weights=weights,
+        leader_killer=choice((0.0, 0.0, 0.4, 0.9)),
+        killer_kinds=choice((("power cut", "kill", "isolate", "pause"), ("isolate",))),
+        fault_length=choice((60, 200, 500)) * MS,
+        restart_delay=choice((5, 50, 300)) * MS,
+        clients=choice((3, 5, 8)),
+        keys=choice((1, 3, 6)) * groups,
+        think=choice((15, 30)) * MS,
+        read_share=choice((0.0, 0.2, 0.4)),
+        padding_max=padding_max,
+        raft=raft,
+        wal=wal,
+        driver=driver,
+        link=link,
+        write_delay=choice((0, 0, MS)),
+        disk_min=choice((0, MS // 5, MS)),
+        disk_mean=int(MS * choice((0.0, 0.5, 3.0))),
+        planted=planted,
+    )

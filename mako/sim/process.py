@@ -1,0 +1,405 @@
+"""One simulated process: a disk that outlives it, and the driver with its nodes while it runs.
+
+    DOWN ──start──▶ UP ◀──resume/pause──▶ PAUSED        crash, kill, a failed disk: ──▶ DOWN
+
+Everything of a process that is scheduled carries the life in which it was, so that nothing of an
+earlier life happens in a later one.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final
+
+from mako.entry import Configuration, GroupId, NodeId
+from mako.raft import LogLost, RaftNode, Refused, Role
+from mako.replication.driver import Driver, ProcessMustEnd, Reply
+from mako.replication.outbox import PeerMessage
+from mako.sim.clock import MS
+from mako.sim.disk import SimDisk
+from mako.sim.model import SimMachine
+from mako.sim.plan import CLUSTER_ID, PROCESSES_MAX, process_of
+from mako.storage.errors import Damaged, DiskFailed, DiskFull, WrongFiles
+from mako.storage.snapshot_store import SnapshotStore
+from mako.storage.snapshot_stream import SnapshotName
+from mako.storage.wal import Identity, Wal
+
+if TYPE_CHECKING:
+    from mako.sim.cluster import Cluster
+
+#: Batches that wait for a paused process; more than that is lost.
+_INBOX_MAX: Final = 2000
+#: What an honest wall clock shows at the beginning.
+_EPOCH_MS: Final = 1_700_000_000_000
+#: A write that found the disk full is tried again after this.
+_FULL_DELAY: Final = 20 * MS
+
+
+class Life(Enum):
+    DOWN = "down"
+    UP = "up"
+    PAUSED = "paused"
+
+
+@dataclass(slots=True)
+class Member:
+    """The node of one group that lives in a process."""
+
+    node: NodeId
+    #: It lost its disk and keeps its id: it says so whenever it starts (R11).
+    returning: bool = False
+    #: Commit index as of which Raft says that it is over; 0: it is not.
+    returned_at: int = 0
+
+
+class _Snapshots(SnapshotStore):
+    """Notes where a stream goes on that was broken off."""
+
+    reach: Callable[[str], None]
+
+    def partial(self, name: SnapshotName) -> int:
+        there = super().partial(name)
+        if there:
+            self.reach("snapshot_resumed")
+        return there
+
+
+class SimProcess:
+    """See the module."""
+
+    def __init__(self, cluster: "Cluster", number: int) -> None:
+        self.cluster = cluster
+        self.number = number
+        self.loop = cluster.loop
+        self.disk = SimDisk(cluster.chances.of(f"disk {number}"))
+        cluster.plan.set_latency(self.disk)
+        self.life = Life.DOWN
+        self.lives = 0
+        self.driver: Driver | None = None
+        self.machines: dict[GroupId, SimMachine] = {}
+        self.members = {group: Member(NodeId(number)) for group in cluster.groups}
+        #: Length of its ticks, and how far its wall clock is off.
+        self.tick_length = cluster.plan.tick
+        self.wall_offset_ms = 0
+        self._inbox: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+        self._randrange = cluster.chances.of(f"node {number}").randrange
+
+    # --- Life ----------------------------------------------------------------------------------
+
+    @property
+    def now_ms(self) -> int:
+        return _EPOCH_MS + self.loop.now // MS + self.wall_offset_ms
+
+    def start(self) -> None:
+        """Recover and run. What is damaged is fenced, and returns under new ids."""
+        if self.life is not Life.DOWN:
+            return
+        self.lives += 1
+        try:
+            self._recover()
+        except (Damaged, LogLost, WrongFiles) as error:
+            self.cluster.note(self.number, "fenced", str(error))
+            self.cluster.coverage["replica_fenced"] += 1
+            self.lose_disk(new_ids=True)
+            self._recover()
+        except (DiskFull, DiskFailed) as error:
+            self.cluster.note(self.number, "cannot start", str(error))
+            self.disk.power_cut()
+            self.loop.after(200 * MS, self.start)
+            return
+        self.life = Life.UP
+        self._inbox.clear()
+        self.loop.after(self._randrange(self.tick_length), self._on_tick, self.lives)
+        self._pump()
+
+    def _recover(self) -> None:
+        cluster = self.cluster
+        plan = cluster.plan
+        wal = Wal(self.disk, "wal", Identity(CLUSTER_ID, self.number), plan.wal)
+        found = wal.recover()
+        if found.repair is not None:
+            cluster.coverage["torn_tail_repaired"] += 1
+            cluster.note(self.number, "repaired", found.repair.file)
+        if found.segments and found.segments[0] > 1:
+            cluster.coverage["old_segment_cut"] += 1
+        snapshots = _Snapshots(self.disk, "snapshots", CLUSTER_ID, plan.wal.planted)
+        snapshots.reach = cluster.reach
+        self._wal = wal
+        snapshots.recover({group: wal.storage(group).snapshot_meta() for group in wal.groups()})
+        driver = Driver(
+            self.number,
+            wal,
+            snapshots,
+            plan.driver,
+            process_of=process_of,
+            heartbeat_ticks=plan.raft.heartbeat_ticks,
+            watch=cluster.checks,
+        )
+        self._close_machines()
+        self.driver = driver
+        for group in cluster.groups:
+            self._add(driver, group)
+        cluster.rot_is_over(self.number)
+
+    def _add(self, driver: Driver, group: GroupId) -> None:
+        cluster = self.cluster
+        member = self.members[group]
+        member.returned_at = 0
+        machine = self.machines[group] = cluster.make_machine(self)
+        node = driver.add(
+            group,
+            machine,
+            cluster.plan.raft,
+            node=member.node,
+            first=cluster.first_members,
+            randrange=self._randrange,
+            returning=member.returning,
+        )
+        cluster.checks.groups[group].on_started(node)
+
+    def replace(self, group: GroupId) -> bool:
+        """The group has removed this node: go on under a new id. False: not now."""
+        driver = self.driver
+        if self.life is not Life.UP or driver is None or not driver.idle:
+            return False
+        self.cluster.note(self.number, "removed", f"group {group}")
+        driver.remove(group)
+        self.machines.pop(group).close()
+        self._new_id(group)
+        self._add(driver, group)
+        self._pump()
+        return True
+
+    def _new_id(self, group: GroupId) -> None:
+        self.members[group] = Member(NodeId(self.members[group].node + PROCESSES_MAX))
+
+    def lose_disk(self, *, new_ids: bool) -> None:
+        """Everything on disk is gone. The process is down."""
+        assert self.life is Life.DOWN
+        counts = self.disk.counts
+        self.disk = SimDisk(self.cluster.chances.of(f"disk {self.number}"))
+        self.disk.counts = counts
+        self.cluster.plan.set_latency(self.disk)
+        for group, member in self.members.items():
+            self.cluster.checks.groups[group].on_wiped(member.node)
+            if new_ids:
+                self._new_id(group)
+            else:
+                self.members[group] = Member(member.node, returning=True)
+
+    def crash(self, *, power: bool) -> None:
+        """End at once; with `power` the machine goes down too, and the disk forgets."""
+        if self.life is not Life.DOWN:
+            self._end()
+        if power:
+            self.disk.power_cut()
+
+    def _end(self) -> None:
+        self.life = Life.DOWN
+        driver, self.driver = self.driver, None
+        self._inbox.clear()
+        if driver is not None:
+            driver.close()
+            self._close_machines()
+            self.cluster.workload.on_process_end(self.number)
+
+    def close(self) -> None:
+        """The run is over: give everything back."""
+        if self.driver is not None:
+            self.driver.close()
+        self._close_machines()
+
+    def _close_machines(self) -> None:
+        for machine in self.machines.values():
+            machine.close()
+        self.machines = {}
+
+    def pause(self) -> None:
+        if self.life is Life.UP:
+            self.life = Life.PAUSED
+
+    def resume(self) -> None:
+        """Everything that came meanwhile happens now, in its order."""
+        if self.life is not Life.PAUSED:
+            return
+        self.life = Life.UP
+        inbox, self._inbox = self._inbox, []
+        for call, arguments in inbox:
+            if self.life is Life.UP:
+                call(*arguments)
+
+    def _deferred(self, call: Callable[..., object], *arguments: Any) -> bool:
+        """Whether the call waits until the process is resumed, or for ever."""
+        if self.life is Life.UP:
+            return False
+        if self.life is Life.PAUSED and len(self._inbox) < _INBOX_MAX:
+            self._inbox.append((call, arguments))
+        return True
+
+    # --- Events --------------------------------------------------------------------------------
+
+    def _on_tick(self, lives: int) -> None:
+        if lives != self.lives or self.life is Life.DOWN:
+            return
+        if self._deferred(self._on_tick, lives):
+            return
+        self.loop.after(self.tick_length, self._on_tick, lives)
+        assert self.driver is not None
+        try:
+            self.driver.tick(self.now_ms)
+        except ProcessMustEnd as error:
+            self._die(error)
+            return
+        self._pump()
+        self._note_waiting()
+        self._note_returned()
+
+    def _note_waiting(self) -> None:
+        driver = self.driver
+        if driver is None:
+            return
+        if driver.waits_for_room:
+            self.cluster.reach("disk_full_waited")
+        elif any(replica.stuck for replica in driver.replicas.values()):
+            self.cluster.reach("uncommitted_limit_hit")
+
+    def deliver(self, batch: Sequence[PeerMessage]) -> None:
+        if self._deferred(self.deliver, batch):
+            return
+        assert self.driver is not None
+        try:
+            self.driver.step(batch)
+        except ProcessMustEnd as error:
+            self._die(error)
+            return
+        self._pump()
+
+    def request(self, group: GroupId, ticket: int, data: bytes) -> bool:
+        """A client's request. False: nobody is there."""
+        if self.life is Life.DOWN:
+            return False
+        if not self._deferred(self.request, group, ticket, data):
+            assert self.driver is not None
+            if self._wal.full:
+                self.cluster.reach("disk_full_refused")
+            self.driver.execute(group, ticket, data)
+            self._pump()
+        return True
+
+    def read(self, group: GroupId, ticket: int) -> bool:
+        if self.life is Life.DOWN:
+            return False
+        if not self._deferred(self.read, group, ticket):
+            assert self.driver is not None
+            self.driver.read(group, ticket)
+            self._pump()
+        return True
+
+    def _pump(self) -> None:
+        driver = self.driver
+        assert driver is not None
+        try:
+            driver.pump()
+            if driver.begin_write():
+                self._begin_write(driver)
+        except ProcessMustEnd as error:
+            self._die(error)
+            return
+        if driver.outbox:
+            send = self.cluster.network.send
+            for target, batch in driver.outbox.take().items():
+                send(self.number, target, batch)
+        if driver.replies:
+            replies = driver.replies[:]
+            driver.replies.clear()
+            for reply in replies:
+                if isinstance(reply, Reply):
+                    self.cluster.workload.on_reply(self, reply)
+                else:
+                    self.cluster.workload.on_read(self, reply)
+
+    # --- The disk ------------------------------------------------------------------------------
+
+    def _begin_write(self, driver: Driver) -> None:
+        late = self.cluster.plan.write_delay
+        if not late:
+            self._write(self.lives, driver)
+        else:
+            self.loop.after(late, self._write, self.lives, driver)
+
+    def _write(self, lives: int, driver: Driver) -> None:
+        if lives != self.lives or self.life is Life.DOWN:
+            return
+        try:
+            written = driver.write(self.now_ms)
+        except ProcessMustEnd as error:
+            self._die(error)
+            return
+        if written:
+            self.loop.after(self.disk.latency(self.loop.now), self._sync, lives, driver)
+        else:
+            self.cluster.reach("disk_full_waited")
+            self.loop.after(_FULL_DELAY, self._write, lives, driver)
+
+    def _sync(self, lives: int, driver: Driver) -> None:
+        if lives != self.lives or self.life is Life.DOWN:
+            return
+        hung = self.disk.hung_until
+        if hung > self.loop.now:
+            self.loop.at(hung, self._sync, lives, driver)
+            return
+        if self._deferred(self._sync, lives, driver):
+            return
+        try:
+            driver.sync()
+            driver.end_write()
+        except ProcessMustEnd as error:
+            self._die(error)
+            return
+        self._note_returned()
+        self._pump()
+
+    def _note_returned(self) -> None:
+        """What the flag was for is over, once the disk has what says so."""
+        if self.driver is None:
+            return
+        for group, member in self.members.items():
+            if not member.returning:
+                continue
+            node = self.driver.replicas[group].node
+            if not node.returning:
+                member.returned_at = member.returned_at or node.commit_index
+                if node.applied_index >= member.returned_at:
+                    member.returning = False
+                    self.cluster.coverage["returned_after_wipe"] += 1
+
+    def _die(self, error: ProcessMustEnd) -> None:
+        """The disk failed: the process ends, and is started again by its supervisor."""
+        self.cluster.note(self.number, "ends", str(error))
+        self.cluster.coverage["process_ended_by_disk"] += 1
+        self._end()
+        self.disk.power_cut()
+        self.loop.after(self.cluster.plan.restart_delay, self.start)
+
+    # --- What others look at -------------------------------------------------------------------
+
+    def node(self, group: GroupId) -> RaftNode | None:
+        if self.driver is None or group not in self.driver.replicas:
+            return None
+        return self.driver.replicas[group].node
+
+    def leads(self, group: GroupId) -> bool:
+        node = self.node(group)
+        return self.life is Life.UP and node is not None and node.role is Role.LEADER
+
+    def transfer(self, group: GroupId, target: NodeId) -> Refused | None:
+        assert self.driver is not None
+        refused = self.driver.transfer(group, target)
+        self._pump()
+        return refused
+
+    def change_members(self, group: GroupId, target: Configuration) -> bool:
+        assert self.driver is not None
+        refused = self.driver.change_members(group, target)
+        self._pump()
+        return not isinstance(refused, Refused)

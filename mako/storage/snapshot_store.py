@@ -1,0 +1,224 @@
+"""The snapshots of a process, one file each, and how one takes the place of another.
+
+    make or receive ─▶ check ─▶ sync ─▶ rename ─▶ sync folder ─▶ mark in the log ─▶ remove old
+         *.tmp, *.part                    *.snap                   (Wal.append)       (forget)
+
+Invariants:
+
+    N1  A file has its name only when it is whole and survives a power cut.
+    N2  The name survives a power cut before the log has the mark.
+    N3  The snapshot before is removed only once the mark is durable.
+
+So a crash at any point leaves the old snapshot or the new one: whichever the log has marked is
+there. One without a mark is removed when the process starts again.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mako.entry import SnapshotMeta
+from mako.storage.disk import Disk, File, joined
+from mako.storage.errors import Damaged, FileMissing, WrongFiles, damaged_snapshot
+from mako.storage.snapshot import SnapshotFacts, SnapshotReader, SnapshotWriter
+from mako.storage.snapshot_format import SnapshotHeader
+from mako.storage.snapshot_stream import SnapshotName
+
+_SNAP = ".snap"
+_PART = ".part"
+_TEMPORARY = ".tmp"
+
+
+@dataclass(slots=True)
+class PendingSnapshot:
+    """A snapshot that is being written; `commit` or `abandon` it."""
+
+    header: SnapshotHeader
+    writer: SnapshotWriter
+    file: File
+    path: str
+
+
+class SnapshotStore:
+    """The snapshots in `folder` of `disk`, of all groups of a process."""
+
+    def __init__(
+        self, disk: Disk, folder: str, cluster_id: int, planted: frozenset[str] = frozenset()
+    ) -> None:
+        self._disk = disk
+        self._folder = folder
+        self._cluster_id = cluster_id
+        self._planted = planted
+
+    # --- Beginning -----------------------------------------------------------------------------
+
+    def recover(self, marks: Mapping[int, SnapshotMeta]) -> None:
+        """Keep what the log has marked, by group, and parts of what was being received.
+
+        Damaged if a marked snapshot is not there; its contents are checked when it is read.
+        """
+        self._disk.make_folder(self._folder)
+        wanted = {
+            snapshot_file(group, mark.index, mark.term): group
+            for group, mark in marks.items()
+            if mark.index
+        }
+        found = self._disk.list(self._folder)
+        for name in wanted:
+            if name not in found:
+                raise damaged_snapshot(name, 0, "the log has marked this snapshot, and it is gone")
+        for name in found:
+            if name.endswith(_TEMPORARY) or (name.endswith(_SNAP) and name not in wanted):
+                self._disk.remove(joined(self._folder, name))
+        self._disk.sync_folder(self._folder)
+
+    # --- Making one ----------------------------------------------------------------------------
+
+    def create(self, header: SnapshotHeader) -> PendingSnapshot:
+        """Begin a snapshot of this replica's own state. DiskFull, DiskFailed."""
+        assert header.cluster_id == self._cluster_id
+        meta = header.meta
+        path = self._path(snapshot_file(header.group, meta.index, meta.term) + _TEMPORARY)
+        file = self._disk.open(path, create=True)
+        file.truncate(0)
+        return PendingSnapshot(header, SnapshotWriter(file, header), file, path)
+
+    def commit(self, pending: PendingSnapshot) -> SnapshotFacts:
+        """End it and give it its name. Mark it in the log next: until then it does not count."""
+        facts = pending.writer.finish()
+        pending.file.sync()  # N1
+        pending.file.close()
+        meta = pending.header.meta
+        self._install(pending.path, snapshot_file(pending.header.group, meta.index, meta.term))
+        return facts
+
+    def abandon(self, pending: PendingSnapshot) -> None:
+        pending.file.close()
+        self._disk.remove(pending.path)
+
+    def _install(self, path: str, name: str) -> None:
+        self._disk.rename(path, self._path(name))
+        if "snapshot_installed_without_rename_sync" not in self._planted:
+            self._disk.sync_folder(self._folder)  # N2
+
+    # --- Reading and removing ------------------------------------------------------------------
+
+    def open(self, group: int, meta: SnapshotMeta) -> SnapshotReader:
+        """The snapshot that the log has marked. Damaged, WrongFiles."""
+        name = snapshot_file(group, meta.index, meta.term)
+        try:
+            file = self._disk.open(self._path(name))
+        except FileMissing:
+            raise damaged_snapshot(name, 0, "this snapshot is missing") from None
+        reader = SnapshotReader(file, name)
+        self._check_owner(reader.header, name, group, meta.index, meta.term)
+        return reader
+
+    def name_of(self, group: int, meta: SnapshotMeta) -> SnapshotName:
+        """What to offer to a peer. Reads the end of the file, and does not check the rest."""
+        path = self._path(snapshot_file(group, meta.index, meta.term))
+        file = self._disk.open(path)
+        size = file.size()
+        digest = file.read(max(0, size - 32), 32)
+        file.close()
+        return SnapshotName(group, meta.index, meta.term, size, digest)
+
+    def read(self, name: SnapshotName, offset: int, length: int) -> bytes:
+        """Bytes of a snapshot for a chunk. FileMissing if it was removed meanwhile."""
+        file = self._disk.open(self._path(snapshot_file(name.group, name.index, name.term)))
+        try:
+            return file.read(offset, length)
+        finally:
+            file.close()
+
+    def forget(self, group: int, keep: SnapshotMeta) -> None:
+        """Remove all other snapshots of the group, now that the log has durably marked `keep`."""
+        kept = snapshot_file(group, keep.index, keep.term)
+        prefix = _prefix(group)
+        gone = [
+            name
+            for name in self._disk.list(self._folder)
+            if name.startswith(prefix) and name.endswith(_SNAP) and name != kept
+        ]
+        for name in gone:
+            self._disk.remove(self._path(name))
+        if gone:
+            self._disk.sync_folder(self._folder)
+
+    # --- Receiving one -------------------------------------------------------------------------
+
+    def partial(self, name: SnapshotName) -> int:
+        """Bytes that an earlier attempt has left; parts of others of the group are removed."""
+        wanted = _part_file(name)
+        for other in self._disk.list(self._folder):
+            stale = other.startswith(_prefix(name.group)) and other.endswith(_PART)
+            if stale and other != wanted:
+                self._disk.remove(self._path(other))
+        if not self._disk.exists(self._path(wanted)):
+            return 0
+        file = self._disk.open(self._path(wanted))
+        size = file.size()
+        file.close()
+        return size
+
+    def write_part(self, name: SnapshotName, offset: int, data: bytes) -> None:
+        """The next bytes of a snapshot that is being received. DiskFull, DiskFailed."""
+        file = self._disk.open(self._path(_part_file(name)), create=True)
+        try:
+            file.write(offset, data)
+        finally:
+            file.close()
+
+    def install_part(self, name: SnapshotName) -> SnapshotHeader | None:
+        """Check a snapshot that is complete and give it its name; then mark it in the log.
+
+        None, and it is removed, if it is not what was offered: a power cut may have eaten parts.
+        """
+        path = self._path(_part_file(name))
+        file = self._disk.open(path)
+        try:
+            reader = SnapshotReader(file, _part_file(name))
+            facts = reader.verify()
+            header = reader.header
+            self._check_owner(header, _part_file(name), name.group, name.index, name.term)
+            good = facts.digest == name.digest and facts.size == name.size
+        except (Damaged, WrongFiles):
+            good = False
+        if not good:
+            file.close()
+            self._disk.remove(path)
+            return None
+        file.sync()  # N1
+        file.close()
+        self._install(path, snapshot_file(name.group, name.index, name.term))
+        return header
+
+    def _check_owner(
+        self, header: SnapshotHeader, name: str, group: int, index: int, term: int
+    ) -> None:
+        if header.cluster_id != self._cluster_id:
+            raise WrongFiles(
+                f"{name} belongs to cluster {header.cluster_id}, this is cluster"
+                f" {self._cluster_id}; start with the folder that is its own",
+                name,
+                8,
+            )
+        found = (header.group, header.meta.index, header.meta.term)
+        if found != (group, index, term):
+            raise damaged_snapshot(name, 16, "it is another snapshot under this name")
+
+    def _path(self, name: str) -> str:
+        return joined(self._folder, name)
+
+
+def snapshot_file(group: int, index: int, term: int) -> str:
+    return f"{_prefix(group)}{index:020d}-{term:020d}{_SNAP}"
+
+
+def _prefix(group: int) -> str:
+    return f"g{group:010d}-"
+
+
+def _part_file(name: SnapshotName) -> str:
+    """With the hash in it, so that only parts of the very same snapshot are gone on with."""
+    place = f"{_prefix(name.group)}{name.index:020d}-{name.term:020d}"
+    return f"{place}-{name.digest[:16].hex()}{_PART}"

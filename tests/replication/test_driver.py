@@ -1,0 +1,342 @@
+"""The driver of a process: one replica group, three drivers, no faults but those of the test."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+
+import pytest
+
+from mako.entry import Configuration, GroupId, NodeId
+from mako.raft import Role, Settings
+from mako.replication.driver import (
+    Driver,
+    DriverSettings,
+    Fate,
+    ProcessMustEnd,
+    ReadReply,
+    Reply,
+)
+from mako.sim.disk import SimDisk
+from mako.sim.model import ModelMachine, append_request, position_of
+from mako.storage.snapshot_store import SnapshotStore
+from mako.storage.snapshot_stream import StreamSettings
+from mako.storage.wal import Identity, Wal, WalSettings
+
+GROUP = GroupId(1)
+FIRST = Configuration(frozenset(map(NodeId, (1, 2, 3))))
+WAL = WalSettings(
+    segment_bytes=8192,
+    reserve_bytes=4096,
+    headroom_bytes=1024,
+    keep_bytes=8192,
+    keep_ms=1 << 40,
+    cache_bytes=2048,
+)
+DRIVER = DriverSettings(
+    cluster_id=1,
+    snapshot_entries=10,
+    cut_ticks=2,
+    stream=StreamSettings(chunk_bytes=300, window_bytes=600, timeout_ms=50),
+)
+
+
+@dataclass
+class Process:
+    """One process: its disk outlives its driver."""
+
+    number: int
+    disk: SimDisk
+    settings: DriverSettings = DRIVER
+    raft: Settings = field(default_factory=Settings)
+    replies: list[Reply | ReadReply] = field(default_factory=list)
+    #: Writes wait until the test lets them through.
+    held: bool = False
+
+    def __post_init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        self.wal = Wal(self.disk, "wal", Identity(1, self.number), WAL)
+        self.wal.recover()
+        snapshots = SnapshotStore(self.disk, "snapshots", 1)
+        snapshots.recover({g: self.wal.storage(g).snapshot_meta() for g in self.wal.groups()})
+        self.driver = Driver(
+            self.number, self.wal, snapshots, self.settings, process_of=lambda _, node: int(node)
+        )
+        self.machine = ModelMachine()
+        self.driver.add(
+            GROUP,
+            self.machine,
+            self.raft,
+            node=NodeId(self.number),
+            first=FIRST,
+            randrange=Random(self.number).randrange,
+        )
+
+    def run(self, now_ms: int) -> None:
+        """Pump, and carry the disk's part out at once."""
+        driver = self.driver
+        driver.pump()
+        while not self.held and driver.begin_write():
+            if not driver.write(now_ms):
+                return
+            driver.sync()
+            driver.end_write()
+            driver.pump()
+        self.replies += driver.replies
+        driver.replies.clear()
+
+    @property
+    def leads(self) -> bool:
+        return self.driver.replicas[GROUP].node.role is Role.LEADER
+
+
+class World:
+    """Three processes, and a network that brings everything unless told otherwise."""
+
+    def __init__(self, settings: DriverSettings = DRIVER, raft: Settings | None = None) -> None:
+        self.now_ms = 0
+        self.deaf: set[int] = set()
+        self.next_ticket = 0
+        self.processes = [
+            Process(number, SimDisk(Random(number)), settings, raft or Settings())
+            for number in (1, 2, 3)
+        ]
+
+    def settle(self) -> None:
+        """Bring messages until there are none."""
+        while True:
+            moved = False
+            for process in self.processes:
+                process.run(self.now_ms)
+                for target, batch in process.driver.outbox.take().items():
+                    moved = True
+                    if not {target, process.number} & self.deaf:
+                        self.processes[target - 1].driver.step(batch)
+            if not moved:
+                return
+
+    def tick(self, count: int = 1) -> None:
+        for _ in range(count):
+            self.now_ms += 10
+            for process in self.processes:
+                process.driver.tick(self.now_ms)
+            self.settle()
+
+    def until(self, done: Callable[[], bool]) -> None:
+        for _ in range(1000):
+            if done():
+                return
+            self.tick()
+        pytest.fail("it does not happen")
+
+    @property
+    def leader(self) -> Process:
+        for process in self.processes:
+            if process.leads and process.number not in self.deaf:
+                return process
+        self.tick()
+        return self.leader
+
+    def append(self, value: int, *, padding: int = 0) -> Reply:
+        """Append through the leader and wait for the answer."""
+        self.next_ticket += 1
+        leader = self.leader
+        leader.driver.execute(GROUP, self.next_ticket, append_request(value, 7, padding))
+        self.settle()
+        reply = leader.replies.pop()
+        assert isinstance(reply, Reply)
+        assert reply.ticket == self.next_ticket
+        return reply
+
+
+@pytest.fixture
+def world() -> World:
+    found = World()
+    found.tick(60)
+    return found
+
+
+def test_a_request_is_answered_when_its_entry_is_applied(world: World) -> None:
+    reply = world.append(5)
+    assert reply.fate is Fate.DONE
+    assert position_of(reply.result) == 1
+    assert world.leader.machine.values(7) == [5]
+
+
+def test_a_repeated_request_is_answered_again_and_changes_nothing(world: World) -> None:
+    first = world.append(5)
+    assert world.append(5).result == first.result
+    assert world.leader.machine.values(7) == [5]
+
+
+def test_a_follower_refuses(world: World) -> None:
+    follower = next(process for process in world.processes if not process.leads)
+    follower.driver.execute(GROUP, 1, append_request(5, 7, 0))
+    follower.run(0)
+    assert [reply for reply in follower.replies if isinstance(reply, Reply)] == [
+        Reply(GROUP, 1, Fate.REFUSED, b"")
+    ]
+
+
+def test_nothing_is_answered_before_a_majority_has_it_on_disk(world: World) -> None:
+    leader = world.leader
+    for process in world.processes:
+        process.held = process is not leader
+    leader.driver.execute(GROUP, 1, append_request(5, 7, 0))
+    world.settle()
+    assert leader.replies == []
+    for process in world.processes:
+        process.held = False
+    world.settle()
+    assert [reply.ticket for reply in leader.replies] == [1]
+
+
+def test_a_deposed_leader_takes_back_what_it_had_executed_and_says_unknown(world: World) -> None:
+    world.append(1)
+    old = world.leader
+    world.deaf = {old.number}
+    old.driver.execute(GROUP, 50, append_request(2, 7, 0))
+    old.run(world.now_ms)
+    world.until(lambda: not old.leads)
+    old.run(world.now_ms)
+    assert Reply(GROUP, 50, Fate.UNKNOWN, b"") in old.replies
+    world.append(3)
+    world.deaf = set()
+    world.tick(30)
+    assert [process.machine.values(7) for process in world.processes] == [[1, 3]] * 3
+
+
+def test_an_entry_that_is_too_large_is_refused_and_the_leader_goes_on() -> None:
+    world = World(raft=Settings(entry_bytes_max=500))
+    world.tick(60)
+    world.append(1)
+    assert world.append(2, padding=600).fate is Fate.REFUSED
+    world.tick()
+    assert world.append(3).fate is Fate.DONE
+    assert world.processes[0].machine.values(7) == [1, 3]
+
+
+def test_a_read_is_allowed_on_any_replica_once_it_is_as_new_as_what_was_answered(
+    world: World,
+) -> None:
+    world.append(5)
+    for process in world.processes:
+        process.replies.clear()
+        process.driver.read(GROUP, 9)
+        world.settle()
+        assert process.replies == [ReadReply(GROUP, 9, allowed=True)]
+        assert process.machine.values(7) == [5]
+
+
+def test_a_restarted_process_has_what_it_had(world: World) -> None:
+    for value in range(1, 40):
+        world.append(value)
+    world.tick(5)
+    process = next(process for process in world.processes if not process.leads)
+    before = process.machine.values(7)
+    process.disk.power_cut()
+    process.start()
+    world.tick(30)
+    assert process.machine.values(7)[: len(before)] == before
+    assert process.machine.values(7) == world.leader.machine.values(7)
+
+
+def test_the_log_is_cut_behind_snapshots_and_a_follower_behind_it_gets_one(world: World) -> None:
+    late = next(process for process in world.processes if not process.leads)
+    world.deaf = {late.number}
+    for value in range(1, 100):
+        world.append(value, padding=300)
+        world.tick()
+    storage = world.leader.wal.storage(GROUP)
+    assert storage.first_index() > 50
+    world.deaf = set()
+    world.until(lambda: late.machine.applied == world.leader.machine.applied)
+    assert late.machine.state_hash() == world.leader.machine.state_hash()
+    assert late.wal.storage(GROUP).snapshot_meta().index >= storage.first_index() - 1
+
+
+def test_a_follower_that_crashes_while_it_gets_a_snapshot_goes_on_after_it(world: World) -> None:
+    late = next(process for process in world.processes if not process.leads)
+    world.deaf = {late.number}
+    for value in range(1, 100):
+        world.append(value, padding=300)
+        world.tick()
+    world.deaf = set()
+    world.until(lambda: any(n.endswith(".part") for n in late.disk.list("snapshots")))
+    late.disk.power_cut()
+    late.start()
+    world.until(lambda: late.machine.applied == world.leader.machine.applied)
+    assert late.machine.state_hash() == world.leader.machine.state_hash()
+
+
+def test_a_full_disk_of_the_leader_refuses_and_clears_itself(world: World) -> None:
+    leader = world.leader
+    leader.disk.fill(0)
+    replies = [world.append(value, padding=900) for value in range(1, 30)]
+    assert replies[-1].fate is Fate.REFUSED
+    leader.disk.empty()
+    world.tick(3)
+    assert world.append(100).fate is Fate.DONE
+    done = [value for value, reply in enumerate(replies, 1) if reply.fate is Fate.DONE]
+    assert world.leader.machine.values(7) == [*done, 100]
+
+
+def test_a_full_disk_of_a_follower_makes_it_wait_and_it_catches_up(world: World) -> None:
+    follower = next(process for process in world.processes if not process.leads)
+    follower.disk.fill(0)
+    for value in range(1, 30):
+        assert world.append(value, padding=900).fate is Fate.DONE
+    assert follower.driver.waits_for_room
+    follower.disk.empty()
+    world.tick(5)
+    assert not follower.driver.waits_for_room
+    assert follower.machine.values(7) == world.leader.machine.values(7)
+
+
+def test_a_failed_sync_ends_the_process(world: World) -> None:
+    leader = world.leader
+    leader.disk.failing = True
+    leader.driver.execute(GROUP, 1, append_request(5, 7, 0))
+    with pytest.raises(ProcessMustEnd, match="the process ends"):
+        leader.run(world.now_ms)
+
+
+def test_one_sync_serves_all_that_came_up_during_the_one_before(world: World) -> None:
+    leader = world.leader
+    driver = leader.driver
+    driver.execute(GROUP, 1, append_request(1, 7, 0))
+    driver.pump()
+    assert driver.begin_write()
+    for value in (2, 3, 4):
+        driver.execute(GROUP, value, append_request(value, 7, 0))
+        driver.pump()
+    assert not driver.begin_write()
+    for _ in range(2):
+        driver.write(0)
+        driver.sync()
+        driver.end_write()
+        driver.pump()
+        if not driver.begin_write():
+            break
+    world.settle()
+    assert leader.wal.storage(GROUP).last_index() == leader.machine.applied
+    assert leader.machine.values(7) == [1, 2, 3, 4]
+
+
+def test_a_replica_that_was_let_go_can_come_back_under_another_id(world: World) -> None:
+    world.append(1)
+    follower = next(process for process in world.processes if not process.leads)
+    follower.driver.remove(GROUP)
+    assert GROUP not in follower.wal.groups()
+    machine = ModelMachine()
+    node = follower.driver.add(
+        GROUP,
+        machine,
+        Settings(),
+        node=NodeId(64 + follower.number),
+        first=FIRST,
+        randrange=Random(9).randrange,
+    )
+    assert (node.last_index, machine.applied) == (0, 0)
+    follower.run(world.now_ms)

@@ -1,0 +1,229 @@
+"""The engine as a state machine: what is applied counts, what is ahead of it can vanish."""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+import pytest
+
+from mako.engine.codec import check
+from mako.entry import Configuration, Entry, EntryKind, Index, NodeId, SnapshotMeta, Term
+from mako.replication.ahead import Ahead
+from mako.replication.machine import EngineMachine
+from mako.schema import BytesTable
+from mako.storage.snapshot_format import SnapshotHeader
+
+pytestmark = pytest.mark.interpreted
+
+TABLE: Final = BytesTable("lists", id=1)
+MEMBERS: Final = Configuration(frozenset({NodeId(1)}))
+
+
+def append(tx: Ahead, request: bytes) -> bytes:
+    """The request is a key of one byte and what to append; the answer is the whole value."""
+    key, data = request[:1], request[1:]
+    value = (tx.get(key) or b"") + data
+    if data == b"!":
+        tx.delete(key)
+        return b""
+    tx.put(key, value)
+    return value
+
+
+Make = Callable[[], EngineMachine]
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    machines: list[EngineMachine] = []
+
+    def made() -> EngineMachine:
+        machines.append(EngineMachine([TABLE], append, lambda: 1_000, memory_bytes=16 << 20))
+        return machines[-1]
+
+    yield made
+    for machine in machines:
+        machine.close()
+
+
+class Log:
+    """Entries, as Raft would agree on them."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+
+    def add(self, term: int, data: bytes) -> Entry:
+        index = Index(len(self.entries) + 1)
+        self.entries.append(Entry(Term(term), index, EntryKind.NORMAL, data))
+        return self.entries[-1]
+
+
+def lead(machine: EngineMachine, log: Log, term: int) -> None:
+    machine.apply(log.entries[machine.applied :])
+    machine.apply([log.add(term, machine.open_term(term))])
+    assert machine.leading
+
+
+def run(machine: EngineMachine, log: Log, term: int, *requests: bytes) -> Entry:
+    for request in requests:
+        machine.execute(request)
+    data = machine.drain()
+    assert data is not None
+    assert check(data) == (0, 0)
+    return log.add(term, data)
+
+
+def follow(machine: EngineMachine, entries: Sequence[Entry]) -> None:
+    machine.apply([entry for entry in entries if entry.index > machine.applied])
+
+
+def test_a_follower_reaches_the_leaders_state(make: Make) -> None:
+    leader, follower, log = make(), make(), Log()
+    lead(leader, log, 1)
+    for number in range(20):
+        entry = run(leader, log, 1, b"a%d" % number, b"b%d" % number)
+        leader.apply([entry])
+    follow(follower, log.entries)
+    assert follower.applied == leader.applied == len(log.entries)
+    assert follower.read(b"a", 1) == b"".join(b"%d" % number for number in range(20))
+    assert follower.state_hash() == leader.state_hash()
+
+
+def test_the_first_leader_puts_the_tables_into_the_log(make: Make) -> None:
+    leader, follower, log = make(), make(), Log()
+    first = log.add(1, leader.open_term(1))
+    # A second leader that has not applied it says so again; that changes nothing.
+    log.add(2, follower.open_term(2))
+    leader.step_down()
+    follow(follower, log.entries)
+    follow(leader, log.entries)
+    assert first.data[6] == 2
+    assert follower.leading
+    assert not leader.leading
+    follower.apply([run(follower, log, 2, b"ax")])
+    follow(leader, log.entries)
+    assert leader.read(b"a", 1) == b"x"
+
+
+def test_nothing_executed_shows_before_it_is_applied(make: Make) -> None:
+    leader, log = make(), Log()
+    lead(leader, log, 1)
+    leader.apply([run(leader, log, 1, b"a1")])
+    before = leader.state_hash()
+    entry = run(leader, log, 1, b"a2", b"b1")
+    assert leader.execute(b"a3") == b"123"
+    assert leader.state_hash() == before
+    assert leader.read(b"a", 1) == b"1"
+    leader.apply([entry])
+    assert leader.read(b"a", 1) == b"12"
+    assert leader.state_hash() != before
+
+
+def test_what_was_ahead_vanishes_when_the_leadership_ends(make: Make) -> None:
+    old, new, log = make(), make(), Log()
+    lead(old, log, 1)
+    old.apply([run(old, log, 1, b"a1", b"c1")])
+    before = old.state_hash()
+    run(old, log, 1, b"a2", b"c!")  # Proposed, and never agreed on.
+    old.execute(b"b9")
+    del log.entries[-1]
+    old.step_down()
+    assert old.state_hash() == before
+    lead(new, log, 2)
+    new.apply([run(new, log, 2, b"a3")])
+    follow(old, log.entries)
+    assert old.read(b"a", 1) == b"13"
+    assert old.read(b"b", 1) is None
+    assert old.read(b"c", 1) == b"1"
+    assert old.state_hash() == new.state_hash()
+    old_again = old
+    lead(old_again, log, 3)
+    assert old_again.execute(b"a4") == b"134"
+
+
+def test_nothing_runs_before_the_first_entry_of_the_term_is_applied(make: Make) -> None:
+    leader = make()
+    leader.open_term(1)
+    assert not leader.leading
+    assert leader.drain() is None
+    with pytest.raises(AssertionError):
+        leader.execute(b"a1")
+
+
+def header_of(machine: EngineMachine, timestamp: int, tables: bytes) -> SnapshotHeader:
+    meta = SnapshotMeta(Index(machine.applied), Term(1), MEMBERS)
+    return SnapshotHeader(7, 1, meta, timestamp, tables=tables)
+
+
+def test_a_snapshot_is_that_of_its_moment_and_brings_a_replica_up(make: Make, seed: int) -> None:
+    draw = random.Random(seed)
+    leader, late, log = make(), make(), Log()
+    lead(leader, log, 1)
+    for _ in range(100):
+        key = bytes([draw.randrange(97, 105)])
+        leader.apply([run(leader, log, 1, key + b"x" * draw.randrange(1, 4000))])
+    made = leader.write_snapshot()
+    header = header_of(leader, made.timestamp, made.tables)
+    at_snapshot = leader.state_hash()
+    rest = len(log.entries)
+    leader.apply([run(leader, log, 1, b"a!", b"q1")])
+    leader.step_down()  # Another engine by now; the snapshot still reads its own.
+    blocks = list(made.blocks)
+    late.restore(header, blocks)
+    assert late.applied == rest
+    assert late.state_hash() == at_snapshot
+    follow(late, log.entries)
+    assert late.state_hash() == leader.state_hash()
+    lead(late, log, 2)
+    assert late.execute(b"q2") == b"12"
+
+
+def test_equal_logs_make_equal_snapshots(make: Make) -> None:
+    leader, follower, log = make(), make(), Log()
+    lead(leader, log, 1)
+    for number in range(30):
+        leader.apply([run(leader, log, 1, bytes([97 + number % 5]) + b"%d" % number)])
+    follow(follower, log.entries)
+    leader.execute(b"a-more")
+    first, second = leader.write_snapshot(), follower.write_snapshot()
+    assert (first.timestamp, first.tables) == (second.timestamp, second.tables)
+    assert list(first.blocks) == list(second.blocks)
+
+
+def test_a_transaction_without_a_write_makes_no_entry(make: Make) -> None:
+    leader, log = make(), Log()
+    lead(leader, log, 1)
+    leader.execute(b"a!")
+    assert leader.drain() is None
+
+
+def test_a_snapshot_nobody_takes_pins_nothing(make: Make) -> None:
+    leader, log = make(), Log()
+    lead(leader, log, 1)
+    for number in range(50):
+        leader.apply([run(leader, log, 1, b"a%d" % number)])
+        leader.write_snapshot()
+
+
+def test_random_leaders_agree(make: Make, seed: int) -> None:
+    """Leaders come and go, some with entries that nobody agreed on."""
+    draw = random.Random(seed)
+    machines, log = [make() for _ in range(3)], Log()
+    for term in range(1, 30):
+        leader = draw.choice(machines)
+        lead(leader, log, term)
+        for _ in range(draw.randrange(4)):
+            key = bytes([97 + draw.randrange(4)])
+            request = key + draw.choice([b"!", b"%d" % draw.randrange(1000)])
+            leader.apply([run(leader, log, term, b"always", request)])
+        if draw.random() < 0.5:
+            run(leader, log, term, b"alost", b"blost")
+            del log.entries[-1]
+        leader.step_down()
+        for machine in machines:
+            if draw.random() < 0.7:
+                follow(machine, log.entries)
+    for machine in machines:
+        follow(machine, log.entries)
+    assert len({machine.state_hash() for machine in machines}) == 1
+    assert machines[0].read(b"a", 1) == machines[1].read(b"a", 1)

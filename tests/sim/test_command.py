@@ -1,0 +1,129 @@
+"""`mako sim`: what it prints, and its exit status."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+from click.testing import CliRunner
+
+from mako.cli.sim import sim
+from mako.sim import batch, cluster
+from mako.sim.batch import Summary, find_planted, run_batch
+from mako.sim.cluster import Outcome
+from mako.sim.coverage import BATCH_SEEDS_MIN, REQUIRED, Coverage
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(sim, arguments)
+    return result.exit_code, result.stdout
+
+
+def test_a_batch_ends_with_one_line_of_totals() -> None:
+    status, text = run("--seeds", "2", "--first-seed", "5", "--jobs", "1")
+    assert status == 0
+    (line,) = text.splitlines()
+    assert line.startswith("2 seeds, 2 counted")
+    for part in ("0 violations", "acknowledged transactions", "leader changes", "faults ("):
+        assert part in line
+
+
+def test_a_batch_in_json_has_the_totals_by_name() -> None:
+    status, text = run("--seeds", "1", "--jobs", "1", "--output", "json")
+    found = json.loads(text)
+    assert status == 0
+    assert (found["seeds"], found["violations"], found["missing"]) == (1, [], [])
+    assert found["acknowledged"] >= 200
+    assert sum(found["faults"].values()) >= 3
+    assert found["situations"]["leader_changed"] > 0
+
+
+def test_jobs_share_the_seeds_and_change_nothing() -> None:
+    alone, shared = run_batch(1, 3), run_batch(1, 3, jobs=2)
+    assert alone.as_dict() | {"seconds": 0} == shared.as_dict() | {"seconds": 0}
+
+
+def test_a_violation_gives_status_1_the_seed_and_how_to_replay_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        batch, "run_seed", lambda seed, engine: Outcome(seed, problem="one vote: twice")
+    )
+    status, text = run("--seeds", "1", "--first-seed", "17", "--jobs", "1")
+    assert status == 1
+    assert "seed 17: one vote: twice" in text
+    assert "mako sim --seed 17 --trace" in text
+
+
+def test_one_seed_is_replayed_with_a_trace() -> None:
+    status, text = run("--seed", "5", "--trace")
+    lines = text.splitlines()
+    assert status == 0
+    assert any(" leads " in line for line in lines)
+    assert any(" fault " in line for line in lines)
+    assert lines[-1].startswith("seed 5: clean; ")
+
+
+def test_one_seed_in_json() -> None:
+    status, text = run("--seed", "5", "--output", "json")
+    found = json.loads(text)
+    assert status == 0
+    assert (found["seed"], found["problem"], found["counts"]) == (5, "", True)
+
+
+def test_a_trace_without_a_seed_is_wrong_usage() -> None:
+    assert run("--trace")[0] == 2
+
+
+def test_planted_bugs_are_listed_with_the_seeds_that_it_took() -> None:
+    status, text = run("planted", "sent_before_sync", "--jobs", "1", "--output", "json")
+    assert status == 0
+    (bug,) = json.loads(text)["bugs"]
+    assert bug["name"] == "sent_before_sync"
+    assert 1 <= bug["seeds"] <= 10
+
+
+def test_a_planted_bug_that_is_not_found_is_null_and_gives_status_1(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(batch, "PLANTED_SEEDS_MAX", 1)
+    monkeypatch.setattr(batch, "run_seed", lambda seed, planted=None: Outcome(seed))
+    status, text = run("planted", "sent_before_sync", "--jobs", "1", "--output", "json")
+    assert status == 1
+    assert json.loads(text) == {"bugs": [{"name": "sent_before_sync", "seeds": None}]}
+
+
+def test_an_unknown_planted_bug_is_wrong_usage() -> None:
+    assert run("planted", "nonsense")[0] == 2
+
+
+def test_a_seed_that_fails_anyway_finds_no_planted_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "PLANTED_SEEDS_MAX", 1)
+    monkeypatch.setattr(
+        batch, "run_seed", lambda seed, planted=None: Outcome(seed, problem="another bug")
+    )
+    assert find_planted(["sent_before_sync"]) == {"sent_before_sync": None}
+
+
+def test_a_large_batch_must_reach_every_situation() -> None:
+    summary = Summary()
+    for seed in range(BATCH_SEEDS_MIN):
+        summary.add(Outcome(seed, coverage=Coverage(dict.fromkeys(sorted(REQUIRED)[1:], 1))))
+    assert summary.missing() == sorted(REQUIRED)[:1]
+    assert Summary(seeds=10).missing() == []
+
+
+def test_a_seed_counts_with_enough_transactions_and_faults() -> None:
+    enough = Counter({"kill": cluster.FAULTS_MIN})
+    assert Outcome(1, acknowledged=cluster.ACKNOWLEDGED_MIN, faults=enough).counts
+    assert not Outcome(1, acknowledged=cluster.ACKNOWLEDGED_MIN - 1, faults=enough).counts
+    assert not Outcome(1, acknowledged=cluster.ACKNOWLEDGED_MIN).counts
+
+
+def test_the_command_loads_nothing_of_the_simulator_before_it_runs() -> None:
+    text = "import mako.cli.sim, sys; print([m for m in sys.modules if m.startswith('mako.sim')])"
+    result = subprocess.run(
+        [sys.executable, "-c", text], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"

@@ -1,0 +1,51 @@
+"""A seed is a run: the same everywhere, and independent of what runs beside it."""
+
+import os
+import subprocess
+import sys
+
+from mako.sim.clock import Chances
+from mako.sim.cluster import run_seed
+
+_PRINT = "from mako.sim.cluster import run_seed; print(run_seed({seed}).digest)"
+
+
+def _digest_in_a_process(seed: int, hash_seed: str) -> int:
+    environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+    result = subprocess.run(
+        [sys.executable, "-c", _PRINT.format(seed=seed)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(result.stdout)
+
+
+def test_a_seed_gives_the_same_trace_in_processes_with_other_hash_seeds() -> None:
+    seed = 3
+    assert _digest_in_a_process(seed, "1") == _digest_in_a_process(seed, "2") != 0
+
+
+def test_a_seed_gives_the_same_trace_after_other_seeds() -> None:
+    before = run_seed(5)
+    run_seed(6)
+    assert run_seed(5).digest == before.digest
+
+
+def test_a_trace_changes_nothing() -> None:
+    lines: list[str] = []
+    outcome = run_seed(5, trace=lambda now, process, what, detail: lines.append(what))
+    assert outcome.digest == run_seed(5).digest
+    assert "fault" in lines
+
+
+def test_other_seeds_give_other_traces() -> None:
+    assert run_seed(5).digest != run_seed(6).digest
+
+
+def test_a_new_purpose_leaves_the_others_their_chances() -> None:
+    alone, beside = Chances(1), Chances(1)
+    beside.of("another purpose").random()
+    assert alone.of("network").random() == beside.of("network").random()
+    assert alone.of("network") is alone.of("network")

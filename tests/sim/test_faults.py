@@ -1,0 +1,243 @@
+"""Every kind of fault really happens: a fault that does nothing would make every run clean."""
+
+import random
+from collections import Counter
+from functools import partial
+
+import pytest
+
+from mako.entry import GroupId, NodeId
+from mako.raft.message import HeartbeatReply
+from mako.sim.clock import MS, Loop
+from mako.sim.cluster import Cluster, run_seed
+from mako.sim.disk import SimDisk
+from mako.sim.network import LinkSettings, Network
+from mako.sim.plan import FAULTS
+from mako.sim.process import Life
+from mako.storage.errors import DiskFailed, DiskFull
+
+
+def disk(seed: int = 1) -> SimDisk:
+    return SimDisk(random.Random(seed))
+
+
+def written(found: SimDisk, path: str = "file", data: bytes = b"x" * 2000) -> None:
+    file = found.open(path, create=True)
+    found.sync_folder("")
+    file.write(0, data)
+
+
+# --- Disks -------------------------------------------------------------------------------------
+
+
+def test_a_power_cut_loses_or_tears_what_was_not_synced() -> None:
+    left = set()
+    for seed in range(20):
+        found = disk(seed)
+        written(found)
+        found.power_cut()
+        left.add(found.memory.contents("file").count(b"x"))
+    assert 0 in left
+    assert any(0 < count < 2000 for count in left)
+
+
+def test_a_power_cut_leaves_what_was_synced() -> None:
+    found = disk()
+    written(found)
+    found.open("file").sync()
+    found.power_cut()
+    assert found.memory.contents("file") == b"x" * 2000
+
+
+def test_a_failing_sync_fails_until_the_power_is_cut() -> None:
+    found = disk()
+    written(found)
+    found.failing = True
+    for _ in range(2):
+        with pytest.raises(DiskFailed):
+            found.open("file").sync()
+    found.power_cut()
+    found.open("file").sync()
+    assert found.counts["failed sync"] == 2
+
+
+def test_a_full_disk_refuses_growth_until_it_is_emptied() -> None:
+    found = disk()
+    found.fill(1000)
+    with pytest.raises(DiskFull):
+        written(found)
+    found.empty()
+    written(found)
+
+
+def test_a_hung_disk_takes_until_it_is_not() -> None:
+    found = disk()
+    found.hung_until = 900
+    assert found.latency(now=100) == 800
+    assert found.latency(now=1000) == 0
+
+
+def test_rot_flips_one_bit_of_what_is_on_disk() -> None:
+    found = disk()
+    found.make_folder("wal")
+    before = bytes(range(256))
+    found.memory.damage("wal/1.wal", before)
+    where = found.rot()
+    after = found.memory.contents("wal/1.wal")
+    changed = [a ^ b for a, b in zip(before, after, strict=True) if a != b]
+    assert where.startswith("wal/1.wal")
+    assert len(changed) == 1
+    assert changed[0].bit_count() == 1
+
+
+def test_sectors_are_lost_at_the_end_of_a_segment_that_is_not_the_last() -> None:
+    found = disk()
+    found.make_folder("wal")
+    for name in ("1.wal", "2.wal"):
+        found.memory.damage(f"wal/{name}", b"x" * 1500 + bytes(500))
+    found.lose_sectors()
+    assert found.memory.contents("wal/1.wal") == b"x" * 1024 + bytes(976)
+    assert found.memory.contents("wal/2.wal") == b"x" * 1500 + bytes(500)
+
+
+def _note(arrived: list[int], source: int, target: int, batch: object) -> None:
+    arrived.append(source)
+
+
+# --- Links -------------------------------------------------------------------------------------
+
+
+def arrivals(settings: LinkSettings, packets: int = 200) -> list[int]:
+    """The packets that arrive, by their number."""
+    loop = Loop()
+    arrived: list[int] = []
+    network = Network(
+        loop, random.Random(1), settings, lambda source, target, batch: arrived.append(len(batch))
+    )
+    parcel = HeartbeatReply(GroupId(1), NodeId(1), NodeId(2), 1, 0)
+    for number in range(packets):
+        loop.at(number * MS // 10, network.send, 1, 2, [parcel] * number)
+    loop.run(10_000 * MS)
+    return arrived
+
+
+def test_a_good_ordered_link_brings_everything_in_order() -> None:
+    assert arrivals(LinkSettings(ordered=True)) == list(range(200))
+
+
+def test_a_link_reorders() -> None:
+    found = arrivals(LinkSettings())
+    assert found != sorted(found)
+    assert sorted(found) == list(range(200))
+
+
+def test_a_link_loses_and_repeats() -> None:
+    assert 100 < len(arrivals(LinkSettings(loss=0.3))) < 180
+    assert len(arrivals(LinkSettings(duplication=0.3))) > 220
+
+
+def test_a_late_packet_comes_after_many_others() -> None:
+    found = arrivals(LinkSettings(late=0.05))
+    assert max(abs(at - number) for at, number in enumerate(found)) > 50
+
+
+def test_a_cut_works_one_way_and_each_is_mended_by_itself() -> None:
+    loop = Loop()
+    arrived: list[tuple[int, int]] = []
+    network = Network(
+        loop,
+        random.Random(1),
+        LinkSettings(),
+        lambda source, target, batch: arrived.append((source, target)),
+    )
+
+    def exchange() -> list[tuple[int, int]]:
+        arrived.clear()
+        for source, target in ((1, 2), (2, 1)):
+            network.send(source, target, [])
+        loop.run(loop.now + 1000 * MS)
+        return sorted(arrived)
+
+    one = network.cut([(1, 2)])
+    assert exchange() == [(2, 1)]
+    both = network.split([1], [2])
+    assert exchange() == []
+    network.mend(one)
+    assert exchange() == []
+    network.mend(both)
+    assert exchange() == [(1, 2), (2, 1)]
+
+
+def test_a_cut_may_lose_what_is_on_the_way() -> None:
+    for loses, expected in ((True, []), (False, [1])):
+        loop = Loop()
+        arrived: list[int] = []
+        network = Network(
+            loop,
+            random.Random(1),
+            LinkSettings(cut_loses=loses),
+            partial(_note, arrived),
+        )
+        network.send(1, 2, [])
+        network.cut([(1, 2)])
+        loop.run(1000 * MS)
+        assert arrived == expected
+
+
+# --- Processes ---------------------------------------------------------------------------------
+
+
+def test_a_paused_process_works_off_what_came_meanwhile() -> None:
+    cluster = Cluster(1)
+    cluster.faults.stop()
+    cluster.loop.run(1000 * MS)
+    process = cluster.processes[0]
+    process.pause()
+    node = process.node(cluster.groups[0])
+    assert node is not None
+    before = node.commit_index
+    cluster.loop.run(1200 * MS)
+    assert node.commit_index == before
+    process.resume()
+    assert process.life is Life.UP
+    cluster.loop.run(1400 * MS)
+    assert node.commit_index > before
+
+
+def test_a_process_with_a_failed_disk_ends_and_starts_again() -> None:
+    cluster = Cluster(1)
+    cluster.faults.stop()
+    cluster.loop.run(500 * MS)
+    process = cluster.processes[0]
+    lives = process.lives
+    process.disk.failing = True
+    cluster.loop.run(3000 * MS)
+    assert process.lives > lives
+    assert cluster.coverage["process_ended_by_disk"] == 1
+
+
+def test_a_process_with_rot_is_fenced_and_returns_under_a_new_id() -> None:
+    cluster = Cluster(1)
+    cluster.faults.stop()
+    cluster.loop.run(1000 * MS)
+    process = cluster.processes[0]
+    old = process.members[cluster.groups[0]].node
+    process.crash(power=False)
+    path = "wal/" + process.disk.list("wal")[0]
+    contents = bytearray(process.disk.memory.contents(path))
+    contents[400] ^= 1
+    process.disk.memory.damage(path, bytes(contents))
+    process.start()
+    assert cluster.coverage["replica_fenced"] == 1
+    assert process.members[cluster.groups[0]].node != old
+    cluster.loop.run(3000 * MS)
+    assert cluster.operator.settled
+
+
+def test_all_kinds_of_faults_come_up_in_a_few_seeds() -> None:
+    counts: Counter[str] = Counter()
+    for seed in range(1, 60):
+        counts.update(run_seed(seed).faults)
+        if counts.keys() == FAULTS.keys():
+            return
+    pytest.fail(f"never happened: {sorted(FAULTS.keys() - counts.keys())}")

@@ -1,0 +1,121 @@
+"""A full disk: growth is refused before anything is written, the rest goes on, and it clears."""
+
+import pytest
+
+from mako.storage.errors import DiskFull
+from mako.storage.memory_disk import MemoryDisk
+from mako.storage.wal import Wal
+from tests.storage.building import SMALL, contents, entry, hard, meta, opened, turn
+
+CAPACITY = 8192 * 6 + 4096
+
+
+def filled() -> tuple[MemoryDisk, Wal, int]:
+    """A log that has refused an entry for want of room, and the index of that."""
+    disk = MemoryDisk(CAPACITY)
+    wal = opened(disk)
+    wal.append(1, None, (), meta(0, 0))
+    for index in range(1, 1000):
+        try:
+            wal.append(1, hard(1, 0, index - 1), [entry(index, data=bytes(700))])
+        except DiskFull:
+            return disk, wal, index
+        turn(wal)
+    raise AssertionError("the disk never filled up")
+
+
+def test_growth_is_refused_before_anything_is_written() -> None:
+    disk, wal, index = filled()
+    assert wal.full
+    before = contents(wal)
+    assert wal.storage(1).last_index() == index - 1
+    assert not wal.seal()
+    assert index > 45, "most of the room was used"
+    disk.crash()
+    assert contents(opened(disk)) == before
+
+
+def test_hard_states_are_written_on_a_full_disk() -> None:
+    disk, wal, _ = filled()
+    for term in range(2, 22):
+        wal.append(1, hard(term, 1, 1))
+        turn(wal)
+    disk.crash()
+    assert opened(disk).storage(1).initial_state()[0].term == 21
+
+
+def test_essential_entries_go_on_for_a_while() -> None:
+    _, wal, index = filled()
+    wal.append(1, None, [entry(index, data=bytes(700))], essential=True)
+    turn(wal)
+    with pytest.raises(DiskFull):
+        wal.append(1, None, [entry(index + 1, data=bytes(700))])
+    for more in range(index + 1, index + 4):
+        wal.append(1, None, [entry(more, data=bytes(700))], essential=True)
+        turn(wal)
+    last = [entry(index + 4, data=bytes(2000))]
+    with pytest.raises(DiskFull, match="nothing was written: free some room"):
+        wal.append(1, None, last, essential=True)
+
+
+def test_a_cut_makes_room_and_growth_goes_on_by_itself() -> None:
+    disk, wal, index = filled()
+    wal.append(1, hard(1, 0, index - 1), (), meta(index - 1, 1))
+    wal.release(1, index - 1)
+    turn(wal)
+    assert wal.cut(0).segments
+    turn(wal)
+    wal.clean()
+    assert not wal.full
+    wal.append(1, None, [entry(index, data=bytes(700))])
+    turn(wal)
+    disk.crash()
+    assert contents(opened(disk)) == contents(wal)
+
+
+def test_room_made_by_somebody_else_is_noticed() -> None:
+    disk, wal, index = filled()
+    disk.capacity_bytes = 2 * CAPACITY
+    assert not wal.full
+    for more in range(index, index + 30):
+        wal.append(1, None, [entry(more, data=bytes(700))])
+        turn(wal)
+    disk.crash()
+    assert contents(opened(disk)) == contents(wal)
+
+
+def test_a_log_can_be_opened_on_a_full_disk() -> None:
+    disk, wal, _ = filled()
+    before = contents(wal)
+    disk.capacity_bytes = disk.used_bytes() - 3000
+    disk.crash()
+    again = opened(disk)
+    assert contents(again) == before
+    assert again.full
+
+
+def test_growth_is_refused_early_if_so_configured() -> None:
+    disk = MemoryDisk(100_000)
+    settings = type(SMALL)(segment_bytes=8192, reserve_bytes=4096, free_bytes_min=90_000)
+    wal = opened(disk, settings)
+    assert wal.full
+    disk.capacity_bytes = 200_000
+    assert not wal.full
+
+
+def test_a_turn_that_finds_no_room_after_all_can_be_written_later() -> None:
+    disk = MemoryDisk()
+    wal = opened(disk)
+    wal.append(1, None, (), meta(0, 0))
+    large = [entry(1, data=bytes(50_000))]
+    wal.append(1, None, large)
+    wal.seal()
+    # Somebody else takes the room between the promise and the write.
+    disk.capacity_bytes = disk.used_bytes()
+    with pytest.raises(DiskFull):
+        wal.write()
+    disk.capacity_bytes = None
+    wal.write()
+    wal.sync()
+    disk.crash()
+    assert opened(disk).storage(1).entries(1, 2, 1) == large
