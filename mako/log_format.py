@@ -22,7 +22,7 @@ VERSION: Final = 1
 
 
 class EntryType(IntEnum):
-    """What the body of an entry is. EPOCH and above are reserved: a parser refuses them."""
+    """What the body of an entry is. DISCARD and above are reserved: a parser refuses them."""
 
     TRANSACTIONS = 1
     SCHEMA = 2
@@ -98,6 +98,9 @@ DESCRIPTION_BYTES: Final = 9
 DESCRIPTION: Final = struct.Struct("<HBIH")
 ROW_SIZE_MULTIPLE: Final = 8
 
+#: The body of an epoch entry: the final watermark of the epoch before.
+EPOCH_BODY: Final = struct.Struct("<Q")
+
 # Structs, sizes and limits agree with each other.
 assert HEADER.size == HEADER_BYTES
 assert FOOTER.size == FOOTER_BYTES
@@ -140,6 +143,7 @@ class Check(IntEnum):
     ROW_SIZE = 25
     NAME = 26
     TWICE = 27
+    FINAL = 28
 
 
 _MEANING: Final[dict[Check, str]] = {
@@ -170,6 +174,7 @@ _MEANING: Final[dict[Check, str]] = {
     Check.ROW_SIZE: "a row size is not one that its key kind allows",
     Check.NAME: "the name of a table is empty, too long, or not UTF-8",
     Check.TWICE: "a table is described twice",
+    Check.FINAL: "the final watermark of an epoch differs from the closed timestamp",
 }
 assert set(_MEANING) == set(Check) - {Check.OK}
 

@@ -158,7 +158,8 @@ def _snapshot_lines(report: Report) -> list[str]:
 def _log_lines(report: Report) -> list[str]:
     lines = [
         f"{report['file']}  {format_bytes(report['bytes'])}, {report['entries']} entries"
-        f" ({report['schema_entries']} of them schemas), partitions {report['partitions']}",
+        f" ({report['schema_entries']} of them schemas, {report['epoch_entries']} epochs),"
+        f" partitions {report['partitions']}",
         f"{report['transactions']} transactions, {report['writes']} writes"
         f" ({report['deletes']} of them deletes), closed up to {report['closed']}",
     ]

@@ -36,6 +36,7 @@ from mako.engine.layout import (
     NONE,
     OWN_BIT,
     PHYSICAL,
+    REPLICATED,
     SPIN_MAX,
     STABLE,
     WATERMARKS,
@@ -72,12 +73,30 @@ def raise_horizon(engine: int) -> None:
         store_release(engine + HORIZON, horizon)
 
 
+@compiled
+def _advance(engine: int, timestamp: int) -> None:
+    own = ld8(engine + OWN_BIT)
+    for partition in range(64):
+        if own == 1 << partition:
+            store_release(engine + WATERMARKS + 8 * partition, timestamp)
+    store_seq(engine + STABLE, timestamp)
+
+
+@compiled
+def advance_watermark(engine: int, timestamp: int) -> None:
+    """The log is committed up to an entry with this closed timestamp: it is durable, and what
+    snapshots read at (one caller at a time). It never goes back."""
+    if timestamp > ld8(engine + STABLE):
+        _advance(engine, timestamp)
+
+
 @exported
 def close(engine: int) -> int:
     """Compute and publish the closed timestamp and the horizon; return the closed timestamp.
 
     A lone partition is durable as far as it is closed: its watermark and the stable
-    timestamp follow at once. Somebody else closing just now is good enough.
+    timestamp follow at once; those of a replicated one follow its log, see
+    `advance_watermark`. Somebody else closing just now is good enough.
     """
     if cas(engine + CLOSING, 0, 1) == 0:
         return load_acquire(engine + CLOSED)
@@ -90,11 +109,8 @@ def close(engine: int) -> int:
             closed = floor
     if closed > ld8(engine + CLOSED):  # E3
         store_seq(engine + CLOSED, closed)
-        own = ld8(engine + OWN_BIT)
-        for partition in range(64):
-            if own == 1 << partition:
-                store_release(engine + WATERMARKS + 8 * partition, closed)
-        store_seq(engine + STABLE, closed)
+        if ld8(engine + REPLICATED) == 0:
+            _advance(engine, closed)
     closed = ld8(engine + CLOSED)
     raise_horizon(engine)
     store_release(engine + CLOSING, 0)

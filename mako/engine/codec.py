@@ -30,6 +30,7 @@ from mako.log_format import (
     DESCRIPTION_NAME_LENGTH,
     DESCRIPTION_ROW_SIZE,
     ENTRY_BYTES_MIN,
+    EPOCH_BODY,
     FLAG_DEPENDENCIES,
     FLAGS_KNOWN,
     FOOTER,
@@ -95,6 +96,7 @@ _WRITES = int(Check.WRITES)
 _BODY = int(Check.BODY)
 _TRANSACTIONS = int(EntryType.TRANSACTIONS)
 _SCHEMA = int(EntryType.SCHEMA)
+_EPOCH = int(EntryType.EPOCH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,7 @@ def check_frame(entry: int, size: int) -> tuple[int, int]:
 def check_header(entry: int, size: int) -> tuple[int, int]:
     """Checks 6 to 10, after the checksum."""
     kind = ld1(entry + HEADER_TYPE)
-    if kind != _TRANSACTIONS and kind != _SCHEMA:
+    if kind != _TRANSACTIONS and kind != _SCHEMA and kind != _EPOCH:
         return _TYPE, HEADER_TYPE
     if ld1(entry + HEADER_RESERVED_BYTE) != 0:
         return _RESERVED, HEADER_RESERVED_BYTE
@@ -244,6 +246,8 @@ def check(data: Buffer) -> tuple[int, int]:
         failed, offset = check_header(entry, size)
         if failed == OK and view[HEADER_TYPE] == _TRANSACTIONS:
             failed, offset = check_transactions(entry, size)
+        elif failed == OK and view[HEADER_TYPE] == _EPOCH:
+            return _check_epoch(view)
         elif failed == OK:
             return _parse_schema(view)[0]
         return int(failed), int(offset)
@@ -269,6 +273,22 @@ def frame_of(data: Buffer) -> Frame:
 def descriptions_of(data: Buffer) -> list[Description]:
     """The tables of a schema entry that passed its checks."""
     return _parse_schema(memoryview(data))[1]
+
+
+def _check_epoch(data: memoryview) -> tuple[int, int]:
+    """The body of an epoch entry: nothing is counted, and it ends what was closed before."""
+    if int.from_bytes(data[HEADER_COUNT : HEADER_COUNT + 4], "little"):
+        return _COUNT, HEADER_COUNT
+    if len(data) != HEADER_BYTES + EPOCH_BODY.size + FOOTER_BYTES:
+        return _BODY, HEADER_BYTES
+    if final_of(data) != FOOTER.unpack_from(data, len(data) - FOOTER_BYTES)[0]:
+        return int(Check.FINAL), HEADER_BYTES
+    return OK, 0
+
+
+def final_of(data: Buffer) -> int:
+    """The final watermark in an epoch entry that passed its checks."""
+    return int(EPOCH_BODY.unpack_from(data, HEADER_BYTES)[0])
 
 
 def _parse_schema(data: memoryview) -> tuple[tuple[int, int], list[Description]]:
@@ -337,6 +357,32 @@ def seal(
     crc = zlib.crc32(entry[: footer + FOOTER_CRC])
     FOOTER.pack_into(entry, footer, closed, stable, submitted, crc)
     return entry[: footer + FOOTER_BYTES]
+
+
+def epoch_entry(
+    epoch: int,
+    final: int,
+    *,
+    stable: int,
+    submitted: int,
+    partition: int = 0,
+) -> bytes:
+    """The entry that begins `epoch`: everything above `final` is discarded (DESIGN §8)."""
+    entry = bytearray(HEADER_BYTES + EPOCH_BODY.size + FOOTER_BYTES)
+    EPOCH_BODY.pack_into(entry, HEADER_BYTES, final)
+    return bytes(
+        seal(
+            memoryview(entry),
+            EPOCH_BODY.size,
+            kind=EntryType.EPOCH,
+            count=0,
+            closed=final,
+            stable=stable,
+            submitted=submitted,
+            partition=partition,
+            epoch=epoch,
+        )
+    )
 
 
 def schema_entry(

@@ -42,8 +42,10 @@ from mako.engine.layout import (
     LOGGING,
     NONE,
     POOL_VALUES,
+    REPLICATED,
     SHARED_BYTES,
     STABLE,
+    T_KIND,
 )
 from mako.engine.memory import allocate, release, size_class
 from mako.engine.reclaim import reclaim_at_rest
@@ -98,6 +100,7 @@ class Engine:
         ring_bytes: int = RING_BYTES,
         partition: int = 0,
         now_ms: int | None = None,
+        replicated: bool = False,
     ) -> None:
         if not 0 <= partition < 64:
             raise ConfigError(f"partition {partition} is not between 0 and 63")
@@ -124,6 +127,8 @@ class Engine:
             1 << partition if partition < 63 else -(1 << 63),
             now << MILLISECOND_SHIFT,
         )
+        self._region.view.cast("q")[REPLICATED >> 3] = int(replicated)
+        self.replicated = replicated
         self.view = self._region.view
         self.words = self._region.view.cast("q")
         self.tables: dict[int, TableHandle] = {}
@@ -297,6 +302,13 @@ class Engine:
         for table in created:
             handle = self.create_table(table)
             self._register(TableHandle(table, handle.address, described=True))
+
+    def forget_table(self, number: int) -> None:
+        """Let go of an empty table whose creation was undone. Its root stays where it is."""
+        with self._tables_lock:
+            handle = self.tables.pop(number)
+            del self._names[handle.table.name]
+            self.set_word(handle.address + T_KIND, 0)
 
     def table_named(self, name: str) -> TableHandle | None:
         return self._names.get(name)

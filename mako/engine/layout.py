@@ -50,6 +50,7 @@ PHYSICAL: Final = 7 * LINE  # physical milliseconds of the last tick
 KEEPER: Final = 8 * LINE  # 1: the keeper shall stop
 TOUCHED: Final = 8 * LINE + 8  # pages below it exist, as far as the keeper made them
 RECORDING: Final = 8 * LINE + 16  # 1: a recorder takes the log out of the rings
+REPLICATED: Final = 8 * LINE + 24  # 1: STABLE and the own watermark move with the Raft log
 RECORDING_FAILED: Final = 2  # in RECORDING: it cannot write it any more, and takes nothing
 SHARED_LOCK: Final = 9 * LINE  # 1 while somebody changes the shared free lists
 SHARED_BYTES: Final = 9 * LINE + 8  # in them
@@ -252,6 +253,7 @@ RETIRE_VALUE: Final = 0
 RETIRE_RECORD: Final = 1
 RETIRE_NODE: Final = 2
 RETIRE_TOMBSTONE: Final = 3
+RETIRE_NOTHING: Final = 4  # an entry that was crossed out
 
 NONE: Final = (1 << 63) - 1  # no floor, no snapshot, not active
 CHUNK_BYTES: Final = 256 << 10

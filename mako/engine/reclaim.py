@@ -30,6 +30,7 @@ from mako.engine.layout import (
     POOL_VALUES,
     R_HEAD,
     RETIRE_NODE,
+    RETIRE_NOTHING,
     RETIRE_RECORD,
     RETIRE_TOMBSTONE,
     RETIRE_VALUE,
@@ -86,6 +87,8 @@ def reclaim(tx: int, budget: int) -> int:
         pop_retired(tx)
         if what == RETIRE_TOMBSTONE:
             _remove_record(tx, address, table, timestamp)
+            continue
+        if what == RETIRE_NOTHING:
             continue
         pool = POOL_VALUES
         if what == RETIRE_RECORD:

@@ -8,6 +8,7 @@ from typing import Final
 from mako.engine.buffers import Buffer, addressed
 from mako.engine.closing import activate, close, deactivate, set_word
 from mako.engine.codec import Frame, descriptions_of, frame_of, require
+from mako.engine.discard import discard_above
 from mako.engine.engine import Engine
 from mako.engine.layout import C_FLOOR, NONE, OWN_BIT
 from mako.engine.reclaim import reclaim
@@ -45,7 +46,9 @@ class Applied:
 class Replayer:
     """Applies entries to an engine that does nothing else but serve snapshots.
 
-    The engine was made with `now_ms=0`: its clock is the log's. `end` lets it go its own ways.
+    The engine was made with `now_ms=0`: its clock is the log's. `end` lets it go its own ways, and
+    `begin` has a replicated one follow again: what it has executed meanwhile stays beside what
+    is replayed, each version once, until `discard_above` removes it.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -57,9 +60,16 @@ class Replayer:
         #: Closed timestamp of the log so far.
         self.closed = 0
         self.applied = Applied()
-        self._context = engine.take_context()
+        self._open = False
+        self.begin(0)
+
+    def begin(self, closed: int) -> None:
+        """Follow the log from here on; everything up to `closed` is applied."""
+        assert not self._open, "it follows already"
+        self.closed = closed
+        self._context = self.engine.take_context()
         self._open = True
-        set_word(self._context + C_FLOOR, 0)  # R2
+        set_word(self._context + C_FLOOR, closed)  # R2
 
     def apply(self, entry: Buffer, *, up_to: int = TIMESTAMP_MAX) -> Frame:
         """Apply an entry; its header and footer. Transactions above `up_to` are left out.
@@ -78,7 +88,7 @@ class Replayer:
             )
         if frame.type is EntryType.SCHEMA:
             self._describe(entry)
-        elif frame.count:
+        elif frame.type is EntryType.TRANSACTIONS and frame.count:
             self._apply(entry, up_to)
         self.closed = max(self.closed, frame.closed)
         raise_clock(engine.base, self.closed)
@@ -121,6 +131,16 @@ class Replayer:
             raise Conflict("somebody holds a record that the log writes; apply the entry again")
         self.applied.transactions += transactions
         self.applied.writes += writes
+
+    def discard_above(self, final: int) -> int:
+        """Remove every version above `final`; how many they were. Nobody else runs."""
+        gone = int(discard_above(self._context, final))
+        if gone < 0:
+            raise OutOfMemory(
+                "memory is full, and what a deposed leader executed cannot be undone; start this"
+                " process again, with more memory"
+            )
+        return gone
 
     def end(self, now_ms: int | None = None) -> None:
         """The log is at its end: from now on the engine draws timestamps of its own, above those

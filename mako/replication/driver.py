@@ -204,6 +204,14 @@ class Driver:
         elif self.replicas[group].execute(ticket, request):
             self._executed[group] = None
 
+    def collect(self, group: GroupId) -> None:
+        """Workers run on this leader: the next pump brings what they executed into the log.
+
+        Nothing is collected while the disk is full, so their rings fill up and they wait.
+        """
+        if not self._store.full and self.replicas[group].collect():
+            self._executed[group] = None
+
     def read(self, group: GroupId, ticket: int) -> None:
         """Ask for leave to read the machine of a replica; a ReadReply is the answer."""
         self.replicas[group].read(ticket)

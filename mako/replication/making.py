@@ -53,7 +53,9 @@ class SnapshotMaker:
             Index(index), Term(storage.term(index)), replica.node.configuration_at(index)
         )
         made = replica.machine.write_snapshot()
-        header = SnapshotHeader(self._cluster_id, group, meta, made.timestamp, tables=made.tables)
+        header = SnapshotHeader(
+            self._cluster_id, group, meta, made.timestamp, made.epochs, made.tables
+        )
         try:
             pending = self._snapshots.create(header)
         except DiskFull:

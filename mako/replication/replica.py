@@ -34,16 +34,17 @@ class Machine(Protocol):
     #: Index of the last entry that the applied state holds.
     applied: int
 
-    def open_term(self, term: int) -> bytes:
-        """This replica leads in `term`: the data of the first entry. Speculation begins."""
+    def open_term(self, term: int, unapplied: Sequence[Entry]) -> bytes:
+        """This replica leads in `term`: the data of the first entry, which follows the
+        `unapplied` end of the log. Speculation begins when it is applied."""
         ...
 
     def execute(self, request: bytes) -> bytes:
         """Run a transaction now, ahead of the log. Only between open_term and step_down."""
         ...
 
-    def drain(self) -> bytes | None:
-        """The data of an entry with all that was executed since the last call; None: nothing."""
+    def drain(self) -> Sequence[bytes]:
+        """The data of entries with all that was executed since the last call; or nothing."""
         ...
 
     def apply(self, entries: Sequence[Entry]) -> None:
@@ -78,6 +79,8 @@ class MachineSnapshot(NamedTuple):
     #: Descriptions of the tables, as in the body of a schema entry of the log.
     tables: bytes
     blocks: Iterable[Block]
+    #: Epochs and final watermarks, as mako.replication.epochs encodes them.
+    epochs: bytes = b""
 
 
 class Fate(Enum):
@@ -111,6 +114,8 @@ class ReadReply:
 
 #: An index that no log reaches.
 _NEVER: Final = 1 << 62
+#: Read at a time.
+_UNAPPLIED_BYTES: Final = 16 << 20
 
 _Tickets = list[tuple[int, bytes]]
 
@@ -120,6 +125,7 @@ class Replica:
 
     __slots__ = (
         "_before_step_down",
+        "_collecting",
         "_drained",
         "_executed",
         "_last",
@@ -162,7 +168,9 @@ class Replica:
         self._last = 0
         # Tickets and results: executed and not drained; drained and not taken by Raft; proposed.
         self._executed: _Tickets = []
-        self._drained: tuple[bytes, _Tickets] | None = None
+        self._drained: tuple[Sequence[bytes], _Tickets] | None = None
+        # Workers may have executed something: look into the machine.
+        self._collecting = False
         self._waiting: deque[tuple[int, _Tickets]] = deque()
         self._reads: list[tuple[int, int]] = []
         #: A snapshot of the leader that is on its way into the log.
@@ -180,7 +188,17 @@ class Replica:
         self.term = term
         self._last = self._open_at = self.node.last_index + 1
         self._reopen = False
-        return self.machine.open_term(term)
+        return self.machine.open_term(term, self._unapplied())
+
+    def _unapplied(self) -> Sequence[Entry]:
+        """The end of the log that the machine has not applied."""
+        log = self.node.state.log
+        entries: list[Entry] = []
+        low = self.machine.applied + 1
+        while low <= log.last_index:
+            entries += log.entries(low, log.last_index + 1, _UNAPPLIED_BYTES)
+            low = entries[-1].index + 1
+        return entries
 
     def watch_role(self) -> None:
         """After anything that may have ended the leadership."""
@@ -191,7 +209,7 @@ class Replica:
         if "speculation_kept" not in self._planted:
             self._take_back()  # D3
         self.term = 0
-        self._open = self._reopen = False
+        self._open = self._reopen = self._collecting = False
         drained = [] if self._drained is None else self._drained[1]
         for ticket, _ in [*drained, *self._executed]:
             self._reply(ticket, Fate.REFUSED)
@@ -218,6 +236,12 @@ class Replica:
         self._executed.append((ticket, self.machine.execute(request)))
         return True
 
+    def collect(self) -> bool:
+        """Workers run: bring what they executed into the log. False: nothing may run here."""
+        self.watch_role()
+        self._collecting = self._open
+        return self._open
+
     @property
     def stuck(self) -> bool:
         """Whether something was executed that Raft has not taken yet."""
@@ -227,19 +251,20 @@ class Replica:
         """Bring what was executed into the log. Return whether the node was given something."""
         if self._reopen and self.machine.applied >= self._last:
             self._reopen = False
-            self._drained = self.machine.open_term(self.term), []
-        if self._executed and self._drained is None:
+            self._drained = [self.machine.open_term(self.term, self._unapplied())], []
+        if (self._executed or self._collecting) and self._drained is None:
             tickets, self._executed = self._executed, []
+            self._collecting = False
             data = self.machine.drain()
-            if data is None:
-                # It changed nothing; but what it saw may not be applied yet.
-                self._wait(self._last, tickets)
+            if not data:
+                if tickets:  # They changed nothing; but what they saw may not be applied yet.
+                    self._wait(self._last, tickets)
                 return False
             self._drained = data, tickets
         if self._drained is None:
             return False
         data, tickets = self._drained
-        taken = self.node.propose([data])
+        taken = self.node.propose(data)
         if isinstance(taken, EntryId):
             self._drained = None
             self._last = taken.index

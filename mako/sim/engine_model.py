@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from mako.replication.ahead import Ahead
-from mako.replication.machine import EngineMachine
+from mako.replication.partition import Partition, PartitionSettings
 from mako.schema import BytesTable
 from mako.sim.model import decode_request, encode_position
 
@@ -43,13 +43,14 @@ def _append(tx: Ahead, request: bytes) -> bytes:
     return encode_position(position)
 
 
-class EngineModel(EngineMachine):
+class EngineModel(Partition):
     """See mako.sim.model.SimMachine."""
 
     def __init__(self, now_ms: Callable[[], int]) -> None:
-        super().__init__(
-            [_TABLE], _append, now_ms, memory_bytes=_MEMORY_BYTES, ring_bytes=_RING_BYTES
+        settings = PartitionSettings(
+            memory_bytes=_MEMORY_BYTES, ring_bytes=_RING_BYTES, entry_bytes=_RING_BYTES // 2
         )
+        super().__init__(settings, [_TABLE], now_ms, transact=_append)
 
     def values(self, key: int) -> list[int]:
         """The applied values of a list."""

@@ -77,7 +77,8 @@ class ModelMachine:
 
     # --- Leading -------------------------------------------------------------------------------
 
-    def open_term(self, term: int) -> bytes:
+    def open_term(self, term: int, unapplied: Sequence[Entry]) -> bytes:
+        del unapplied
         if term == self._last_term and self._note is not None:
             self._note("term_opened_again")
         self._term = self._last_term = term
@@ -99,12 +100,12 @@ class ModelMachine:
         self._positions[value] = len(values)
         return len(values)
 
-    def drain(self) -> bytes | None:
+    def drain(self) -> Sequence[bytes]:
         if not self._batch:
-            return None
+            return ()
         data = _BATCH + b"".join(self._batch)
         self._batch.clear()
-        return data
+        return [data]
 
     def step_down(self) -> None:
         if self._ahead and self._note is not None:

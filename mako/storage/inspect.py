@@ -239,8 +239,9 @@ def inspect_log(disk: Disk, path: str) -> Report:
         closed = max(closed, entry["closed"])
     file.close()
     report |= {
-        "entries": counts["transactions entry"] + counts["schema entry"],
+        "entries": sum(counts[f"{kind.name.lower()} entry"] for kind in EntryType),
         "schema_entries": counts["schema entry"],
+        "epoch_entries": counts["epoch entry"],
         "transactions": counts["transactions"],
         "writes": counts["writes"],
         "deletes": counts["deletes"],

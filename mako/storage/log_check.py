@@ -43,6 +43,8 @@ def check_entry(data: bytes) -> EntryFacts:
     end = len(data) - f.FOOTER_BYTES
     if facts.type is EntryType.TRANSACTIONS:
         _transactions(data, end, count, facts)
+    elif facts.type is EntryType.EPOCH:
+        _final(data, end, count, facts)
     else:
         _descriptions(data, end, count, facts)
     return facts
@@ -68,7 +70,7 @@ def _frame(data: bytes) -> tuple[EntryFacts, int]:
     closed, stable, submitted, crc = f.FOOTER.unpack_from(data, footer)
     if zlib.crc32(memoryview(data)[:-4]) != crc:
         _fail(Check.CRC, footer + f.FOOTER_CRC)
-    if kind not in (EntryType.TRANSACTIONS, EntryType.SCHEMA):
+    if kind not in (EntryType.TRANSACTIONS, EntryType.SCHEMA, EntryType.EPOCH):
         _fail(Check.TYPE, f.HEADER_TYPE)
     if byte:
         _fail(Check.RESERVED, f.HEADER_RESERVED_BYTE)
@@ -116,6 +118,15 @@ def _transactions(data: bytes, end: int, count: int, facts: EntryFacts) -> None:
         facts.writes += write_count
     if at != end:
         _fail(Check.BODY, at)
+
+
+def _final(data: bytes, end: int, count: int, facts: EntryFacts) -> None:
+    if count:
+        _fail(Check.COUNT, f.HEADER_COUNT)
+    if end - f.HEADER_BYTES != f.EPOCH_BODY.size:
+        _fail(Check.BODY, f.HEADER_BYTES)
+    if f.EPOCH_BODY.unpack_from(data, f.HEADER_BYTES)[0] != facts.closed:
+        _fail(Check.FINAL, f.HEADER_BYTES)
 
 
 def _writes(data: bytes, at: int, end: int, count: int, facts: EntryFacts) -> None:

@@ -11,6 +11,7 @@ from typing import Final
 
 TRANSACTIONS: Final = 1
 SCHEMA: Final = 2
+EPOCH: Final = 3
 
 
 class BadEntry(Exception):
@@ -61,6 +62,8 @@ class Entry:
     closed: int = 0
     stable: int = 0
     submitted: int = 0
+    #: Of an epoch entry, which has neither transactions nor tables.
+    final: int | None = None
 
 
 # --- Encoding ----------------------------------------------------------------------------------
@@ -72,6 +75,8 @@ def encode(entry: Entry) -> bytes:
     if entry.tables:
         body = b"".join(map(_description, entry.tables))
         return frame(entry, body, kind=SCHEMA, count=len(entry.tables))
+    if entry.final is not None:
+        return frame(entry, _u64(entry.final), kind=EPOCH, count=0)
     body = b"".join(map(_transaction, entry.transactions))
     return frame(entry, body, kind=TRANSACTIONS, count=len(entry.transactions))
 
@@ -139,11 +144,14 @@ def decode(data: bytes) -> Entry:
     closed, stable, submitted = (_number(data, end + at, 8) for at in (0, 8, 16))
     transactions: tuple[Transaction, ...] = ()
     tables: tuple[Description, ...] = ()
+    final = None
     if kind == TRANSACTIONS:
         transactions = _transactions(data, end, count, partition)
+    elif kind == EPOCH:
+        final = _final(data, end, count, closed)
     else:
         tables = _tables(data, end, count)
-    return Entry(transactions, tables, partition, epoch, closed, stable, submitted)
+    return Entry(transactions, tables, partition, epoch, closed, stable, submitted, final)
 
 
 def decode_log(data: bytes) -> Iterator[Entry]:
@@ -163,7 +171,7 @@ def _check_frame(data: bytes) -> None:
     length = _number(data, 16, 8)
     _check(4, length < 1 << 32 and 60 + length == size, 16)
     _check(5, zlib.crc32(data[:-4]) == _number(data, size - 4, 4), size - 4)
-    _check(6, data[6] in (TRANSACTIONS, SCHEMA), 6)
+    _check(6, data[6] in (TRANSACTIONS, SCHEMA, EPOCH), 6)
     for reserved in (7, 10, 11):
         _check(7, data[reserved] == 0, reserved)
     _check(8, _number(data, 8, 2) <= 63, 8)
@@ -171,6 +179,14 @@ def _check_frame(data: bytes) -> None:
     for instant in (24, footer, footer + 8, footer + 16):
         _check(9, _number(data, instant, 8) < 1 << 63, instant)
     _check(10, _number(data, footer + 8, 8) <= _number(data, footer, 8), footer + 8)
+
+
+def _final(data: bytes, end: int, count: int, closed: int) -> int:
+    _check(13, count == 0, 12)
+    _check(22, end == 40, 32)
+    final = _number(data, 32, 8)
+    _check(28, final == closed, 32)
+    return final
 
 
 def _transactions(data: bytes, end: int, count: int, partition: int) -> tuple[Transaction, ...]:

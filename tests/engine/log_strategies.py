@@ -39,12 +39,16 @@ def transactions(draw: st.DrawFn, partition: int) -> Transaction:
 
 @st.composite
 def entries(draw: st.DrawFn) -> Entry:
-    """Any good entry: transactions or a schema, possibly empty."""
+    """Any good entry: transactions, a schema or an epoch."""
     partition = draw(st.integers(0, 63))
     stable, closed = sorted([draw(INSTANTS), draw(INSTANTS)])
     listed: tuple[Transaction, ...] = ()
     tables: tuple[Description, ...] = ()
-    if draw(st.booleans()):
+    final = None
+    kind = draw(st.sampled_from([1, 2, 3]))
+    if kind == 3:
+        final = closed
+    elif kind == 1:
         listed = tuple(draw(st.lists(transactions(partition), max_size=4)))
     else:
         distinct = st.lists(
@@ -52,7 +56,7 @@ def entries(draw: st.DrawFn) -> Entry:
         )
         tables = tuple(draw(distinct))
     epoch, submitted = draw(INSTANTS), draw(INSTANTS)
-    return Entry(listed, tables, partition, epoch, closed, stable, submitted)
+    return Entry(listed, tables, partition, epoch, closed, stable, submitted, final)
 
 
 @st.composite

@@ -76,6 +76,7 @@ def good() -> dict[str, Entry]:
         ),
         "several_transactions": entry(*several, epoch=3),
         "schema_entry": entry(tables=tables),
+        "epoch_entry": entry(epoch=7, closed=1 << 40, stable=5, final=1 << 40),
         "longest_name": entry(tables=(Description(1, 1, 4 << 20, "n" * 255),)),
         "maximal_table_id": put(32767, key_of(0), row),
         "maximal_numbers": entry(
@@ -101,6 +102,7 @@ def bad() -> Iterator[tuple[str, bytes, int, int]]:
     yield from _bad_transactions()
     yield from _bad_writes()
     yield from _bad_schemas()
+    yield from _bad_epochs()
 
 
 def _bad_frames() -> Iterator[tuple[str, bytes, int, int]]:
@@ -117,7 +119,7 @@ def _bad_frames() -> Iterator[tuple[str, bytes, int, int]]:
     yield "a_bit_of_the_value_flipped", data[:70] + bytes([data[70] ^ 1]) + data[71:], 5, size - 4
     yield "a_bit_of_the_crc_flipped", data[:-1] + bytes([data[-1] ^ 128]), 5, size - 4
     yield "type_0", patched(data, 6, b"\0"), 6, 6
-    yield "type_3_is_reserved", frame(entry(), b"", kind=3, count=0), 6, 6
+    yield "type_4_is_reserved", frame(entry(), b"", kind=4, count=0), 6, 6
     yield "reserved_byte", patched(data, 7, b"\1"), 7, 7
     yield "reserved_word", patched(data, 11, b"\1"), 7, 11
     yield "partition_64", patched(data, 8, b"\x40"), 8, 8
@@ -192,6 +194,14 @@ def _bad_schemas() -> Iterator[tuple[str, bytes, int, int]]:
     yield "bytes_after_the_tables", patched(data, 12, b"\3"), 22, end - 9 - len("größe".encode())
 
 
+def _bad_epochs() -> Iterator[tuple[str, bytes, int, int]]:
+    data = encode(good()["epoch_entry"])
+    yield "counted_in_an_epoch", patched(data, 12, b"\1"), 13, 12
+    yield "epoch_without_a_body", frame(entry(), b"", kind=3, count=0), 22, 32
+    yield "epoch_with_a_longer_body", frame(entry(), bytes(9), kind=3, count=0), 22, 32
+    yield "final_differs_from_closed", patched(data, 32, b"\1"), 28, 32
+
+
 # --- Files -------------------------------------------------------------------------------------
 
 
@@ -211,12 +221,13 @@ def files() -> dict[str, str]:
 def described(value: Entry) -> dict[str, Any]:
     """The fields of an entry in the terms of JSON. A deletion has the value null."""
     return {
-        "type": 2 if value.tables else 1,
+        "type": 3 if value.final is not None else 2 if value.tables else 1,
         "partition": value.partition,
         "epoch": value.epoch,
         "closed": value.closed,
         "stable": value.stable,
         "submitted": value.submitted,
+        "final": value.final,
         "transactions": [
             {
                 "timestamp": transaction.timestamp,

@@ -46,6 +46,9 @@ def encoded(entry: Entry) -> bytes:
     if entry.tables:
         tables = [Description(t.table, t.key_kind, t.row_size, t.name) for t in entry.tables]
         return codec.schema_entry(tables, **times, **whose)
+    if entry.final is not None:
+        own = {"partition": entry.partition, "stable": entry.stable, "submitted": entry.submitted}
+        return codec.epoch_entry(entry.epoch, entry.final, **own)
     space = bytearray(encode(entry)[:-28])
     length, count = len(space) - 32, len(entry.transactions)
     space[:32] = b"\xaa" * 32  # What an earlier use of the buffer left there.

@@ -143,10 +143,9 @@ def test_a_snapshot_of_what_was_never_applied_breaks_state_machine_safety(
 
 def test_other_states_at_a_position_are_not_equal(checks: GroupChecks) -> None:
     same, other = ModelMachine(), ModelMachine()
-    other.open_term(1)
+    other.open_term(1, [])
     other.execute(bytes([1]) + bytes(13))
-    data = other.drain()
-    assert data is not None
+    (data,) = other.drain()
     same.apply([entry(1, 1)])
     other.apply([entry(1, 1, data)])
     checks.on_applied(node(1), same, [entry(1, 1)])

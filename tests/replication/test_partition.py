@@ -6,10 +6,11 @@ from typing import Final
 
 import pytest
 
-from mako.engine.codec import check
+from mako.engine.codec import check, epoch_entry, final_of, frame_of
 from mako.entry import Configuration, Entry, EntryKind, Index, NodeId, SnapshotMeta, Term
+from mako.log_format import EntryType
 from mako.replication.ahead import Ahead
-from mako.replication.machine import EngineMachine
+from mako.replication.partition import Partition, PartitionSettings
 from mako.schema import BytesTable
 from mako.storage.snapshot_format import SnapshotHeader
 
@@ -30,15 +31,16 @@ def append(tx: Ahead, request: bytes) -> bytes:
     return value
 
 
-Make = Callable[[], EngineMachine]
+Make = Callable[[], Partition]
 
 
 @pytest.fixture
 def make() -> Iterator[Make]:
-    machines: list[EngineMachine] = []
+    machines: list[Partition] = []
 
-    def made() -> EngineMachine:
-        machines.append(EngineMachine([TABLE], append, lambda: 1_000, memory_bytes=16 << 20))
+    def made() -> Partition:
+        settings = PartitionSettings(memory_bytes=16 << 20, ring_bytes=256 << 10)
+        machines.append(Partition(settings, [TABLE], lambda: 1_000, transact=append))
         return machines[-1]
 
     yield made
@@ -58,22 +60,23 @@ class Log:
         return self.entries[-1]
 
 
-def lead(machine: EngineMachine, log: Log, term: int) -> None:
+def lead(machine: Partition, log: Log, term: int) -> None:
     machine.apply(log.entries[machine.applied :])
-    machine.apply([log.add(term, machine.open_term(term))])
+    machine.apply([log.add(term, machine.open_term(term, []))])
     assert machine.leading
+    for data in machine.drain():  # The tables, if nobody has described them.
+        machine.apply([log.add(term, data)])
 
 
-def run(machine: EngineMachine, log: Log, term: int, *requests: bytes) -> Entry:
+def run(machine: Partition, log: Log, term: int, *requests: bytes) -> Entry:
     for request in requests:
         machine.execute(request)
-    data = machine.drain()
-    assert data is not None
+    (data,) = machine.drain()
     assert check(data) == (0, 0)
     return log.add(term, data)
 
 
-def follow(machine: EngineMachine, entries: Sequence[Entry]) -> None:
+def follow(machine: Partition, entries: Sequence[Entry]) -> None:
     machine.apply([entry for entry in entries if entry.index > machine.applied])
 
 
@@ -91,18 +94,53 @@ def test_a_follower_reaches_the_leaders_state(make: Make) -> None:
 
 def test_the_first_leader_puts_the_tables_into_the_log(make: Make) -> None:
     leader, follower, log = make(), make(), Log()
-    first = log.add(1, leader.open_term(1))
-    # A second leader that has not applied it says so again; that changes nothing.
-    log.add(2, follower.open_term(2))
+    lead(leader, log, 1)
+    assert [kind_of(entry) for entry in log.entries] == [EntryType.EPOCH, EntryType.SCHEMA]
     leader.step_down()
-    follow(follower, log.entries)
-    follow(leader, log.entries)
-    assert first.data[6] == 2
-    assert follower.leading
-    assert not leader.leading
+    lead(follower, log, 2)
+    assert [kind_of(entry) for entry in log.entries[2:]] == [EntryType.EPOCH]
     follower.apply([run(follower, log, 2, b"ax")])
     follow(leader, log.entries)
     assert leader.read(b"a", 1) == b"x"
+
+
+def test_an_epoch_follows_the_end_of_the_log_applied_or_not(make: Make) -> None:
+    leader, follower, log = make(), make(), Log()
+    lead(leader, log, 1)
+    leader.apply([run(leader, log, 1, b"a1")])
+    follow(follower, log.entries)
+    unapplied = [run(leader, log, 1, b"a2"), log.add(2, leader_of(leader))]
+    entry = log.add(3, follower.open_term(3, unapplied))
+    frame = frame_of(entry.data)
+    assert frame.epoch == 3
+    assert frame.closed == final_of(entry.data) == frame_of(unapplied[0].data).closed
+    follow(follower, log.entries)
+    assert follower.leading
+    assert (follower.epoch, follower.final) == (3, frame.closed)
+
+
+def leader_of(machine: Partition) -> bytes:
+    """The epoch entry of a leader between, which nobody has applied."""
+    return epoch_entry(2, machine.watermark + 1, stable=0, submitted=0)
+
+
+def kind_of(entry: Entry) -> EntryType:
+    return frame_of(entry.data).type
+
+
+def test_tables_made_ahead_go_with_what_was_ahead(make: Make) -> None:
+    old, new, log = make(), make(), Log()
+    lead(old, log, 1)
+    follow(new, log.entries)
+    old.engine.create_table(BytesTable("more", id=7))
+    old.step_down()
+    lead(new, log, 2)
+    new.engine.create_table(BytesTable("other", id=7))
+    for data in new.drain():
+        new.apply([log.add(2, data)])
+    follow(old, log.entries)
+    assert old.engine.tables[7].table.name == "other"
+    assert old.engine.table_named("more") is None
 
 
 def test_nothing_executed_shows_before_it_is_applied(make: Make) -> None:
@@ -124,6 +162,7 @@ def test_what_was_ahead_vanishes_when_the_leadership_ends(make: Make) -> None:
     lead(old, log, 1)
     old.apply([run(old, log, 1, b"a1", b"c1")])
     before = old.state_hash()
+    assert old.execute(b"d1") == b"1"
     run(old, log, 1, b"a2", b"c!")  # Proposed, and never agreed on.
     old.execute(b"b9")
     del log.entries[-1]
@@ -135,6 +174,8 @@ def test_what_was_ahead_vanishes_when_the_leadership_ends(make: Make) -> None:
     assert old.read(b"a", 1) == b"13"
     assert old.read(b"b", 1) is None
     assert old.read(b"c", 1) == b"1"
+    assert old.read(b"d", 1) is None
+    assert old.discarded == 4
     assert old.state_hash() == new.state_hash()
     old_again = old
     lead(old_again, log, 3)
@@ -143,14 +184,14 @@ def test_what_was_ahead_vanishes_when_the_leadership_ends(make: Make) -> None:
 
 def test_nothing_runs_before_the_first_entry_of_the_term_is_applied(make: Make) -> None:
     leader = make()
-    leader.open_term(1)
+    leader.open_term(1, [])
     assert not leader.leading
-    assert leader.drain() is None
+    assert leader.drain() == []
     with pytest.raises(AssertionError):
         leader.execute(b"a1")
 
 
-def header_of(machine: EngineMachine, timestamp: int, tables: bytes) -> SnapshotHeader:
+def header_of(machine: Partition, timestamp: int, tables: bytes) -> SnapshotHeader:
     meta = SnapshotMeta(Index(machine.applied), Term(1), MEMBERS)
     return SnapshotHeader(7, 1, meta, timestamp, tables=tables)
 
@@ -167,7 +208,7 @@ def test_a_snapshot_is_that_of_its_moment_and_brings_a_replica_up(make: Make, se
     at_snapshot = leader.state_hash()
     rest = len(log.entries)
     leader.apply([run(leader, log, 1, b"a!", b"q1")])
-    leader.step_down()  # Another engine by now; the snapshot still reads its own.
+    leader.step_down()
     blocks = list(made.blocks)
     late.restore(header, blocks)
     assert late.applied == rest
@@ -194,7 +235,7 @@ def test_a_transaction_without_a_write_makes_no_entry(make: Make) -> None:
     leader, log = make(), Log()
     lead(leader, log, 1)
     leader.execute(b"a!")
-    assert leader.drain() is None
+    assert leader.drain() == []
 
 
 def test_a_snapshot_nobody_takes_pins_nothing(make: Make) -> None:

@@ -1,0 +1,431 @@
+"""A partition's engine as the state machine of a Raft group.
+
+    follower   entries ──replay──▶ engine ──▶ snapshots at the watermark
+    leader     workers ──▶ engine ──rings──▶ drain ──▶ entry ──Raft──▶ apply: the watermark moves
+
+A leader's engine runs ahead of the log. What counts is what a snapshot at the watermark sees, the
+closed timestamp of the last applied entry:
+
+    P1  The watermark is the closed timestamp of the last applied entry. It only moves forward.
+    P2  A transaction at or below the watermark is in an applied entry, and one above it is in none
+        (L1 and L2 of mako.engine.draining). So a snapshot at the watermark is what the log says.
+    P3  The first entry of a term is an epoch entry with the final watermark F, the closed
+        timestamp of the entry before it in the log. When it is applied everything above F that
+        this replica has executed ahead is discarded. Nothing is executed before.
+    P4  Tables that were created ahead and that no applied entry describes go with it.
+
+A deposed leader keeps its engine: readers go on at the watermark, and the entries that come are
+replayed beside what it had executed, which the next epoch entry discards.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from mako.engine.closing import advance_watermark, close, set_word
+from mako.engine.codec import (
+    Description,
+    Frame,
+    descriptions_of,
+    epoch_entry,
+    final_of,
+    frame_of,
+    schema_entry,
+    seal,
+)
+from mako.engine.described import description_of
+from mako.engine.draining import drain_ordered, forget_logged
+from mako.engine.dump import Block as Rows
+from mako.engine.dump import Dumper, dump
+from mako.engine.engine import Engine
+from mako.engine.interactive import session_begin_snapshot
+from mako.engine.layout import C_SNAPSHOT, LOGGING, NONE
+from mako.engine.loading import load
+from mako.engine.region import Region
+from mako.engine.replayer import Replayer
+from mako.entry import Entry, EntryKind
+from mako.log_format import DESCRIPTION, FOOTER_BYTES, HEADER_BYTES, EntryType
+from mako.replication.ahead import Ahead
+from mako.replication.epochs import EpochStart, decode_epochs, encode_epochs
+from mako.replication.replica import MachineSnapshot
+from mako.schema import BytesTable, Table
+from mako.storage.snapshot_format import Block, SnapshotHeader
+
+Transact = Callable[[Ahead, bytes], bytes]
+
+_PAGE: Final = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionSettings:
+    """Sizes of a partition, and the bugs planted in it."""
+
+    partition: int = 0
+    memory_bytes: int = 64 << 20
+    #: Contexts for workers, sessions and snapshots, beside the few of the replica itself.
+    contexts: int = 8
+    #: Log ring of a context. A transaction may fill half of it, and must fit an entry.
+    ring_bytes: int = 1 << 20
+    #: Body of an entry.
+    entry_bytes: int = 1 << 20
+    #: An entry that only closes a timestamp follows the last one after so many ms, if idle.
+    idle_ms: int = 100
+    #: See mako.replication.planted.
+    planted: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        assert self.ring_bytes // 2 <= self.entry_bytes, "every transaction fits an entry"
+
+
+class Partition:
+    """See the module, and `mako.replication.replica.Machine` for the contract.
+
+    `tables` are created by whoever leads, if the log has not described them. `transact` runs a
+    request of `execute`; servers have workers instead and need none. `now_ms` tells the time.
+    `on_lead` is called when transactions may run, `on_rest` when none may run any more: it
+    returns after the last worker has stopped.
+    """
+
+    def __init__(
+        self,
+        settings: PartitionSettings,
+        tables: Sequence[Table | BytesTable],
+        now_ms: Callable[[], int],
+        *,
+        transact: Transact | None = None,
+        on_lead: Callable[[], None] = lambda: None,
+        on_rest: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.applied = 0
+        #: Epoch of the last applied epoch entry, and its final watermark.
+        self.epoch = 0
+        self.final = 0
+        #: Versions that discards took back, since the start.
+        self.discarded = 0
+        self._settings = settings
+        self._declared = list(tables)
+        self._now_ms = now_ms
+        self._transact = transact
+        self._on_lead = on_lead
+        self._on_rest = on_rest
+        # Tables that applied entries have described, and those that proposed ones have.
+        self._tables: list[Description] = []
+        self._described: set[int] = set()
+        self._term = 0
+        self._leading = False
+        # Something was executed that no epoch entry has judged.
+        self._is_ahead = False
+        # Closed timestamp and time of the last entry that was drained; somebody waits for more.
+        self._drained = 0
+        self._drained_ms = 0
+        self._wanted = False
+        size = HEADER_BYTES + settings.entry_bytes + FOOTER_BYTES
+        self._entry = Region(-(-size // _PAGE) * _PAGE)
+        self._start(0, [])
+
+    @property
+    def leading(self) -> bool:
+        """Whether transactions may run: the first entry of the term that is open is applied."""
+        return self._leading
+
+    @property
+    def engine(self) -> Engine:
+        """Another one after each `restore`."""
+        return self._engine
+
+    @property
+    def watermark(self) -> int:
+        """The closed timestamp of the last applied entry (P1)."""
+        return self._pinned
+
+    # --- engines --------------------------------------------------------------------------
+
+    def _start(self, timestamp: int, blocks: Iterable[Block]) -> None:
+        """A new engine with the applied state, which is `blocks` at `timestamp`."""
+        settings = self._settings
+        self._leading = self._is_ahead = False
+        self._engine = Engine(
+            settings.memory_bytes,
+            contexts=settings.contexts + 5,  # replayer, pin, executing, two snapshots
+            ring_bytes=settings.ring_bytes,
+            partition=settings.partition,
+            now_ms=0,
+            replicated=True,
+        )
+        self._replayer = Replayer(self._engine)
+        self._pin = self._engine.take_context()
+        self._ahead: Ahead | None = None
+        if self._tables:
+            rows = (Rows(count, bytes(data)) for count, data in blocks)
+            load(self._replayer, self._tables, timestamp, rows, settings.partition)
+        self._pinned = 0
+        self._move_watermark(timestamp)
+
+    def _move_watermark(self, timestamp: int) -> None:
+        assert timestamp >= self._pinned, "P1"
+        self._pinned = timestamp
+        set_word(self._pin + C_SNAPSHOT, timestamp)
+        advance_watermark(self._engine.base, timestamp)
+
+    # --- leading --------------------------------------------------------------------------
+
+    def open_term(self, term: int, unapplied: Sequence[Entry]) -> bytes:
+        """Lead in `term`: the epoch entry, which follows the `unapplied` end of the log (P3)."""
+        self._term = term
+        epoch, final = self.epoch, self._pinned
+        for entry in unapplied:
+            if entry.kind is EntryKind.NORMAL and entry.data:
+                frame = frame_of(entry.data)
+                epoch, final = max(epoch, frame.epoch), max(final, frame.closed)
+        if "final_watermark_of_applied" in self._settings.planted:
+            final = self._pinned
+        self._drained = final
+        return epoch_entry(
+            epoch + 1,
+            final,
+            stable=self._pinned,
+            submitted=self._submitted(),
+            partition=self._settings.partition,
+        )
+
+    def _submitted(self) -> int:
+        return self._now_ms() * 1000
+
+    def _lead(self) -> None:
+        """Everything up to the own first entry is applied: transactions may stand on it."""
+        engine = self._engine
+        self._replayer.end(self._now_ms())  # The clock is above the log.
+        set_word(engine.base + LOGGING, 1)
+        for table in self._declared:
+            engine.create_table(table)
+        self._described = {table.table for table in self._tables}
+        if self._transact is not None:
+            self._ahead = Ahead(engine)
+        self._drained_ms = self._now_ms()
+        self._leading = self._is_ahead = True
+        self._on_lead()
+
+    def execute(self, request: bytes) -> bytes:
+        """Run one request here and now."""
+        assert self._ahead is not None, "nothing runs before the term is open"
+        assert self._transact is not None
+        self._engine.tick(self._now_ms())
+        with self._ahead as tx:
+            return self._transact(tx, request)
+
+    def want(self) -> None:
+        """Somebody waits for the watermark to pass what it is now."""
+        self._wanted = True
+
+    def drain(self) -> list[bytes]:
+        """All that was executed since, as entries; nothing, if nobody waits for more."""
+        if not self._leading:
+            return []
+        engine = self._engine
+        now_ms = self._now_ms()
+        engine.tick(now_ms)
+        closed = close(engine.base)  # E2: before the rings are read.
+        entries = []
+        new = [
+            description_of(handle.table)
+            for number, handle in list(engine.tables.items())
+            if number not in self._described
+        ]
+        if new:
+            # Before the transactions that need them, and after the closing: L1 holds.
+            self._described.update(table.table for table in new)
+            entries.append(self._schema_entry(new))
+        body = self._entry.base + HEADER_BYTES
+        while True:
+            length, count, up_to = drain_ordered(
+                engine.base, closed, body, self._settings.entry_bytes
+            )
+            if count or self._must_close(up_to, now_ms):
+                entries.append(self._sealed(length, count, up_to))
+                self._drained, self._drained_ms = up_to, now_ms
+                self._wanted = False
+            if up_to == closed:
+                return entries
+
+    def _must_close(self, closed: int, now_ms: int) -> bool:
+        """Whether an entry without transactions is worth its while."""
+        idle = now_ms - self._drained_ms >= self._settings.idle_ms
+        return closed > self._drained and (self._wanted or idle)
+
+    def _sealed(self, length: int, count: int, closed: int) -> bytes:
+        with seal(
+            self._entry.view,
+            length,
+            kind=EntryType.TRANSACTIONS,
+            count=count,
+            closed=closed,
+            stable=self._pinned,
+            submitted=self._submitted(),
+            partition=self._settings.partition,
+            epoch=self.epoch,
+        ) as entry:
+            return bytes(entry)
+
+    def _schema_entry(self, tables: Sequence[Description]) -> bytes:
+        return schema_entry(
+            tables,
+            closed=self._drained,
+            stable=self._pinned,
+            submitted=self._submitted(),
+            partition=self._settings.partition,
+            epoch=self.epoch,
+        )
+
+    def step_down(self) -> None:
+        """Nothing runs any more. What was executed ahead is not seen at the watermark, and
+        vanishes with the next epoch entry."""
+        self._term = 0
+        self._stop_leading()
+
+    def _stop_leading(self) -> None:
+        if not self._leading:
+            return
+        self._leading = False
+        self._on_rest()
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
+        engine = self._engine
+        set_word(engine.base + LOGGING, 0)
+        forget_logged(engine.base)
+        self._replayer.begin(self._pinned)
+
+    # --- following ------------------------------------------------------------------------
+
+    def apply(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            assert entry.index == self.applied + 1, "the log has no gaps"
+            if entry.kind is EntryKind.NORMAL and entry.data:
+                self._apply(entry)
+            self.applied = entry.index
+
+    def _apply(self, entry: Entry) -> None:
+        frame = frame_of(entry.data)
+        if frame.type is EntryType.SCHEMA:
+            known = {table.table for table in self._tables}
+            self._tables += [t for t in descriptions_of(entry.data) if t.table not in known]
+        if self._leading:
+            assert entry.term == self._term, "a leader of a later term has applied all before it"
+        else:
+            self._replayer.apply(entry.data)
+        if frame.type is EntryType.EPOCH:
+            self._enter_epoch(frame, final_of(entry.data))
+        self._move_watermark(max(self._pinned, frame.closed))
+        if self._term and entry.term == self._term and not self._leading:
+            self._lead()
+
+    def _enter_epoch(self, frame: Frame, final: int) -> None:
+        """P3: what was executed ahead of the log ends here."""
+        assert not self._leading, "the first entry of a term is the only epoch entry in it"
+        assert frame.epoch > self.epoch, "epochs rise"
+        assert final >= self._pinned, "I1: no watermark was ever above the final one"
+        self.epoch, self.final = frame.epoch, final
+        if self._is_ahead:
+            if "deposed_leader_keeps_versions" not in self._settings.planted:
+                self.discarded += self._replayer.discard_above(final)
+            self._forget_tables()
+            self._is_ahead = False
+
+    def _forget_tables(self) -> None:
+        """P4."""
+        known = {table.table for table in self._tables}
+        for number in [number for number in self._engine.tables if number not in known]:
+            self._engine.forget_table(number)
+
+    # --- what is applied ------------------------------------------------------------------
+
+    def reading(self, table: int) -> Ahead:
+        """`with partition.reading(1) as tx`: what is applied."""
+        return Ahead(self._engine, at=self._pinned, table=table)
+
+    def read(self, key: bytes, table: int) -> bytes | None:
+        """The applied value of a key."""
+        with self.reading(table) as tx:
+            return tx.get(key)
+
+    def state_hash(self) -> str:
+        return dump(self._engine, self._pin, self._pinned, lambda _data: None)
+
+    def write_snapshot(self) -> MachineSnapshot:
+        """The applied state as of now; the blocks stay so while the replica goes on."""
+        tables = b"".join(
+            DESCRIPTION.pack(table.table, table.key_kind, table.row_size, len(table.name.encode()))
+            + table.name.encode()
+            for table in sorted(self._tables, key=lambda table: table.table)
+        )
+        blocks = _PinnedBlocks(self._engine, self._pinned)
+        return MachineSnapshot(self._pinned, tables, blocks, encode_epochs(self._epochs()))
+
+    def _epochs(self) -> list[EpochStart]:
+        if not self.epoch:
+            return []
+        return [EpochStart(self._settings.partition, self.epoch, self.final)]
+
+    def restore(self, header: SnapshotHeader, blocks: Iterable[Block]) -> None:
+        self._term = 0
+        self._stop_leading()
+        self._tables = _tables_of(header.tables)
+        self._close()
+        self._start(header.timestamp, blocks)
+        for start in decode_epochs(header.epochs):
+            self.epoch, self.final = start.epoch, start.final
+        self.applied = header.meta.index
+
+    def _close(self) -> None:
+        set_word(self._pin + C_SNAPSHOT, NONE)
+        self._engine.give_context(self._pin)
+        if self._ahead is not None:
+            self._ahead.close()
+        self._engine.close()
+
+    def close(self) -> None:
+        """Stop what runs and give the memory back."""
+        if self._leading:
+            self._leading = False
+            self._on_rest()
+        self._close()
+        self._entry.close()
+
+
+class _PinnedBlocks:
+    """Blocks at a timestamp that stays pinned until they have all been taken, or forgotten."""
+
+    def __init__(self, engine: Engine, timestamp: int) -> None:
+        self._engine = engine
+        self._timestamp = timestamp
+        self._context = engine.take_context()
+        self._open = True
+        set_word(self._context + C_SNAPSHOT, timestamp)
+
+    def __iter__(self) -> Iterator[Block]:
+        session_begin_snapshot(self._context, self._timestamp)
+        with Dumper(self._engine, self._context) as dumper:
+            for rows, data in dumper.blocks():
+                yield Block(rows, data)
+        self.close()
+
+    def close(self) -> None:
+        if self._open:
+            self._open = False
+            set_word(self._context + C_SNAPSHOT, NONE)
+            self._engine.give_context(self._context)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _tables_of(data: bytes) -> list[Description]:
+    """Descriptions one after the other, as a schema entry has them."""
+    tables = []
+    at = 0
+    while at < len(data):
+        table, kind, size, length = DESCRIPTION.unpack_from(data, at)
+        at += DESCRIPTION.size
+        tables.append(Description(table, kind, size, data[at : at + length].decode()))
+        at += length
+    return tables
