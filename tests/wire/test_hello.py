@@ -44,9 +44,10 @@ def test_what_is_cut_or_changed_is_an_error_or_a_hello(hello: Hello, data: st.Da
     at = data.draw(st.integers(0, len(body) - 1))
     body[at] ^= 1 << data.draw(st.integers(0, 7))
     try:
-        assert decode_hello(body) != hello or 13 <= at < 16
-    except WireError as error:
-        assert "\n" not in str(error)
+        changed = decode_hello(body)
+    except WireError:
+        return
+    assert changed != hello or 13 <= at < 16
 
 
 def test_the_first_frame_is_a_hello() -> None:
