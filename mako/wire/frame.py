@@ -9,8 +9,7 @@ Little-endian. The length is judged as soon as its four bytes are here, before a
 them is kept, so that a reader never holds more than its limit and what one receive brought.
 
 A frame that lies in one piece of what was received is a view of that piece; one that came in many
-is gathered in a buffer which grows with what arrives, never with what was announced. Either way
-each byte is copied at most once, whatever the pieces.
+is joined once it is whole. Memory grows with what arrives, never with what was announced.
 """
 
 import struct
@@ -33,6 +32,8 @@ LENGTH_MIN: Final = HEADER_BYTES - LENGTH_BYTES
 HELLO_BODY_MAX: Final = 16 << 10
 #: Bodies between processes of a cluster: two Raft appends of 4 MiB, or eight chunks of a snapshot.
 PEER_BODY_MAX: Final = (8 << 20) + (64 << 10)
+#: Pieces of a frame that are kept as they came; smaller ones are gathered in a buffer.
+PIECE_BYTES_MIN: Final = 4 << 10
 #: Text of a goodbye, in bytes.
 REASON_BYTES_MAX: Final = 1024
 
@@ -79,22 +80,25 @@ def goodbye_reason(body: Buffer) -> str:
 class FrameReader:
     """Cuts a stream into frames. `limit` bounds a body in bytes and may be changed in between."""
 
-    __slots__ = ("_error", "_need", "_offset", "_partial", "limit")
+    __slots__ = ("_error", "_have", "_offset", "_pieces", "_size", "_tail", "limit")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         # Bytes of the stream before the frame that is being read.
         self._offset = 0
-        # The frame that is being read, as far as it is here.
-        self._partial = bytearray()
-        # What it takes to know more: a header, then the whole frame.
-        self._need = HEADER_BYTES
+        # The frame that is being read, as far as it is here: large pieces as they came, and
+        # behind them small ones in one buffer, because each object has a price of its own.
+        self._pieces: list[Buffer] = []
+        self._tail = bytearray()
+        self._have = 0
+        # Bytes of the whole frame; 0 as long as its header is not here.
+        self._size = 0
         self._error: WireError | None = None
 
     @property
     def partial_bytes(self) -> int:
         """Bytes of an unfinished frame. More than 0 for long: the other side is stuck."""
-        return len(self._partial)
+        return self._have
 
     def feed(self, data: Buffer) -> list[Frame]:
         """Add what was received, and return every frame that is now complete.
@@ -109,40 +113,62 @@ class FrameReader:
             return self._feed(memoryview(data))
         except WireError as error:
             self._error = error
-            self._partial = bytearray()
+            self._clear()
             raise
 
     def _feed(self, view: memoryview) -> list[Frame]:
         frames: list[Frame] = []
         start, end = 0, len(view)
-        partial = self._partial
-        while partial:
-            taken = view[start : start + self._need - len(partial)]
-            partial += taken
-            start += len(taken)
-            if len(partial) >= LENGTH_BYTES:
-                self._check_length(int.from_bytes(partial[:LENGTH_BYTES], "little"))
-            if len(partial) < self._need:
-                return frames
-            if self._need == HEADER_BYTES:
-                self._need = self._size(*HEADER.unpack_from(partial))
-                if self._need > len(partial):
-                    continue
-            # A bytearray that has a view cannot grow; from here on it belongs to the frame.
-            frames.append(self._frame(memoryview(partial).toreadonly()))
-            self._partial = partial = bytearray()
+        if self._have:
+            start = self._go_on(view, frames)
         while end - start >= HEADER_BYTES:
-            size = self._size(*HEADER.unpack_from(view, start))
+            size = self._size_of(view[start:])
             if end - start < size:
-                self._need = size
+                self._size = size
                 break
-            frames.append(self._frame(view[start : start + size].toreadonly()))
+            frames.append(self._frame(view[start : start + size]))
             start += size
         if start < end:
-            if end - start >= LENGTH_BYTES:
-                self._check_length(int.from_bytes(view[start : start + LENGTH_BYTES], "little"))
-            partial += view[start:]
+            self._check_start(view[start:])
+            self._keep(view[start:])
         return frames
+
+    def _go_on(self, view: memoryview, frames: list[Frame]) -> int:
+        """Go on with the unfinished frame; return how much of `view` it took."""
+        start = 0
+        if not self._size:
+            start = min(HEADER_BYTES - self._have, len(view))
+            self._keep(view[:start])
+            self._check_start(self._tail)
+            if self._have < HEADER_BYTES:
+                return start
+            self._size = self._size_of(self._tail)
+        end = min(start + self._size - self._have, len(view))
+        self._keep(view[start:end])
+        if self._have == self._size:
+            whole = b"".join([*self._pieces, self._tail])
+            self._clear()
+            frames.append(self._frame(memoryview(whole)))
+        return end
+
+    def _keep(self, piece: memoryview) -> None:
+        self._have += len(piece)
+        if len(piece) < PIECE_BYTES_MIN:
+            self._tail += piece
+            return
+        if self._tail:
+            self._pieces.append(self._tail)
+            self._tail = bytearray()
+        self._pieces.append(piece)
+
+    def _clear(self) -> None:
+        self._pieces = []
+        self._tail = bytearray()
+        self._have = self._size = 0
+
+    def _check_start(self, start: Buffer) -> None:
+        if len(start) >= LENGTH_BYTES:
+            self._check_length(int.from_bytes(start[:LENGTH_BYTES], "little"))
 
     def _check_length(self, length: int) -> None:
         if not LENGTH_MIN <= length <= self.limit + LENGTH_MIN:
@@ -153,18 +179,18 @@ class FrameReader:
                 self._offset,
             )
 
-    def _size(self, length: int, kind: int, flags: int, reserved: int) -> int:
+    def _size_of(self, header: Buffer) -> int:
         """Bytes of the frame with this header."""
+        length, kind, _, reserved = HEADER.unpack_from(header)
         self._check_length(length)
         if reserved:
             raise WireError(
-                f"reserved bytes of a frame of kind {kind}, flags {flags} are {reserved:#06x},"
-                f" not 0, at byte {self._offset + 6}",
+                f"reserved bytes of a frame of kind {kind} are {reserved:#06x}, not 0, at byte"
+                f" {self._offset + 6}",
                 self._offset + 6,
             )
-        return LENGTH_BYTES + length
+        return LENGTH_BYTES + int(length)
 
     def _frame(self, view: memoryview) -> Frame:
         self._offset += len(view)
-        self._need = HEADER_BYTES
-        return Frame(view[4], view[5], view[HEADER_BYTES:])
+        return Frame(view[4], view[5], view[HEADER_BYTES:].toreadonly())

@@ -102,6 +102,24 @@ def test_frames_within_one_piece_are_not_copied() -> None:
     assert all(frame.body.obj is data for frame in FrameReader(9).feed(data))
 
 
+@pytest.mark.parametrize("size", [1, 7, 4095, 4096, 100_000])
+def test_large_frames_in_pieces(size: int) -> None:
+    bodies = [(1, 0, bytes(range(256)) * 800), (2, 0, b"end"), (3, 0, bytes(100_000))]
+    found = cut(FrameReader(1 << 20), stream_of(bodies), [size, 3, size])
+    assert [(f.kind, f.flags, bytes(f.body)) for f in found] == bodies
+
+
+def test_small_pieces_take_little_more_than_their_bytes() -> None:
+    reader = FrameReader(1 << 20)
+    reader.feed(HEADER.pack(1 << 20, 16, 0, 0))
+    tracemalloc.start()
+    for i in range(50_000):
+        reader.feed(i.to_bytes(2, "little"))
+    now, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert now < 150_000
+
+
 def test_parts_are_sent_by_reference() -> None:
     large = bytes(1 << 20)
     assert frame_parts(16, [b"head", large])[2] is large
