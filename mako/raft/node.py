@@ -225,6 +225,23 @@ class RaftNode:
         return self.state.returning
 
     @property
+    def needed_after(self) -> int:
+        """The entries above it are still needed by members that answer: keep them if possible.
+
+        Who can be brought up to date from the log would else need a snapshot, and could fall
+        behind the log again while that is on its way. `last_index` on who does not lead.
+        """
+        s = self.state
+        needed = s.log.last_index
+        first = s.log.storage.first_index()
+        for progress in s.peers:
+            # A snapshot that is on its way counts as arrived. Below the log only a new one helps.
+            has = max(progress.match, progress.snapshot_index)
+            if progress.answers and first - 1 <= has < needed:
+                needed = has
+        return needed
+
+    @property
     def storage(self) -> LogStorage:
         return self.state.log.storage
 

@@ -41,6 +41,10 @@ class DriverSettings:
     snapshot_blocks_per_tick: int = 4
     #: Ticks between looks at what the log can let go.
     cut_ticks: int = 100
+    #: Bytes to which the log may grow so that members which trail are brought up to date from it.
+    #: Beyond it, or on a full disk, they are left behind and need a snapshot. It should hold what
+    #: is written while a snapshot is sent, or a member is left behind again each time.
+    catch_up_bytes: int = 4 << 30
     stream: StreamSettings = field(default_factory=StreamSettings)
     #: Bytes per second of all snapshots that are sent, together.
     stream_rate: int = 64 << 20

@@ -17,6 +17,8 @@ meanwhile is the next one, so that one sync serves all that waited for it.
     D7  What does not fit on a full disk waits, in order, and is tried again; hard states, cuts and
         snapshots of others go on where they can.
     D8  A failed disk, or damage that shows while running, ends the process (ProcessMustEnd).
+    D9  What a member that answers still lacks of the log is kept for it, within bounds, though a
+        snapshot covers it: else it could need one snapshot after the other, for ever.
 
 D2 to D5 are in mako.replication.replica.
 """
@@ -178,8 +180,22 @@ class Driver:
             self._mover.poll(now_ms)
             self._take_snapshots()
             if self._ticks % self._settings.cut_ticks == 0:
-                for blocked in self._store.cut(now_ms).blocked:
-                    self.replicas[GroupId(blocked)].snapshot_wanted = True
+                self._cut(now_ms)
+
+    def _cut(self, now_ms: int) -> None:
+        self._maker.release(self._needed_after)
+        for blocked in self._store.cut(now_ms).blocked:
+            # Where members are being waited for, another snapshot would change nothing.
+            if not self._maker.holds(GroupId(blocked)):
+                self.replicas[GroupId(blocked)].snapshot_wanted = True
+
+    def _needed_after(self, group: GroupId) -> int:
+        """The log of the group is to be kept from behind this index on (D9)."""
+        node = self.replicas[group].node
+        store = self._store
+        if store.full or store.total_bytes > self._settings.catch_up_bytes:
+            return node.last_index
+        return node.needed_after
 
     def step(self, batch: Iterable[PeerMessage]) -> None:
         """What arrived from another process."""

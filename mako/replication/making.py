@@ -40,6 +40,8 @@ class SnapshotMaker:
         #: Marked in the log, and not sealed yet; and in the turn that is on its way.
         self.marked: dict[GroupId, SnapshotMeta] = {}
         self._sealed: dict[GroupId, SnapshotMeta] = {}
+        # Index of the newest mark that is durable, where the log was not let go up to it yet.
+        self._held: dict[GroupId, int] = {}
 
     def is_making(self, group: GroupId) -> bool:
         return group in self._making
@@ -94,6 +96,7 @@ class SnapshotMaker:
     def forget(self, group: GroupId) -> None:
         self.abandon(group)
         self.marked.pop(group, None)
+        self._held.pop(group, None)
 
     def close(self) -> None:
         """Drop the blocks of what is not finished; the files go with the next start."""
@@ -106,14 +109,26 @@ class SnapshotMaker:
         self._sealed, self.marked = self.marked, {}
 
     def durable(self, may_forget: Callable[[GroupId], bool]) -> None:
-        """The turn is durable: the log may be cut up to the marks, older snapshots may go."""
+        """The turn is durable: the log may be released up to the marks, older snapshots may go."""
         sealed, self._sealed = self._sealed, {}
         for group, meta in sealed.items():
             if self._store.storage(group).snapshot_meta() != meta:
                 continue  # The leader's took its place meanwhile.
-            self._store.release(group, meta.index)
+            self._held[group] = meta.index
             if may_forget(group):
                 self._snapshots.forget(group, meta)
+
+    def release(self, needed_after: Callable[[GroupId], int]) -> None:
+        """Let cuts take what the durable marks cover and nobody needs."""
+        for group, index in list(self._held.items()):
+            end = min(index, needed_after(group))
+            self._store.release(group, end)
+            if end == index:
+                del self._held[group]
+
+    def holds(self, group: GroupId) -> bool:
+        """Whether a member needs entries that the newest snapshot covers."""
+        return group in self._held
 
     def is_good(self, group: GroupId) -> bool:
         """Read the newest snapshot of a group wholly, and check it."""

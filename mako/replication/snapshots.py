@@ -6,7 +6,8 @@ keeps it until it has the whole snapshot, checked and safe on its disk, and only
     leader      SnapshotRequest ─▶ SnapshotSender ── parcels ──▶ SnapshotReceiver
     follower                                          whole ─▶ step(SnapshotRequest) ─▶ Ready
 
-What is lost is asked for again by the streams themselves (mako.storage.snapshot_stream).
+What is lost is asked for again by the streams themselves (mako.storage.snapshot_stream). Of two
+leaders the one of the higher term is obeyed, whose snapshot may be the older one.
 """
 
 from collections.abc import Callable
@@ -180,13 +181,21 @@ class SnapshotMover:
     def _on_data(self, parcel: SnapshotParcel, body: SnapshotOffer | SnapshotChunk) -> None:
         group = parcel.group
         receiving = self._receiving.get(group)
+        request = parcel.request
+        if receiving is not None and request is not None:
+            if _age(request) < _age(receiving.request):
+                return  # Late, or of a leader that is none any more.
+            if request.term > receiving.request.term and request.meta != receiving.request.meta:
+                # The new leader decides, even if its snapshot is the older one: nobody else may
+                # ever send the rest of what is here.
+                receiving = None
+            else:
+                receiving.request = request
         if receiving is None:
-            if parcel.request is None:
+            if request is None:
                 return  # The offer was before a restart: the sender comes back to it.
             receiver = SnapshotReceiver(group, self._newest(group), self._store.partial)
-            receiving = self._receiving[group] = _Receiving(receiver, parcel.request)
-        elif parcel.request is not None:
-            receiving.request = parcel.request
+            receiving = self._receiving[group] = _Receiving(receiver, request)
         receiving.receiver.index = max(receiving.receiver.index, self._newest(group))
         self._carry_out(receiving, receiving.receiver.step(body))
 
@@ -226,3 +235,8 @@ class SnapshotMover:
             self._receiving.pop(request.group, None)
             if request.meta.index == body.name.index:
                 self._step(request)
+
+
+def _age(request: SnapshotRequest) -> tuple[int, int]:
+    """Grows with each snapshot that leaders offer, whatever became of those before."""
+    return request.term, request.meta.index

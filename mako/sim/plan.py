@@ -139,6 +139,8 @@ def draw(chance: Random, planted: frozenset[str] = frozenset()) -> Plan:
         snapshot_bytes=choice((8, 64, 1024)) * _KIB,
         snapshot_blocks_per_tick=choice((1, 4)),
         cut_ticks=choice((3, 10)),
+        # What clients write while the slowest stream lasts.
+        catch_up_bytes=2048 * _KIB,
         stream=StreamSettings(
             chunk_bytes=chunk_bytes,
             window_bytes=chunk_bytes * choice((1, 4)),

@@ -88,6 +88,10 @@ class MemoryStore:
         """There are no files."""
 
     @property
+    def total_bytes(self) -> int:
+        return self._cache.bytes
+
+    @property
     def full(self) -> bool:
         return False
 

@@ -116,6 +116,11 @@ class LogStore(Protocol):
         ...
 
     @property
+    def total_bytes(self) -> int:
+        """Bytes that the logs of all groups take up."""
+        ...
+
+    @property
     def full(self) -> bool:
         """Whether growth is to be refused. It clears itself."""
         ...

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from mako import raft
-from mako.entry import Configuration, Entry, EntryKind, Index, NodeId, Term
+from mako.entry import Configuration, Entry, EntryKind, Index, NodeId, SnapshotMeta, Term
 from mako.raft import Role, Settings
 from mako.raft.configuration import encode
 from mako.raft.message import (
@@ -18,7 +18,16 @@ from mako.raft.message import (
 )
 from mako.storage import errors
 from tests.raft.cluster import GROUP, Cluster, log_of, nodes, terms_of, voters
-from tests.raft.solo import Solo, append, heartbeat, heartbeat_reply, one, only, vote_request
+from tests.raft.solo import (
+    Solo,
+    accept,
+    append,
+    heartbeat,
+    heartbeat_reply,
+    one,
+    only,
+    vote_request,
+)
 from tests.raft.watch import Violation
 
 
@@ -404,3 +413,39 @@ def test_a_run_of_the_real_core_reaches_the_planted_bug(
     run(Settings())
     with pytest.raises(Violation):
         run(Settings(planted=frozenset({name})))
+
+
+def test_the_log_is_needed_from_where_members_that_answer_have_it() -> None:
+    """Seed 102284: it was cut while a snapshot was on its way, so the next one was needed."""
+    solo = Solo(1, log=(1, 1, 1, 1), term=1)
+    assert solo.node.needed_after == 4, "who does not lead keeps nothing for others"
+    solo.lead(replicated=False)
+    solo.receive(accept(2, 1, term=2, index=5), accept(3, 1, term=2, index=3))
+    assert solo.node.needed_after == 3
+    solo.receive(accept(3, 1, term=2, index=5))
+    assert solo.node.needed_after == 5
+
+
+def test_a_member_to_which_a_snapshot_goes_needs_what_follows_that() -> None:
+    solo = Solo(1, log=(1, 1, 1, 1), term=1)
+    solo.lead()
+    solo.node.state.progress[NodeId(3)].match = 0
+    solo.node.state.progress[NodeId(3)].become_snapshot(3)
+    assert solo.node.needed_after == 3
+
+
+def test_nothing_is_needed_for_a_member_that_is_silent_or_that_only_a_new_snapshot_helps() -> None:
+    start = SnapshotMeta(Index(2), Term(1), voters(1, 2, 3))
+    entries = log_of(1, 1, 1, 1)[2:]
+    solo = Solo(1, entries=entries, term=1, snapshot=start)
+    solo.lead(replicated=False)
+    solo.receive(accept(2, 1, term=2, index=5))
+    assert solo.node.state.progress[NodeId(3)].match == 0
+    assert solo.node.needed_after == 5, "its next entry is gone"
+    solo.receive(accept(3, 1, term=2, index=3))
+    assert solo.node.needed_after == 3
+    for _ in range(4):
+        solo.tick(9)
+        solo.receive(heartbeat_reply(2, 1, term=2))
+    assert solo.node.role is Role.LEADER
+    assert solo.node.needed_after == 5, "it is silent"

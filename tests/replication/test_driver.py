@@ -1,7 +1,7 @@
 """The driver of a process: one replica group, three drivers, no faults but those of the test."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 import pytest
@@ -254,6 +254,55 @@ def test_the_log_is_cut_behind_snapshots_and_a_follower_behind_it_gets_one(world
     world.until(lambda: late.machine.applied == world.leader.machine.applied)
     assert late.machine.state_hash() == world.leader.machine.state_hash()
     assert late.wal.storage(GROUP).snapshot_meta().index >= storage.first_index() - 1
+
+
+def slow_follower(world: World) -> Process:
+    """One that answers, and has nothing of what 100 requests have written on its disk."""
+    late = next(process for process in world.processes if not process.leads)
+    late.held = True
+    for value in range(1, 100):
+        world.append(value, padding=300)
+        world.tick()
+    assert world.leader.wal.storage(GROUP).snapshot_meta().index > 50
+    return late
+
+
+def known_of(follower: Process, world: World) -> int:
+    """Up to where the leader knows that the follower has the log."""
+    node = world.leader.driver.replicas[GROUP].node
+    return node.state.progress[NodeId(follower.number)].match
+
+
+def test_the_log_is_kept_for_a_slow_follower_though_a_snapshot_covers_it(world: World) -> None:
+    late = slow_follower(world)
+    assert world.leader.wal.storage(GROUP).first_index() <= known_of(late, world) + 1
+    late.held = False
+    world.tick(3)
+    assert late.machine.values(7) == world.leader.machine.values(7)
+    world.tick(30)
+    assert world.leader.wal.storage(GROUP).first_index() > 50, "nobody needs it any more"
+
+
+def test_the_log_is_kept_for_a_slow_follower_up_to_a_bound_only() -> None:
+    world = World(replace(DRIVER, catch_up_bytes=20_000))
+    world.tick(60)
+    late = slow_follower(world)
+    leader = world.leader
+    assert leader.wal.storage(GROUP).first_index() > known_of(late, world) + 1
+    assert leader.wal.total_bytes <= 20_000 + 2 * WAL.segment_bytes
+
+
+def test_the_log_is_not_kept_for_a_slow_follower_on_a_full_disk(world: World) -> None:
+    late = next(process for process in world.processes if not process.leads)
+    late.held = True
+    leader = world.leader
+    leader.disk.fill(30_000)
+    fates = []
+    for value in range(1, 150):
+        fates.append(world.append(value, padding=300).fate)
+        world.tick()
+    assert Fate.DONE in fates[-20:], "room is made again"
+    assert leader.wal.storage(GROUP).first_index() > known_of(late, world) + 1
 
 
 def test_a_follower_that_crashes_while_it_gets_a_snapshot_goes_on_after_it(world: World) -> None:

@@ -10,6 +10,10 @@ REGRESSIONS: dict[int, str] = {
     29: "checker: entries that were being replaced counted as durable",
     72: "raft: a joint configuration was not left after a leader change",
     140: "raft: a returning node that got a snapshot stayed returning",
+    30416: "driver: the log was cut while a snapshot was on its way, again and again",
+    100046: "driver: half a snapshot of a former leader kept the new one's out",
+    102284: "driver: the same as 30416, with a node under a new id",
+    104661: "driver: the same as 30416, with appends of one entry",
 }
 
 

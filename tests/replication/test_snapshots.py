@@ -1,0 +1,107 @@
+"""Snapshots on their way between processes: whose offer is taken, and what becomes of the other."""
+
+from mako.entry import GroupId, NodeId, SnapshotMeta
+from mako.raft.message import SnapshotRequest
+from mako.replication.snapshots import SnapshotMover, SnapshotParcel
+from mako.storage.memory_disk import MemoryDisk
+from mako.storage.snapshot_format import SnapshotHeader, pack_rows
+from mako.storage.snapshot_store import SnapshotStore
+from mako.storage.snapshot_stream import SnapshotOffer, StreamSettings
+from tests.storage.building import meta
+from tests.storage.test_snapshot import some_rows
+
+GROUP = GroupId(1)
+CLUSTER = 7
+STREAM = StreamSettings(chunk_bytes=1000, window_bytes=1000, timeout_ms=50)
+RECEIVER = NodeId(2)
+
+
+class End:
+    """A process as far as snapshots are concerned."""
+
+    def __init__(self, mark: SnapshotMeta | None = None) -> None:
+        self.store = SnapshotStore(MemoryDisk(), "snapshots", CLUSTER)
+        self.store.recover({})
+        self.sent: list[SnapshotParcel] = []
+        self.stepped: list[SnapshotRequest] = []
+        self.mover = SnapshotMover(
+            self.store,
+            STREAM,
+            1 << 30,
+            put=self.sent.append,
+            step=self.stepped.append,
+            newest=lambda group: 0,
+        )
+        if mark is not None:
+            pending = self.store.create(SnapshotHeader(CLUSTER, GROUP, mark, int(mark.index)))
+            for block in pack_rows(some_rows(900, 10)):
+                pending.writer.add(block)
+            self.store.commit(pending)
+
+    def take(self) -> list[SnapshotParcel]:
+        sent, self.sent[:] = self.sent[:], []
+        return sent
+
+
+def request(mark: SnapshotMeta, source: int, term: int) -> SnapshotRequest:
+    return SnapshotRequest(GROUP, NodeId(source), RECEIVER, term, mark)
+
+
+def begun(index: int, source: int, term: int, receiver: End) -> End:
+    """A leader that has sent the beginning of its snapshot, and then falls silent."""
+    mark = meta(index, 1)
+    leader = End(mark)
+    leader.mover.send(request(mark, source, term), 0)
+    for _ in range(3):
+        exchange(leader, receiver, 0)
+    assert receiver.stepped == []
+    return leader
+
+
+def exchange(leader: End, receiver: End, now_ms: int) -> None:
+    """Bring what both have to say."""
+    leader.mover.poll(now_ms)
+    for parcel in leader.take():
+        receiver.mover.on_parcel(parcel, now_ms)
+    for parcel in receiver.take():
+        leader.mover.on_parcel(parcel, now_ms)
+
+
+def finish(leader: End, receiver: End) -> None:
+    """Let it go on for as long as the whole takes, and longer."""
+    for now_ms in range(1, 100):
+        exchange(leader, receiver, now_ms)
+
+
+def test_a_new_leader_is_obeyed_though_its_snapshot_is_older_than_what_is_half_there() -> None:
+    receiver = End()
+    begun(367, 3, 18, receiver)
+    mark = meta(358, 1)
+    leader = End(mark)
+    wanted = request(mark, 1, 19)
+    leader.mover.send(wanted, 0)
+    finish(leader, receiver)
+    assert receiver.stepped == [wanted]
+
+
+def test_a_leader_that_is_none_any_more_does_not_break_off_what_the_new_one_sends() -> None:
+    receiver = End()
+    old = End(meta(367, 1))
+    old.mover.send(request(meta(367, 1), 3, 18), 0)
+    leader = begun(358, 1, 19, receiver)
+    exchange(old, receiver, 0)
+    finish(leader, receiver)
+    assert [stepped.meta.index for stepped in receiver.stepped] == [358]
+
+
+def test_a_late_offer_of_an_older_snapshot_does_not_hide_the_newer_one() -> None:
+    receiver = End()
+    leader = begun(367, 1, 19, receiver)
+    older = End(meta(358, 1))
+    older.mover.send(request(meta(358, 1), 1, 19), 0)
+    older.mover.poll(0)
+    (late,) = older.take()
+    assert isinstance(late.body, SnapshotOffer)
+    receiver.mover.on_parcel(late, 0)
+    finish(leader, receiver)
+    assert [stepped.meta.index for stepped in receiver.stepped] == [367]
