@@ -20,8 +20,8 @@ from typing import Final
 from mako.engine.closing import close, set_word
 from mako.engine.codec import Description, descriptions_of, frame_of, schema_entry, seal
 from mako.engine.described import description_of
+from mako.engine.dump import BLOCK_BYTES, Dumper, fingerprint
 from mako.engine.dump import Block as Rows
-from mako.engine.dump import Dumper, dump
 from mako.engine.engine import Engine
 from mako.engine.interactive import session_begin_snapshot
 from mako.engine.layout import C_SNAPSHOT, CONTEXT_COUNT, LOGGING, NONE
@@ -71,6 +71,7 @@ class EngineMachine:
         self._term = 0
         self._leading = False
         self._entry = Region(-(-(HEADER_BYTES + ring_bytes + FOOTER_BYTES) // _PAGE) * _PAGE)
+        self._space = Region(BLOCK_BYTES)
         self._start(0, [])
 
     @property
@@ -202,7 +203,7 @@ class EngineMachine:
             return tx.get(key)
 
     def state_hash(self) -> str:
-        return dump(self._engine, self._pin, self._pinned, lambda _data: None)
+        return f"{fingerprint(self._engine, self._pin, self._pinned, self._space):016x}"
 
     def _blocks(self) -> Iterator[Block]:
         session_begin_snapshot(self._pin, self._pinned)
@@ -237,6 +238,7 @@ class EngineMachine:
         """Give the memory back."""
         self._close()
         self._entry.close()
+        self._space.close()
 
 
 class _PinnedBlocks:
