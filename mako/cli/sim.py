@@ -2,6 +2,7 @@
 
     mako sim --seeds 500                many seeds, on all cores; one line with totals at the end
     mako sim --seed 17 --trace          one seed again, with what happened in it
+    mako sim --seeds 500 --model        with lists in plain Python instead of the engine
     mako sim planted                    whether the simulator finds the bugs planted for it
 
 Exit status 1: a rule was violated, or a planted bug was not found. Progress goes to standard error.
@@ -40,7 +41,9 @@ _jobs = click.option(
 @click.option("--first-seed", type=click.IntRange(min=0), default=1, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=None, help="Only this one.")
 @click.option("--trace", is_flag=True, help="With --seed: print what happens.")
-@click.option("--engine", is_flag=True, help="With the engine as state machine, not a model.")
+@click.option(
+    "--model", is_flag=True, help="With lists in plain Python as state machine, not the engine."
+)
 @_jobs
 @_output
 @click.pass_context
@@ -53,26 +56,28 @@ def sim(
     output: str,
     *,
     trace: bool,
-    engine: bool,
+    model: bool,
 ) -> None:
     """Simulate clusters under faults, and check that nothing acknowledged is lost."""
     if ctx.invoked_subcommand is not None:
         return
     if seed is not None:
-        _one(ctx, seed, output, trace=trace, engine=engine)
+        _one(ctx, seed, output, trace=trace, engine=not model)
         return
     if trace:
         raise click.UsageError("--trace needs --seed")
     from mako.sim.batch import run_batch
 
     with _progress(seeds, "seeds") as step:
-        summary = run_batch(first_seed, seeds, jobs=_jobs_or_cores(jobs), engine=engine, show=step)
+        summary = run_batch(
+            first_seed, seeds, jobs=_jobs_or_cores(jobs), engine=not model, show=step
+        )
     if output == "json":
         click.echo(json.dumps(summary.as_dict()))
     else:
         for number, problem in summary.violations:
             click.echo(f"seed {number}: {problem}")
-            click.echo(f"  replay it: mako sim --seed {number} --trace")
+            click.echo(f"  replay it: mako sim --seed {number} --trace{' --model' * model}")
         if summary.missing():
             click.echo(f"never reached: {', '.join(summary.missing())}")
         click.echo(format_summary(summary))
@@ -86,7 +91,11 @@ def sim(
 @_output
 @click.pass_context
 def planted(ctx: click.Context, names: tuple[str, ...], jobs: int | None, output: str) -> None:
-    """Switch on one planted bug after the other, and count the seeds until it is found."""
+    """Switch on one planted bug after the other, and count the seeds until it is found.
+
+    The state machine is that of `mako sim --model`, which is faster: none of the bugs is in the
+    engine.
+    """
     from mako.sim.batch import PLANTED, PLANTED_SEEDS_MAX, find_planted
 
     if unknown := [name for name in names if name not in PLANTED]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 import numpy as np
 
@@ -12,26 +11,44 @@ from mako.engine.jit import INTERPRETED
 Buffer = bytes | bytearray | memoryview
 
 
-@contextmanager
-def addressed(data: Buffer) -> Iterator[tuple[int, int]]:
-    """(address, size) of `data`, which may be read there for the length of the block."""
-    if INTERPRETED:
-        yield from _registered(data)
-        return
-    array = np.frombuffer(data, np.uint8)  # It takes read-only memory as well, unlike ctypes.
-    yield array.__array_interface__["data"][0], array.size
+class addressed:
+    """`with addressed(data) as (address, size)`: it may be read there for the length of the block.
 
+    A class, for it is entered twice for each entry of a log.
+    """
 
-def _registered(data: Buffer) -> Iterator[tuple[int, int]]:
-    """The same for interpreted code, which reads only what was registered, in whole words."""
-    from mako.engine.interpreted import add_region, remove_region
+    __slots__ = ("_array", "_data", "_registered")
 
-    size = len(data)
-    view = memoryview(bytearray(size // 8 * 8 + 8))
-    base = np.frombuffer(view, np.uint8).__array_interface__["data"][0]
-    view[:size] = data
-    add_region(base, view)
-    try:
-        yield base, size
-    finally:
-        remove_region(base)
+    def __init__(self, data: Buffer) -> None:
+        self._data = data
+        self._registered = 0
+
+    def __enter__(self) -> tuple[int, int]:
+        if INTERPRETED:
+            return self._register()
+        # It takes read-only memory as well, unlike ctypes.
+        self._array = np.frombuffer(self._data, np.uint8)
+        return self._array.ctypes.data, self._array.size
+
+    def _register(self) -> tuple[int, int]:
+        """Interpreted code reads only what was registered, in whole words."""
+        from mako.engine.interpreted import add_region
+
+        size = len(self._data)
+        view = memoryview(bytearray(size // 8 * 8 + 8))
+        self._array = np.frombuffer(view, np.uint8)
+        self._registered = self._array.ctypes.data
+        view[:size] = self._data
+        add_region(self._registered, view)
+        return self._registered, size
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._registered:
+            from mako.engine.interpreted import remove_region
+
+            remove_region(self._registered)

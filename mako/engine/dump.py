@@ -13,7 +13,8 @@ import hashlib
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple, Self
 
-from mako.engine.atomics import ld8, memcpy, st2, st4
+from mako.engine.atomics import ld1, ld8, ldu8, lshr, memcpy, st2, st4, wmul
+from mako.engine.buffers import addressed
 from mako.engine.commit import rest
 from mako.engine.engine import Engine, TableHandle
 from mako.engine.interactive import (
@@ -25,6 +26,7 @@ from mako.engine.interactive import (
 )
 from mako.engine.interactive import session_scan as scan
 from mako.engine.jit import compiled
+from mako.engine.keys import MIX
 from mako.engine.layout import (
     C_ARGUMENTS,
     C_RESULT,
@@ -86,6 +88,20 @@ def dump_rows(
     return written, max(found, 0), found, last
 
 
+@compiled
+def mixed(data: int, size: int, state: int) -> int:
+    """`state`, changed by every bit of the bytes and by how many they are."""
+    state = wmul(state ^ size, MIX)
+    words = size & -8
+    for at in range(0, words, 8):
+        state = wmul(state ^ ldu8(data + at), MIX)
+        state ^= lshr(state, 29)
+    for at in range(words, size):
+        state = wmul(state ^ ld1(data + at), MIX)
+        state ^= lshr(state, 29)
+    return state
+
+
 class Block(NamedTuple):
     """Rows one after the other, and how many they are."""
 
@@ -94,12 +110,16 @@ class Block(NamedTuple):
 
 
 class Dumper:
-    """The blocks of one snapshot, in a context that reads at it."""
+    """The blocks of one snapshot, in a context that reads at it.
 
-    def __init__(self, engine: Engine, context: int) -> None:
+    `space`: where blocks are put together, BLOCK_BYTES that stay the caller's; else its own.
+    """
+
+    def __init__(self, engine: Engine, context: int, space: Region | None = None) -> None:
         self._engine = engine
         self._context = context
-        self._space = Region(BLOCK_BYTES)
+        self._given = space
+        self._space = Region(BLOCK_BYTES) if space is None else space
         self._used = 0
         self._rows = 0
 
@@ -107,7 +127,7 @@ class Dumper:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._space.close()
+        self._close_space()
 
     def blocks(self) -> Iterator[Block]:
         """All rows."""
@@ -137,7 +157,7 @@ class Dumper:
                 else:
                     written, rows, found, last = self._large(handle, first, end, -written)
             if rows:
-                key = _key_at(self._space.view, self._used + last)
+                key = key_at(self._space.view, self._used + last)
                 self._used += written
                 self._rows += rows
                 row_bytes = written // rows
@@ -161,8 +181,12 @@ class Dumper:
 
     def _make_space(self, size: int) -> None:
         if size > self._space.size:
-            self._space.close()
+            self._close_space()
             self._space = Region(size + 7 & -8)
+
+    def _close_space(self) -> None:
+        if self._space is not self._given:
+            self._space.close()
 
     def _scan(
         self, handle: TableHandle, first: bytes, end: bytes, room: int, limit: int
@@ -203,7 +227,7 @@ class Dumper:
             yield self._take()
 
 
-def _key_at(space: memoryview, row: int) -> bytes:
+def key_at(space: memoryview, row: int) -> bytes:
     size = int.from_bytes(space[row + 2 : row + 4], "little")
     return bytes(space[row + 4 : row + 4 + size])
 
@@ -217,6 +241,18 @@ def dump(engine: Engine, context: int, timestamp: int, write: Callable[[bytes], 
             digest.update(block.data)
             write(block.data)
     return digest.hexdigest()
+
+
+def fingerprint(engine: Engine, context: int, timestamp: int, space: Region) -> int:
+    """64 bits of the dump at `timestamp`, which `context` has pinned: for those who compare many
+    states, and whose states nobody forges. `space` as in Dumper."""
+    session_begin_snapshot(context, timestamp)
+    state = 0
+    with Dumper(engine, context, space) as dumper:
+        for block in dumper.blocks():
+            with addressed(block.data) as (data, size):
+                state = mixed(data, size, state)
+    return int(state) & (1 << 64) - 1
 
 
 def is_empty(engine: Engine, context: int, timestamp: int) -> bool:

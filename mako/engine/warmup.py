@@ -49,7 +49,7 @@ def warmup(progress: Progress) -> None:
 _CALLED: Final = {
     "closing": "close close_snapshot open_snapshot set_word tick",
     "codec": "check_frame check_header check_transactions",
-    "dump": "dump_rows",
+    "dump": "dump_rows mixed",
     "interactive": "record_key session_abort session_begin session_begin_snapshot session_commit"
     " session_delete session_get session_put session_rest session_scan",
     "keeper": "keep touch",

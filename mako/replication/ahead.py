@@ -1,8 +1,10 @@
 """One context for transactions of a leader, one after the other, and for reads at a snapshot."""
 
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Final, Self
 
+from mako.engine.dump import SCAN_ROWS, dump_rows, key_at
 from mako.engine.engine import Engine
 from mako.engine.interactive import (
     COPIED_MAX,
@@ -16,6 +18,7 @@ from mako.engine.interactive import (
     session_rest,
 )
 from mako.engine.layout import C_ARGUMENTS, C_RESULT, TABLE_BYTES, TABLES
+from mako.engine.region import Region
 from mako.ids import KEY_BYTES_MAX, Outcome
 
 _RESULT: Final = C_RESULT + 8
@@ -77,6 +80,22 @@ class Ahead:
         done = session_delete(self._context, self._table, self._key(key))
         self._check(done)
         return bool(done)
+
+    def scan(self, first: bytes, end: bytes, space: Region) -> Iterator[bytes]:
+        """The rows with first <= key < end, as they are in a dump (docs/state-dump.md). As many at
+        a time as `space` holds, which is larger than any of them."""
+        while True:
+            self._engine.write(self._context + C_ARGUMENTS, first + end)
+            written, rows, found, last = dump_rows(
+                self._context, self._table, len(first), len(end), space.base, space.size, SCAN_ROWS
+            )
+            assert written >= 0, "the space holds a row"
+            self._check(found)
+            if rows:
+                yield space.read(space.base, written)
+                first = key_at(space.view, last) + b"\0"
+            if rows == found < SCAN_ROWS:
+                return
 
     def _key(self, key: bytes) -> int:
         assert len(key) <= KEY_BYTES_MAX, "the caller limits keys"

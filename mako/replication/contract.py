@@ -52,8 +52,17 @@ class DriverSettings:
     planted: frozenset[str] = frozenset()
 
 
+#: D8: the errors after which nothing can go on here.
+ENDS: Final = (DiskFailed, Damaged)
+
+
+def must_end(error: Exception) -> ProcessMustEnd:
+    """What to raise instead of one of ENDS."""
+    return ProcessMustEnd(f"the process ends: {error}")
+
+
 class _Ending:
-    """D8: the errors after which nothing can go on here."""
+    """The same for a block. Where it would be entered for every message, `try` costs less."""
 
     def __enter__(self) -> None:
         pass
@@ -64,8 +73,8 @@ class _Ending:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if isinstance(error, DiskFailed | Damaged):
-            raise ProcessMustEnd(f"the process ends: {error}") from error
+        if isinstance(error, ENDS):
+            raise must_end(error) from error
 
 
 ENDING: Final = _Ending()

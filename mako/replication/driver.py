@@ -40,7 +40,14 @@ from mako.entry import (
 from mako.raft import Host, HostMessage, RaftNode, Refused, Settings, Turn
 from mako.raft.message import SnapshotRequest
 from mako.raft.node import SnapshotStatus
-from mako.replication.contract import ENDING, DriverSettings, ProcessMustEnd, Watch
+from mako.replication.contract import (
+    ENDING,
+    ENDS,
+    DriverSettings,
+    ProcessMustEnd,
+    Watch,
+    must_end,
+)
 from mako.replication.making import SnapshotMaker
 from mako.replication.outbox import Outbox, PeerMessage
 from mako.replication.replica import Fate, Machine, ReadReply, Replica, Reply
@@ -200,13 +207,16 @@ class Driver:
     def step(self, batch: Iterable[PeerMessage]) -> None:
         """What arrived from another process."""
         messages: list[HostMessage] = []
-        with ENDING:
+        try:
             for message in batch:
                 if isinstance(message, SnapshotParcel):
                     self._on_parcel(message)
                 else:
                     messages.append(message)
-            self.host.step(messages)
+            if messages:
+                self.host.step(messages)
+        except ENDS as error:
+            raise must_end(error) from error
 
     def _on_parcel(self, parcel: SnapshotParcel) -> None:
         replica = self.replicas.get(parcel.group)
@@ -246,16 +256,23 @@ class Driver:
     def pump(self) -> None:
         """Work off what came up, up to where the disk is needed."""
         host = self.host
-        with ENDING:
-            self._append()
+        try:
+            if self._appending:
+                self._append()
             while True:
-                self._propose()
-                self._tell_news()
+                if self._executed:
+                    self._propose()
+                if self._mover.news:
+                    self._tell_news()
                 if not host.has_turn():
                     break
-                self._take(host.turn())
-            if self._flight is None:
+                turn = host.turn()
+                if turn.readys or turn.messages:
+                    self._take(turn)
+            if self._waiting and self._flight is None:
                 self._pass()
+        except ENDS as error:
+            raise must_end(error) from error
 
     def _propose(self) -> None:
         for group in list(self._executed):

@@ -35,8 +35,8 @@ from mako.engine.codec import (
 )
 from mako.engine.described import description_of
 from mako.engine.draining import drain_ordered, forget_logged
+from mako.engine.dump import BLOCK_BYTES, Dumper, fingerprint
 from mako.engine.dump import Block as Rows
-from mako.engine.dump import Dumper, dump
 from mako.engine.engine import Engine
 from mako.engine.interactive import session_begin_snapshot
 from mako.engine.layout import C_SNAPSHOT, LOGGING, NONE
@@ -121,6 +121,7 @@ class Partition:
         self._wanted = False
         size = HEADER_BYTES + settings.entry_bytes + FOOTER_BYTES
         self._entry = Region(-(-size // _PAGE) * _PAGE)
+        self._space = Region(BLOCK_BYTES)
         self._start(0, [])
 
     @property
@@ -349,7 +350,7 @@ class Partition:
             return tx.get(key)
 
     def state_hash(self) -> str:
-        return dump(self._engine, self._pin, self._pinned, lambda _data: None)
+        return f"{fingerprint(self._engine, self._pin, self._pinned, self._space):016x}"
 
     def write_snapshot(self) -> MachineSnapshot:
         """The applied state as of now; the blocks stay so while the replica goes on."""
@@ -390,6 +391,7 @@ class Partition:
             self._on_rest()
         self._close()
         self._entry.close()
+        self._space.close()
 
 
 class _PinnedBlocks:

@@ -118,13 +118,16 @@ def _mapped(call: Callable[[Any], Any], items: Iterable[Any], jobs: int) -> Iter
 
 
 def _run(engine: bool, seed: int) -> Outcome:  # noqa: FBT001
-    """One seed, with the garbage of the run collected once, at its end."""
+    """One seed, with the garbage of the run collected once, at its end; what was there before,
+    such as a compiler, is not looked at."""
     enabled = gc.isenabled()
     gc.disable()
+    gc.freeze()
     try:
         return run_seed(seed, engine=engine)
     finally:
         gc.collect()
+        gc.unfreeze()
         if enabled:
             gc.enable()
 

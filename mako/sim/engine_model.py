@@ -1,8 +1,9 @@
 """The lists of `mako.sim.model` in the real engine, with its transactions, entries and snapshots.
 
     L key            length of the list
-    E key position   value, and what pads the request
+    E key position   value
     V value          position of the value, so that a repeated request changes nothing
+    P key            what padded the last request: it makes entries large, and not the state
 
 It shows that engine, log and replicas fit together.
 """
@@ -19,8 +20,11 @@ from mako.sim.model import decode_request, encode_position
 _TABLE: Final = BytesTable("lists", id=1)
 _LENGTH: Final = struct.Struct(">cI")
 _ELEMENT: Final = struct.Struct(">cII")
+_PADDING: Final = struct.Struct(">cI")
 _VALUE: Final = struct.Struct(">cQ")
 _NUMBER: Final = struct.Struct("<Q")
+#: An element as a row of a dump: table, bytes of the key, key, bytes of the value, value.
+_ROW: Final = struct.Struct("<HH9sIQ")
 _MEMORY_BYTES: Final = 16 << 20
 _RING_BYTES: Final = 256 << 10
 
@@ -39,7 +43,8 @@ def _append(tx: Ahead, request: bytes) -> bytes:
     position = _number(tx.get(list_key)) + 1
     tx.put(list_key, _NUMBER.pack(position))
     tx.put(_VALUE.pack(b"V", value), _NUMBER.pack(position))
-    tx.put(_ELEMENT.pack(b"E", key, position), _NUMBER.pack(value) + bytes(len(request)))
+    tx.put(_ELEMENT.pack(b"E", key, position), _NUMBER.pack(value))
+    tx.put(_PADDING.pack(b"P", key), bytes(len(request)))
     return encode_position(position)
 
 
@@ -58,5 +63,11 @@ class EngineModel(Partition):
             return []
         with self.reading(_TABLE.id) as tx:
             length = _number(tx.get(_LENGTH.pack(b"L", key)))
-            places = (_ELEMENT.pack(b"E", key, position) for position in range(1, length + 1))
-            return [_number(tx.get(place)) for place in places]
+            first, end = _ELEMENT.pack(b"E", key, 0), _ELEMENT.pack(b"E", key + 1, 0)
+            elements = [
+                (_ELEMENT.unpack(place)[2], value)
+                for rows in tx.scan(first, end, self._space)
+                for _, _, place, _, value in _ROW.iter_unpack(rows)
+            ]
+        assert [position for position, _ in elements] == [*range(1, length + 1)], "no gaps"
+        return [value for _, value in elements]

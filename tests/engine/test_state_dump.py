@@ -11,6 +11,8 @@ import pytest
 import mako
 from mako.client import Database
 from mako.engine import dump as dumping
+from mako.engine.buffers import addressed
+from mako.engine.region import Region
 from tests.conftest import INTERPRETED
 from tests.engine.replaying import dump_of
 
@@ -144,3 +146,44 @@ def test_a_closed_snapshot_is_not_dumped(db: Database) -> None:
     snapshot.close()
     with pytest.raises(mako.Closed):
         snapshot.state_hash()
+
+
+def mixed(data: bytes) -> int:
+    with addressed(data) as (address, size):
+        return int(dumping.mixed(address, size, 0))
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 8, 9, 24, 31])
+def test_a_fingerprint_changes_with_every_bit_and_with_zeros_at_the_end(size: int) -> None:
+    data = bytes(range(1, size + 1))
+    changed = {data, data + b"\0", data + bytes(8)}
+    for bit in range(8 * size):
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        changed.add(bytes(flipped))
+    assert len({mixed(one) for one in changed}) == len(changed) == 3 + 8 * size
+    assert mixed(bytes(bytearray(data))) == mixed(data)
+
+
+def test_a_fingerprint_is_that_of_the_blocks_one_after_the_other(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dumping, "BLOCK_BYTES", 256)
+    fill(db, {}, ONE, [((i,), {"value": i & 255}) for i in range(30)])
+    strings = mako.BytesTable("strings", id=1001)
+    db.create(strings)
+    fill(db, {}, strings, [(b"a", bytes(1000)), (b"b", b"after a row that is a block of its own")])
+    space = Region(256)
+    with db.snapshot() as snapshot:
+        context = snapshot._context
+        found = dumping.fingerprint(db._engine, context, snapshot.timestamp, space)
+        with dumping.Dumper(db._engine, context) as dumper:
+            blocks = list(dumper.blocks())
+        state = 0
+        for block in blocks:
+            with addressed(block.data) as (address, size):
+                state = dumping.mixed(address, size, state)
+        assert len(blocks) > 3
+        assert found == state & LARGEST
+    space.write(space.base, b"the caller's still")
+    space.close()

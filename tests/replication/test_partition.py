@@ -1,12 +1,14 @@
 """The engine as a state machine: what is applied counts, what is ahead of it can vanish."""
 
 import random
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import pytest
 
 from mako.engine.codec import check, epoch_entry, final_of, frame_of
+from mako.engine.region import Region
 from mako.entry import Configuration, Entry, EntryKind, Index, NodeId, SnapshotMeta, Term
 from mako.log_format import EntryType
 from mako.replication.ahead import Ahead
@@ -90,6 +92,22 @@ def test_a_follower_reaches_the_leaders_state(make: Make) -> None:
     assert follower.applied == leader.applied == len(log.entries)
     assert follower.read(b"a", 1) == b"".join(b"%d" % number for number in range(20))
     assert follower.state_hash() == leader.state_hash()
+
+
+def test_a_scan_reads_what_is_applied_as_rows_of_a_dump_in_several_pieces(make: Make) -> None:
+    leader, log = make(), Log()
+    lead(leader, log, 1)
+    keys = [b"%c" % number for number in range(65, 75)]
+    leader.apply([run(leader, log, 1, *(key + b"x" * 40 for key in keys))])
+    leader.execute(b"Fmore")  # Ahead of what is applied.
+    space = Region(128)
+    with leader.reading(TABLE.id) as tx:
+        pieces = list(tx.scan(keys[2], keys[9], space))
+    space.close()
+    row = struct.Struct("<HHcI40s")
+    rows = [found for piece in pieces for found in row.iter_unpack(piece)]
+    assert rows == [(1, 1, key, 40, b"x" * 40) for key in keys[2:9]]
+    assert len(pieces) > 1
 
 
 def test_the_first_leader_puts_the_tables_into_the_log(make: Make) -> None:

@@ -53,7 +53,26 @@ def test_a_violation_gives_status_1_the_seed_and_how_to_replay_it(
     status, text = run("--seeds", "1", "--first-seed", "17", "--jobs", "1")
     assert status == 1
     assert "seed 17: one vote: twice" in text
-    assert "mako sim --seed 17 --trace" in text
+    assert "mako sim --seed 17 --trace\n" in text
+    _, text = run("--seeds", "1", "--first-seed", "17", "--jobs", "1", "--model")
+    assert "mako sim --seed 17 --trace --model\n" in text
+
+
+def test_the_state_machine_is_the_engine_or_with_model_the_lists(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engines: list[bool] = []
+
+    def run_seed(seed: int, *, engine: bool, trace: object = None) -> Outcome:
+        engines.append(engine)
+        return Outcome(seed)
+
+    monkeypatch.setattr(batch, "run_seed", run_seed)
+    monkeypatch.setattr(cluster, "run_seed", run_seed)
+    for option in ("--seeds", "--seed"):
+        run(option, "1", "--jobs", "1")
+        run(option, "1", "--jobs", "1", "--model")
+    assert engines == [True, False, True, False]
 
 
 def test_one_seed_is_replayed_with_a_trace() -> None:

@@ -2,7 +2,10 @@
 
 import pytest
 
+from mako.entry import Entry, EntryKind, Index, Term
 from mako.sim.cluster import Cluster, run_seed
+from mako.sim.engine_model import EngineModel
+from mako.sim.model import ModelMachine, SimMachine, append_request
 
 #: Seeds that failed once, with what was wrong. They fail no more; a change of the plan gives them
 #: another meaning, so the unit test of each is what guards the correction.
@@ -20,13 +23,13 @@ REGRESSIONS: dict[int, str] = {
 @pytest.mark.parametrize("seed", range(1, 31))
 def test_a_seed_is_clean(seed: int) -> None:
     outcome = run_seed(seed)
-    assert outcome.problem == "", f"replay it: mako sim --seed {seed} --trace"
+    assert outcome.problem == "", f"replay it: mako sim --seed {seed} --model --trace"
 
 
 @pytest.mark.parametrize("seed", sorted(REGRESSIONS))
 def test_a_seed_that_failed_once_is_clean(seed: int) -> None:
     outcome = run_seed(seed)
-    assert outcome.problem == "", f"{REGRESSIONS[seed]}: mako sim --seed {seed} --trace"
+    assert outcome.problem == "", f"{REGRESSIONS[seed]}: mako sim --seed {seed} --model --trace"
 
 
 def test_a_seed_has_enough_transactions_and_faults_to_mean_something() -> None:
@@ -48,5 +51,31 @@ def test_a_run_without_faults_is_clean_and_does_not_count() -> None:
 @pytest.mark.parametrize("seed", range(1, 5))
 def test_a_seed_with_the_engine_as_state_machine_is_clean(seed: int) -> None:
     outcome = run_seed(seed, engine=True)
-    assert outcome.problem == "", f"replay it: mako sim --seed {seed} --engine --trace"
+    assert outcome.problem == "", f"replay it: mako sim --seed {seed} --trace"
     assert outcome.counts
+
+
+def test_engine_and_model_answer_the_same_and_hold_the_same_lists() -> None:
+    machines: list[SimMachine] = [EngineModel(lambda: 1), ModelMachine()]
+    appended = [(1, 3), (2, 3), (3, 2), (1, 3), (4, 3), (5, 4)]
+    requests = [append_request(value, key, padding=100) for value, key in appended]
+    answers, lists = [], []
+    for machine in machines:
+        log: list[Entry] = []
+
+        def apply(data: bytes, machine: SimMachine = machine, log: list[Entry] = log) -> None:
+            log.append(Entry(Term(1), Index(len(log) + 1), EntryKind.NORMAL, data))
+            machine.apply(log[-1:])
+
+        apply(machine.open_term(1, []))
+        for data in machine.drain():
+            apply(data)
+        answers.append([machine.execute(request) for request in requests])
+        (data,) = machine.drain()
+        assert len(data) > 500
+        assert machine.values(3) == []
+        apply(data)
+        lists.append([machine.values(key) for key in range(6)])
+        machine.close()
+    assert answers[0] == answers[1]
+    assert lists[0] == lists[1] == [[], [], [3], [1, 2, 4], [5], []]
