@@ -61,13 +61,20 @@ def test_engine_and_model_answer_the_same_and_hold_the_same_lists() -> None:
     requests = [append_request(value, key, padding=100) for value, key in appended]
     answers, lists = [], []
     for machine in machines:
-        machine.apply([Entry(Term(1), Index(1), EntryKind.NORMAL, machine.open_term(1, []))])
+        log: list[Entry] = []
+
+        def apply(data: bytes, machine: SimMachine = machine, log: list[Entry] = log) -> None:
+            log.append(Entry(Term(1), Index(len(log) + 1), EntryKind.NORMAL, data))
+            machine.apply(log[-1:])
+
+        apply(machine.open_term(1, []))
+        for data in machine.drain():
+            apply(data)
         answers.append([machine.execute(request) for request in requests])
-        drained = machine.drain()
-        assert sum(map(len, drained)) > 500
+        (data,) = machine.drain()
+        assert len(data) > 500
         assert machine.values(3) == []
-        for index, data in enumerate(drained, 2):
-            machine.apply([Entry(Term(1), Index(index), EntryKind.NORMAL, data)])
+        apply(data)
         lists.append([machine.values(key) for key in range(6)])
         machine.close()
     assert answers[0] == answers[1]
