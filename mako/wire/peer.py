@@ -327,10 +327,13 @@ _FIXED: Final[dict[int, tuple[struct.Struct, int, Callable[..., PeerMessage]]]] 
     6: (_WORDS[3], 3, lambda n, f, r, g, s, t, term, index, *hint: AppendReply(
         g, s, t, term, f & _FLAG != 0, index, EntryId(*hint), f & _FLAG_RETURNING != 0)),
     7: (_WORDS[2], 0, lambda n, f, r, *fields: Heartbeat(*fields)),
-    8: (_WORDS[1], 2, lambda n, f, r, *fields: HeartbeatReply(*fields, f != 0)),
-    10: (_WORDS[1], 2, lambda n, f, r, *fields: SnapshotReply(*fields, f != 0)),
+    8: (_WORDS[1], 2, lambda n, f, r, g, s, t, term, read: HeartbeatReply(
+        g, s, t, term, read, f != 0)),
+    10: (_WORDS[1], 2, lambda n, f, r, g, s, t, term, index: SnapshotReply(
+        g, s, t, term, index, f != 0)),
     11: (_WORDS[0], 0, lambda n, f, r, *fields: TimeoutNow(*fields)),
-    12: (_WORDS[1], 2, lambda n, f, r, *fields: ReadIndexRequest(*fields, f != 0)),
+    12: (_WORDS[1], 2, lambda n, f, r, g, s, t, term, context: ReadIndexRequest(
+        g, s, t, term, context, f != 0)),
     13: (_WORDS[2], 0, lambda n, f, r, *fields: ReadIndexReply(*fields)),
 }  # fmt: skip
 

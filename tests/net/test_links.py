@@ -19,8 +19,10 @@ from mako.net.listening import Reception, open_listeners, serve_connections
 from mako.net.once import OncePerMinute
 from mako.raft.message import AppendRequest, Heartbeat
 from mako.replication.outbox import PeerMessage
-from mako.wire.frame import FrameKind, FrameReader, frame_parts, goodbye_reason
+from mako.wire.frame import Frame, FrameKind, FrameReader, frame_parts, goodbye_reason
 from mako.wire.hello import PROCESS_NONE, Hello, Role, hello_parts
+
+MemoryStream = trio.StapledStream[trio.testing.MemorySendStream, trio.testing.MemoryReceiveStream]
 
 NAMES = {1: "p1", 2: "p2", 3: "p3"}
 ADDRESSES = {process: ("net", process) for process in NAMES}
@@ -46,7 +48,7 @@ class Net:
     def __init__(self, nursery: trio.Nursery) -> None:
         self.nursery = nursery
         self.handlers: dict[int, Callable[[trio.abc.Stream], Awaitable[None]]] = {}
-        self.streams: list[tuple[trio.StapledStream, trio.StapledStream]] = []
+        self.streams: list[tuple[MemoryStream, MemoryStream]] = []
         self.dialled: list[tuple[int, float]] = []
 
     async def connect(self, host: str, port: int) -> trio.abc.Stream:
@@ -196,6 +198,28 @@ async def test_a_message_too_large_for_a_frame_is_dropped_alone(
     assert "more than 1000 bytes" in one.lines[-1]
 
 
+async def test_what_waits_goes_out_together(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    net, one, two = await pair(nursery)
+    near, _ = net.streams[-1]
+    sends: list[float] = []
+    open_again = trio.Event()
+
+    async def slow() -> None:
+        sends.append(trio.current_time())
+        await open_again.wait()
+
+    near.send_stream.send_all_hook = slow
+    for i in range(50):
+        one.links.send(2, [beat(i)])
+        await settle()
+    open_again.set()
+    await settle()
+    assert two.got[1] == [beat(i) for i in range(50)]
+    assert len(sends) == 2, "the first, and all that waited for it"
+
+
 # --- What breaks -------------------------------------------------------------------------------
 
 
@@ -266,7 +290,7 @@ async def test_a_new_connection_takes_the_place_of_the_old_one(
     await settle()
     assert len(await frames_until_end(first)) == 2
     reader = FrameReader(1 << 20)
-    frames = []
+    frames: list[Frame] = []
     while len(frames) < 2:
         frames += reader.feed(await second.receive_some())
     assert [frame.kind for frame in frames] == [FrameKind.HELLO_REPLY, FrameKind.PEER]
@@ -351,6 +375,7 @@ async def test_a_wrong_address_is_named(
 GARBAGE = [
     (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "a frame of 542393671 bytes at byte 0"),
     (b"".join(frame_parts(16, [b"x"])), r"the first frame has kind 16, not 1 (HELLO)"),
+    (b"".join(frame_parts(1, [b""], flags=4)), "the first frame has flags 0x04, not 0"),
     (b"".join(frame_parts(1, [b"x" * 60])), "no hello of a mako process"),
 ]
 

@@ -48,13 +48,14 @@ HEAD = (GROUP, NODE, NODE, U63)
 
 @st.composite
 def appends(draw: st.DrawFn) -> raft.AppendRequest:
-    previous = EntryId(draw(U63), Index(draw(st.integers(0, 1 << 62))))
+    previous = EntryId(Term(draw(U63)), Index(draw(st.integers(0, 1 << 62))))
     kinds = st.tuples(U63, st.sampled_from(EntryKind), DATA)
     entries = [
         Entry(Term(term), Index(previous.index + 1 + i), kind, data)
         for i, (term, kind, data) in enumerate(draw(st.lists(kinds, max_size=4)))
     ]
-    return raft.AppendRequest(*(draw(part) for part in HEAD), previous, entries, draw(U63))
+    group, source, target, term = draw(GROUP), draw(NODE), draw(NODE), draw(U63)
+    return raft.AppendRequest(group, source, target, term, previous, entries, draw(U63))
 
 
 SNAPSHOT = st.builds(raft.SnapshotRequest, *HEAD, META)
