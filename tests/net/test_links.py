@@ -203,12 +203,15 @@ async def test_what_waits_goes_out_together(
 ) -> None:
     net, one, two = await pair(nursery)
     near, _ = net.streams[-1]
+    pump = near.send_stream.send_all_hook
+    assert pump is not None
     sends: list[float] = []
     open_again = trio.Event()
 
     async def slow() -> None:
         sends.append(trio.current_time())
         await open_again.wait()
+        await pump()
 
     near.send_stream.send_all_hook = slow
     for i in range(50):
