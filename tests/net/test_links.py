@@ -257,6 +257,28 @@ async def test_waits_between_dials_grow_to_a_bound(
     assert waits[:8] == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0]
 
 
+async def test_a_link_that_breaks_at_once_is_dialled_less_and_less(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    net = Net(nursery)
+    one = Process(net, hello(1))
+
+    async def greet_and_go(stream: trio.abc.Stream) -> None:
+        await stream.receive_some()
+        await stream.send_all(b"".join(hello_parts(hello(2), reply=True)))
+        if trio.current_time() < 10:
+            await trio.aclose_forcefully(stream)
+
+    net.handlers[2] = greet_and_go
+    await nursery.start(one.run)
+    await trio.sleep(25)
+    times = [at for port, at in net.dialled if port == 2]
+    waits = [round(b - a, 3) for a, b in itertools.pairwise(times)]
+    assert waits[:8] == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0]
+    assert waits[-1] == 10.05, "after ten silent seconds it begins anew"
+    assert sum("disconnected: it closed" in line for line in one.lines) == 1
+
+
 async def test_a_silent_network_is_noticed(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
