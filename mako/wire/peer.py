@@ -368,7 +368,8 @@ def decode_batch(body: Buffer) -> list[PeerMessage]:
 def _check(fields: Sequence[int], flags: int, at: int) -> None:
     """Judge what all messages have; the numbers in `fields` must not be negative."""
     if fields[1] & ~flags or fields[2]:
-        raise bad(f"message number {fields[0]} with unknown flags {fields[1]:#04x}", at + 1)
+        what = f"{fields[1]:#04x}, {fields[2]:#06x}"
+        raise bad(f"message number {fields[0]} with unknown flags or reserved bytes {what}", at + 1)
     if min(fields) < 0:
         raise bad(f"message number {fields[0]} with a negative number", at)
 
