@@ -445,6 +445,21 @@ async def test_garbage_behind_the_hello(
     assert two.unreachable.count(1) == 1
 
 
+async def test_the_end_within_a_frame_is_told_from_the_end(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    net = Net(nursery)
+    two = Process(net, hello(2))
+    await start(nursery, two)
+    for data, line in ((b"\x08", "closed within a frame"), (b"", "it closed the connection")):
+        stream = await net.connect("net", 2)
+        await stream.send_all(b"".join(hello_parts(hello(1))) + data)
+        await settle()
+        await stream.aclose()
+        await settle()
+        assert line in two.lines[-1]
+
+
 async def test_time_limits(nursery: trio.Nursery, autojump_clock: trio.testing.MockClock) -> None:
     net = Net(nursery)
     two = Process(net, hello(2))
