@@ -363,13 +363,15 @@ async def test_another_cluster_is_refused_once_on_both_sides(
 ) -> None:
     net = Net(nursery)
     one, two, three = Process(net, hello(1, 9)), Process(net, hello(2)), Process(net, hello(3))
-    await start(nursery, one, two, three)
+    await start(nursery, two, three, one)
     await trio.sleep(30)
     reason = "this is cluster 7, you are of cluster 9"
     assert sum(reason in line for line in one.lines) == 2, "once for each peer"
     assert sum(reason in line for line in two.lines) == 1
     assert two.links.connected == {3}, "the others go on"
     assert one.links.connected == set()
+    times = [at for port, at in net.dialled if port == 2]
+    assert {round(b - a, 3) for a, b in itertools.pairwise(times)} == {2.0}, "no hurry"
 
 
 async def test_another_version_is_refused(
