@@ -16,6 +16,7 @@ import trio
 
 from mako.net.errors import ConnectionLost, Refused
 from mako.net.limits import BUFFERS_MAX, DEFAULT_LIMITS, RECEIVE_BYTES, Limits
+from mako.wire.errors import WireError
 from mako.wire.frame import (
     Buffer,
     Frame,
@@ -135,6 +136,8 @@ class Connection:
             first, *self._waiting = frames
             if first.kind == FrameKind.GOODBYE:
                 raise Refused(f"{self.address} refuses: {goodbye_reason(first.body)}")
+            if first.flags:
+                raise WireError(f"the first frame has flags {first.flags:#04x}, not 0")
             return expect_hello(first.kind, first.body, reply=reply)
         raise ConnectionLost(f"{self.address} said no hello within {self.limits.hello_s:g} s")
 

@@ -207,8 +207,11 @@ class PeerLinks:
                 if isinstance(error, Refused):
                     wait_s = limits.dial_last_s
             else:
-                wait_s = limits.dial_first_s
+                begin = trio.current_time()
                 await self._session(peer, connection, theirs)
+                # One that breaks at once, again and again, is not dialled as fast as it breaks.
+                if trio.current_time() - begin >= limits.dial_last_s:
+                    wait_s = limits.dial_first_s
             # Half of it is chance, so that processes do not dial in step.
             await trio.sleep(wait_s * (0.5 + 0.5 * self._chance()))
             wait_s = min(2 * wait_s, limits.dial_last_s)
@@ -263,7 +266,8 @@ class PeerLinks:
                 self._unreachable(peer.process)
         name = self._name(peer.process)
         reason = line.reasons[0] if line.reasons else "another connection took its place"
-        self._complain(f"end {name} {reason}", f"peer {name}: disconnected: {reason}")
+        key = reason.replace(connection.address, "")  # Its port is new each time.
+        self._complain(f"end {name} {key}", f"peer {name}: disconnected: {reason}")
 
     def _begin(self, peer: _Peer, connection: Connection, theirs: Hello) -> _Line:
         if peer.line is not None:

@@ -327,10 +327,13 @@ _FIXED: Final[dict[int, tuple[struct.Struct, int, Callable[..., PeerMessage]]]] 
     6: (_WORDS[3], 3, lambda n, f, r, g, s, t, term, index, *hint: AppendReply(
         g, s, t, term, f & _FLAG != 0, index, EntryId(*hint), f & _FLAG_RETURNING != 0)),
     7: (_WORDS[2], 0, lambda n, f, r, *fields: Heartbeat(*fields)),
-    8: (_WORDS[1], 2, lambda n, f, r, *fields: HeartbeatReply(*fields, f != 0)),
-    10: (_WORDS[1], 2, lambda n, f, r, *fields: SnapshotReply(*fields, f != 0)),
+    8: (_WORDS[1], 2, lambda n, f, r, g, s, t, term, read: HeartbeatReply(
+        g, s, t, term, read, f != 0)),
+    10: (_WORDS[1], 2, lambda n, f, r, g, s, t, term, index: SnapshotReply(
+        g, s, t, term, index, f != 0)),
     11: (_WORDS[0], 0, lambda n, f, r, *fields: TimeoutNow(*fields)),
-    12: (_WORDS[1], 2, lambda n, f, r, *fields: ReadIndexRequest(*fields, f != 0)),
+    12: (_WORDS[1], 2, lambda n, f, r, g, s, t, term, context: ReadIndexRequest(
+        g, s, t, term, context, f != 0)),
     13: (_WORDS[2], 0, lambda n, f, r, *fields: ReadIndexReply(*fields)),
 }  # fmt: skip
 
@@ -365,7 +368,8 @@ def decode_batch(body: Buffer) -> list[PeerMessage]:
 def _check(fields: Sequence[int], flags: int, at: int) -> None:
     """Judge what all messages have; the numbers in `fields` must not be negative."""
     if fields[1] & ~flags or fields[2]:
-        raise bad(f"message number {fields[0]} with unknown flags {fields[1]:#04x}", at + 1)
+        what = f"{fields[1]:#04x}, {fields[2]:#06x}"
+        raise bad(f"message number {fields[0]} with unknown flags or reserved bytes {what}", at + 1)
     if min(fields) < 0:
         raise bad(f"message number {fields[0]} with a negative number", at)
 

@@ -19,8 +19,10 @@ from mako.net.listening import Reception, open_listeners, serve_connections
 from mako.net.once import OncePerMinute
 from mako.raft.message import AppendRequest, Heartbeat
 from mako.replication.outbox import PeerMessage
-from mako.wire.frame import FrameKind, FrameReader, frame_parts, goodbye_reason
+from mako.wire.frame import Frame, FrameKind, FrameReader, frame_parts, goodbye_reason
 from mako.wire.hello import PROCESS_NONE, Hello, Role, hello_parts
+
+MemoryStream = trio.StapledStream[trio.testing.MemorySendStream, trio.testing.MemoryReceiveStream]
 
 NAMES = {1: "p1", 2: "p2", 3: "p3"}
 ADDRESSES = {process: ("net", process) for process in NAMES}
@@ -46,7 +48,7 @@ class Net:
     def __init__(self, nursery: trio.Nursery) -> None:
         self.nursery = nursery
         self.handlers: dict[int, Callable[[trio.abc.Stream], Awaitable[None]]] = {}
-        self.streams: list[tuple[trio.StapledStream, trio.StapledStream]] = []
+        self.streams: list[tuple[MemoryStream, MemoryStream]] = []
         self.dialled: list[tuple[int, float]] = []
 
     async def connect(self, host: str, port: int) -> trio.abc.Stream:
@@ -196,6 +198,31 @@ async def test_a_message_too_large_for_a_frame_is_dropped_alone(
     assert "more than 1000 bytes" in one.lines[-1]
 
 
+async def test_what_waits_goes_out_together(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    net, one, two = await pair(nursery)
+    near, _ = net.streams[-1]
+    pump = near.send_stream.send_all_hook
+    assert pump is not None
+    sends: list[float] = []
+    open_again = trio.Event()
+
+    async def slow() -> None:
+        sends.append(trio.current_time())
+        await open_again.wait()
+        await pump()
+
+    near.send_stream.send_all_hook = slow
+    for i in range(50):
+        one.links.send(2, [beat(i)])
+        await settle()
+    open_again.set()
+    await settle()
+    assert two.got[1] == [beat(i) for i in range(50)]
+    assert len(sends) == 2, "the first, and all that waited for it"
+
+
 # --- What breaks -------------------------------------------------------------------------------
 
 
@@ -228,6 +255,28 @@ async def test_waits_between_dials_grow_to_a_bound(
     times = [at for port, at in net.dialled if port == 2]
     waits = [round(b - a, 3) for a, b in itertools.pairwise(times)]
     assert waits[:8] == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0]
+
+
+async def test_a_link_that_breaks_at_once_is_dialled_less_and_less(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    net = Net(nursery)
+    one = Process(net, hello(1))
+
+    async def greet_and_go(stream: trio.abc.Stream) -> None:
+        await stream.receive_some()
+        await stream.send_all(b"".join(hello_parts(hello(2), reply=True)))
+        if trio.current_time() < 10:
+            await trio.aclose_forcefully(stream)
+
+    net.handlers[2] = greet_and_go
+    await nursery.start(one.run)
+    await trio.sleep(25)
+    times = [at for port, at in net.dialled if port == 2]
+    waits = [round(b - a, 3) for a, b in itertools.pairwise(times)]
+    assert waits[:8] == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0]
+    assert waits[-1] == 10.05, "after ten silent seconds it begins anew"
+    assert sum("disconnected: it closed" in line for line in one.lines) == 1
 
 
 async def test_a_silent_network_is_noticed(
@@ -266,7 +315,7 @@ async def test_a_new_connection_takes_the_place_of_the_old_one(
     await settle()
     assert len(await frames_until_end(first)) == 2
     reader = FrameReader(1 << 20)
-    frames = []
+    frames: list[Frame] = []
     while len(frames) < 2:
         frames += reader.feed(await second.receive_some())
     assert [frame.kind for frame in frames] == [FrameKind.HELLO_REPLY, FrameKind.PEER]
@@ -314,13 +363,15 @@ async def test_another_cluster_is_refused_once_on_both_sides(
 ) -> None:
     net = Net(nursery)
     one, two, three = Process(net, hello(1, 9)), Process(net, hello(2)), Process(net, hello(3))
-    await start(nursery, one, two, three)
+    await start(nursery, two, three, one)
     await trio.sleep(30)
     reason = "this is cluster 7, you are of cluster 9"
     assert sum(reason in line for line in one.lines) == 2, "once for each peer"
     assert sum(reason in line for line in two.lines) == 1
     assert two.links.connected == {3}, "the others go on"
     assert one.links.connected == set()
+    times = [at for port, at in net.dialled if port == 2]
+    assert {round(b - a, 3) for a, b in itertools.pairwise(times)} == {2.0}, "no hurry"
 
 
 async def test_another_version_is_refused(
@@ -351,6 +402,7 @@ async def test_a_wrong_address_is_named(
 GARBAGE = [
     (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "a frame of 542393671 bytes at byte 0"),
     (b"".join(frame_parts(16, [b"x"])), r"the first frame has kind 16, not 1 (HELLO)"),
+    (b"".join(frame_parts(1, [b""], flags=4)), "the first frame has flags 0x04, not 0"),
     (b"".join(frame_parts(1, [b"x" * 60])), "no hello of a mako process"),
 ]
 
@@ -393,6 +445,21 @@ async def test_garbage_behind_the_hello(
     assert two.links.connected == set()
     assert line in two.lines[-1]
     assert two.unreachable.count(1) == 1
+
+
+async def test_the_end_within_a_frame_is_told_from_the_end(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    net = Net(nursery)
+    two = Process(net, hello(2))
+    await start(nursery, two)
+    for data, line in ((b"\x08", "closed within a frame"), (b"", "it closed the connection")):
+        stream = await net.connect("net", 2)
+        await stream.send_all(b"".join(hello_parts(hello(1))) + data)
+        await settle()
+        await stream.aclose()
+        await settle()
+        assert line in two.lines[-1]
 
 
 async def test_time_limits(nursery: trio.Nursery, autojump_clock: trio.testing.MockClock) -> None:

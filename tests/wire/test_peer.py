@@ -48,13 +48,14 @@ HEAD = (GROUP, NODE, NODE, U63)
 
 @st.composite
 def appends(draw: st.DrawFn) -> raft.AppendRequest:
-    previous = EntryId(draw(U63), Index(draw(st.integers(0, 1 << 62))))
+    previous = EntryId(Term(draw(U63)), Index(draw(st.integers(0, 1 << 62))))
     kinds = st.tuples(U63, st.sampled_from(EntryKind), DATA)
     entries = [
         Entry(Term(term), Index(previous.index + 1 + i), kind, data)
         for i, (term, kind, data) in enumerate(draw(st.lists(kinds, max_size=4)))
     ]
-    return raft.AppendRequest(*(draw(part) for part in HEAD), previous, entries, draw(U63))
+    group, source, target, term = draw(GROUP), draw(NODE), draw(NODE), draw(U63)
+    return raft.AppendRequest(group, source, target, term, previous, entries, draw(U63))
 
 
 SNAPSHOT = st.builds(raft.SnapshotRequest, *HEAD, META)
@@ -103,6 +104,60 @@ MESSAGES: dict[str, st.SearchStrategy[PeerMessage]] = {
 }
 BATCHES = st.lists(st.one_of(*MESSAGES.values()), max_size=5)
 NAMES = pytest.mark.parametrize("name", MESSAGES)
+
+
+_ID = EntryId(Term(1), Index(7))
+_FIRST = (GroupId(1), NodeId(2), NodeId(3))
+_META = SnapshotMeta(Index(5), Term(4), Configuration(frozenset({NodeId(6)})))
+_NAME = SnapshotName(1, 5, 4, 99, bytes(32))
+_SNAPSHOT = raft.SnapshotRequest(*_FIRST, 4, _META)
+#: One of each.
+SAMPLES: dict[str, PeerMessage] = {
+    "PreVoteRequest": raft.PreVoteRequest(*_FIRST, 4, _ID),
+    "PreVoteReply": raft.PreVoteReply(*_FIRST, 4, granted=True),
+    "VoteRequest": raft.VoteRequest(*_FIRST, 4, _ID, transfer=True),
+    "VoteReply": raft.VoteReply(*_FIRST, 4, granted=False),
+    "AppendRequest": raft.AppendRequest(
+        *_FIRST, 4, _ID, [Entry(Term(1), Index(8), EntryKind.NORMAL, b"data")], 7
+    ),
+    "AppendReply": raft.AppendReply(*_FIRST, 4, accepted=True, index=5, hint=_ID),
+    "Heartbeat": raft.Heartbeat(*_FIRST, 4, 5, 6),
+    "HeartbeatReply": raft.HeartbeatReply(*_FIRST, 4, 5),
+    "SnapshotRequest": _SNAPSHOT,
+    "SnapshotReply": raft.SnapshotReply(*_FIRST, 4, 5),
+    "TimeoutNow": raft.TimeoutNow(*_FIRST, 4),
+    "ReadIndexRequest": raft.ReadIndexRequest(*_FIRST, 4, 5),
+    "ReadIndexReply": raft.ReadIndexReply(*_FIRST, 4, 5, 6),
+    "Beat": Beat(1, 2, 3, ((*_FIRST, 4, 5),)),
+    "BeatReply": BeatReply(1, 2, 3, known=True, refused=(GroupId(1),)),
+    "SnapshotOffer": SnapshotParcel(*_FIRST, SnapshotOffer(_NAME), _SNAPSHOT),
+    "SnapshotChunk": SnapshotParcel(*_FIRST, SnapshotChunk(_NAME, 0, b"data", bytes(16))),
+    "SnapshotWanted": SnapshotParcel(*_FIRST, SnapshotWanted(_NAME, 7)),
+    "SnapshotDone": SnapshotParcel(*_FIRST, SnapshotDone(_NAME, accepted=True)),
+}
+_PARCEL_WORDS = [8, 16, 32, 40, 48, 88]
+#: Where a message has words, by docs/wire.md.
+WORDS_AT: dict[str, list[int]] = {
+    "PreVoteRequest": [8, 16, 24, 32, 40],
+    "PreVoteReply": [8, 16, 24],
+    "VoteRequest": [8, 16, 24, 32, 40],
+    "VoteReply": [8, 16, 24],
+    "AppendRequest": [8, 16, 24, 32, 40, 48, 60],
+    "AppendReply": [8, 16, 24, 32, 40, 48],
+    "Heartbeat": [8, 16, 24, 32, 40],
+    "HeartbeatReply": [8, 16, 24, 32],
+    "SnapshotRequest": [8, 16, 24, 32, 40, 56],
+    "SnapshotReply": [8, 16, 24, 32],
+    "TimeoutNow": [8, 16, 24],
+    "ReadIndexRequest": [8, 16, 24, 32],
+    "ReadIndexReply": [8, 16, 24, 32, 40],
+    "Beat": [8, 16, 36, 44, 52, 60],
+    "BeatReply": [8, 16],
+    "SnapshotOffer": [*_PARCEL_WORDS, 96 + 8, 96 + 32],
+    "SnapshotChunk": _PARCEL_WORDS,
+    "SnapshotWanted": _PARCEL_WORDS,
+    "SnapshotDone": _PARCEL_WORDS,
+}
 
 
 def body_of(messages: list[PeerMessage]) -> bytes:
@@ -181,6 +236,26 @@ def test_announced_lengths_take_no_memory(number: int) -> None:
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert peak < 64 << 10, at
+
+
+@NAMES
+def test_negative_numbers_are_refused(name: str) -> None:
+    """The words of a message, each in turn."""
+    body = body_of([SAMPLES[name]])
+    for at in WORDS_AT[name]:
+        wrong = body[: at + 7] + b"\x80" + body[at + 8 :]
+        with pytest.raises(WireError, match=r"negative number|offset -|term -|above 0"):
+            decode_batch(wrong)
+
+
+def test_unknown_flags_and_reserved_bytes_are_refused() -> None:
+    for name, sample in SAMPLES.items():
+        body = body_of([sample])
+        for at, value in ((1, 0x80), (2, 1), (3, 1)):
+            wrong = body[:at] + bytes([body[at] | value]) + body[at + 1 :]
+            with pytest.raises(WireError, match="unknown flags"):
+                decode_batch(wrong)
+        assert decode_batch(body) == [sample], name
 
 
 def test_an_unknown_number_is_refused() -> None:
