@@ -117,14 +117,14 @@ async def _links(size: int, in_flight: int, seconds: float) -> tuple[float, floa
         state["got"] += len(messages)
         one.send(2, batch * len(messages))
 
-    one = PeerLinks(hellos[1], addresses, deliver=deliver, log=lambda line: up.set())
-    two = PeerLinks(hellos[2], addresses, deliver=deliver)
+    one = PeerLinks(lambda: hellos[1], addresses, deliver=deliver, log=lambda line: up.set())
+    two = PeerLinks(lambda: hellos[2], addresses, deliver=deliver)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(
             partial(
                 serve_connections,
                 listeners,
-                hellos[2],
+                lambda: hellos[2],
                 on_peer=two.accept,
                 on_client=two.accept,  # Nobody comes as a client.
             )

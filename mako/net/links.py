@@ -89,25 +89,29 @@ class PeerLinks:
     """Links to the processes at `addresses`, which may contain this one.
 
     `deliver` and `unreachable` are plain functions, called between two awaits; they must be quick
-    and must not raise. `unreachable` may be called from within `send`. `chance` gives numbers from
+    and must not raise. `identity` is asked whenever a hello is said, `greeted` is told of every
+    good one that was heard. `unreachable` may be called from within `send`. `chance` gives numbers from
     0 to 1, `connect` opens a stream; both are arguments for the sake of tests. Everything happens
     in the thread of trio.
     """
 
     def __init__(
         self,
-        identity: Hello,
+        identity: Callable[[], Hello],
         addresses: Mapping[int, Address],
         *,
         deliver: Callable[[int, list[PeerMessage]], None],
         unreachable: Callable[[int], None] = lambda process: None,
+        greeted: Callable[[Hello], None] = lambda hello: None,
         log: Callable[[str], None] = lambda line: None,
         names: Mapping[int, str] | None = None,
         limits: Limits = DEFAULT_LIMITS,
         chance: Callable[[], float] = random.random,
         connect: Connect | None = None,
     ) -> None:
-        self._identity = identity
+        self._say_who = identity
+        self._identity = identity()
+        self._greeted = greeted
         self._addresses = dict(addresses)
         self._deliver = deliver
         self._unreachable = unreachable
@@ -118,7 +122,7 @@ class PeerLinks:
         self._chance = chance
         self._connect = connect or _connect
         self._peers = {
-            process: _Peer(process) for process in addresses if process != identity.process
+            process: _Peer(process) for process in addresses if process != self._identity.process
         }
 
     @property
@@ -232,7 +236,7 @@ class PeerLinks:
         # Who is dialled may send a batch right behind its hello.
         connection = Connection(stream, self._limits.peer_body_max, self._limits)
         try:
-            await connection.greet(self._identity)
+            await connection.greet(self._say_who())
             theirs = await connection.greeting(reply=True)
             refusal = check_hello(self._identity, theirs, self._names)
             if refusal is None and theirs.process != peer.process:
@@ -278,6 +282,7 @@ class PeerLinks:
         peer.connected_before = True
         restarted = " after a restart" if peer.boot not in (0, theirs.boot) else ""
         peer.boot = theirs.boot
+        self._greeted(theirs)
         name = self._name(peer.process)
         self._log(f"peer {name}: connected{restarted}, {connection.address}, {theirs.software}")
         return line

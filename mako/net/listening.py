@@ -56,7 +56,7 @@ class Reception:
 
     def __init__(
         self,
-        identity: Hello,
+        identity: Callable[[], Hello],
         *,
         on_peer: Handler,
         on_client: Handler,
@@ -64,7 +64,8 @@ class Reception:
         log: Callable[[str], None] = lambda line: None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
-        self._identity = identity
+        self._say_who = identity
+        self._identity = identity()
         self._on_peer = on_peer
         self._on_client = on_client
         self._processes = processes
@@ -121,7 +122,7 @@ class Reception:
             self._say(connection, f"refused {theirs.name or 'a client'}: {refusal}")
             await connection.aclose(refusal)
             return None
-        await connection.greet(self._identity, reply=True)
+        await connection.greet(self._say_who(), reply=True)
         return theirs
 
     def _say(self, connection: Connection, line: str) -> None:
@@ -132,7 +133,7 @@ class Reception:
 
 async def serve_connections(
     listeners: Sequence[trio.SocketListener],
-    identity: Hello,
+    identity: Callable[[], Hello],
     *,
     on_peer: Handler,
     on_client: Handler,

@@ -28,9 +28,10 @@ TEXT_BYTES_MAX: Final = 255
 #: Seconds from a connection to a complete hello.
 HELLO_TIMEOUT_S: Final = 5.0
 
-#: magic, version min, version max, role, reserved, cluster, boot, process, bytes of name, bytes
+#: magic, version min, version max, role, flags, reserved, cluster, boot, process, bytes of name, bytes
 #: of software. The two texts follow.
-_FIXED: Final = struct.Struct("<8sHHB3xQQIHH")
+_HISTORY: Final = 1  # in the flags; the others are for later versions
+_FIXED: Final = struct.Struct("<8sHHBB2xQQIHH")
 
 
 class Role(IntEnum):
@@ -53,6 +54,8 @@ class Hello:
     #: Random for every start of a process, so that a restart is noticed.
     boot: int
     software: str
+    #: Whether a replica of the process has ever taken part in an election (mako.server.forming).
+    has_history: bool = False
     version_min: int = VERSION_MIN
     version_max: int = VERSION_MAX
 
@@ -66,6 +69,7 @@ def encode_hello(hello: Hello) -> bytes:
         hello.version_min,
         hello.version_max,
         hello.role,
+        _HISTORY if hello.has_history else 0,
         hello.cluster,
         hello.boot,
         hello.process,
@@ -83,8 +87,8 @@ def decode_hello(body: Buffer) -> Hello:
         raise bad("no hello of a mako process", 0)
     if len(body) < _FIXED.size:
         raise bad(f"hello ends, {_FIXED.size} bytes expected,", len(body))
-    _, low, high, role, cluster, boot, process, name_bytes, software_bytes = _FIXED.unpack_from(
-        body
+    _, low, high, role, flags, cluster, boot, process, name_bytes, software_bytes = (
+        _FIXED.unpack_from(body)
     )
     if not 1 <= low <= high:
         raise bad(f"hello with versions {low} to {high}", 8)
@@ -94,7 +98,8 @@ def decode_hello(body: Buffer) -> Hello:
         raise bad(f"hello with unknown role {role}", 12) from None
     name, end = _text(body, _FIXED.size, name_bytes)
     software, _ = _text(body, end, software_bytes)
-    return Hello(cluster, known_role, process, name, boot, software, low, high)
+    history = bool(flags & _HISTORY)
+    return Hello(cluster, known_role, process, name, boot, software, history, low, high)
 
 
 def _text(body: Buffer, start: int, length: int) -> tuple[str, int]:

@@ -74,7 +74,7 @@ class Process:
         self.net = net
         self.identity = identity
         self.links = PeerLinks(
-            identity,
+            lambda: identity,
             ADDRESSES,
             deliver=lambda process, messages: self.got[process].extend(messages),
             unreachable=self.unreachable.append,
@@ -85,7 +85,7 @@ class Process:
             connect=net.connect,
         )
         self.reception = Reception(
-            identity,
+            lambda: identity,
             on_peer=self.links.accept,
             on_client=self._client,
             processes=NAMES,
@@ -549,15 +549,15 @@ async def test_over_sockets_with_large_messages(nursery: trio.Nursery) -> None:
 
     up = trio.Event()
     one = PeerLinks(
-        hello(1), addresses, deliver=lambda *_: None, log=lambda line: up.set(), names=NAMES
+        lambda: hello(1), addresses, deliver=lambda *_: None, log=lambda line: up.set(), names=NAMES
     )
-    two = PeerLinks(hello(2), addresses, deliver=deliver, names=NAMES)
+    two = PeerLinks(lambda: hello(2), addresses, deliver=deliver, names=NAMES)
     async with trio.open_nursery() as inner:
 
         async def serve(task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
             await serve_connections(
                 listeners,
-                hello(2),
+                lambda: hello(2),
                 on_peer=two.accept,
                 on_client=no_client,
                 processes=NAMES,
