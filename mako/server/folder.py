@@ -1,0 +1,93 @@
+"""The folder of a process: whose it is, and what must not be forgotten over restarts.
+
+    data/p1/
+        state.json    cluster, process, its nodes, and whether they are returning
+        wal/          the log of all replicas (docs/wal-format.md)
+        snapshots/    their snapshots (docs/snapshot-format.md)
+
+A folder is used by one process at a time, and never by another one than it was made for.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Final
+
+from mako.entry import GroupId, NodeId
+from mako.errors import ConfigError
+from mako.storage.disk import Disk
+from mako.storage.errors import FileMissing
+
+_NAME: Final = "state.json"
+_FORMAT: Final = 1
+_BYTES_MAX: Final = 1 << 20
+
+
+@dataclass(slots=True)
+class FolderState:
+    """What `state.json` holds. Partitions are keys as JSON has them: strings."""
+
+    cluster_id: int
+    process: int
+    #: Partition -> the node of its replica here.
+    nodes: dict[str, int] = field(default_factory=dict)
+    #: Partitions whose replica lost its disk and is not trusted yet (Raft, R11).
+    returning: list[str] = field(default_factory=list)
+    #: Whether it was decided if this is the first start (mako.server.forming).
+    formed: bool = False
+
+    def node(self, group: GroupId) -> NodeId | None:
+        known = self.nodes.get(str(group))
+        return None if known is None else NodeId(known)
+
+    def is_returning(self, group: GroupId) -> bool:
+        return str(group) in self.returning
+
+
+class Folder:
+    """Reads and writes the state of a folder."""
+
+    def __init__(self, disk: Disk, where: str) -> None:
+        self._disk = disk
+        self._where = where
+
+    def read(self, cluster_id: int, process: int) -> FolderState:
+        """The state, a new one if there is none. ConfigError if the folder is another's."""
+        try:
+            file = self._disk.open(_NAME)
+        except FileMissing:
+            return FolderState(cluster_id, process)
+        try:
+            data = file.read(0, _BYTES_MAX)
+        finally:
+            file.close()
+        try:
+            fields = json.loads(data)
+            if fields.pop("format") != _FORMAT:
+                raise ValueError("another format")
+            state = FolderState(**fields)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ConfigError(
+                f"{self._where}/{_NAME} cannot be read ({error}); the replicas of this folder"
+                " cannot be trusted, move it away and let them be rebuilt from their peers"
+            ) from None
+        if (state.cluster_id, state.process) != (cluster_id, process):
+            raise ConfigError(
+                f"{self._where} belongs to process {state.process} of cluster"
+                f" {state.cluster_id}, and this is process {process} of cluster {cluster_id};"
+                " give each its own folder"
+            )
+        return state
+
+    def write(self, state: FolderState) -> None:
+        """Replace it, so that a crash leaves the old one or the new one."""
+        text = json.dumps({"format": _FORMAT, **asdict(state)}, indent=1) + "\n"
+        file = self._disk.open(_NAME + ".tmp", create=True)
+        try:
+            data = text.encode()
+            file.write(0, data)
+            file.truncate(len(data))
+            file.sync()
+        finally:
+            file.close()
+        self._disk.rename(_NAME + ".tmp", _NAME)
+        self._disk.sync_folder("")

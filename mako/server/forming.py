@@ -1,0 +1,54 @@
+"""Is this the first start of a process, or has it lost its disk? Its peers know.
+
+An empty folder looks the same either way, and the difference is that between a new group and the
+loss of what was acknowledged: a node that has forgotten its votes must not vote (R11). So a
+process that finds no log asks all other processes that have first voters of its groups:
+
+    all of them answered, and none has ever taken part in an election     it is a new cluster
+    one of them has                                                       this disk was lost
+
+A group whose processes have all just started forms; a node whose disk was lost goes on as
+returning. Whoever cannot reach all others waits, and says for whom.
+
+Why that is safe. Whatever this node acknowledged before a loss was voted for or committed with
+another first voter, which had a term on disk before its message left; that one answers that it
+has taken part, or does not answer. Nothing is asked of learners and later members: they had
+no part in a majority when the group was new.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Verdict(Enum):
+    """What a process with an empty folder is."""
+
+    #: Not everybody has answered.
+    WAITING = "waiting"
+    NEW = "new"
+    RETURNING = "returning"
+
+
+@dataclass(slots=True)
+class Forming:
+    """Collects the answers of the `others`: numbers of the processes with first voters."""
+
+    others: frozenset[int]
+    _answers: dict[int, bool] = field(default_factory=dict)
+
+    def on_answer(self, process: int, *, has_history: bool) -> None:
+        """A process said whether it has ever had a term above zero in one of the groups."""
+        if process in self.others:
+            self._answers[process] = has_history
+
+    @property
+    def missing(self) -> Iterable[int]:
+        """Who has not answered."""
+        return sorted(self.others - self._answers.keys())
+
+    @property
+    def verdict(self) -> Verdict:
+        if any(self._answers.values()):
+            return Verdict.RETURNING
+        return Verdict.WAITING if self.others - self._answers.keys() else Verdict.NEW

@@ -1,0 +1,81 @@
+"""What one process has to do, made of the configuration of its cluster.
+
+The group of partition p is p + 1: groups count from one, as nodes and processes do.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mako.entry import NODE_NONE, Configuration, GroupId, NodeId
+from mako.raft import Settings
+from mako.replication.contract import DriverSettings
+from mako.storage.wal import WalSettings
+
+Address = tuple[str, int]
+
+
+def group_of(partition: int) -> GroupId:
+    return GroupId(partition + 1)
+
+
+def partition_of(group: GroupId) -> int:
+    return group - 1
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaPlan:
+    """A replica of this process."""
+
+    partition: int
+    node: NodeId
+    #: The members with which the group began.
+    first: Configuration
+    #: The node that should lead, if it is well; 0: any.
+    preferred: NodeId = NODE_NONE
+
+    @property
+    def group(self) -> GroupId:
+        return group_of(self.partition)
+
+    @property
+    def is_founder(self) -> bool:
+        """Whether it is a voter of the first members (mako.server.forming)."""
+        return self.node in self.first.voters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerPlan:
+    """Everything that `mako.server.process` needs to know."""
+
+    cluster_id: int
+    process: int
+    name: str
+    replicas: Sequence[ReplicaPlan]
+    #: Where a node of a group lives.
+    process_of: Mapping[tuple[GroupId, NodeId], int]
+    #: Name and address of every process.
+    names: Mapping[int, str]
+    addresses: Mapping[int, Address]
+    listen: Sequence[Address]
+    http: Address | None
+    #: None: the log is in memory, and nothing survives the process.
+    folder: Path | None
+    memory_bytes: int = 1 << 30
+    workers: int = 1
+    tick_seconds: float = 0.01
+    #: Physical time that must have passed a timestamp before it is acknowledged.
+    clock_offset_ms: int = 1
+    #: Modules whose procedures can be called by name.
+    modules: Sequence[str] = ()
+    raft: Settings = field(default_factory=Settings)
+    wal: WalSettings = field(default_factory=WalSettings)
+    driver: DriverSettings
+
+    def founders(self) -> frozenset[int]:
+        """The other processes that have a voter of the first members of a group of this one."""
+        found = set()
+        for replica in self.replicas:
+            if replica.is_founder:
+                found |= {self.process_of[replica.group, node] for node in replica.first.voters}
+        return frozenset(found - {self.process})

@@ -1,0 +1,303 @@
+"""One server process, from its folder to its last turn.
+
+    open the folder ─▶ recover ─▶ listen ─▶ form (first start, or lost disk?) ─▶ replicas ─▶ turns
+                          │                                                         │
+                          └── damaged: fenced, end with what to do                  ├─ links
+                                                                                    ├─ clients
+    SIGTERM ─▶ no new work ─▶ hand the leadership over ─▶ last turn ─▶ exit 0        └─ HTTP
+
+The replicas, their log and their driver belong to trio's thread; workers are threads inside the
+engine, and the disk has one more (mako.server.turns).
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import trio
+
+from mako.entry import GroupId, NodeId
+from mako.errors import ConfigError
+from mako.raft import LogLost, Role
+from mako.replication.driver import Driver
+from mako.server.events import EventLog
+from mako.server.folder import Folder, FolderState
+from mako.server.forming import Forming, Verdict
+from mako.server.hosting import Hosted
+from mako.server.plan import ReplicaPlan, ServerPlan
+from mako.server.turns import Links, Turns
+from mako.storage.disk import Disk
+from mako.storage.errors import Damaged, StorageError, WrongFiles
+from mako.storage.memory_disk import MemoryDisk
+from mako.storage.memory_store import MemoryStore
+from mako.storage.os_disk import OsDisk
+from mako.storage.snapshot_store import SnapshotStore
+from mako.storage.store import LogStore
+from mako.storage.wal import Identity, Wal
+
+#: Seconds that a leader gives its successor when it is told to end.
+HANDOVER_SECONDS: Final = 3.0
+#: Seconds between reminders of whom a forming process waits for.
+_REMIND_SECONDS: Final = 5.0
+
+
+class Fenced(ConfigError):
+    """What is on this disk cannot be trusted; the message says what to do."""
+
+
+class ServerProcess:
+    """See the module. `now_ms` is the wall clock."""
+
+    def __init__(
+        self, plan: ServerPlan, log: EventLog, now_ms: Callable[[], int], *, seed: int | None = None
+    ) -> None:
+        self.plan = plan
+        self.log = log
+        self.hosted: dict[GroupId, Hosted] = {}
+        self._now_ms = now_ms
+        self._chance = random.Random(seed)
+        self.disk, where = self._open_disk()
+        self._folder = Folder(self.disk, where)
+        self.state = self._folder.read(plan.cluster_id, plan.process)
+        self._check_nodes()
+        self.store = self._recover()
+        self.driver = self._make_driver()
+        self.forming = Forming(plan.founders())
+        self.turns: Turns | None = None
+        self._formed = trio.Event()
+        self._answered = trio.Event()
+        self.ending = False
+
+    # --- The folder ----------------------------------------------------------------------------
+
+    def _open_disk(self) -> tuple[Disk, str]:
+        folder = self.plan.folder
+        if folder is None:
+            return MemoryDisk(), "memory"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return OsDisk(folder, lock=True), str(folder)
+
+    def _check_nodes(self) -> None:
+        for replica in self.plan.replicas:
+            known = self.state.node(replica.group)
+            if known is not None and known != replica.node:
+                raise ConfigError(
+                    f"the replica of partition {replica.partition} in this folder is node {known},"
+                    f" and the configuration says node {replica.node}; move the folder away if"
+                    " the node was replaced, or correct `node:` in the configuration"
+                )
+
+    def _recover(self) -> LogStore:
+        plan = self.plan
+        if plan.folder is None:
+            return MemoryStore()
+        wal = Wal(self.disk, "wal", Identity(plan.cluster_id, plan.process), plan.wal)
+        try:
+            found = wal.recover()
+        except (Damaged, WrongFiles) as error:
+            raise self._fenced(error) from error
+        if found.fresh and self.state.formed:
+            raise Fenced(
+                f"the log of {plan.folder} is gone, and this process had one: move the folder"
+                " away and start again; its replicas are rebuilt from their peers"
+            )
+        if found.repair is not None:
+            self.log(
+                "repaired the torn end of the log",
+                file=found.repair.file,
+                bytes=found.repair.bytes,
+                kept=found.repair.kept,
+            )
+        self.log("recovered the log", groups=len(found.groups), bytes=found.bytes)
+        return wal
+
+    def _fenced(self, error: Exception) -> Fenced:
+        return Fenced(
+            f"{error}; the replicas of {self.plan.folder} do not vote any more: move the folder"
+            " away and start again, they are rebuilt from their peers"
+        )
+
+    def _make_driver(self) -> Driver:
+        plan = self.plan
+        snapshots = SnapshotStore(self.disk, "snapshots", plan.cluster_id, plan.wal.planted)
+        store = self.store
+        try:
+            snapshots.recover({g: store.storage(g).snapshot_meta() for g in store.groups()})
+        except (Damaged, WrongFiles) as error:
+            raise self._fenced(error) from error
+        return Driver(
+            plan.process,
+            store,
+            snapshots,
+            plan.driver,
+            process_of=lambda group, node: plan.process_of.get((group, node), 0),
+            heartbeat_ticks=plan.raft.heartbeat_ticks,
+        )
+
+    # --- Replicas ------------------------------------------------------------------------------
+
+    @property
+    def history(self) -> bool:
+        """Whether a replica here has ever taken part in an election (mako.server.forming)."""
+        store = self.store
+        return any(store.storage(g).initial_state()[0].term > 0 for g in store.groups())
+
+    async def form(self) -> None:
+        """Decide whether this is the first start; then add the replicas."""
+        state = self.state
+        if not state.formed:
+            await self._decide(state)
+            for replica in self.plan.replicas:
+                state.nodes[str(replica.group)] = replica.node
+            state.formed = True
+            self._folder.write(state)
+        for replica in self.plan.replicas:
+            self._add(replica)
+        self._formed.set()
+
+    async def _decide(self, state: FolderState) -> None:
+        founders = [replica for replica in self.plan.replicas if replica.is_founder]
+        if not founders:
+            return
+        reminded = 0.0
+        while (verdict := self.forming.verdict) is Verdict.WAITING:
+            missing = [self.plan.names[number] for number in self.forming.missing]
+            if trio.current_time() >= reminded:
+                self.log("waits for its peers to know if the cluster is new", peers=missing)
+                reminded = trio.current_time() + _REMIND_SECONDS
+            self._answered = trio.Event()
+            with trio.move_on_after(_REMIND_SECONDS):
+                await self._answered.wait()
+        if verdict is Verdict.RETURNING:
+            # In memory every restart is the loss of a disk.
+            state.returning = [str(replica.group) for replica in founders]
+            self.log(
+                "its disk was lost or is new: it returns without a vote", partitions=len(founders)
+            )
+        else:
+            self.log("begins a new cluster", partitions=len(founders))
+
+    def _add(self, replica: ReplicaPlan) -> None:
+        plan = self.plan
+        hosted = Hosted(plan, replica, self.log, self._now_ms, kick=self._kick)
+        self.hosted[replica.group] = hosted
+        try:
+            hosted.node = self.driver.add(
+                replica.group,
+                hosted.partition,
+                plan.raft,
+                node=replica.node,
+                first=replica.first,
+                randrange=self._chance.randrange,
+                returning=self.state.is_returning(replica.group),
+                preferred=replica.preferred,
+            )
+        except (Damaged, LogLost) as error:
+            raise self._fenced(error) from error
+
+    def _note_returned(self) -> None:
+        """A replica is trusted again, and that is on disk: it need not be said any more."""
+        state = self.state
+        for group in list(state.returning):
+            node = self.hosted[GroupId(int(group))].node
+            if node is not None and not node.returning and self.driver.idle:
+                state.returning.remove(group)
+                self._folder.write(state)
+                self.log("is a full member again", group=group)
+
+    # --- Running -------------------------------------------------------------------------------
+
+    def _kick(self) -> None:
+        if self.turns is not None:
+            self.turns.kick()
+
+    async def run(self, links: Links) -> None:
+        """Turns, until cancelled or the disk fails."""
+        self.turns = Turns(
+            self.driver,
+            links,
+            now_ms=self._now_ms,
+            tick_seconds=self.plan.tick_seconds,
+            before=self._before_turn,
+            after=self._after_turn,
+            inline=self.plan.folder is None,
+        )
+        await self.form()
+        await self.turns.run()
+
+    def _before_turn(self, now: float) -> float:
+        due = now + 3600.0
+        for group, hosted in self.hosted.items():
+            due = min(due, hosted.before_turn(now))
+            if hosted.due_to_drain(now):
+                self.driver.collect(group)
+        return due
+
+    def _after_turn(self) -> None:
+        self.driver.replies.clear()
+        for hosted in self.hosted.values():
+            hosted.after_turn()
+        if self.state.returning:
+            self._note_returned()
+
+    def deliver(self, process: int, batch: Sequence[object]) -> None:
+        """Messages of a peer; those that come before the replicas are there are lost."""
+        if self.turns is not None and self._formed.is_set():
+            self.turns.deliver(process, batch)  # type: ignore[arg-type]
+
+    def on_greeted(self, process: int, *, has_history: bool) -> None:
+        """A peer has said hello."""
+        self.forming.on_answer(process, has_history=has_history)
+        self._answered.set()
+
+    def on_unreachable(self, process: int) -> None:
+        """The link to a process broke: what was in flight to its nodes may be lost."""
+        for group, hosted in self.hosted.items():
+            node = hosted.node
+            if node is None:
+                continue
+            for member in node.configuration.members:
+                if self.plan.process_of.get((group, member)) == process:
+                    node.report_unreachable(member)
+
+    def leaders_here(self) -> list[GroupId]:
+        return [
+            group
+            for group, hosted in self.hosted.items()
+            if hosted.node is not None and hosted.node.role is Role.LEADER
+        ]
+
+    async def hand_over(self) -> None:
+        """No new work; leaderships go to whoever has caught up best, for a while."""
+        self.ending = True
+        with trio.move_on_after(HANDOVER_SECONDS):
+            while leaders := self.leaders_here():
+                for group in leaders:
+                    target = self._successor(group)
+                    if target is None:
+                        continue
+                    self.driver.transfer(group, target)
+                    self._kick()
+                await trio.sleep(0.1)
+
+    def _successor(self, group: GroupId) -> NodeId | None:
+        node = self.hosted[group].node
+        assert node is not None
+        state = node.state
+        voters = node.configuration.voters - {node.id}
+        best = [state.progress[v] for v in voters if v in state.progress]
+        answering = [progress for progress in best if progress.answers]
+        if not answering:
+            return None
+        return max(answering, key=lambda progress: progress.match).id
+
+    def close(self) -> None:
+        for hosted in self.hosted.values():
+            hosted.close()
+        self.driver.close()
+        try:
+            self.store.close()
+        except StorageError as error:
+            self.log("the log could not be closed", error=error)
+        if isinstance(self.disk, OsDisk):
+            self.disk.close()

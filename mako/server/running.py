@@ -1,0 +1,135 @@
+"""A server process on trio: listeners, links, signals, and everything else in one nursery."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import trio
+
+from importlib.metadata import version
+from mako.errors import ConfigError
+from mako.net.connection import Connection
+from mako.net.links import PeerLinks
+from mako.net.listening import open_listeners, serve_connections
+from mako.replication.driver import ProcessMustEnd
+from mako.replication.outbox import PeerMessage
+from mako.server.events import EventLog
+from mako.server.plan import ServerPlan
+from mako.server.process import ServerProcess
+from mako.wire.hello import Hello, Role
+
+SOFTWARE: Final = f"mako {version('mako-db')}"
+
+
+def wall_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+async def serve(
+    plan: ServerPlan,
+    log: EventLog,
+    *,
+    now_ms: Callable[[], int] = wall_ms,
+    task_status: trio.TaskStatus[ServerProcess] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run the process until it is told to end by SIGTERM or SIGINT, or its disk fails.
+
+    Raises ConfigError for what has to be corrected first, ProcessMustEnd for a failed disk.
+    """
+    server = ServerProcess(plan, log, now_ms)
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(_serve, server, log, nursery.cancel_scope)
+            task_status.started(server)
+    except* ProcessMustEnd as errors:
+        raise ProcessMustEnd(str(errors.exceptions[0])) from errors
+    except* ConfigError as errors:
+        raise ConfigError(_first(errors)) from errors
+    finally:
+        server.close()
+
+
+def _first(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error)
+
+
+async def _serve(
+    server: ServerProcess,
+    log: EventLog,
+    scope: trio.CancelScope,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    plan = server.plan
+    boot = int.from_bytes(os.urandom(8), "little") >> 1
+
+    def identity() -> Hello:
+        return Hello(
+            plan.cluster_id,
+            Role.PEER,
+            plan.process,
+            plan.name,
+            boot,
+            SOFTWARE,
+            has_history=server.history,
+        )
+
+    listeners = [
+        listener
+        for host, port in plan.listen
+        for listener in await open_listeners(host, port, plan.name)
+    ]
+    links = PeerLinks(
+        identity,
+        plan.addresses,
+        deliver=server.deliver,
+        unreachable=server.on_unreachable,
+        greeted=lambda hello: server.on_greeted(hello.process, has_history=hello.has_history),
+        log=log,
+        names=plan.names,
+    )
+
+    async def on_client(connection: Connection, hello: Hello) -> None:
+        await connection.aclose(f"{plan.name} does not serve clients yet; {hello.name} must wait")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_watch_signals, server, scope, log)
+        await nursery.start(links.run)
+
+        async def receive(task_status: trio.TaskStatus[None]) -> None:
+            await serve_connections(
+                listeners,
+                identity,
+                on_peer=links.accept,
+                on_client=on_client,
+                processes=plan.names,
+                log=log,
+                task_status=task_status,
+            )
+
+        await nursery.start(receive)
+        log("listens", addresses=_addresses(plan.listen))
+        task_status.started()
+        await server.run(links)
+
+
+def _addresses(addresses: Sequence[tuple[str, int]]) -> str:
+    return ",".join(f"{host}:{port}" for host, port in addresses)
+
+
+async def _watch_signals(server: ServerProcess, scope: trio.CancelScope, log: EventLog) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            if server.ending:
+                break
+            log("is told to end", signal=signal.Signals(number).name)
+            await server.hand_over()
+            break
+    log("ends")
+    scope.cancel()
+
+
+__all__ = ["PeerMessage", "serve"]

@@ -1,0 +1,147 @@
+"""The turns of a process on trio: what came up is worked off, written, sent, acknowledged.
+
+    links ──deliver──▶ step ┐
+    clock ──10 ms────▶ tick ┤                         ┌─▶ links.send
+    workers ──ring───▶ drain┼─▶ kick ─▶ turn ─▶ pump ─┼─▶ the disk's thread ─▶ end_write ─▶ kick
+    clients ─────────▶ ask ─┘                         └─▶ after: acknowledgements
+
+Inputs only change the driver and kick; a turn works off everything that came since the last one,
+so that under load its cost is shared by more. While anybody is active the leader's rings are
+drained every `TURN_SECONDS`; idle, an entry that only closes a timestamp goes out every
+`IDLE_SECONDS`, so that snapshots stay fresh.
+
+One task takes the turns, one ticks, one waits for the disk; all run in trio's thread, and only
+`write` and `sync` in another one. What the driver raises ends the process (D8).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol
+
+import trio
+
+from mako.replication.driver import Driver
+from mako.replication.outbox import PeerMessage
+
+#: While there is work, the leader's rings are drained this often: Linux wakes no sooner than
+#: after a millisecond, and a turn costs some hundred microseconds of Python.
+TURN_SECONDS: Final = 0.001
+#: A write that found the disk full is tried again after this.
+FULL_SECONDS: Final = 0.05
+
+
+class Links(Protocol):
+    """What a turn needs of `mako.net`."""
+
+    def send(self, process: int, messages: Sequence[PeerMessage]) -> None: ...
+
+
+class Turns:
+    """See the module.
+
+    `now_ms` is the wall clock; `before(now)` is called as a turn begins, with trio's time, and
+    says when the next one is due at the latest; `after()` once its messages are on their way.
+    """
+
+    def __init__(
+        self,
+        driver: Driver,
+        links: Links,
+        *,
+        now_ms: Callable[[], int],
+        tick_seconds: float,
+        before: Callable[[float], float],
+        after: Callable[[], None],
+        inline: bool = False,
+    ) -> None:
+        self._driver = driver
+        self._links = links
+        self._now_ms = now_ms
+        self._tick_seconds = tick_seconds
+        self._before = before
+        self._after = after
+        self._inline = inline
+        self._kicked = trio.Event()
+        self._sealed = trio.Event()
+        #: Seconds that writes and syncs took, for metrics; the newest.
+        self.write_seconds = 0.0
+        self.turns = 0
+
+    # --- In ------------------------------------------------------------------------------------
+
+    def kick(self) -> None:
+        """Something came up: a turn follows as soon as trio gets to it."""
+        self._kicked.set()
+
+    def deliver(self, process: int, batch: Sequence[PeerMessage]) -> None:
+        """What arrived from another process."""
+        del process
+        self._driver.step(batch)
+        self._kicked.set()
+
+    # --- Tasks ---------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Until cancelled, or until the disk fails: ProcessMustEnd."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._tick)
+            nursery.start_soon(self._wait_for_disk)
+            nursery.start_soon(self._take_turns)
+
+    async def _tick(self) -> None:
+        due = trio.current_time()
+        while True:
+            # After a pause of the process one tick stands for all that were missed.
+            due = max(due + self._tick_seconds, trio.current_time())
+            await trio.sleep_until(due)
+            self._driver.tick(self._now_ms())
+            self._kicked.set()
+
+    async def _take_turns(self) -> None:
+        while True:
+            due = self._turn()
+            with trio.move_on_at(due):
+                await self._kicked.wait()
+            self._kicked = trio.Event()
+
+    def _turn(self) -> float:
+        self.turns += 1
+        due = self._before(trio.current_time())
+        self._pump()
+        self._after()
+        return due
+
+    def _pump(self) -> None:
+        driver = self._driver
+        driver.pump()
+        # With a store in memory there is nothing to wait for.
+        while self._inline and driver.begin_write():
+            driver.write(self._now_ms())
+            driver.sync()
+            driver.end_write()
+            driver.pump()
+        if not self._inline and not self._sealed.is_set() and driver.begin_write():
+            self._sealed.set()
+        if driver.outbox:
+            self._send(driver.outbox.take())
+
+    def _send(self, batches: Mapping[int, Sequence[PeerMessage]]) -> None:
+        for process, batch in batches.items():
+            self._links.send(process, batch)
+
+    async def _wait_for_disk(self) -> None:
+        while True:
+            await self._sealed.wait()
+            started = trio.current_time()
+            while not await trio.to_thread.run_sync(self._write_and_sync):
+                await trio.sleep(FULL_SECONDS)
+            self.write_seconds = trio.current_time() - started
+            self._driver.end_write()
+            self._sealed = trio.Event()
+            self._kicked.set()
+
+    def _write_and_sync(self) -> bool:
+        """In the disk's thread. False: the disk is full."""
+        if not self._driver.write(self._now_ms()):
+            return False
+        self._driver.sync()
+        return True
