@@ -258,6 +258,13 @@ def test_unknown_flags_and_reserved_bytes_are_refused() -> None:
         assert decode_batch(body) == [sample], name
 
 
+def test_an_offer_is_followed_by_its_request() -> None:
+    body = bytearray(body_of([SAMPLES["SnapshotOffer"]]))
+    body[96] = 11
+    with pytest.raises(WireError, match="offer without its request at byte 96"):
+        decode_batch(bytes(body))
+
+
 def test_an_unknown_number_is_refused() -> None:
     good = body_of([raft.TimeoutNow(GroupId(1), NodeId(1), NodeId(2), 3)])
     with pytest.raises(WireError, match="unknown message number 77 at byte 32") as caught:
