@@ -148,7 +148,13 @@ class Asking:
             for name, (number, procedure) in self._backend.procedures.items()
         ]
         tables = [_about(handle) for handle in list(self._engine.tables.values())]
-        return 0, {"procedures": procedures, "tables": tables}, False
+        about = {
+            "procedures": procedures,
+            "tables": tables,
+            "leads": self._backend.leads,
+            "leader": self._backend.leader,
+        }
+        return 0, about, False
 
     def _open_table(self, name: str) -> Done:
         if not isinstance(name, str):

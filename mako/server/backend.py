@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mako.ids import MILLISECOND_SHIFT
 from mako.server.deploy import Deployed
 from mako.server.serving import Crew, Serving
+from mako.wire.hello import PROCESS_NONE, Hello, Role
 
 if TYPE_CHECKING:
     from mako.engine.codec import Description
     from mako.engine.engine import Engine, TableHandle
+
+#: What hellos say.
+SOFTWARE: Final = "mako 0.1.0"
 
 
 class Backend(Protocol):
@@ -25,13 +30,8 @@ class Backend(Protocol):
     @property
     def procedures(self) -> Mapping[str, Deployed]: ...
     @property
-    def name(self) -> str:
-        """Of this process, for messages."""
-        ...
-
-    @property
-    def cluster(self) -> str:
-        """A client that names another cluster is refused."""
+    def hello(self) -> Hello:
+        """Who this process is. A client that names another cluster is refused."""
         ...
 
     @property
@@ -64,7 +64,6 @@ class Backend(Protocol):
 class LoneBackend:
     """A partition without replicas: it leads, and is durable as far as it is closed."""
 
-    cluster = ""
     leads = True
     leader = ""
 
@@ -79,7 +78,7 @@ class LoneBackend:
     ) -> None:
         self.engine = crew.engine
         self.procedures = procedures
-        self.name = name
+        self.hello = Hello(0, Role.PEER, PROCESS_NONE, name, secrets.randbits(63), SOFTWARE)
         self._offset_ms = clock_offset_ms
         for deployed in procedures.values():
             for table in deployed.procedure.tables():

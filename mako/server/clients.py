@@ -10,6 +10,7 @@ owner stops reading until `resume` clears it: that is the back-pressure.
 
 from __future__ import annotations
 
+import dataclasses
 import heapq
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -20,28 +21,30 @@ from mako.ids import Status
 from mako.server.asking import Asking
 from mako.server.backend import Backend
 from mako.server.sessions import Refused
+from mako.wire.errors import WireError
+from mako.wire.frame import FrameReader
+from mako.wire.hello import (
+    HELLO_BODY_MAX,
+    HELLO_TIMEOUT_S,
+    Hello,
+    check_hello,
+    expect_hello,
+    hello_parts,
+)
 from mako.wire.requests import (
-    FRAME_BYTES_MAX,
-    PROTOCOL_VERSION,
-    Frames,
-    Kind,
+    CLIENT_BODY_MAX,
+    ClientKind,
     Operation,
-    ProtocolError,
     Reply,
     batch_head,
     frame,
-    pack_map,
     pack_replies,
-    unpack_map,
     unpack_requests,
 )
 
 if TYPE_CHECKING:
     from mako.server.asking import Sessions
 
-#: Largest frame before a client has said who it is, and seconds it has to do so.
-GREETING_BYTES_MAX: Final = 16 << 10
-GREETING_SECONDS: Final = 5.0
 #: Answers that wait for the gate, per connection.
 WAITING_MAX: Final = 4096
 #: Rows of requests that are deleted at once, when the client does not send them again.
@@ -68,14 +71,14 @@ class ClientConnection:
         """`write(frames)` takes what is to be sent; `now` is monotonic, in seconds."""
         self._backend = backend
         self._write = write
-        self._frames = Frames(GREETING_BYTES_MAX)
+        self._frames = FrameReader(HELLO_BODY_MAX)
         self._began = now
         self._greeted = False
         self._number: int | None = None
         self._client = 0
         self._confirmed = 0
         #: A batch that was not taken whole: (client, calls, bytes taken).
-        self._rest: tuple[int, bytes, int] | None = None
+        self._rest: tuple[int, bytes | memoryview, int] | None = None
         self._waiting: list[tuple[int, int, Reply]] = []
         self._turn = 0
         self._asking = Asking(backend)
@@ -96,7 +99,7 @@ class ClientConnection:
         return self._asking.sessions
 
     def receive(self, data: bytes, now: float) -> None:
-        """Take what has come. ProtocolError: say goodbye and close the connection."""
+        """Take what has come. WireError: say goodbye and close the connection."""
         assert not self.blocked or not data, "the owner stops reading"
         self._take(data, now)
 
@@ -109,58 +112,45 @@ class ClientConnection:
             client, calls, taken = self._rest
             self._rest = None
             self._post(client, calls, taken)
-        for kind, body in self._frames.feed(data):
+        for kind, _, body in self._frames.feed(data):
             self._frame(kind, body, now)
 
-    def _frame(self, kind: int, body: bytes, now: float) -> None:
+    def _frame(self, kind: int, body: memoryview, now: float) -> None:
         if not self._greeted:
-            if kind != Kind.GREETING:
-                raise ProtocolError("the first frame of a client is a greeting")
-            self._greet(unpack_map(body))
-        elif kind == Kind.CALL:
+            self._greet(expect_hello(kind, body))
+        elif kind == ClientKind.CALL:
             client, confirmed = batch_head(body)
             self._forget(client, confirmed)
             self._post(client, body, BATCH_BYTES)
-        elif kind == Kind.REQUEST:
+        elif kind == ClientKind.REQUEST:
             self._answer([self._do(request, now) for request in unpack_requests(body)])
         else:
-            raise ProtocolError(f"a client sends no frame of kind {kind}")
+            raise WireError(f"a client sends no frame of kind {kind}")
 
-    # --- the greeting -------------------------------------------------------------------
+    # --- the hello ----------------------------------------------------------------------
 
-    def _greet(self, said: dict[str, Any]) -> None:
-        if said.get("protocol") != PROTOCOL_VERSION:
-            raise ProtocolError(
-                f"protocol {said.get('protocol')!r:.20} is not spoken here, but"
-                f" {PROTOCOL_VERSION}; use a client of the server's version"
-            )
-        cluster = said.get("cluster", "")
-        if cluster and cluster != self._backend.cluster:
-            raise ProtocolError(
-                f"this is cluster {self._backend.cluster!r}, not {cluster!r:.60}; correct the address"
-            )
+    def _greet(self, theirs: Hello) -> None:
+        mine = self._backend.hello
+        if theirs.cluster == 0:  # It does not care.
+            theirs = dataclasses.replace(theirs, cluster=mine.cluster)
+        refusal = check_hello(mine, theirs)
+        if refusal is not None:
+            raise WireError(refusal)
         self._number = self._backend.serving.open(self._write)
         if self._number is None:
-            raise ProtocolError("too many connections; close some, or share them")
+            raise WireError("too many connections; close some, or share them")
         self._greeted = True
-        self._frames.limit = FRAME_BYTES_MAX
-        welcome = {
-            "protocol": PROTOCOL_VERSION,
-            "cluster": self._backend.cluster,
-            "name": self._backend.name,
-            "leads": self._backend.leads,
-            "leader": self._backend.leader,
-        }
-        self._write(frame(Kind.WELCOME, pack_map(welcome)))
+        self._frames.limit = CLIENT_BODY_MAX
+        self._write(b"".join(hello_parts(mine, reply=True)))
 
     # --- packed calls -------------------------------------------------------------------
 
-    def _post(self, client: int, body: bytes, at: int) -> None:
+    def _post(self, client: int, body: bytes | memoryview, at: int) -> None:
         assert self._number is not None, "greeted"
         if self._rest is not None:
             # More frames of the same read: they wait behind the one that is stuck.
             known, calls, taken = self._rest
-            self._rest = (known, calls + body[at:], taken)
+            self._rest = (known, b"".join((calls, body[at:])), taken)
             return
         status = 0
         if not self._backend.leads:
@@ -175,7 +165,7 @@ class ClientConnection:
 
     def redirect(self) -> None:
         """Tell the client where the leader is."""
-        self._write(frame(Kind.REDIRECT, self._backend.leader.encode()))
+        self._write(frame(ClientKind.REDIRECT, self._backend.leader.encode()))
 
     def _forget(self, client: int, confirmed: int) -> None:
         if client != self._client:
@@ -268,15 +258,15 @@ class ClientConnection:
     def _answer(self, replies: list[Reply | None]) -> None:
         given = [reply for reply in replies if reply is not None]
         if given:
-            self._write(frame(Kind.REPLY, pack_replies(given)))
+            self._write(frame(ClientKind.REPLY, pack_replies(given)))
 
     # --- time and the end ---------------------------------------------------------------
 
     def tick(self, now: float) -> None:
-        """Close what was left open. ProtocolError if the client does not say who it is, or
+        """Close what was left open. WireError if the client does not say who it is, or
         does not end a frame that it began."""
-        if not self._greeted and now - self._began > GREETING_SECONDS:
-            raise ProtocolError("no greeting came in time")
+        if not self._greeted and now - self._began > HELLO_TIMEOUT_S:
+            raise WireError("no hello came in time")
         self.sessions.expire(now)
 
     def close(self) -> None:
@@ -287,8 +277,3 @@ class ClientConnection:
             self.sessions.close_all()
             if self._number is not None:
                 self._backend.serving.leave(self._number)
-
-
-def goodbye(reason: str) -> bytes:
-    """The frame that ends a connection."""
-    return frame(Kind.GOODBYE, reason.encode()[:1024])

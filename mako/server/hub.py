@@ -18,8 +18,9 @@ import trio
 from mako.errors import ConfigError
 from mako.ids import Status
 from mako.server.backend import Backend
-from mako.server.clients import ClientConnection, goodbye
-from mako.wire.requests import ProtocolError
+from mako.server.clients import ClientConnection
+from mako.wire.errors import WireError
+from mako.wire.frame import goodbye_parts
 
 #: Bytes that wait for a client to take them, and seconds it has for each piece, before it is cut.
 OUTPUT_BYTES_MAX: Final = 8 << 20
@@ -66,9 +67,12 @@ class Hub:
             for served in list(self._served):
                 served.tick()
 
-    async def serve(self, stream: trio.abc.HalfCloseableStream) -> None:
-        """Serve one client until either side ends it."""
-        served = _Served(self._backend, stream)
+    async def serve(self, stream: trio.abc.HalfCloseableStream, first: bytes = b"") -> None:
+        """Serve one client until either side ends it.
+
+        `first` is what has been received already, from the hello on.
+        """
+        served = _Served(self._backend, stream, first)
         self._served.add(served)
         try:
             await served.run()
@@ -90,10 +94,13 @@ class Hub:
 class _Served:
     """One connection and its stream."""
 
-    def __init__(self, backend: Backend, stream: trio.abc.HalfCloseableStream) -> None:
+    def __init__(
+        self, backend: Backend, stream: trio.abc.HalfCloseableStream, first: bytes
+    ) -> None:
         self._stream = stream
+        self._first = first
         self._output: list[bytes] = []
-        self._size = 0
+        self._size = 0  # Bytes written and not sent yet.
         self._written = trio.Event()
         self._unblocked = trio.Event()
         self._end = ""
@@ -121,22 +128,24 @@ class _Served:
         if self._end:
             with trio.move_on_after(1, shield=True):
                 try:
-                    await self._stream.send_all(goodbye(self._end))
+                    await self._stream.send_all(b"".join(goodbye_parts(self._end)))
                 except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
                     pass
         await trio.aclose_forcefully(self._stream)
 
     async def _receive(self) -> None:
+        data: bytes = self._first
         while True:
             try:
-                data = await self._stream.receive_some(RECEIVE_BYTES)
+                data = data or await self._stream.receive_some(RECEIVE_BYTES)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return
             if not data:
                 return
             try:
                 self.connection.receive(bytes(data), time.monotonic())
-            except (ProtocolError, ConfigError) as error:
+                data = b""
+            except (WireError, ConfigError) as error:
                 self._finish(str(error))
                 return
             while self.connection.blocked:
@@ -148,10 +157,10 @@ class _Served:
             await self._written.wait()
             self._written = trio.Event()
             data, self._output = b"".join(self._output), []
-            self._size = 0
             try:
                 with trio.fail_after(OUTPUT_SECONDS_MAX):
                     await self._stream.send_all(data)
+                self._size -= len(data)
             except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
                 self._finish("")
                 return
@@ -163,7 +172,7 @@ class _Served:
         if connection.blocked:
             try:
                 connection.resume(time.monotonic())
-            except ProtocolError as error:
+            except WireError as error:
                 self._finish(str(error))
             if not connection.blocked:
                 self._unblocked.set()
@@ -171,5 +180,5 @@ class _Served:
     def tick(self) -> None:
         try:
             self.connection.tick(time.monotonic())
-        except ProtocolError as error:
+        except WireError as error:
             self._finish(str(error))

@@ -19,7 +19,8 @@ from mako.errors import ConfigError, OutOfMemory
 from mako.ids import TABLE_ID_REQUESTS, TIMESTAMP_MASK, Status
 from mako.schema import BytesTable
 from mako.server.deploy import Deployed
-from mako.wire.requests import Kind, ProtocolError, frame_header
+from mako.wire.errors import WireError
+from mako.wire.requests import ClientKind, frame_header
 
 if TYPE_CHECKING:
     from mako.engine.engine import Engine
@@ -181,25 +182,31 @@ class Serving:
     def post(self, number: int, client: int, calls: memoryview, status: int = 0) -> int:
         """Give packed calls to workers, or refuse them all with `status`; bytes taken.
 
-        Fewer than all: there is no room; try again after the next `collect`. ProtocolError if
+        Fewer than all: there is no room; try again after the next `collect`. WireError if
         they are malformed: the connection is to be closed.
         """
         from mako.engine.buffers import addressed
 
         signed = client - (1 << 64) if client >> 63 else client
+        begun = 0
         with addressed(calls) as (address, size):
-            taken, wake = self._calls.post_calls(
-                self._board.base, number, signed, address, size, status
-            )
-        while wake:
-            lowest = wake & -wake
-            os.eventfd_write(self._workers[lowest.bit_length() - 1].thread.event, 1)
-            wake ^= lowest
-        if self._get(self._calls.B_DIRTY):
-            self._flush()
-        if taken < 0:
-            raise ProtocolError(f"a call at byte {-1 - taken} of a batch is malformed")
-        return int(taken)
+            while begun < size:
+                taken, wake = self._calls.post_calls(
+                    self._board.base, number, signed, address + begun, size - begun, status
+                )
+                while wake:
+                    lowest = wake & -wake
+                    os.eventfd_write(self._workers[lowest.bit_length() - 1].thread.event, 1)
+                    wake ^= lowest
+                full = self._get(self._calls.B_DIRTY) > 0
+                self._flush()
+                if taken < 0:
+                    at = begun - 1 - taken
+                    raise WireError(f"a call is malformed at byte {at} of a batch", at)
+                begun += taken
+                if not full:  # It was something else that stopped it.
+                    break
+        return begun
 
     def forget(self, client: int, first: int, end: int) -> None:
         """Delete the rows of the requests of `client` from `first` to before `end`, some time."""
@@ -254,7 +261,7 @@ class Serving:
             sink = self._sinks.get(number)
             if sink is not None:
                 start = s.B_BUFFERS + number * s.BUFFER_BYTES
-                header = frame_header(Kind.RESULT, used - s.HEADER_ROOM)
+                header = frame_header(ClientKind.RESULT, used - s.HEADER_ROOM)
                 board.view[start : start + s.HEADER_ROOM] = header
                 sink(bytes(board.view[start : start + used]))
         self._set(s.B_DIRTY, 0)

@@ -4,10 +4,9 @@
     RESULT    packed results
     REQUEST   everything else, a msgpack array of requests [id, operation, arguments ...]
     REPLY     a msgpack array of replies [id, status, timestamp, value, text]
-    GREETING  a map: the first frame of a client; WELCOME is the server's answer, a map, too
     REDIRECT  where the leader is, as text: it comes before results that say NOT_LEADER
-    GOODBYE   why the sender closes the connection, as text
 
+They come after the hello of `mako.wire.hello`, and GOODBYE of `mako.wire.frame` ends a connection.
 The sender of a call or request chooses its id; the answer carries it. Answers come in any order.
 """
 
@@ -21,39 +20,35 @@ from typing import Any, Final, NamedTuple
 import msgpack
 
 from mako import call_format as f
-from mako.errors import Error
+from mako.wire.errors import WireError
+from mako.wire.frame import HEADER, LENGTH_MIN, Buffer, frame_parts
 
 #: Largest body of a frame that a client may send, and that it accepts.
-FRAME_BYTES_MAX: Final = 3 << 19
-REPLY_BYTES_MAX: Final = 8 << 20
-PROTOCOL_VERSION: Final = 1
+CLIENT_BODY_MAX: Final = 3 << 19
+REPLY_BODY_MAX: Final = 16 << 20
 
-_HEADER: Final = struct.Struct("<IBBH")
 _CALL: Final = struct.Struct("<IBBHQII")
 _RESULT: Final = struct.Struct("<IHHQqQqq")
 _BATCH: Final = struct.Struct("<QQ")
 
 
-class Kind(IntEnum):
-    """Kinds of frames between clients and servers: 32 to 63."""
+class ClientKind(IntEnum):
+    """Kinds of frames between clients and servers: 32 to 63 of `mako.wire.frame`."""
 
     CALL = 32
     RESULT = 33
     REQUEST = 34
     REPLY = 35
-    GREETING = 36
-    WELCOME = 37
-    GOODBYE = 38
-    REDIRECT = 39
+    REDIRECT = 36
 
 
 class Operation(IntEnum):
     """What a REQUEST asks for. Arguments, and the value of the reply, are beside it."""
 
-    DESCRIBE = 1  #: -> {"procedures": [...], "tables": [...], ...}
+    DESCRIBE = 1  #: -> {"procedures": [...], "tables": [...], "leads": ..., "leader": ...}
     OPEN_TABLE = 2  #: name -> [number, kind of key, bytes of a row, name]
     CREATE_TABLE = 3  #: number, kind of key, bytes of a row, name -> the same as OPEN_TABLE
-    GET = 4  #: session, table, [key ...] -> [value or nil ...]
+    GET = 4  #: session or 0, table, [key ...] -> [value or nil ...]
     SCAN = 5  #: session, table, first, end, limit, reverse -> [[key, value] ..., more]
     BEGIN = 6  #: -> session
     PUT = 7  #: session, table, key, value, may replace
@@ -62,16 +57,12 @@ class Operation(IntEnum):
     ABORT = 10  #: session
     SNAPSHOT = 11  #: most milliseconds it may be old, or -1 -> [session, age in milliseconds]
     CLOSE = 12  #: session
-    WRITE = 13  #: [[kind, table, key, value] ...], early, once
-    WAIT_WATERMARK = 14  #: timestamp, milliseconds
+    WRITE = 13  #: [[kind, table, key, value] ...], early, client, id that is run once, or 0
+    WAIT_WATERMARK = 14  #: timestamp
     PING = 15
     STATUS = 16  #: -> {"leader": address, "watermark": ..., ...}
-    CANCEL = 17  #: id of a request that waits
+    CANCEL = 17  #: id of a request that waits -> whether it did
     RUN_AT = 18  #: session, number of procedure, [arguments] -> result
-
-
-class ProtocolError(Error):
-    """What came over a connection is no message of this protocol. The connection is closed."""
 
 
 class Result(NamedTuple):
@@ -96,52 +87,14 @@ class Reply(NamedTuple):
     text: str = ""
 
 
-def frame(kind: int, body: bytes | bytearray | memoryview) -> bytes:
-    """A frame with its header."""
-    return b"".join((_HEADER.pack(len(body), kind, 0, 0), body))
+def frame(kind: int, body: Buffer) -> bytes:
+    """A frame in one piece."""
+    return b"".join(frame_parts(kind, [body]))
 
 
 def frame_header(kind: int, size: int) -> bytes:
     """The header of a frame whose body has `size` bytes."""
-    return _HEADER.pack(size, kind, 0, 0)
-
-
-HEADER_BYTES: Final = _HEADER.size
-
-
-class Frames:
-    """Cuts a stream of bytes into frames."""
-
-    def __init__(self, limit: int) -> None:
-        #: Largest body there may be; a greeting raises it.
-        self.limit = limit
-        self._buffer = bytearray()
-
-    def feed(self, data: bytes | bytearray | memoryview) -> Iterator[tuple[int, bytes]]:
-        """(kind, body) of every frame that is whole now. ProtocolError ends it for good."""
-        buffer = self._buffer
-        buffer += data
-        at = 0
-        try:
-            while len(buffer) - at >= HEADER_BYTES:
-                size, kind, _, _ = _HEADER.unpack_from(buffer, at)
-                if size > self.limit:
-                    raise ProtocolError(
-                        f"a frame of {size} bytes is over the limit of {self.limit}"
-                    )
-                end = at + HEADER_BYTES + size
-                if len(buffer) < end:
-                    return
-                body = bytes(buffer[at + HEADER_BYTES : end])
-                at = end
-                yield kind, body
-        finally:
-            del buffer[:at]
-
-    @property
-    def started(self) -> bool:
-        """Whether a frame has begun that is not whole yet."""
-        return bool(self._buffer)
+    return HEADER.pack(LENGTH_MIN + size, kind, 0, 0)
 
 
 # --- packed ---------------------------------------------------------------------------------
@@ -153,9 +106,9 @@ def pack_batch(client: int, confirmed: int, calls: Sequence[bytes]) -> bytes:
 
 
 def batch_head(body: bytes) -> tuple[int, int]:
-    """(client, confirmed) of a CALL frame. ProtocolError if it is too short."""
+    """(client, confirmed) of a CALL frame. WireError if it is too short."""
     if len(body) < f.BATCH_BYTES:
-        raise ProtocolError(f"a batch of {len(body)} bytes is too short")
+        raise WireError(f"a batch of {len(body)} bytes is too short")
     client, confirmed = _BATCH.unpack_from(body)
     return client, confirmed
 
@@ -196,14 +149,14 @@ def unpack_results(body: bytes) -> Iterator[Result]:
     at, end = 0, len(body)
     while at < end:
         if end - at < f.RESULT_BYTES:
-            raise ProtocolError("a result is cut off")
+            raise WireError("a result is cut off")
         size, status, flags, number, timestamp, _, value, detail = _RESULT.unpack_from(body, at)
         if size < f.RESULT_BYTES or size & 7 or at + size > end:
-            raise ProtocolError(f"a result of {size} bytes does not fit its frame")
+            raise WireError(f"a result of {size} bytes does not fit its frame")
         data = b""
         if flags & f.IS_BYTES:
             if not 0 <= value <= size - f.RESULT_BYTES:
-                raise ProtocolError(f"a result says that it has {value} bytes")
+                raise WireError(f"a result says that it has {value} bytes")
             data = body[at + f.RESULT_BYTES : at + f.RESULT_BYTES + value]
         yield Result(number, status, flags, timestamp, value, detail, data)
         at += size
@@ -221,7 +174,7 @@ def unpack_requests(body: bytes) -> list[list[Any]]:
     """The requests of a REQUEST frame: each a list of at least id and operation."""
     requests = _unpack(body)
     if not isinstance(requests, list):
-        raise ProtocolError("a frame of requests is no list")
+        raise WireError("a frame of requests is no list")
     for request in requests:
         if (
             not isinstance(request, list)
@@ -230,7 +183,7 @@ def unpack_requests(body: bytes) -> list[list[Any]]:
             or type(request[1]) is not int
             or not 0 <= request[0] < 1 << 63
         ):
-            raise ProtocolError("a request is no list of id, operation and arguments")
+            raise WireError("a request is no list of id, operation and arguments")
     return requests
 
 
@@ -245,21 +198,9 @@ def unpack_replies(body: bytes) -> list[Reply]:
     made = []
     for reply in replies if isinstance(replies, list) else [None]:
         if not isinstance(reply, list) or len(reply) != 5:
-            raise ProtocolError("a reply is no list of five")
+            raise WireError("a reply is no list of five")
         made.append(Reply(*reply))
     return made
-
-
-def pack_map(content: dict[str, Any]) -> bytes:
-    """The body of a GREETING or WELCOME."""
-    return bytes(msgpack.packb(content, use_bin_type=True))
-
-
-def unpack_map(body: bytes) -> dict[str, Any]:
-    content = _unpack(body)
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise ProtocolError("a greeting is no map")
-    return content
 
 
 def _unpack(body: bytes) -> Any:
@@ -267,4 +208,4 @@ def _unpack(body: bytes) -> Any:
         # Nothing in it can be larger than it is.
         return msgpack.unpackb(body, raw=False, strict_map_key=True)
     except (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException) as error:
-        raise ProtocolError(f"not msgpack: {type(error).__name__}") from None
+        raise WireError(f"not msgpack: {type(error).__name__}") from None

@@ -1,0 +1,170 @@
+"""Hello: who each side of a connection is, before anything else is said.
+
+    who connects                       who listens
+      │ HELLO ──────────────────────────▶ │  check_hello
+      │ ◀────────── HELLO_REPLY, or GOODBYE│
+      │ check_hello                        │
+
+Both bodies have the same fields, which stay where they are for ever; later versions append to
+them. So two processes of any two versions can at least tell each other why they cannot talk.
+"""
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+from mako.wire.errors import WireError, bad
+from mako.wire.frame import HELLO_BODY_MAX, Buffer, FrameKind, frame_parts
+
+MAGIC: Final = b"MAKOWIRE"
+#: Versions of the protocol that this software speaks.
+VERSION_MIN: Final = 1
+VERSION_MAX: Final = 1
+#: The process number of somebody who is not a process of the cluster.
+PROCESS_NONE: Final = 0xFFFF_FFFF
+TEXT_BYTES_MAX: Final = 255
+#: Seconds from a connection to a complete hello.
+HELLO_TIMEOUT_S: Final = 5.0
+
+#: magic, version min, version max, role, reserved, cluster, boot, process, bytes of name, bytes
+#: of software. The two texts follow.
+_FIXED: Final = struct.Struct("<8sHHB3xQQIHH")
+
+
+class Role(IntEnum):
+    """What somebody wants."""
+
+    PEER = 1  #: a process of the cluster
+    CLIENT = 2  #: transactions
+    ADMIN = 3  #: operations
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """One side of a connection."""
+
+    cluster: int
+    role: Role
+    #: Number and name of the process; PROCESS_NONE and any name for one outside.
+    process: int
+    name: str
+    #: Random for every start of a process, so that a restart is noticed.
+    boot: int
+    software: str
+    version_min: int = VERSION_MIN
+    version_max: int = VERSION_MAX
+
+
+def encode_hello(hello: Hello) -> bytes:
+    """The body. Texts over 255 bytes are cut."""
+    name = hello.name.encode()[:TEXT_BYTES_MAX]
+    software = hello.software.encode()[:TEXT_BYTES_MAX]
+    fixed = _FIXED.pack(
+        MAGIC,
+        hello.version_min,
+        hello.version_max,
+        hello.role,
+        hello.cluster,
+        hello.boot,
+        hello.process,
+        len(name),
+        len(software),
+    )
+    return fixed + name + software
+
+
+def decode_hello(body: Buffer) -> Hello:
+    """Raises WireError, which says what is wrong in one line."""
+    if len(body) > HELLO_BODY_MAX:
+        raise bad(f"hello of {len(body)} bytes, at most {HELLO_BODY_MAX}", 0)
+    if bytes(body[: len(MAGIC)]) != MAGIC:
+        raise bad("no hello of a mako process", 0)
+    if len(body) < _FIXED.size:
+        raise bad(f"hello ends, {_FIXED.size} bytes expected,", len(body))
+    _, low, high, role, cluster, boot, process, name_bytes, software_bytes = _FIXED.unpack_from(
+        body
+    )
+    if not 1 <= low <= high:
+        raise bad(f"hello with versions {low} to {high}", 8)
+    try:
+        known_role = Role(role)
+    except ValueError:
+        raise bad(f"hello with unknown role {role}", 12) from None
+    name, end = _text(body, _FIXED.size, name_bytes)
+    software, _ = _text(body, end, software_bytes)
+    return Hello(cluster, known_role, process, name, boot, software, low, high)
+
+
+def _text(body: Buffer, start: int, length: int) -> tuple[str, int]:
+    end = start + length
+    if length > TEXT_BYTES_MAX or end > len(body):
+        raise bad(f"hello with a text of {length} bytes", start)
+    try:
+        text = bytes(body[start:end]).decode()
+    except UnicodeDecodeError as error:
+        raise bad("hello with a text that is no UTF-8", start + error.start) from None
+    if not text.isprintable():
+        raise bad("hello with a text that is not printable", start)
+    return text, end
+
+
+def hello_parts(hello: Hello, *, reply: bool = False) -> list[Buffer]:
+    """The first frame of a connection."""
+    kind = FrameKind.HELLO_REPLY if reply else FrameKind.HELLO
+    return frame_parts(kind, [encode_hello(hello)])
+
+
+def expect_hello(kind: int, body: Buffer, *, reply: bool = False) -> Hello:
+    """The hello in a first frame. Raises WireError if it is something else."""
+    wanted = FrameKind.HELLO_REPLY if reply else FrameKind.HELLO
+    if kind != wanted:
+        raise WireError(f"the first frame has kind {kind}, not {wanted.value} ({wanted.name})")
+    return decode_hello(body)
+
+
+def version_of(mine: Hello, theirs: Hello) -> int:
+    """The version that both sides speak from now on, the highest common one; 0: none."""
+    version = min(mine.version_max, theirs.version_max)
+    return version if version >= max(mine.version_min, theirs.version_min) else 0
+
+
+def check_hello(
+    mine: Hello, theirs: Hello, processes: Mapping[int, str] | None = None
+) -> str | None:
+    """None if the two may talk; else one line for the log here and for the other side.
+
+    `processes` are the names of the processes of the cluster; without it any number will do.
+    """
+    if theirs.cluster != mine.cluster:
+        return (
+            f"this is cluster {mine.cluster}, you are of cluster {theirs.cluster}; correct the"
+            " address or the cluster id in the configuration"
+        )
+    if not version_of(mine, theirs):
+        return (
+            f"{mine.name} speaks versions {mine.version_min} to {mine.version_max} of the protocol"
+            f" ({mine.software}), {theirs.name} {theirs.version_min} to {theirs.version_max}"
+            f" ({theirs.software}); update the older one"
+        )
+    if theirs.role is not Role.PEER:
+        return None
+    if theirs.process == mine.process:
+        return (
+            f"this is process {mine.process} ({mine.name}), and you say that you are it, too; start"
+            " each process once, with its own name"
+        )
+    if processes is None:
+        return None
+    if theirs.process not in processes:
+        return (
+            f"no process {theirs.process} ({theirs.name}) is in the configuration of {mine.name};"
+            " give both the same configuration"
+        )
+    if theirs.name != processes[theirs.process]:
+        return (
+            f"process {theirs.process} is {processes[theirs.process]} in the configuration of"
+            f" {mine.name}, you are {theirs.name}; give both the same configuration"
+        )
+    return None
