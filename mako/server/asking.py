@@ -204,6 +204,8 @@ class Asking:
 
     def _snapshot(self, oldest: int) -> Done:
         made: list[ServedSnapshot] = []
+        if self._backend.leads:
+            self._engine.tick()  # An idle leader's clock stands still; its age is none.
 
         def make() -> Session:
             snapshot = ServedSnapshot(self._engine, self._now)

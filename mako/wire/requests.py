@@ -65,18 +65,6 @@ class Operation(IntEnum):
     RUN_AT = 18  #: session, number of procedure, [arguments] -> result
 
 
-class Result(NamedTuple):
-    """One packed result."""
-
-    id: int
-    status: int
-    flags: int
-    timestamp: int
-    value: int
-    detail: int
-    data: bytes
-
-
 class Reply(NamedTuple):
     """The answer to a REQUEST. `text` explains a status that is not 0."""
 
@@ -105,7 +93,7 @@ def pack_batch(client: int, confirmed: int, calls: Sequence[bytes]) -> bytes:
     return b"".join((_BATCH.pack(client, confirmed), *calls))
 
 
-def batch_head(body: bytes) -> tuple[int, int]:
+def batch_head(body: Buffer) -> tuple[int, int]:
     """(client, confirmed) of a CALL frame. WireError if it is too short."""
     if len(body) < f.BATCH_BYTES:
         raise WireError(f"a batch of {len(body)} bytes is too short")
@@ -144,21 +132,21 @@ def pack_key_call(
     return b"".join((head, key, value, bytes(size - used)))
 
 
-def unpack_results(body: bytes) -> Iterator[Result]:
-    """The results of a RESULT frame."""
+def read_results(body: Buffer) -> Iterator[tuple[int, int, int, int, int, int, bytes]]:
+    """(id, status, flags, timestamp, value, detail, bytes) of each result of a RESULT frame."""
     at, end = 0, len(body)
     while at < end:
         if end - at < f.RESULT_BYTES:
-            raise WireError("a result is cut off")
+            raise WireError("a result is cut off", at)
         size, status, flags, number, timestamp, _, value, detail = _RESULT.unpack_from(body, at)
         if size < f.RESULT_BYTES or size & 7 or at + size > end:
-            raise WireError(f"a result of {size} bytes does not fit its frame")
+            raise WireError(f"a result of {size} bytes does not fit its frame", at)
         data = b""
         if flags & f.IS_BYTES:
             if not 0 <= value <= size - f.RESULT_BYTES:
-                raise WireError(f"a result says that it has {value} bytes")
-            data = body[at + f.RESULT_BYTES : at + f.RESULT_BYTES + value]
-        yield Result(number, status, flags, timestamp, value, detail, data)
+                raise WireError(f"a result says that it has {value} bytes", at)
+            data = bytes(body[at + f.RESULT_BYTES : at + f.RESULT_BYTES + value])
+        yield number, status, flags, timestamp, value, detail, data
         at += size
 
 
@@ -170,7 +158,7 @@ def pack_requests(requests: Sequence[Sequence[Any]]) -> bytes:
     return bytes(msgpack.packb(requests, use_bin_type=True))
 
 
-def unpack_requests(body: bytes) -> list[list[Any]]:
+def unpack_requests(body: Buffer) -> list[list[Any]]:
     """The requests of a REQUEST frame: each a list of at least id and operation."""
     requests = _unpack(body)
     if not isinstance(requests, list):
@@ -203,7 +191,7 @@ def unpack_replies(body: bytes) -> list[Reply]:
     return made
 
 
-def _unpack(body: bytes) -> Any:
+def _unpack(body: Buffer) -> Any:
     try:
         # Nothing in it can be larger than it is.
         return msgpack.unpackb(body, raw=False, strict_map_key=True)
