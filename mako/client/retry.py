@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
 
-from mako.errors import Aborted, SchemaError
+from mako.errors import Aborted, RemoteError, SchemaError
 
 if TYPE_CHECKING:
     from mako.client.database import Database
@@ -37,7 +37,7 @@ def retrying(
         try:
             with db.transaction() as tx:
                 return act(tx)
-        except Aborted as error:
+        except (Aborted, RemoteError) as error:
             late = deadline is not None and time.monotonic() >= deadline
             if not error.retryable or attempt == max_retries or late:
                 raise

@@ -146,6 +146,25 @@ class Asking:
             raise SchemaError(
                 f"{procedure!r:.60} is not a procedure; give one, or the name of one"
             )
+        number = self.number_of(name, arguments)
+        call = Call(
+            name,
+            deadline=deadline,
+            source=(name, arguments),
+            early=early,
+            once=self.once if once is None else once,
+        )
+        call.id = self.core.next_id()
+        flags = (CALL_EARLY if early else 0) | (CALL_ONCE if call.once else 0)
+        try:
+            call.packed = pack_procedure(number, call.id, flags, arguments)
+        except struct.error:
+            raise SchemaError(_wrong_argument(name, arguments)) from None
+        self.core.add(call)
+        return call
+
+    def number_of(self, name: str, arguments: tuple[int, ...]) -> int:
+        """The number of a procedure that takes so many arguments. The directory must be known."""
         directory = self.core.directory
         assert directory is not None, "whoever calls has waited for it"
         known = directory.procedures.get(name)
@@ -160,21 +179,7 @@ class Asking:
                 f"{name} takes {len(parameters)} arguments ({', '.join(parameters)}),"
                 f" {len(arguments)} given"
             )
-        call = Call(
-            name,
-            deadline=deadline,
-            source=(name, arguments),
-            early=early,
-            once=self.once if once is None else once,
-        )
-        call.id = self.core.next_id()
-        flags = (CALL_EARLY if early else 0) | (CALL_ONCE if call.once else 0)
-        try:
-            call.packed = pack_procedure(number, call.id, flags, arguments)
-        except struct.error:
-            raise SchemaError(_wrong_argument(name, parameters, arguments)) from None
-        self.core.add(call)
-        return call
+        return number
 
     def on_key(
         self, operation: int, known: Known, key: Any, value: bytes, deadline: float
@@ -276,8 +281,8 @@ def check_limit(limit: Any) -> None:
         raise SchemaError(f"a limit of {limit!r} rows; give 0 or more, or None")
 
 
-def _wrong_argument(name: str, parameters: list[str], arguments: tuple[Any, ...]) -> str:
-    for parameter, value in zip(parameters, arguments, strict=True):
+def _wrong_argument(name: str, arguments: tuple[Any, ...]) -> str:
+    for i, value in enumerate(arguments):
         if not isinstance(value, int) or not -(1 << 63) <= value < 1 << 63:
-            return f"{name}: argument {parameter} is {value!r}; give a 64-bit integer"
+            return f"{name}: argument {i + 1} is {value!r:.60}; give a 64-bit integer"
     return f"{name}: the arguments are no 64-bit integers"

@@ -10,7 +10,7 @@ from mako.client import counters
 from mako.client.mapping import Readable, Writable
 from mako.client.remote.asking import PAGE_ROWS, Known, check_limit
 from mako.client.remote.calls import Call
-from mako.errors import Aborted, Closed, Error, Rejected, SchemaError
+from mako.errors import Closed, Error
 from mako.procedure import Procedure
 from mako.wire.requests import Operation
 
@@ -193,16 +193,8 @@ class RemoteSnapshot(RemoteSession):
     def run(self, procedure: Procedure | str, *arguments: int) -> int:
         """Run a procedure of the server here; it may read and write nothing. Its result."""
         name = procedure if isinstance(procedure, str) else getattr(procedure, "name", "")
-        directory = self._db._core.directory
-        known = directory.procedures.get(name) if directory is not None else None
-        if known is None:
-            raise Rejected(f"the server has no procedure {name}; deploy its module there")
-        if len(arguments) != len(known[1]):
-            raise SchemaError(
-                f"{name} takes {len(known[1])} arguments ({', '.join(known[1])}),"
-                f" {len(arguments)} given"
-            )
-        return int(self._ask(Operation.RUN_AT, known[0], list(arguments)))
+        number = self._db._asking.number_of(name, arguments)
+        return int(self._ask(Operation.RUN_AT, number, list(arguments)))
 
     def close(self) -> None:
         """Let go of the old versions."""
@@ -274,13 +266,3 @@ class RemoteTransactionTable(RemoteSessionTable, Writable):
 
     def _delete_range(self, first: Any, end: Any) -> None:
         self._session._delete_range(first, end, table=self)
-
-
-__all__ = [
-    "Aborted",
-    "RemoteSession",
-    "RemoteSessionTable",
-    "RemoteSnapshot",
-    "RemoteTransaction",
-    "RemoteTransactionTable",
-]
