@@ -41,6 +41,28 @@ WRITE_TRIES: Final = 100
 Done = tuple[int, Any, bool]
 
 
+class Job:
+    """Something that takes long, for a thread of its own. The session is kept meanwhile."""
+
+    def __init__(self, session: Session, act: Callable[[], Any]) -> None:
+        self._session = session
+        self._act = act
+        self.value: Any = None
+        self.error: Exception | None = None
+        session.busy = True
+
+    def run(self) -> None:
+        """Do it, in any thread."""
+        try:
+            self.value = self._act()
+        except Exception as error:  # Whatever it is, the loop's thread gets it.
+            self.error = error
+
+    def ended(self) -> None:
+        """Back in the loop's thread."""
+        self._session.rest()
+
+
 class Sessions:
     """The open transactions and snapshots of one connection."""
 
@@ -69,6 +91,8 @@ class Sessions:
             raise Refused(
                 Status.NO_SESSION, "the transaction or snapshot has ended, or was idle for too long"
             )
+        if session.busy:
+            raise Refused(Status.BUSY, "the snapshot runs a procedure; wait for it")
         session.used = now
         return session
 
@@ -93,7 +117,7 @@ class Sessions:
         """End those that were idle, or open, for too long."""
         for number, session in list(self._open.items()):
             old = isinstance(session, ServedTransaction) and now - session.began > AGE_MAX
-            if old or now - session.used > session.idle_max:
+            if not session.busy and (old or now - session.used > session.idle_max):
                 self.end(number)
 
     def abort_transactions(self) -> None:
@@ -228,7 +252,8 @@ class Asking:
             raise Refused(Status.REFUSED, "only a snapshot runs procedures")
         for deployed in self._backend.procedures.values():
             if deployed.number == number:
-                return 0, found.run(deployed.procedure, arguments), False
+                procedure = deployed.procedure
+                return 0, Job(found, lambda: found.run(procedure, arguments)), False
         raise Refused(Status.NO_PROCEDURE, f"there is no procedure number {number!r:.20}")
 
     # --- transactions -------------------------------------------------------------------

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mako.call_format import BATCH_BYTES
 from mako.errors import Aborted, Error, SchemaError, outcome_of
 from mako.ids import Status
-from mako.server.asking import Asking
+from mako.server.asking import Asking, Job
 from mako.server.backend import Backend
 from mako.server.sessions import Refused
 from mako.wire.errors import WireError
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 WAITING_MAX: Final = 4096
 #: Rows of requests that are deleted at once, when the client does not send them again.
 FORGET_STEP: Final = 1024
+#: As many times that at once; what is left stays until it is swept (`mako.server.sweeping`).
+FORGET_STEPS_MAX: Final = 16
 #: Operations that any replica does; the others are the leader's.
 ANYWHERE: Final = frozenset(
     {
@@ -82,6 +84,7 @@ class ClientConnection:
         self._waiting: list[tuple[int, int, Reply]] = []
         self._turn = 0
         self._asking = Asking(backend)
+        self._jobs: list[tuple[int, Job]] = []
         self._open = True
 
     @property
@@ -172,6 +175,7 @@ class ClientConnection:
             self._client, self._confirmed = client, max(confirmed - FORGET_STEP, 0)
         if confirmed == 0 or not self._backend.leads:
             return
+        self._confirmed = max(self._confirmed, confirmed - FORGET_STEPS_MAX * FORGET_STEP)
         while confirmed - self._confirmed >= FORGET_STEP:
             end = self._confirmed + FORGET_STEP
             self._backend.serving.forget(client, self._confirmed, end)
@@ -207,12 +211,34 @@ class ClientConnection:
             return Reply(number, Status.REFUSED, text=str(error))
         except Error as error:
             return Reply(number, Status.BUSY, text=str(error))
-        except (TypeError, ValueError, KeyError, IndexError):
+        except (TypeError, ValueError, LookupError, AttributeError, OverflowError):
             return Reply(
                 number, Status.REFUSED, text=f"wrong arguments for {operation.name.lower()}"
             )
+        if isinstance(value, Job):
+            self._jobs.append((number, value))
+            return None
         reply = Reply(number, 0, timestamp, value)
         return self._later(timestamp, reply) if wait else reply
+
+    def take_jobs(self) -> list[tuple[int, Job]]:
+        """What takes long: the owner runs each `job.run` in a thread, then says `job_done`."""
+        jobs, self._jobs = self._jobs, []
+        return jobs
+
+    def job_done(self, number: int, job: Job) -> None:
+        """A job has run: answer it."""
+        job.ended()
+        if not self._open:
+            return
+        if isinstance(job.error, Aborted):
+            self._answer([Reply(number, outcome_of(job.error), text=str(job.error))])
+        elif isinstance(job.error, Refused):
+            self._answer([Reply(number, job.error.status, text=str(job.error))])
+        elif job.error is not None:
+            raise job.error
+        else:
+            self._answer([Reply(number, 0, value=job.value)])
 
     def _later(self, timestamp: int, reply: Reply) -> Reply | None:
         """The reply, if its time has come already."""

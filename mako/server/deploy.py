@@ -44,6 +44,4 @@ def deploy(modules: Iterable[str]) -> dict[str, Deployed]:
                 raise ConfigError(
                     f"procedures: {procedure.name!r} is in {other[0]} and in {name}; rename one"
                 )
-    return {
-        name: Deployed(number, found[name][1]) for number, name in enumerate(sorted(found))
-    }
+    return {name: Deployed(number, found[name][1]) for number, name in enumerate(sorted(found))}

@@ -17,8 +17,10 @@ import trio
 
 from mako.errors import ConfigError
 from mako.ids import Status
+from mako.server.asking import Job
 from mako.server.backend import Backend
 from mako.server.clients import ClientConnection
+from mako.server.sweeping import sweep
 from mako.wire.errors import WireError
 from mako.wire.frame import goodbye_parts
 
@@ -29,6 +31,7 @@ RECEIVE_BYTES: Final = 256 << 10
 #: Seconds between two looks while results wait for the watermark.
 LOOK_SECONDS: Final = 0.001
 TICK_SECONDS: Final = 1.0
+SWEEP_SECONDS: Final = 60.0
 
 
 class Hub:
@@ -45,7 +48,18 @@ class Hub:
         """Hand out results until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tick)
+            nursery.start_soon(self._sweep)
             await self._hand_out()
+
+    async def _sweep(self) -> None:
+        """Delete old rows of requests, a few at a time."""
+        while True:
+            await trio.sleep(SWEEP_SECONDS)
+            if self._backend.leads:
+                first: bytes | None = b""
+                while first is not None:
+                    first = sweep(self._backend.engine, first, time.time_ns() // 1_000_000)
+                    await trio.sleep(0.01)
 
     async def _hand_out(self) -> None:
         serving = self._backend.serving
@@ -123,7 +137,7 @@ class _Served:
         with self._scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._send)
-                await self._receive()
+                await self._receive(nursery)
                 self._finish("")
         if self._end:
             with trio.move_on_after(1, shield=True):
@@ -133,7 +147,7 @@ class _Served:
                     pass
         await trio.aclose_forcefully(self._stream)
 
-    async def _receive(self) -> None:
+    async def _receive(self, nursery: trio.Nursery) -> None:
         data: bytes = self._first
         while True:
             try:
@@ -148,9 +162,17 @@ class _Served:
             except (WireError, ConfigError) as error:
                 self._finish(str(error))
                 return
+            for number, job in self.connection.take_jobs():
+                nursery.start_soon(self._work, number, job)
             while self.connection.blocked:
                 self._unblocked = trio.Event()
                 await self._unblocked.wait()
+
+    async def _work(self, number: int, job: Job) -> None:
+        # It cannot be stopped, and its memory must stay until it has ended.
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(job.run)
+        self.connection.job_done(number, job)
 
     async def _send(self) -> None:
         while True:

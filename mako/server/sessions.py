@@ -115,6 +115,9 @@ class Session:
         self._timestamp = self._context + layout.C_TIMESTAMP
         self._open = True
         self.used = now
+        #: A thread works in its context: it cannot be given back now.
+        self.busy = False
+        self._over = False
 
     def _failure(self, outcome: int) -> Aborted:
         error = self._engine.failure(self._context, outcome)
@@ -176,10 +179,18 @@ class Session:
         return rows, found == limit or len(rows) < found
 
     def close(self) -> None:
-        """Let go of the context. Twice is harmless."""
-        if self._open:
+        """Let go of the context, as soon as nobody works in it. Twice is harmless."""
+        if self.busy:
+            self._over = True
+        elif self._open:
             self._open = False
             self._engine.give_context(self._context)
+
+    def rest(self) -> None:
+        """Nobody works in its context any more."""
+        self.busy = False
+        if self._over:
+            self.close()
 
 
 class ServedTransaction(Session):
@@ -270,8 +281,8 @@ class ServedSnapshot(Session):
             self._calls.session_begin_snapshot(self._context, self.timestamp)
 
     def close(self) -> None:
-        if self._open:
+        if self._open and not self.busy:
             from mako.engine.closing import close_snapshot
 
             close_snapshot(self._context)
-            super().close()
+        super().close()

@@ -98,6 +98,8 @@ def batch_head(body: Buffer) -> tuple[int, int]:
     if len(body) < f.BATCH_BYTES:
         raise WireError(f"a batch of {len(body)} bytes is too short")
     client, confirmed = _BATCH.unpack_from(body)
+    if confirmed >> 63:
+        raise WireError(f"ids below {confirmed} are said to be confirmed; ids have 63 bits", 8)
     return client, confirmed
 
 

@@ -6,29 +6,3 @@
 
 `Core` knows the protocol and does no I/O.
 """
-
-from mako.client.remote.async_database import (
-    AsyncDatabase,
-    AsyncSnapshot,
-    AsyncSubmitted,
-    AsyncTable,
-    AsyncTransaction,
-    aconnect,
-)
-from mako.client.remote.database import RemoteDatabase, RemoteSubmitted, RemoteTable, connect
-from mako.client.remote.sessions import RemoteSnapshot, RemoteTransaction
-
-__all__ = [
-    "AsyncDatabase",
-    "AsyncSnapshot",
-    "AsyncSubmitted",
-    "AsyncTable",
-    "AsyncTransaction",
-    "RemoteDatabase",
-    "RemoteSnapshot",
-    "RemoteSubmitted",
-    "RemoteTable",
-    "RemoteTransaction",
-    "aconnect",
-    "connect",
-]

@@ -41,7 +41,7 @@ class Known:
     __slots__ = ("name", "number", "table")
 
     def __init__(self, about: Sequence[Any], table: Table | BytesTable | None = None) -> None:
-        number, kind, row_bytes, name = about
+        number, kind, _, name = about
         self.number: int = number
         self.name: str = name
         if table is None:
@@ -143,9 +143,7 @@ class Asking:
         """A call of a procedure. The directory must be known."""
         name = procedure if isinstance(procedure, str) else getattr(procedure, "name", None)
         if not isinstance(name, str):
-            raise SchemaError(
-                f"{procedure!r:.60} is not a procedure; give one, or the name of one"
-            )
+            raise SchemaError(f"{procedure!r:.60} is not a procedure; give one, or the name of one")
         number = self.number_of(name, arguments)
         call = Call(
             name,
@@ -181,9 +179,7 @@ class Asking:
             )
         return number
 
-    def on_key(
-        self, operation: int, known: Known, key: Any, value: bytes, deadline: float
-    ) -> Call:
+    def on_key(self, operation: int, known: Known, key: Any, value: bytes, deadline: float) -> Call:
         """A packed call for one key, or a request if the value is too long for one."""
         packed_key = known.key(key)
         once = self.once and operation != GET
@@ -213,7 +209,7 @@ class Asking:
         request = (
             int(Operation.WRITE),
             writes,
-            False,
+            0,
             self.core.client,
             number if self.once else 0,
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Self, TypeVar
 
 import anyio
@@ -60,7 +60,7 @@ async def aconnect(
     replica: bool = False,
     cluster: int = 0,
 ) -> AsyncDatabase:
-    """Connect to a cluster from a task; see `mako.connect`. Use it with `async with`, or close it."""
+    """Connect to a cluster from a task; see `mako.connect`. Use `async with`, or close it."""
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
         raise ConfigError(f"a timeout of {timeout!r}; give seconds, more than 0")
     core = Core(
@@ -463,10 +463,8 @@ class AsyncSession:
 
     async def _end(self, operation: Operation) -> None:
         if self._open:
-            try:
+            with suppress(Error, TimeoutError):  # The server finds out by itself.
                 await self._ask(operation)
-            except (Error, TimeoutError):
-                pass  # The server finds out by itself.
             self._open = False
 
 
@@ -478,12 +476,12 @@ class AsyncTransaction(AsyncSession):
     async def put(self, key: Any, value: Any, *, table: Any = None) -> None:
         """Insert or replace."""
         known = await self._db._find(table)
-        await self._ask(Operation.PUT, known.number, known.key(key), known.value(value), True)
+        await self._ask(Operation.PUT, known.number, known.key(key), known.value(value), 1)
 
     async def insert(self, key: Any, value: Any, *, table: Any = None) -> None:
         """Insert; Exists if the key is there."""
         known = await self._db._find(table)
-        await self._ask(Operation.PUT, known.number, known.key(key), known.value(value), False)
+        await self._ask(Operation.PUT, known.number, known.key(key), known.value(value), 0)
 
     async def delete(self, key: Any, *, table: Any = None) -> bool:
         """Delete; False if the key was not there."""
@@ -501,7 +499,7 @@ class AsyncTransaction(AsyncSession):
         if not self._open:
             raise Closed("this transaction has ended; begin another one")
         self._open = False
-        call = await self._db._ask(Operation.COMMIT, self._number, False, bound=self._bound)
+        call = await self._db._ask(Operation.COMMIT, self._number, 0, bound=self._bound)
         self.commit_ts = call.timestamp
 
     async def abort(self) -> None:

@@ -1,7 +1,8 @@
 """A core on an anyio stream, for tasks of one event loop, asyncio's or trio's.
 
 As in `mako.client.remote.link` nobody reads in the background: of the tasks that wait, one drives
-and the others sleep until something has become of their call. A driver that is cancelled hands over.
+and the others sleep until something has become of their call. A driver that is cancelled hands
+over.
 """
 
 from __future__ import annotations
@@ -89,6 +90,7 @@ class AsyncLink:
         core = self.core
         now = time.monotonic()
         core.expire(now)
+        await self._leave_if_told()
         address = core.dial(now)
         if address is not None:
             await self._dial(address)
@@ -118,9 +120,13 @@ class AsyncLink:
         except WireError as error:
             await self._lose(str(error))
             return
-        if self.core.leave:
+        await self._leave_if_told()
+
+    async def _leave_if_told(self) -> None:
+        now = time.monotonic()
+        if self.core.leaves(now):
+            self.core.left(now)
             await self._close_stream()
-            self.core.left()
 
     async def _dial(self, address: str) -> None:
         host, port = host_and_port(address)
@@ -136,7 +142,7 @@ class AsyncLink:
             await anyio.aclose_forcefully(made)
         else:
             self._stream = made
-            self.core.connected()
+            self.core.connected(time.monotonic())
 
     async def _lose(self, trouble: str) -> None:
         self.core.lost(time.monotonic(), trouble)

@@ -188,6 +188,8 @@ def failure(call: Call, status: int, detail: int, text: str = "") -> Exception:
     try:
         outcome = Outcome(status)
     except ValueError:
-        return Rejected(f"{call.name}: the server answers {status}, which this client is too old for")
+        return Rejected(
+            f"{call.name}: the server answers {status}, which this client is too old for"
+        )
     made = error_of(outcome, call.name)
     return type(made)(text, made.reason) if text else made

@@ -32,6 +32,7 @@ from mako.errors import (
     Discarded,
     NotLeader,
     Rejected,
+    RemoteError,
     Unknown,
 )
 from mako.ids import Status
@@ -60,6 +61,9 @@ FLYING_BYTES_MAX: Final = 2 << 20
 #: Seconds of the first and the longest pause before something is tried again.
 PAUSE_MIN: Final = 0.005
 PAUSE_MAX: Final = 1.0
+#: Seconds that a server may take to say what it has, or to answer what is under way once it has
+#: said that it does not lead.
+PATIENCE: Final = 2.0
 #: Servers that may send the client on before it pauses.
 HOPS_MAX: Final = 2
 
@@ -98,9 +102,7 @@ class Core:
         self._turn = 0
         self._leader = ""
         self._stay = stay
-        self._hello = Hello(
-            cluster, Role.CLIENT, PROCESS_NONE, name, self.client, SOFTWARE
-        )
+        self._hello = Hello(cluster, Role.CLIENT, PROCESS_NONE, name, self.client, SOFTWARE)
         self.directory: Directory | None = None
         self._reader = FrameReader(REPLY_BODY_MAX)
         #: Counts connections; 0 while there is none.
@@ -108,8 +110,10 @@ class Core:
         self._connections = 0
         self._greeted = False
         self._ready = False
-        #: Set when the owner must close the connection and dial again.
-        self.leave = False
+        # Until when a server may take to say what it has, or, once it has said that it does not
+        # lead, to answer what it was asked before.
+        self._leaving = False
+        self._patient_until = 0.0
         self._dial_at = 0.0
         self._hops = 0
         self._pause = PAUSE_MIN
@@ -178,27 +182,50 @@ class Core:
             return None
         return self._leader or self._addresses[self._turn % len(self._addresses)]
 
-    def connected(self) -> None:
+    def connected(self, now: float) -> None:
         """The owner has connected to what `dial` said."""
         self._connections += 1
         self.connection = self._connections
         self._reader = FrameReader(REPLY_BODY_MAX)
-        self._greeted = self._ready = self.leave = False
+        self._greeted = self._ready = self._leaving = False
+        self._patient_until = now + PATIENCE
         self._output = [b"".join(hello_parts(self._hello))]
+
+    def leaves(self, now: float) -> bool:
+        """Whether the owner must close the connection now and call `left`."""
+        if not self.connection or self._ready:
+            return False
+        if now >= self._patient_until:
+            self.trouble = self.trouble or "a server accepted the connection and says nothing"
+            return True
+        # Whatever it was asked it will answer, if only by NOT_LEADER.
+        return self._leaving and all(call.bound for call in self._flying.values())
+
+    def left(self, now: float) -> None:
+        """The owner has closed the connection, as `leaves` said."""
+        if not self._leaving:  # It was not sent away: the server is mute.
+            self._turn += 1
+            self._leader = ""
+            self._wait(now)
+        self._drop()
 
     def lost(self, now: float, trouble: str = "") -> None:
         """The connection is lost, or could not be made."""
         self.trouble = trouble or self.trouble
         was_ready = self._ready
-        self.connection = 0
-        self._ready = self._greeted = self.leave = False
-        self._output = []
-        if self._leader:
+        if self._leader and not self._leaving:
             self._leader = ""
-        else:
+        elif not self._leaving:
             self._turn += 1
         if not was_ready:
             self._wait(now)
+        self._drop()
+
+    def _drop(self) -> None:
+        """There is no connection any more, and nothing on its way."""
+        self.connection = 0
+        self._ready = self._greeted = self._leaving = False
+        self._output = []
         flying, self._flying, self._flying_bytes = self._flying, {}, 0
         again: list[Call] = []
         for call in flying.values():
@@ -224,30 +251,17 @@ class Core:
 
     def _go_to(self, leader: str, now: float) -> None:
         """Leave this server for the one that leads, as far as this one knows."""
+        if self._stay or self._leaving:
+            return
         self._leader = leader
         if not leader:
             self._turn += 1
         self._hops += 1
         if self._hops > HOPS_MAX or not leader:
             self._wait(now)
-        self.leave = True
-
-    def left(self) -> None:
-        """The owner has closed the connection, as `leave` said."""
-        self.connection = 0
-        self._ready = self._greeted = self.leave = False
-        self._output = []
-        for call in [call for call in self._flying.values() if call.bound]:
-            self._forget(call)
-            self._end(call, _ended_with_its_connection(call))
-        unanswered = list(self._flying.values())
-        self._flying, self._flying_bytes = {}, 0
-        for call in unanswered:
-            if call.state is State.EARLY or not call.safe:
-                self._end(call, _nobody_knows(call))
-            else:
-                call.state = State.QUEUED
-                self._queue.append(call)
+        self._leaving = True
+        self._ready = False
+        self._patient_until = now + PATIENCE
 
     # --- output -------------------------------------------------------------------------
 
@@ -352,6 +366,8 @@ class Core:
             self.fail(self._closed)
 
     def _described(self, reply: Reply, now: float) -> None:
+        if reply.status != 0 or not isinstance(reply.value, dict):
+            raise WireError("the server does not describe itself")
         directory = Directory(reply.value)
         if not directory.leads and not self._stay:
             for call in self._queue:
@@ -409,7 +425,7 @@ class Core:
             call.timestamp, call.value = reply.timestamp, reply.value
             self._end(call, None)
             return
-        if reply.status == Status.NOT_LEADER and not self.leave:
+        if reply.status == Status.NOT_LEADER:
             self._go_to(str(reply.text), now)
         self._not_done(call, reply.status, 0, str(reply.text), now)
 
@@ -432,12 +448,12 @@ class Core:
         else:
             self._end(call, failure(call, status, detail, text))
 
-    def _again(self, call: Call, why: type[NotLeader | Busy | Discarded | ConnectionLost], now: float) -> None:
+    def _again(self, call: Call, why: type[RemoteError], now: float) -> None:
         """Queue a call that had no effect once more; with `now`, after a pause."""
         call.state = State.QUEUED
         call.why = why
         call.tries += 1
-        if now == 0:
+        if now == 0:  # Another server is asked, and that is what takes its time.
             self._queue.append(call)
             return
         call.pause = min(max(2 * call.pause, PAUSE_MIN), PAUSE_MAX)
@@ -460,10 +476,12 @@ class Core:
         while self._deadlines and self._deadlines[0][2].state is State.ENDED:
             heapq.heappop(self._deadlines)
         times = [self._deadlines[0][0]] if self._deadlines else []
-        if self._later:
-            times.append(self._later[0][0])
         if not self.connection:
             times.append(self._dial_at)
+        elif not self._ready:
+            times.append(self._patient_until)
+        elif self._later:
+            times.append(self._later[0][0])
         return min(times) if times else None
 
     def expire(self, now: float) -> None:

@@ -129,6 +129,7 @@ class Link:
         core = self.core
         now = time.monotonic()
         core.expire(now)
+        self._leave_if_told()
         address = core.dial(now)
         if address is not None:
             self._dial(address)
@@ -168,9 +169,13 @@ class Link:
         except WireError as error:
             self._lose(str(error))
             return
-        if self.core.leave:
+        self._leave_if_told()
+
+    def _leave_if_told(self) -> None:
+        now = time.monotonic()
+        if self.core.leaves(now):
             self._close_socket()
-            self.core.left()
+            self.core.left(now)
 
     def _select(self, connection: socket.socket | None, unsent: bool, limit: float) -> bool:
         """Wait for the socket or for the eventfd; whether the socket can be read."""
@@ -209,7 +214,7 @@ class Link:
         else:
             self._socket = made
             self._unsent = b""
-            self.core.connected()
+            self.core.connected(time.monotonic())
 
     def _lose(self, trouble: str) -> None:
         self._close_socket()
@@ -239,4 +244,6 @@ class Link:
 
     def _check_process(self) -> None:
         if os.getpid() != self._process:
-            raise Closed("this database was connected in another process; connect again in this one")
+            raise Closed(
+                "this database was connected in another process; connect again in this one"
+            )

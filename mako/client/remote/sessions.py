@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from mako.client import counters
@@ -108,10 +109,8 @@ class RemoteSession(Readable):
     def _end(self, operation: Operation) -> None:
         """Tell the server that it is over; if that fails it finds out by itself."""
         if self._open:
-            try:
+            with suppress(Error, TimeoutError):
                 self._ask(operation)
-            except (Error, TimeoutError):
-                pass
             self._open = False
 
 
@@ -130,12 +129,12 @@ class RemoteTransaction(RemoteSession, Writable):
     def put(self, key: Any, value: Any, *, table: Any = None) -> None:
         """Insert or replace."""
         known = self._db._find(table)
-        self._ask(Operation.PUT, known.number, known.key(key), known.value(value), True)
+        self._ask(Operation.PUT, known.number, known.key(key), known.value(value), 1)
 
     def insert(self, key: Any, value: Any, *, table: Any = None) -> None:
         """Insert; Exists if the key is there."""
         known = self._db._find(table)
-        self._ask(Operation.PUT, known.number, known.key(key), known.value(value), False)
+        self._ask(Operation.PUT, known.number, known.key(key), known.value(value), 0)
 
     def delete(self, key: Any, *, table: Any = None) -> bool:
         """Delete; False if the key was not there."""
@@ -161,9 +160,7 @@ class RemoteTransaction(RemoteSession, Writable):
         if not self._open:
             raise Closed("this transaction has ended; begin another one")
         try:
-            call = self._db._ask(
-                Operation.COMMIT, self._number, False, bound=self._bound or -1
-            )
+            call = self._db._ask(Operation.COMMIT, self._number, 0, bound=self._bound or -1)
         finally:
             self._open = False
         self.commit_ts = call.timestamp
