@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from mako.errors import Closed, ConfigError, OutOfMemory, SchemaError
+from mako.errors import Closed, ConfigError, OutOfMemory
 from mako.ids import Outcome
 from mako.procedure import Procedure
 

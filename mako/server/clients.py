@@ -1,7 +1,7 @@
 """One connection of a client: frames in, frames out, no I/O.
 
-    receive(bytes) ---> CALL: straight into the rings of workers ------------> RESULT
-                   \--> REQUEST: done here, at once ----> waits for the gate -> REPLY
+    receive(bytes) -+-> CALL: straight into the rings of workers ------------> RESULT
+                    +-> REQUEST: done here, at once ----> waits for the gate -> REPLY
 
 What has a timestamp is answered when the gate has passed it (DESIGN §6): the packed results by
 `Serving.collect`, the others by `settle`. When the workers have no room, `blocked` is set and the

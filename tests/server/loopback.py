@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -40,6 +40,18 @@ class Loopback:
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
+
+    def call(self, act: Callable[[], object]) -> None:
+        """Run `act` in the server's thread."""
+        done = threading.Event()
+
+        def run() -> None:
+            act()
+            done.set()
+
+        assert self._token is not None
+        self._token.run_sync_soon(run)
+        assert done.wait(30), "the server answers"
 
     async def _run(self) -> None:
         self._token = trio.lowlevel.current_trio_token()

@@ -89,7 +89,8 @@ class AsyncLink:
     async def _turn(self) -> None:
         core = self.core
         now = time.monotonic()
-        core.expire(now)
+        if core.expire(now):
+            return
         await self._leave_if_told()
         address = core.dial(now)
         if address is not None:

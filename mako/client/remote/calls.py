@@ -26,6 +26,7 @@ from mako.ids import (
     Outcome,
     Status,
 )
+from mako.wire.requests import Operation
 
 
 class State(IntEnum):
@@ -173,6 +174,9 @@ _MESSAGES: Final[dict[int, tuple[type[Error], str]]] = {
 }
 
 
+_ABOUT_TABLES: Final = (Operation.OPEN_TABLE, Operation.CREATE_TABLE)
+
+
 def failure(call: Call, status: int, detail: int, text: str = "") -> Exception:
     """The exception for an answer whose status is not 0."""
     if status == Outcome.ROLLED_BACK and call.source is None:
@@ -182,6 +186,8 @@ def failure(call: Call, status: int, detail: int, text: str = "") -> Exception:
             )
         if detail == REFUSED_OVERFLOW:
             return SchemaError(f"{call.name}: adding to the counter would leave its 64 bits")
+    if status == Status.REFUSED and call.request and call.request[0] in _ABOUT_TABLES:
+        return SchemaError(f"{call.name}: {text}")
     if status in _MESSAGES:
         kind, message = _MESSAGES[status]
         return kind(f"{call.name}: {text or message}")

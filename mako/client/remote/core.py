@@ -484,8 +484,9 @@ class Core:
             times.append(self._later[0][0])
         return min(times) if times else None
 
-    def expire(self, now: float) -> None:
-        """End the calls whose time is over."""
+    def expire(self, now: float) -> bool:
+        """End the calls whose time is over; whether there were any."""
+        ended = False
         while self._deadlines and self._deadlines[0][0] <= now:
             call = heapq.heappop(self._deadlines)[2]
             if call.state is State.ENDED:
@@ -497,6 +498,8 @@ class Core:
             heapq.heapify(self._later)
             self._forget(call)
             self._end(call, error)
+            ended = True
+        return ended
 
     def give_up(self, call: Call) -> None:
         """Nobody waits for a call any more; its answer will be ignored."""

@@ -128,7 +128,8 @@ class Link:
     def _turn(self, limit: float) -> None:
         core = self.core
         now = time.monotonic()
-        core.expire(now)
+        if core.expire(now):
+            return
         self._leave_if_told()
         address = core.dial(now)
         if address is not None:
@@ -141,7 +142,7 @@ class Link:
         unsent = bool(self._unsent)
         self.lock.release()
         try:
-            readable = self._select(connection, unsent, limit)
+            readable = self._select(connection, limit, unsent=unsent)
             data = b""
             trouble = ""
             if connection is not None and readable:
@@ -177,7 +178,7 @@ class Link:
             self._close_socket()
             self.core.left(now)
 
-    def _select(self, connection: socket.socket | None, unsent: bool, limit: float) -> bool:
+    def _select(self, connection: socket.socket | None, limit: float, *, unsent: bool) -> bool:
         """Wait for the socket or for the eventfd; whether the socket can be read."""
         with selectors.PollSelector() as selector:
             selector.register(self._event, selectors.EVENT_READ)
@@ -202,7 +203,7 @@ class Link:
         try:
             made = socket.create_connection(host_and_port(address), DIAL_SECONDS)
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            made.setblocking(False)
+            made.settimeout(0)
         except OSError as error:
             trouble = f"{address}: {error}"
         finally:
