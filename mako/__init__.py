@@ -8,6 +8,8 @@
 b'100'
 """
 
+from typing import TYPE_CHECKING, Any
+
 from mako import histogram, tuple  # noqa: A004
 from mako.client import (
     Database,
@@ -27,9 +29,12 @@ from mako.client import (
 )
 from mako.errors import (
     Aborted,
+    Busy,
     Closed,
     ConfigError,
     Conflict,
+    ConnectionLost,
+    Discarded,
     Error,
     Exists,
     FileError,
@@ -37,26 +42,39 @@ from mako.errors import (
     LogCorrupt,
     LogFull,
     NotFound,
+    NotLeader,
     OutOfMemory,
     ProcedureError,
     ProcedureTimeout,
+    Rejected,
+    RemoteError,
     RolledBack,
     SchemaError,
+    TooStale,
     TransactionTooLarge,
     TransactionTooOld,
+    Unknown,
     ValueTooLarge,
 )
 from mako.procedure import Function, Procedure, Workload, function, procedure
 from mako.row import Row
 from mako.schema import BytesTable, Table
 
+if TYPE_CHECKING:
+    from mako.client.remote.async_database import AsyncDatabase, aconnect
+    from mako.client.remote.database import RemoteDatabase, connect
+
 __all__ = [
     "Aborted",
+    "AsyncDatabase",
+    "Busy",
     "BytesTable",
     "Closed",
     "ConfigError",
     "Conflict",
+    "ConnectionLost",
     "Database",
+    "Discarded",
     "Drive",
     "Error",
     "Exists",
@@ -67,11 +85,15 @@ __all__ = [
     "LogCorrupt",
     "LogFull",
     "NotFound",
+    "NotLeader",
     "OutOfMemory",
     "Procedure",
     "ProcedureError",
     "ProcedureTimeout",
     "Recording",
+    "Rejected",
+    "RemoteDatabase",
+    "RemoteError",
     "RolledBack",
     "Row",
     "Sample",
@@ -80,13 +102,17 @@ __all__ = [
     "Submitted",
     "Table",
     "TableView",
+    "TooStale",
     "Transaction",
     "TransactionTooLarge",
     "TransactionTooOld",
+    "Unknown",
     "ValueTooLarge",
     "Workers",
     "Workload",
     "WriteBatch",
+    "aconnect",
+    "connect",
     "function",
     "histogram",
     "open",
@@ -95,3 +121,20 @@ __all__ = [
     "transactional",
     "tuple",
 ]
+
+#: What needs a network is imported when it is first used.
+_REMOTE = {
+    "AsyncDatabase": "async_database",
+    "RemoteDatabase": "database",
+    "aconnect": "async_database",
+    "connect": "database",
+}
+
+
+def __getattr__(name: str) -> Any:
+    module = _REMOTE.get(name)
+    if module is None:
+        raise AttributeError(f"module 'mako' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"mako.client.remote.{module}"), name)

@@ -18,6 +18,14 @@
     │   ├── ValueTooLarge        split the value
     │   ├── ReadOnly             snapshots only read: write in a transaction
     │   └── Unavailable          a partition it depends on is stalled: try again later
+    ├── RemoteError              a server could not do it; `retryable` says whether another try may help
+    │   ├── NotLeader            no server was found to lead: try again once there is a leader
+    │   ├── Busy                 the server has no room now: try again later, or send less at once
+    │   ├── Discarded            it was committed, and a failover undid it: run it again
+    │   ├── Unknown              it may have committed or not: look, or use requests that are run once
+    │   ├── ConnectionLost       nothing was sent that counts, and no server can be reached: try again
+    │   ├── TooStale             the replica is further behind than was asked for: ask the leader
+    │   └── Rejected             the server refuses what was asked: correct it
     ├── FileError                a file cannot be used: name another one (an OSError, too)
     ├── LogCorrupt               the log is damaged: take it from another copy
     └── Closed                   the database was closed: open it again
@@ -227,6 +235,66 @@ class Unavailable(Aborted):
     default_message = "a partition it depends on is stalled; try again later"
 
 
+class RemoteError(Error):
+    """A server could not do what was asked. Try again if `retryable`, else see the subclass."""
+
+    #: Whether the same thing may well succeed later. What was asked has had no effect.
+    retryable: ClassVar[bool] = False
+    #: Whether it may have been done all the same.
+    maybe_committed: ClassVar[bool] = False
+
+
+class NotLeader(RemoteError):
+    """No server that answered leads, and none said who does, until the time was over.
+
+    Nothing was executed. Try again once the cluster has a leader (`mako status`).
+    """
+
+    retryable = True
+
+
+class Busy(RemoteError):
+    """The server had no room for it until the time was over. Try again later, or send less."""
+
+    retryable = True
+
+
+class Discarded(RemoteError):
+    """It was committed but not durable yet, and a failover undid it. Run it again."""
+
+    retryable = True
+
+
+class Unknown(RemoteError):
+    """The connection ended, or the time, before the answer came: it may have committed or not.
+
+    Read what it would have changed before running it again. What is `once=True` may simply be
+    sent again, which the client does by itself as long as it has time.
+    """
+
+    maybe_committed = True
+
+
+class ConnectionLost(RemoteError):
+    """No server could be reached, or a transaction lost its server before its commit was sent.
+
+    Nothing of it has committed. Try again; if it stays so, look whether the servers run.
+    """
+
+    retryable = True
+
+
+class TooStale(RemoteError):
+    """The snapshot would be older than `max_staleness`. Allow more, or ask the leader."""
+
+    retryable = True
+
+
+class Rejected(RemoteError):
+    """The server refuses it: an unknown procedure, wrong arguments, a protocol that it does not
+    speak. The message says what to correct."""
+
+
 _ABORTED: Final[dict[Outcome, tuple[type[Aborted], AbortReason]]] = {
     Outcome.LOCKED: (Conflict, AbortReason.LOCK),
     Outcome.CHANGED: (Conflict, AbortReason.CHANGED),
@@ -247,6 +315,14 @@ _ABORTED: Final[dict[Outcome, tuple[type[Aborted], AbortReason]]] = {
 }
 # Compiled code may report any of them; none may be without an exception.
 assert set(_ABORTED) == set(Outcome) - {Outcome.COMMITTED}
+
+
+_OUTCOMES: Final = {reason: outcome for outcome, (_, reason) in _ABORTED.items()}
+
+
+def outcome_of(error: Aborted) -> Outcome:
+    """The outcome that `error` stands for."""
+    return _OUTCOMES[error.reason]
 
 
 def reason_of(outcome: int) -> AbortReason:

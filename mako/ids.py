@@ -55,6 +55,10 @@ TABLE_ID_NAMED_FIRST: Final = TableId(1000)
 #: The log has 15 bits for a table. Beyond it no table can be created.
 TABLE_ID_LAST: Final = TableId(32767)
 
+#: The table of requests that clients may send again: a number no user can declare, and the last
+#: one that is given to a table that is only named.
+TABLE_ID_REQUESTS: Final = TABLE_ID_LAST
+
 #: A dependency mask has one bit per partition.
 PARTITIONS_MAX: Final = 64
 
@@ -84,6 +88,33 @@ class Outcome(IntEnum):
     READ_ONLY = 14  #: a write at a snapshot
     TOO_OLD = 15  #: it has pinned what it read for too long
     UNAVAILABLE = 16  #: it would depend on a partition that is stalled
+
+
+class Status(IntEnum):
+    """How a request ended that no attempt of a transaction stands for: beside Outcome, in the
+    same field of the same message."""
+
+    NOT_LEADER = 64  #: nothing was executed here; the leader is elsewhere
+    BUSY = 65  #: nothing was executed: there is no room now
+    NO_PROCEDURE = 66
+    WRONG_ARGUMENTS = 67
+    NO_TABLE = 68
+    BAD_KEY = 69
+    BAD_ROW = 70  #: a value that is no row of its table, or too long
+    DISCARDED = 71  #: it was committed, and undone by a failover
+    UNKNOWN = 72  #: it was committed, and whether it lasts cannot be told
+    TOO_LONG = 73  #: for this kind of message; ask in the other one
+    NO_SESSION = 74  #: the transaction or snapshot is not there, or no more
+    STALE = 75  #: the snapshot would be older than asked for
+    LIMIT = 76  #: the connection has too much open
+    REFUSED = 77  #: the request makes no sense; the text says why
+    TIMED_OUT = 78  #: waiting for it took longer than asked for
+
+
+#: Why one of the operations on a single key ended ROLLED_BACK: its detail.
+REFUSED_NO_COUNTER: Final = -1
+REFUSED_OVERFLOW: Final = -2
+REFUSED_LONG_VALUE: Final = -3
 
 
 def timestamp_of_ms(ms: int, count: int = 0) -> Timestamp:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from mako.errors import Closed, ConfigError, OutOfMemory, SchemaError
+from mako.errors import Closed, ConfigError, OutOfMemory
 from mako.ids import Outcome
 from mako.procedure import Procedure
 
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 #: Longest wait inside compiled code; then Python looks for signals and for the end of it all.
 _SLICE_US: Final = 10_000
-_COMPLETION: Final = struct.Struct("<6q")  # id, outcome, timestamp, mask, result, detail
+#: size, id, outcome, timestamp, mask, result, detail
+_COMPLETION: Final = struct.Struct("<7q")
 
 
 class Submitted:
@@ -130,15 +131,8 @@ class Requests:
         self, procedure: Procedure, arguments: Sequence[int], timeout: float | None
     ) -> Submitted:
         """Post a request to a worker with room; wait for one if there is none."""
-        from mako.engine.mailbox import ARGUMENTS_MAX
-
         entry = self._engine.entry(procedure)
         words = self._engine.argument_words(procedure, arguments)
-        if len(arguments) > ARGUMENTS_MAX:
-            raise SchemaError(
-                f"{procedure.name} takes {len(arguments)} arguments; a request has room for"
-                f" {ARGUMENTS_MAX}, so call db.run"
-            )
         deadline = _deadline(timeout)
         if not self._mailboxes:
             self.start(1)
@@ -169,14 +163,12 @@ class _Mailbox:
         self._calls = mailbox
         self._engine = engine = crew.engine
         self.context = engine.take_context()
-        self._requests = engine.allocate(self.context, layout.REQUEST_SLOTS * layout.REQUEST_BYTES)
-        self._completions = engine.allocate(
-            self.context, layout.REQUEST_SLOTS * layout.COMPLETION_BYTES
-        )
+        self._requests = engine.allocate(self.context, layout.REQUEST_RING_BYTES)
+        self._completions = engine.allocate(self.context, layout.COMPLETION_RING_BYTES)
         if self._requests == 0 or self._completions == 0:
             self.give_back()
             raise OutOfMemory("no memory for the rings of a worker; open with more memory")
-        mailbox.open_rings(self.context, self._requests, self._completions)
+        mailbox.open_rings(self.context, self._requests, self._completions, -1)
         self._posting = threading.Lock()
         self._collecting = threading.Lock()
         self._open = True
@@ -184,19 +176,22 @@ class _Mailbox:
         self._posted = 0
         self._collected = 0
         self._head = self.context + layout.K_COMPLETION_HEAD
+        self._tail = self.context + layout.K_COMPLETION_TAIL
         self.worker: WorkerThread = crew.launch(self.context, SERVE)
 
     def post(self, entry: int, words: bytes, name: str) -> Submitted | None:
         """Hand a request to the worker; None if its ring is full or it is about to stop."""
         with self._posting:
-            slot = self._calls.request_slot(self.context) if self._open else 0
+            size = self._calls.REQUEST_ARGUMENTS + len(words)
+            slot = self._calls.request_slot(self.context, size) if self._open else 0
             if slot == 0:
                 return None
             self._engine.write(slot + self._calls.REQUEST_ARGUMENTS, words)
             submitted = Submitted(self._engine, self, name)
-            self._waiting[self._posted] = submitted
+            number = self._posted
+            self._waiting[number] = submitted
             self._posted += 1
-            if self._calls.post(self.context, slot, entry):
+            if self._calls.post(self.context, slot, number, entry):
                 os.eventfd_write(self.worker.event, 1)
             return submitted
 
@@ -208,18 +203,18 @@ class _Mailbox:
                 slot = self._calls.completion_slot(self.context)
                 if slot == 0:
                     return
-                number, outcome, timestamp, _, result, detail = _COMPLETION.unpack(
+                _, number, outcome, timestamp, _, result, detail = _COMPLETION.unpack(
                     engine.read(slot, _COMPLETION.size)
                 )
-                self._calls.collected(self.context)
+                self._calls.collected(self.context, slot)
                 self._waiting.pop(number)._end(outcome, timestamp, result, detail)
                 self._collected += 1
 
     def wait(self, limit_us: int) -> None:
         """Wait for a completion that nobody has collected yet."""
-        collected = self._collected
         if self._engine.pin():
             try:
+                collected = self._engine.word(self._tail)
                 self._calls.wait_word_above(self._head, collected, limit_us)
             finally:
                 self._engine.unpin()
@@ -248,16 +243,15 @@ class _Mailbox:
     def give_back(self) -> None:
         from mako.engine import layout
 
-        sizes = (layout.REQUEST_BYTES, layout.COMPLETION_BYTES)
+        sizes = (layout.REQUEST_RING_BYTES, layout.COMPLETION_RING_BYTES)
         for place, size in zip((self._requests, self._completions), sizes, strict=True):
             if place != 0:
-                self._engine.release(self.context, place, layout.REQUEST_SLOTS * size)
+                self._engine.release(self.context, place, size)
         self._engine.give_context(self.context)
 
 
 def _stop(crew: Crew, mailboxes: Sequence[_Mailbox]) -> None:
-    # The rings of completions are empty then, with room for every request there is: no worker
-    # stops between a commit and its completion.
+    # No worker stops between a commit and its completion: it has room for it first.
     for mailbox in mailboxes:
         mailbox.shut()
         mailbox.collect()

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
 
-from mako.errors import Aborted, SchemaError
+from mako.errors import Aborted, RemoteError, SchemaError
 
 if TYPE_CHECKING:
     from mako.client.database import Database
@@ -37,7 +37,7 @@ def retrying(
         try:
             with db.transaction() as tx:
                 return act(tx)
-        except Aborted as error:
+        except (Aborted, RemoteError) as error:
             late = deadline is not None and time.monotonic() >= deadline
             if not error.retryable or attempt == max_retries or late:
                 raise
@@ -83,20 +83,44 @@ def _made_transactional(
             " return a list instead"
         )
     if iscoroutinefunction(function):
-        raise SchemaError(
-            f"{function.__qualname__} is a coroutine; the embedded database is not asynchronous"
-        )
+        return _made_asynchronous(function, max_retries, timeout)
 
     @functools.wraps(function)
     def call(target: Any, /, *args: Any, **kwargs: Any) -> R:
         # A transaction cannot begin transactions; every kind of database can.
         if not hasattr(target, "transaction"):
             return function(target, *args, **kwargs)
+        if hasattr(target, "transact"):
+            raise SchemaError(
+                f"{function.__qualname__} is no coroutine, and this database is asynchronous;"
+                " write it with async def"
+            )
         return retrying(
             target,
             lambda tx: function(tx, *args, **kwargs),
             max_retries=max_retries,
             timeout=timeout,
+        )
+
+    return call
+
+
+def _made_asynchronous(
+    function: Callable[..., Any], max_retries: int, timeout: float | None
+) -> Callable[..., Any]:
+    """The same for a coroutine, which needs a database of `mako.aconnect`."""
+
+    @functools.wraps(function)
+    async def call(target: Any, /, *args: Any, **kwargs: Any) -> Any:
+        if not hasattr(target, "transaction"):
+            return await function(target, *args, **kwargs)
+        if not hasattr(target, "transact"):
+            raise SchemaError(
+                f"{function.__qualname__} is a coroutine, and this database is not asynchronous;"
+                " use one of mako.aconnect, or a plain function"
+            )
+        return await target.transact(
+            lambda tx: function(tx, *args, **kwargs), max_retries=max_retries, limit=timeout
         )
 
     return call

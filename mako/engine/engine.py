@@ -251,7 +251,7 @@ class Engine:
             known = self._names.get(name)
             if known is not None:
                 return known
-            for number in range(int(TABLE_ID_NAMED_FIRST), int(TABLE_ID_LAST) + 1):
+            for number in range(int(TABLE_ID_NAMED_FIRST), int(TABLE_ID_LAST)):
                 if number not in self.tables:
                     return self._create_table(BytesTable(name, id=number))
         raise SchemaError("every table number is in use; drop the idea of one table per item")

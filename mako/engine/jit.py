@@ -45,7 +45,9 @@ def engine_stamp() -> str:
     digest.update(f"{numba.__version__} {sys.version_info[:2]}".encode())
     package = Path(__file__).parent
     sources = sorted(package.glob("*.py"))
-    sources += [package.parent / name for name in ("ids.py", "schema.py", "log_format.py")]
+    sources += [
+        package.parent / name for name in ("ids.py", "schema.py", "log_format.py", "call_format.py")
+    ]
     for source in sources:
         if source.exists():
             digest.update(source.name.encode())

@@ -1,4 +1,4 @@
-"""Time and waiting inside compiled code: the C library's clock, sleep and read.
+"""Time and waiting inside compiled code: the C library's clock, sleep, read and write.
 
 These are the only calls of the operating system the kernel makes. Interpreted, they can be
 replaced (`replace`), so that a simulation supplies the time.
@@ -31,6 +31,9 @@ if INTERPRETED:
     def wait_event(descriptor: int, scratch: int) -> None:
         os.read(descriptor, 8)
 
+    def signal_event(descriptor: int, scratch: int) -> None:
+        os.eventfd_write(descriptor, 1)
+
 else:
     from llvmlite import ir
     from numba import types
@@ -40,6 +43,9 @@ else:
     _sleep_function = types.ExternalFunction("usleep", types.int32(types.uint32))
     _read_function = types.ExternalFunction(
         "read", types.int64(types.int32, types.intp, types.intp)
+    )
+    _write_function = types.ExternalFunction(
+        "write", types.int64(types.int32, types.intp, types.intp)
     )
     _CLOCK_MONOTONIC = 1
 
@@ -68,3 +74,8 @@ else:
     def wait_event(descriptor: int, scratch: int) -> None:
         """Block until the eventfd is written; `scratch` has room for its eight bytes."""
         _read_function(descriptor, scratch, 8)
+
+    @compiled
+    def signal_event(descriptor: int, scratch: int) -> None:
+        """Wake who waits for the eventfd; `scratch` holds the number 1."""
+        _write_function(descriptor, scratch, 8)

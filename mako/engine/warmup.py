@@ -53,7 +53,8 @@ _CALLED: Final = {
     "interactive": "record_key session_abort session_begin session_begin_snapshot session_commit"
     " session_delete session_get session_put session_rest session_scan",
     "keeper": "keep touch",
-    "mailbox": "collected completion_slot open_rings post request_slot wait_stable wait_word_above",
+    "mailbox": "collected completion_slot listen open_rings post publish request_slot wait_stable"
+    " wait_word_above",
     "loading": "as_writes",
     "memory": "allocate release size_class",
     "reclaim": "reclaim_at_rest",
@@ -61,6 +62,7 @@ _CALLED: Final = {
     "region": "add_table set_up",
     "replay": "apply_transactions check_tables raise_clock",
     "ring": "drain",
+    "serving": "collect give_up_requests own_watermark post_calls",
     "worker": "doom run_at_snapshot run_retrying watch work",
 }
 _CALLED_COUNT: Final = sum(len(names.split()) for names in _CALLED.values())

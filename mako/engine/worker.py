@@ -2,18 +2,20 @@
 
 A worker serves its request ring or drives a workload, as its control word says, until that
 says STOP. Between any two transactions it frees what it may, and now and then it moves the
-clock and closes. Requests and completions travel in rings of fixed slots; a full completion
-ring and a full log ring make the worker wait, which is the back-pressure.
+clock and closes. Requests and completions travel in rings of bytes (`mako.engine.mailbox`); a
+full completion ring and a full log ring make the worker wait, which is the back-pressure.
 
-    request      id | entry | arguments ...
-    completion   id | outcome | timestamp | mask | result | detail
+    request      size | id | entry | origin | arguments ...
+    completion   size | id | outcome | timestamp | mask | result | detail | origin | bytes ...
 """
 
 from mako.engine.atomics import (
     call_entry,
+    cas,
     ld8,
     leading_zeros,
     load_acquire,
+    memcpy,
     pause,
     st8,
     store_release,
@@ -40,7 +42,18 @@ from mako.engine.layout import (
     C_STATE,
     C_TIMESTAMP,
     C_WAKE,
-    COMPLETION_BYTES,
+    CLOCK,
+    COMPLETION_RING_BYTES,
+    D_BYTES,
+    D_DETAIL,
+    D_ID,
+    D_MASK,
+    D_ORIGIN,
+    D_OUTCOME,
+    D_RESULT,
+    D_SIZE,
+    D_TIMESTAMP,
+    FLAG_BYTES,
     HISTOGRAM_BYTES,
     K_COMPLETION_HEAD,
     K_COMPLETION_TAIL,
@@ -50,6 +63,8 @@ from mako.engine.layout import (
     K_FAILED,
     K_GENERATE,
     K_INTERVAL,
+    K_LISTENER,
+    K_LISTENING,
     K_OFFSET,
     K_RANDOM,
     K_REQUEST_HEAD,
@@ -58,13 +73,19 @@ from mako.engine.layout import (
     K_ROLLED_BACK,
     K_STARTED,
     K_STATE,
+    Q_ARGUMENTS,
+    Q_ENTRY,
+    Q_ID,
+    Q_ORIGIN,
+    Q_SIZE,
     RECORDING,
     RECORDING_FAILED,
-    REQUEST_BYTES,
-    REQUEST_SLOTS,
+    REQUEST_RING_BYTES,
+    RESULT_BYTES,
+    RING_SKIP,
 )
 from mako.engine.reclaim import make_room, reclaim_some, reclaim_some_at_rest
-from mako.engine.system import monotonic_ns, sleep_us, wait_event
+from mako.engine.system import monotonic_ns, signal_event, sleep_us, wait_event
 from mako.ids import Outcome
 
 # Control words.
@@ -245,23 +266,63 @@ def _drive(tx: int) -> None:
 
 
 @compiled
-def _complete(tx: int, request: int, outcome: int) -> bool:
-    """Put a completion; False if the worker was stopped while the ring was full."""
+def _completion_room(tx: int, size: int) -> int:
+    """Where a completion of `size` bytes goes, or 0 if the worker was told to stop while the
+    ring was full. It is asked for before the request is run: whatever is committed is reported."""
     head = ld8(tx + K_COMPLETION_HEAD)
-    while head - load_acquire(tx + K_COMPLETION_TAIL) >= REQUEST_SLOTS:
+    place = head % COMPLETION_RING_BYTES
+    skipped = COMPLETION_RING_BYTES - place if COMPLETION_RING_BYTES - place < size else 0
+    rounds = 0
+    while head + skipped + size - load_acquire(tx + K_COMPLETION_TAIL) > COMPLETION_RING_BYTES:
         if load_acquire(tx + C_CONTROL) != SERVE:
-            return False
+            return 0
+        if rounds == 0:
+            close(ld8(tx + C_ENGINE))
+            _wake_listener(tx)
+        rounds += 1
         rest(tx)
         sleep_us(20)
-    slot = ld8(tx + K_COMPLETIONS) + head % REQUEST_SLOTS * COMPLETION_BYTES
-    st8(slot, ld8(request))
-    st8(slot + 8, outcome)
-    st8(slot + 16, ld8(tx + C_TIMESTAMP))
-    st8(slot + 24, ld8(tx + C_OWN) | ld8(tx + C_MASK))
-    st8(slot + 32, ld8(tx + C_RESULT))
-    st8(slot + 40, ld8(tx + C_DETAIL))
-    store_seq(tx + K_COMPLETION_HEAD, head + 1)
-    return True
+    base = ld8(tx + K_COMPLETIONS)
+    if skipped != 0:
+        st8(base + place, RING_SKIP)
+        return base
+    return base + place
+
+
+@compiled
+def _complete(tx: int, request: int, outcome: int, slot: int) -> None:
+    """Report how a request ended at `slot`, which `_completion_room` gave."""
+    origin = ld8(request + Q_ORIGIN)
+    timestamp = ld8(tx + C_TIMESTAMP)
+    if outcome != COMMITTED:
+        # What it saw, to be told that it must fail, is durable as soon as this is.
+        timestamp = load_acquire(ld8(tx + C_ENGINE) + CLOCK)
+    result = ld8(tx + C_RESULT)
+    size = D_BYTES
+    if origin & FLAG_BYTES and outcome == COMMITTED and result > 0:
+        memcpy(slot + D_BYTES, tx + C_RESULT + 8, result)
+        size += (result + 7) & ~7
+    st8(slot + D_SIZE, size)
+    st8(slot + D_ID, ld8(request + Q_ID))
+    st8(slot + D_OUTCOME, outcome)
+    st8(slot + D_TIMESTAMP, timestamp)
+    st8(slot + D_MASK, ld8(tx + C_OWN) | ld8(tx + C_MASK))
+    st8(slot + D_RESULT, result)
+    st8(slot + D_DETAIL, ld8(tx + C_DETAIL))
+    st8(slot + D_ORIGIN, origin)
+    head = ld8(tx + K_COMPLETION_HEAD)
+    place = head % COMPLETION_RING_BYTES
+    if ld8(tx + K_COMPLETIONS) + place != slot:  # It begins again.
+        head += COMPLETION_RING_BYTES - place
+    store_seq(tx + K_COMPLETION_HEAD, head + size)
+
+
+@compiled
+def _wake_listener(tx: int) -> None:
+    """Wake who collects, if it sleeps: it sets the word before it looks a last time (M1)."""
+    if load_acquire(tx + K_LISTENING) != 0 and cas(tx + K_LISTENING, 1, 0) != 0:
+        st8(tx + C_RESULT, 1)
+        signal_event(ld8(tx + K_LISTENER), tx + C_RESULT)
 
 
 @compiled
@@ -293,6 +354,7 @@ def _run_until_no_conflict(tx: int, entry: int, arguments: int) -> int:
 def _serve(tx: int) -> None:
     engine = ld8(tx + C_ENGINE)
     idle = 0
+    count = 0
     while load_acquire(tx + C_CONTROL) == SERVE:
         tail = ld8(tx + K_REQUEST_TAIL)
         if load_acquire(tx + K_REQUEST_HEAD) == tail:
@@ -301,6 +363,7 @@ def _serve(tx: int) -> None:
                 pause()
                 continue
             close(engine)
+            _wake_listener(tx)
             reclaim_some_at_rest(tx)
             # Whoever submits writes the head before it looks at the state, and this the other
             # way round: one of the two sees the other.
@@ -311,18 +374,28 @@ def _serve(tx: int) -> None:
             idle = 0
             continue
         idle = 0
-        request = ld8(tx + K_REQUESTS) + tail % REQUEST_SLOTS * REQUEST_BYTES
+        place = tail % REQUEST_RING_BYTES
+        request = ld8(tx + K_REQUESTS) + place
+        if ld8(request + Q_SIZE) == RING_SKIP:
+            store_release(tx + K_REQUEST_TAIL, tail + REQUEST_RING_BYTES - place)
+            continue
+        most = D_BYTES + RESULT_BYTES if ld8(request + Q_ORIGIN) & FLAG_BYTES else D_BYTES
+        slot = _completion_room(tx, most)
+        if slot == 0:
+            return
         now = monotonic_ns() + ld8(tx + K_OFFSET)
         tick(engine, now // 1_000_000)
         st8(tx + C_NOW, now // 1_000_000)
         st8(tx + C_SEED, ld8(tx + C_SEED) ^ now)
         st8(tx + K_STARTED, now)
-        outcome = _run_until_no_conflict(tx, ld8(request + 8), request + 16)
-        if not _complete(tx, request, outcome):
-            return
-        store_release(tx + K_REQUEST_TAIL, tail + 1)
-        if (tail & (CLOSE_EVERY - 1)) == 0 or load_acquire(tx + K_REQUEST_HEAD) == tail + 1:
+        outcome = _run_until_no_conflict(tx, ld8(request + Q_ENTRY), request + Q_ARGUMENTS)
+        _complete(tx, request, outcome, slot)
+        tail += ld8(request + Q_SIZE)
+        store_release(tx + K_REQUEST_TAIL, tail)
+        count += 1
+        if (count & (CLOSE_EVERY - 1)) == 0 or load_acquire(tx + K_REQUEST_HEAD) == tail:
             close(engine)
+            _wake_listener(tx)
         reclaim_some_at_rest(tx)  # It may have rested, waiting for room.
 
 

@@ -9,9 +9,12 @@ import pytest
 
 import mako
 from mako import Database
-from mako.engine.layout import C_PROGRESS, C_STATE, REQUEST_SLOTS
+from mako.engine.layout import C_PROGRESS, C_STATE, Q_ARGUMENTS, REQUEST_RING_BYTES
 from mako.engine.worker import SLEEPING
 from tests.client import procedures as p
+
+#: Requests with two arguments that a ring holds.
+SLOTS = REQUEST_RING_BYTES // (Q_ARGUMENTS + 16)
 
 
 @pytest.fixture
@@ -62,10 +65,10 @@ def test_thousands_from_several_threads_are_each_run_once(
 
 
 def test_nobody_has_to_ask_for_the_results(db: Database) -> None:
-    for _ in range(5 * REQUEST_SLOTS):
+    for _ in range(5 * SLOTS // 2):
         db.submit(p.add, 1, 1)
     db.stop_workers()
-    assert db.run(p.value_of, 1) == 5 * REQUEST_SLOTS
+    assert db.run(p.value_of, 1) == 5 * SLOTS // 2
 
 
 def test_a_sleeping_worker_is_woken_20_000_times(db: Database) -> None:
@@ -93,14 +96,16 @@ def test_a_worker_that_certainly_sleeps_is_woken(db: Database) -> None:
 
 def test_a_full_ring_holds_the_submitter_back(db: Database) -> None:
     endless = db.submit(p.spin, 2)
-    queued = [db.submit(p.add, 1, 1) for _ in range(REQUEST_SLOTS - 1)]
+    queued = []
     with pytest.raises(TimeoutError, match="rings are full"):
-        db.submit(p.add, 1, 1, timeout=0.01)
+        while True:
+            queued.append(db.submit(p.add, 1, 1, timeout=0.01))
+    assert SLOTS - 2 <= len(queued) <= SLOTS
     assert not queued[0].done()
     with pytest.raises(TimeoutError, match="add has not ended"):
         queued[0].result(timeout=0.01)
     late = db.submit(p.add, 1, 1)  # Waits for the watchdog to make room.
-    assert late.result() == REQUEST_SLOTS
+    assert late.result() == len(queued) + 1
     assert endless.done()
 
 

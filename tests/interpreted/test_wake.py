@@ -44,7 +44,7 @@ def race(engine: Engine, before: int, between: int, monkeypatch: pytest.MonkeyPa
     happened = Race()
     context = engine.context(0)
     rings = engine.context(1) + layout.C_READSET
-    mailbox.open_rings(context, rings, rings + layout.REQUEST_SLOTS * layout.REQUEST_BYTES)
+    mailbox.open_rings(context, rings, rings + layout.REQUEST_RING_BYTES, -1)
     set_word(context + layout.C_CONTROL, worker.SERVE)
     set_word(context + layout.C_STATE, worker.IDLE)
     main = greenlet.getcurrent()
@@ -61,8 +61,8 @@ def race(engine: Engine, before: int, between: int, monkeypatch: pytest.MonkeyPa
         worker.work(context)
 
     def submit() -> None:
-        slot = mailbox.request_slot(context)
-        happened.woken = bool(mailbox.post(context, slot, entry))
+        slot = mailbox.request_slot(context, mailbox.REQUEST_ARGUMENTS)
+        happened.woken = bool(mailbox.post(context, slot, 0, entry))
 
     def step(name: str) -> None:
         here = greenlet.getcurrent()
@@ -103,11 +103,12 @@ def test_no_request_is_left_to_a_sleeper(engine: Engine, monkeypatch: pytest.Mon
     assert {each.slept for each in seen} == {0, 1}  # The race was run on both sides of it.
 
 
-def _post_looking_first(tx: int, slot: int, entry: int) -> int:
+def _post_looking_first(tx: int, slot: int, number: int, entry: int) -> int:
     """`post` without M1: it reads the state before it writes the head."""
     asleep = interpreted.load_acquire(tx + layout.C_STATE) == worker.SLEEPING
-    interpreted.st8(slot + 8, entry)
-    interpreted.store_seq(tx + layout.K_REQUEST_HEAD, 1)
+    interpreted.st8(slot + layout.Q_ID, number)
+    interpreted.st8(slot + layout.Q_ENTRY, entry)
+    interpreted.store_seq(tx + layout.K_REQUEST_HEAD, mailbox.REQUEST_ARGUMENTS)
     return int(asleep)
 
 

@@ -1,0 +1,8 @@
+"""The database behind a network: the same methods, for threads and for tasks.
+
+    RemoteDatabase   ---+                 +--- Link: a plain socket
+                        +--- Asking ---- Core
+    AsyncDatabase    ---+                 +--- AsyncLink: anyio, on asyncio or trio
+
+`Core` knows the protocol and does no I/O.
+"""

@@ -1,0 +1,22 @@
+"""Where servers are: `host:port,host:port`, with or without `mako://` in front."""
+
+from mako.errors import ConfigError
+
+
+def addresses_of(text: str) -> list[str]:
+    """The addresses in `text`. ConfigError names the one that is wrong."""
+    given = text.removeprefix("mako://").rstrip("/")
+    found = [part.strip() for part in given.split(",") if part.strip()]
+    if not found:
+        raise ConfigError("no address to connect to; give host:port, or several with commas")
+    for address in found:
+        host_and_port(address)
+    return found
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """The parts of an address; an IPv6 address stands in brackets."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ConfigError(f"{address!r} is no address; give host:port, such as 127.0.0.1:7001")
+    return host.removeprefix("[").removesuffix("]"), int(port)

@@ -1,0 +1,284 @@
+"""From what a user asks for to calls, and from answers to what the user gets: what the two
+remote databases, the one for threads and the one for tasks, have in common."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from mako.call_format import (
+    ADD,
+    CALL_EARLY,
+    CALL_ONCE,
+    DELETE,
+    GET,
+    INSERT,
+    PUT,
+    VALUE_PACKED_MAX,
+)
+from mako.client import counters
+from mako.client.batch import WriteBatch
+from mako.client.remote.calls import Call
+from mako.client.remote.core import Core
+from mako.errors import KeyTooLarge, Rejected, SchemaError, ValueTooLarge
+from mako.ids import KEY_BYTES_MAX, TIMESTAMP_MASK, VALUE_BYTES_MAX
+from mako.procedure import Procedure
+from mako.schema import BytesTable, Table
+from mako.wire.requests import Operation, pack_key_call, pack_procedure
+
+DEFAULT_TABLE: Final = "default"
+#: Above every key of bytes that is allowed.
+LAST_KEY: Final = b"\xff" * (KEY_BYTES_MAX + 1)
+#: Rows of one answer to a scan.
+PAGE_ROWS: Final = 512
+KIND_BYTES: Final = 3
+
+
+class Known:
+    """A table of the server: its number, and how its keys and rows are packed."""
+
+    __slots__ = ("name", "number", "table")
+
+    def __init__(self, about: Sequence[Any], table: Table | BytesTable | None = None) -> None:
+        number, kind, _, name = about
+        self.number: int = number
+        self.name: str = name
+        if table is None:
+            if kind != KIND_BYTES:
+                raise SchemaError(
+                    f"table {name} has typed rows; give its declaration, a mako.Table, instead of"
+                    " its name"
+                )
+            table = BytesTable(name, id=number)
+        elif describe(table) != list(about):
+            raise SchemaError(
+                f"table {table.name} (id {table.id}) differs from the one of the server; use the"
+                " same declaration on both sides"
+            )
+        self.table: Table | BytesTable = table
+
+    def key(self, key: Any) -> bytes:
+        """The bytes of a key."""
+        table = self.table
+        if isinstance(table, Table):
+            return table.pack_key(key)
+        if not isinstance(key, bytes | bytearray | memoryview):
+            raise SchemaError(
+                f"table {self.name}: a key is bytes, not {key!r}; mako.tuple.pack makes ordered"
+                " bytes of tuples"
+            )
+        if len(key) > KEY_BYTES_MAX:
+            raise KeyTooLarge(
+                f"a key of {len(key)} bytes is over the limit of {KEY_BYTES_MAX}; shorten it"
+            )
+        return bytes(key)
+
+    def value(self, value: Any) -> bytes:
+        """The bytes of a value."""
+        table = self.table
+        if isinstance(table, Table):
+            return table.pack_row(value)
+        if not isinstance(value, bytes | bytearray | memoryview):
+            raise SchemaError(f"table {self.name}: a value is bytes, not {value!r:.60}")
+        data = bytes(value)
+        if len(data) > VALUE_BYTES_MAX:
+            raise ValueTooLarge(
+                f"a value of {len(data)} bytes is over the limit of {VALUE_BYTES_MAX}; split it"
+            )
+        return data
+
+    def shown(self, value: bytes | None) -> Any:
+        """What a value is to the user."""
+        if value is None or isinstance(self.table, BytesTable):
+            return value
+        return self.table.unpack_row(value)
+
+    def shown_key(self, key: bytes) -> Any:
+        return self.table.unpack_key(key) if isinstance(self.table, Table) else key
+
+    def bounds(self, first: Any, end: Any) -> tuple[bytes, bytes, bool]:
+        """Bounds of a scan, and whether the greatest key there can be lies behind them."""
+        table = self.table
+        if isinstance(table, Table):
+            low = table.pack_bound(() if first is None else first)
+            if end is not None:
+                return low, table.pack_bound(end), False
+            high = b"\xff" * table.key_size
+            return low, high, table.last_key == high
+        low = b"" if first is None else self.key(first)
+        return low, LAST_KEY if end is None else self.key(end), False
+
+    def successor(self, key: bytes) -> bytes | None:
+        """The least key above `key`."""
+        if isinstance(self.table, BytesTable):
+            return key + b"\0"
+        number = int.from_bytes(key, "big") + 1
+        return number.to_bytes(len(key), "big") if number < 1 << 8 * len(key) else None
+
+
+def describe(table: Table | BytesTable) -> list[Any]:
+    """A table in the words of the protocol."""
+    if isinstance(table, Table):
+        return [int(table.id), table.key_words, table.row_size, table.name]
+    return [int(table.id), KIND_BYTES, 0, table.name]
+
+
+class Asking:
+    """Makes calls for one core. Whoever has it holds the core's lock, if there is one."""
+
+    def __init__(self, core: Core, *, once: bool) -> None:
+        self.core = core
+        self.once = once
+
+    def procedure(
+        self,
+        procedure: Procedure | str,
+        arguments: tuple[int, ...],
+        deadline: float,
+        *,
+        early: bool,
+        once: bool | None,
+    ) -> Call:
+        """A call of a procedure. The directory must be known."""
+        name = procedure if isinstance(procedure, str) else getattr(procedure, "name", None)
+        if not isinstance(name, str):
+            raise SchemaError(f"{procedure!r:.60} is not a procedure; give one, or the name of one")
+        number = self.number_of(name, arguments)
+        call = Call(
+            name,
+            deadline=deadline,
+            source=(name, arguments),
+            early=early,
+            once=self.once if once is None else once,
+        )
+        call.id = self.core.next_id()
+        flags = (CALL_EARLY if early else 0) | (CALL_ONCE if call.once else 0)
+        try:
+            call.packed = pack_procedure(number, call.id, flags, arguments)
+        except struct.error:
+            raise SchemaError(_wrong_argument(name, arguments)) from None
+        self.core.add(call)
+        return call
+
+    def number_of(self, name: str, arguments: tuple[int, ...]) -> int:
+        """The number of a procedure that takes so many arguments. The directory must be known."""
+        directory = self.core.directory
+        assert directory is not None, "whoever calls has waited for it"
+        known = directory.procedures.get(name)
+        if known is None:
+            raise Rejected(
+                f"the server has no procedure {name}; deploy its module in the server's"
+                " configuration"
+            )
+        number, parameters = known
+        if len(parameters) != len(arguments):
+            raise SchemaError(
+                f"{name} takes {len(parameters)} arguments ({', '.join(parameters)}),"
+                f" {len(arguments)} given"
+            )
+        return number
+
+    def on_key(self, operation: int, known: Known, key: Any, value: bytes, deadline: float) -> Call:
+        """A packed call for one key, or a request if the value is too long for one."""
+        packed_key = known.key(key)
+        once = self.once and operation != GET
+        name = _NAMES[operation]
+        if len(value) > VALUE_PACKED_MAX:
+            kind = "put" if operation == PUT else "insert"
+            return self.write([[kind, known.number, packed_key, value]], deadline, name)
+        call = Call(name, deadline=deadline, once=once, safe=operation == GET)
+        call.id = self.core.next_id()
+        flags = CALL_ONCE if once else 0
+        call.packed = pack_key_call(operation, known.number, call.id, flags, packed_key, value)
+        self.core.add(call)
+        return call
+
+    def add(self, known: Known, key: Any, amount: Any, deadline: float) -> Call:
+        """A call that adds to a counter."""
+        counters.check_table(known.table)
+        if type(amount) is not int or not -(1 << 63) <= amount < 1 << 63:
+            raise SchemaError(
+                f"{amount!r:.40} cannot be added to a counter; give an integer of 64 bits"
+            )
+        return self.on_key(ADD, known, key, struct.pack("<q", amount), deadline)
+
+    def write(self, writes: list[list[Any]], deadline: float, name: str = "write") -> Call:
+        """A call that commits writes together."""
+        number = self.core.next_id()
+        request = (
+            int(Operation.WRITE),
+            writes,
+            0,
+            self.core.client,
+            number if self.once else 0,
+        )
+        call = Call(name, deadline=deadline, request=request, once=self.once)
+        call.id = number
+        self.core.add(call)
+        return call
+
+    def request(
+        self,
+        operation: Operation,
+        *arguments: Any,
+        deadline: float,
+        safe: bool = True,
+        bound: int = 0,
+    ) -> Call:
+        """Any other request."""
+        call = Call(
+            operation.name.lower().replace("_", " "),
+            deadline=deadline,
+            request=(int(operation), *arguments),
+            safe=safe and not bound,
+            bound=bound,
+        )
+        call.id = self.core.next_id()
+        self.core.add(call)
+        return call
+
+
+_NAMES: Final = {GET: "get", PUT: "put", INSERT: "insert", DELETE: "delete", ADD: "add"}
+
+
+def value_of(call: Call) -> bytes | None:
+    """What a packed GET found."""
+    return None if call.value < 0 else call.data or b""
+
+
+def writes_of(batch: WriteBatch, known: Any) -> list[list[Any]]:
+    """The writes of a batch in the words of the protocol; `known(table)` finds its tables."""
+    if not isinstance(batch, WriteBatch):
+        raise SchemaError(f"{batch!r:.60} is not a batch; fill a mako.WriteBatch()")
+    writes = []
+    for kind, key, value, table in batch._writes:
+        found: Known = known(table)
+        data = b"" if kind == "delete" else found.value(value)
+        writes.append([kind, found.number, found.key(key), data])
+    return writes
+
+
+def tables_of(batch: WriteBatch) -> Iterable[Any]:
+    """The tables that a batch writes to, as they were given."""
+    if not isinstance(batch, WriteBatch):
+        raise SchemaError(f"{batch!r:.60} is not a batch; fill a mako.WriteBatch()")
+    return [table for _, _, _, table in batch._writes]
+
+
+def check_timestamp(timestamp: Any) -> int:
+    if type(timestamp) is not int or not 0 <= timestamp <= TIMESTAMP_MASK:
+        raise SchemaError(f"{timestamp!r:.60} is no timestamp; give the commit_ts of one")
+    return timestamp
+
+
+def check_limit(limit: Any) -> None:
+    if limit is not None and (type(limit) is not int or limit < 0):
+        raise SchemaError(f"a limit of {limit!r} rows; give 0 or more, or None")
+
+
+def _wrong_argument(name: str, arguments: tuple[Any, ...]) -> str:
+    for i, value in enumerate(arguments):
+        if not isinstance(value, int) or not -(1 << 63) <= value < 1 << 63:
+            return f"{name}: argument {i + 1} is {value!r:.60}; give a 64-bit integer"
+    return f"{name}: the arguments are no 64-bit integers"

@@ -1,0 +1,531 @@
+"""The remote database for tasks: `mako.aconnect`, on asyncio or trio.
+
+The methods are those of the other databases, to be awaited. What is asked for by several tasks at
+a time travels together.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Self, TypeVar
+
+import anyio
+
+from mako.call_format import DELETE, GET, INSERT, PUT
+from mako.client import counters
+from mako.client.batch import WriteBatch
+from mako.client.remote.addresses import addresses_of
+from mako.client.remote.asking import (
+    DEFAULT_TABLE,
+    PAGE_ROWS,
+    Asking,
+    Known,
+    check_limit,
+    check_timestamp,
+    describe,
+    tables_of,
+    value_of,
+    writes_of,
+)
+from mako.client.remote.async_link import AsyncLink
+from mako.client.remote.calls import Call
+from mako.client.remote.core import Core
+from mako.client.remote.database import TIMEOUT
+from mako.errors import (
+    Aborted,
+    Closed,
+    ConfigError,
+    ConnectionLost,
+    Error,
+    RemoteError,
+    RolledBack,
+    SchemaError,
+)
+from mako.ids import REFUSED_LONG_VALUE
+from mako.procedure import Procedure
+from mako.schema import BytesTable, Table
+from mako.wire.requests import Operation
+
+R = TypeVar("R")
+
+
+async def aconnect(
+    addresses: str,
+    *,
+    timeout: float = TIMEOUT,  # noqa: ASYNC109  # Of every call, not of this one alone.
+    once: bool = False,
+    replica: bool = False,
+    cluster: int = 0,
+) -> AsyncDatabase:
+    """Connect to a cluster from a task; see `mako.connect`. Use `async with`, or close it."""
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
+        raise ConfigError(f"a timeout of {timeout!r}; give seconds, more than 0")
+    core = Core(
+        addresses_of(addresses), chance=random.SystemRandom(), stay=replica, cluster=cluster
+    )
+    database = AsyncDatabase(core, timeout=timeout, once=once)
+    try:
+        await database._ask(Operation.PING)
+    except BaseException:
+        with anyio.CancelScope(shield=True):
+            await database.close()
+        raise
+    return database
+
+
+class AsyncSubmitted:
+    """A transaction that a server runs, or has run."""
+
+    __slots__ = ("_call", "_link")
+
+    def __init__(self, link: AsyncLink, call: Call) -> None:
+        self._link = link
+        self._call = call
+
+    @property
+    def timestamp(self) -> int:
+        """Timestamp of its commit; 0 as long as it is not known to have committed."""
+        return self._call.timestamp
+
+    def done(self) -> bool:
+        """Whether it has ended, one way or the other, as far as was heard."""
+        return self._call.committed
+
+    async def result(self) -> int:
+        """What the procedure returned, once it is committed, perhaps not durable yet."""
+        await self._link.wait(self._call, lambda: self._call.committed)
+        return self._value()
+
+    async def wait_durable(self) -> int:
+        """Wait until it is durable, too; its result. Discarded if a failover undid it."""
+        await self._link.wait(self._call, lambda: self._call.ended)
+        return self._value()
+
+    def _value(self) -> int:
+        if self._call.error is not None:
+            raise self._call.error
+        return int(self._call.value)
+
+
+class AsyncDatabase:
+    """A cluster, through whoever leads. For the tasks of one event loop."""
+
+    def __init__(self, core: Core, *, timeout: float, once: bool) -> None:
+        self._core = core
+        self._link = AsyncLink(core)
+        self._asking = Asking(core, once=once)
+        self._timeout = timeout
+        self._known: dict[Any, Known] = {}
+
+    def _deadline(self) -> float:
+        return time.monotonic() + self._timeout
+
+    async def _done(self, call: Call) -> Call:
+        """Wait for a call; its error is raised."""
+        try:
+            await self._link.wait(call, lambda: call.ended)
+        except BaseException:  # Cancelled: nobody will ask for the answer.
+            self._core.give_up(call)
+            raise
+        error = call.error
+        if isinstance(error, ConnectionLost) and self._core.trouble:
+            raise ConnectionLost(f"{error} ({self._core.trouble})") from None
+        if error is not None:
+            raise error
+        return call
+
+    async def _ask(self, operation: Operation, *arguments: Any, **options: Any) -> Call:
+        call = self._asking.request(operation, *arguments, deadline=self._deadline(), **options)
+        return await self._done(call)
+
+    # --- tables -------------------------------------------------------------------------
+
+    async def create(self, *tables: Table | BytesTable) -> None:
+        """Create typed tables; those that are there already stay as they are."""
+        for table in tables:
+            call = await self._ask(Operation.CREATE_TABLE, *describe(table))
+            self._known[table] = Known(call.value, table)
+
+    async def table(self, table: Any) -> AsyncTable:
+        """A table by name (byte strings, created when first asked for) or by its description."""
+        return AsyncTable(self, await self._find(table))
+
+    async def _find(self, table: Any) -> Known:
+        if isinstance(table, AsyncTable):
+            return table.known
+        if table is None:
+            table = DEFAULT_TABLE
+        known = self._known.get(table)
+        if known is not None:
+            return known
+        if isinstance(table, str):
+            known = Known((await self._ask(Operation.OPEN_TABLE, table)).value)
+        elif isinstance(table, Table | BytesTable):
+            about = (await self._ask(Operation.DESCRIBE)).value["tables"]
+            found = [each for each in about if each[3] == table.name or each[0] == table.id]
+            if not found:
+                raise SchemaError(
+                    f"table {table.name} is not in this database; await db.create(...) first"
+                )
+            known = Known(found[0], table)
+        else:
+            raise SchemaError(f"{table!r:.60} is no table; give a name, a table or a view of one")
+        self._known[table] = known
+        return known
+
+    # --- transactions -------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncTransaction]:
+        """A transaction for the length of an `async with` block: commits at its end, aborts if
+        the block raises."""
+        tx = await self.begin()
+        try:
+            yield tx
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await tx.abort()
+            raise
+        await tx.commit()
+
+    async def begin(self) -> AsyncTransaction:
+        """A transaction to be ended by its `commit` or `abort`."""
+        tx = AsyncTransaction(self)
+        await tx._begin(Operation.BEGIN)
+        return tx
+
+    @asynccontextmanager
+    async def snapshot(self, *, max_staleness: float | None = None) -> AsyncIterator[AsyncSnapshot]:
+        """Read at the stable timestamp of the server, for the length of an `async with` block."""
+        snapshot = AsyncSnapshot(self)
+        oldest = -1 if max_staleness is None else int(1000 * max_staleness)
+        await snapshot._begin(Operation.SNAPSHOT, oldest)
+        try:
+            yield snapshot
+        finally:
+            with anyio.CancelScope(shield=True):
+                await snapshot._end(Operation.CLOSE)
+
+    async def transact(
+        self,
+        act: Callable[[AsyncTransaction], Awaitable[R]],
+        *,
+        max_retries: int = 100,
+        limit: float | None = None,
+    ) -> R:
+        """`await act(tx)` in a transaction that commits; again on a conflict, with back-off."""
+        deadline = None if limit is None else time.monotonic() + limit
+        pause = 0.000_05
+        for attempt in range(max_retries + 1):
+            try:
+                async with self.transaction() as tx:
+                    return await act(tx)
+            except (Aborted, RemoteError) as error:
+                over = deadline is not None and time.monotonic() >= deadline
+                if not error.retryable or attempt == max_retries or over:
+                    raise
+            await anyio.sleep(random.uniform(0, pause))
+            pause = min(2 * pause, 0.05)
+        raise AssertionError("the loop returns or raises")
+
+    async def write(self, batch: WriteBatch) -> int:
+        """Commit all that is in `batch` at once, durably; the timestamp of the commit."""
+        known = {id(table): await self._find(table) for table in tables_of(batch)}
+        writes = writes_of(batch, lambda table: known[id(table)])
+        return (await self._done(self._asking.write(writes, self._deadline()))).timestamp
+
+    async def run(
+        self, procedure: Procedure | str, *arguments: int, once: bool | None = None
+    ) -> int:
+        """Run a procedure of the server as a transaction; its result, once it is durable."""
+        call = self._asking.procedure(
+            procedure, arguments, self._deadline(), early=False, once=once
+        )
+        return int((await self._done(call)).value)
+
+    async def submit(
+        self, procedure: Procedure | str, *arguments: int, once: bool | None = None
+    ) -> AsyncSubmitted:
+        """Ask for a procedure; `result()` is there before it is durable."""
+        call = self._asking.procedure(procedure, arguments, self._deadline(), early=True, once=once)
+        await self._link.send()
+        return AsyncSubmitted(self._link, call)
+
+    # --- the default table ----------------------------------------------------------------
+
+    async def get(self, key: bytes) -> Any:
+        """The value in the default table, or None."""
+        return await (await self.table(None)).get(key)
+
+    async def get_many(self, keys: Iterable[bytes]) -> list[Any]:
+        """The values of `keys` in their order, read together; None for each that is not there."""
+        return await (await self.table(None)).get_many(keys)
+
+    async def put(self, key: bytes, value: bytes) -> None:
+        """Insert or replace, durably."""
+        await (await self.table(None)).put(key, value)
+
+    async def delete(self, key: bytes) -> bool:
+        """Delete; False if the key was not there."""
+        return await (await self.table(None)).delete(key)
+
+    async def get_int(self, key: bytes, default: int = 0) -> int:
+        """The number in the counter `key`, or `default`."""
+        return await (await self.table(None)).get_int(key, default)
+
+    async def add(self, key: bytes, n: int) -> int:
+        """Add `n` to the counter `key`, and return what it is now."""
+        return await (await self.table(None)).add(key, n)
+
+    async def items(
+        self, first: Any = None, end: Any = None, *, reverse: bool = False
+    ) -> AsyncIterator[tuple[Any, Any]]:
+        """Iterate over the rows with first <= key < end, at one snapshot."""
+        for row in await (await self.table(None)).scan(first, end, reverse=reverse):
+            yield row
+
+    # --- the whole ------------------------------------------------------------------------
+
+    async def watermark(self) -> int:
+        """The timestamp up to which everything is durable at the server."""
+        return int((await self.status())["watermark"])
+
+    async def wait_watermark(self, timestamp: int) -> None:
+        """Wait until everything up to `timestamp` is durable."""
+        await self._ask(Operation.WAIT_WATERMARK, check_timestamp(timestamp))
+
+    async def status(self) -> dict[str, Any]:
+        """What the server says about itself."""
+        return dict((await self._ask(Operation.STATUS)).value)
+
+    async def close(self) -> None:
+        """Close the connection. Who waits is told so."""
+        await self._link.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+class AsyncTable:
+    """One table of a remote database; each call is a transaction of its own."""
+
+    def __init__(self, db: AsyncDatabase, known: Known) -> None:
+        self._db = db
+        self.known = known
+
+    @property
+    def name(self) -> str:
+        return self.known.name
+
+    async def _do(self, operation: int, key: Any, value: bytes = b"") -> Call:
+        db = self._db
+        call = db._asking.on_key(operation, self.known, key, value, db._deadline())
+        return await db._done(call)
+
+    async def get(self, key: Any) -> Any:
+        """The value of `key`, or None."""
+        db = self._db
+        call = db._asking.on_key(GET, self.known, key, b"", db._deadline())
+        try:
+            await db._done(call)
+        except RolledBack:
+            if call.detail != REFUSED_LONG_VALUE:
+                raise
+            return (await self.get_many([key]))[0]
+        return self.known.shown(value_of(call))
+
+    async def get_many(self, keys: Iterable[Any]) -> list[Any]:
+        """The values of `keys` in their order, read together; None for each that is not there."""
+        packed = [self.known.key(key) for key in keys]
+        call = await self._db._ask(Operation.GET, 0, self.known.number, packed)
+        return [self.known.shown(value) for value in call.value]
+
+    async def get_int(self, key: Any, default: int = 0) -> int:
+        """The number in the counter `key`, or `default`."""
+        counters.check_table(self.known.table)
+        value = await self.get(key)
+        return default if value is None else counters.number_in(key, value)
+
+    async def put(self, key: Any, value: Any) -> None:
+        """Insert or replace, durably."""
+        await self._do(PUT, key, self.known.value(value))
+
+    async def insert(self, key: Any, value: Any) -> None:
+        """Insert; Exists if the key is there."""
+        await self._do(INSERT, key, self.known.value(value))
+
+    async def delete(self, key: Any) -> bool:
+        """Delete; False if the key was not there."""
+        return bool((await self._do(DELETE, key)).value)
+
+    async def add(self, key: Any, n: int) -> int:
+        """Add `n` to the counter `key`, and return what it is now."""
+        db = self._db
+        return int((await db._done(db._asking.add(self.known, key, n, db._deadline()))).value)
+
+    async def scan(
+        self,
+        first: Any = None,
+        end: Any = None,
+        *,
+        limit: int | None = None,
+        reverse: bool = False,
+    ) -> list[tuple[Any, Any]]:
+        """The rows with first <= key < end, at one snapshot."""
+        for last in (False, False, True):
+            try:
+                async with self._db.snapshot() as snapshot:
+                    return await snapshot.scan(
+                        first, end, limit=limit, reverse=reverse, table=self
+                    )
+            except ConnectionLost:  # Another snapshot does as well.
+                if last:
+                    raise
+        raise AssertionError("the loop returns or raises")
+
+
+class AsyncSession:
+    """What a transaction and a snapshot have in common: reads, at one connection."""
+
+    def __init__(self, db: AsyncDatabase) -> None:
+        self._db = db
+        self._open = True
+        self._number = 0
+        self._bound = -1
+        self.timestamp = 0
+        self._value: Any = None
+
+    async def _begin(self, operation: Operation, *arguments: Any) -> None:
+        call = await self._db._ask(operation, *arguments)
+        self._bound = self._db._core.connection or -1
+        self.timestamp = call.timestamp
+        self._started(call.value)
+
+    def _started(self, value: Any) -> None:
+        self._number = value
+
+    async def _ask(self, operation: Operation, *arguments: Any) -> Any:
+        if not self._open:
+            raise Closed(f"this {type(self).__name__} has ended; begin another one")
+        call = await self._db._ask(operation, self._number, *arguments, bound=self._bound)
+        return call.value
+
+    async def get(self, key: Any, *, table: Any = None) -> Any:
+        """The value of `key`, or None."""
+        return (await self.get_many([key], table=table))[0]
+
+    async def get_many(self, keys: Iterable[Any], *, table: Any = None) -> list[Any]:
+        """The values of `keys` in their order, with None for each that is not there."""
+        known = await self._db._find(table)
+        found = await self._ask(Operation.GET, known.number, [known.key(key) for key in keys])
+        return [known.shown(value) for value in found]
+
+    async def get_int(self, key: Any, default: int = 0, *, table: Any = None) -> int:
+        """The number in the counter `key`, or `default`."""
+        counters.check_table((await self._db._find(table)).table)
+        value = await self.get(key, table=table)
+        return default if value is None else counters.number_in(key, value)
+
+    async def scan(
+        self,
+        first: Any = None,
+        end: Any = None,
+        *,
+        limit: int | None = None,
+        reverse: bool = False,
+        table: Any = None,
+    ) -> list[tuple[Any, Any]]:
+        """The rows with first <= key < end, in order, or from the greatest down."""
+        check_limit(limit)
+        known = await self._db._find(table)
+        low, high, last = known.bounds(first, end)
+        rows = await self._rows(known, low, high, limit, reverse=reverse)
+        if last and (limit is None or len(rows) < limit or reverse):
+            (value,) = await self._ask(Operation.GET, known.number, [high])
+            if value is not None:
+                greatest = [(known.shown_key(high), known.shown(value))]
+                rows = greatest + rows if reverse else rows + greatest
+        return rows if limit is None else rows[:limit]
+
+    async def _rows(
+        self, known: Known, low: bytes, high: bytes, limit: int | None, *, reverse: bool
+    ) -> list[tuple[Any, Any]]:
+        rows: list[tuple[Any, Any]] = []
+        while limit is None or len(rows) < limit:
+            wanted = PAGE_ROWS if limit is None else min(PAGE_ROWS, limit - len(rows))
+            page, more = await self._ask(Operation.SCAN, known.number, low, high, wanted, reverse)
+            rows += [(known.shown_key(key), known.shown(value)) for key, value in page]
+            if not more or not page:
+                break
+            following = page[-1][0] if reverse else known.successor(page[-1][0])
+            if following is None:
+                break
+            low, high = (low, following) if reverse else (following, high)
+        return rows
+
+    async def _end(self, operation: Operation) -> None:
+        if self._open:
+            with suppress(Error, TimeoutError):  # The server finds out by itself.
+                await self._ask(operation)
+            self._open = False
+
+
+class AsyncTransaction(AsyncSession):
+    """Reads and writes that commit together, serializably, or not at all."""
+
+    commit_ts = 0
+
+    async def put(self, key: Any, value: Any, *, table: Any = None) -> None:
+        """Insert or replace."""
+        known = await self._db._find(table)
+        await self._ask(Operation.PUT, known.number, known.key(key), known.value(value), 1)
+
+    async def insert(self, key: Any, value: Any, *, table: Any = None) -> None:
+        """Insert; Exists if the key is there."""
+        known = await self._db._find(table)
+        await self._ask(Operation.PUT, known.number, known.key(key), known.value(value), 0)
+
+    async def delete(self, key: Any, *, table: Any = None) -> bool:
+        """Delete; False if the key was not there."""
+        known = await self._db._find(table)
+        return bool(await self._ask(Operation.DELETE, known.number, known.key(key)))
+
+    async def add(self, key: Any, n: int, *, table: Any = None) -> int:
+        """Add `n` to the counter `key`, and return what it is now."""
+        total = counters.sum_of(key, await self.get_int(key, table=table), n)
+        await self.put(key, counters.value_of(total), table=table)
+        return total
+
+    async def commit(self) -> None:
+        """Commit and wait until it is durable; Conflict if what was read has changed."""
+        if not self._open:
+            raise Closed("this transaction has ended; begin another one")
+        self._open = False
+        call = await self._db._ask(Operation.COMMIT, self._number, 0, bound=self._bound)
+        self.commit_ts = call.timestamp
+
+    async def abort(self) -> None:
+        """Forget the writes. Ending it twice is harmless."""
+        await self._end(Operation.ABORT)
+
+
+class AsyncSnapshot(AsyncSession):
+    """The database as it was at `timestamp`, at one replica; `staleness` seconds old then."""
+
+    staleness = 0.0
+
+    def _started(self, value: Any) -> None:
+        self._number, age = value
+        self.staleness = age / 1000
+
+    async def run(self, procedure: Procedure | str, *arguments: int) -> int:
+        """Run a procedure of the server here; it may read and write nothing. Its result."""
+        name = procedure if isinstance(procedure, str) else procedure.name
+        number = self._db._asking.number_of(name, arguments)
+        return int(await self._ask(Operation.RUN_AT, number, list(arguments)))

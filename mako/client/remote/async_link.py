@@ -1,0 +1,164 @@
+"""A core on an anyio stream, for tasks of one event loop, asyncio's or trio's.
+
+As in `mako.client.remote.link` nobody reads in the background: of the tasks that wait, one drives
+and the others sleep until something has become of their call. A driver that is cancelled hands
+over.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+import anyio
+import anyio.abc
+
+from mako.client.remote.addresses import host_and_port
+from mako.client.remote.calls import Call
+from mako.client.remote.core import Core
+from mako.errors import Closed
+from mako.wire.errors import WireError
+
+RECEIVE_BYTES: Final = 256 << 10
+DIAL_SECONDS: Final = 2.0
+SLEEP_MAX: Final = 1.0
+
+
+class AsyncLink:
+    """The core of a database and its stream."""
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+        self._stream: anyio.abc.SocketStream | None = None
+        self._driving = False
+        self._sending = False
+        self._waiters: set[anyio.Event] = set()
+        self._open = True
+
+    async def send(self) -> None:
+        """Send what can be sent. Of several tasks one does it, for all."""
+        if self._sending:
+            return
+        self._sending = True
+        try:
+            while self._stream is not None:
+                data = self.core.take(time.monotonic())
+                if not data:
+                    return
+                stream = self._stream
+                try:
+                    # Half a frame on a stream would be the end of it.
+                    with anyio.CancelScope(shield=True):
+                        await stream.send(data)
+                except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
+                    if stream is self._stream:
+                        await self._lose(str(error) or "the connection is broken")
+        finally:
+            self._sending = False
+
+    async def wait(self, call: Call, over: Callable[[], bool]) -> None:
+        """Drive, or let others drive, until `over()`."""
+        await anyio.lowlevel.checkpoint()  # Others may have calls for the same batch.
+        await self.send()
+        while not over():
+            if not self._open:
+                raise Closed("the database is closed; connect again")
+            if self._driving:
+                woken = anyio.Event()
+                self._waiters.add(woken)
+                call.on_change = woken.set
+                try:
+                    await woken.wait()
+                finally:
+                    self._waiters.discard(woken)
+                    call.on_change = None
+            else:
+                await self._drive(over)
+
+    async def _drive(self, over: Callable[[], bool]) -> None:
+        self._driving = True
+        try:
+            while self._open and not over():
+                await self._turn()
+        finally:
+            self._driving = False
+            if self._waiters:  # One of them goes on.
+                next(iter(self._waiters)).set()
+
+    async def _turn(self) -> None:
+        core = self.core
+        now = time.monotonic()
+        if core.expire(now):
+            return
+        await self._leave_if_told()
+        address = core.dial(now)
+        if address is not None:
+            await self._dial(address)
+            await self.send()
+            return
+        when = core.next_time()
+        limit = SLEEP_MAX if when is None else min(max(when - time.monotonic(), 0), SLEEP_MAX)
+        stream = self._stream
+        if stream is None:
+            await anyio.sleep(limit)
+            return
+        data = b""
+        with anyio.move_on_after(limit):
+            try:
+                data = await stream.receive(RECEIVE_BYTES)
+            except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+                if stream is self._stream:
+                    await self._lose("the server closed the connection")
+                return
+        if data and stream is self._stream:
+            await self._take(data)
+        await self.send()
+
+    async def _take(self, data: bytes) -> None:
+        try:
+            self.core.feed(data, time.monotonic())
+        except WireError as error:
+            await self._lose(str(error))
+            return
+        await self._leave_if_told()
+
+    async def _leave_if_told(self) -> None:
+        now = time.monotonic()
+        if self.core.leaves(now):
+            self.core.left(now)
+            await self._close_stream()
+
+    async def _dial(self, address: str) -> None:
+        host, port = host_and_port(address)
+        trouble = ""
+        try:
+            with anyio.fail_after(DIAL_SECONDS):
+                made = await anyio.connect_tcp(host, port)
+        except (OSError, TimeoutError) as error:
+            trouble = f"{address}: {error}"
+        if trouble:
+            self.core.lost(time.monotonic(), trouble)
+        elif not self._open:
+            await anyio.aclose_forcefully(made)
+        else:
+            self._stream = made
+            self.core.connected(time.monotonic())
+
+    async def _lose(self, trouble: str) -> None:
+        self.core.lost(time.monotonic(), trouble)
+        await self._close_stream()
+
+    async def _close_stream(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            with anyio.CancelScope(shield=True):
+                await anyio.aclose_forcefully(stream)
+
+    async def close(self) -> None:
+        if self._open:
+            self._open = False
+            self.core.close()
+            for woken in list(self._waiters):
+                woken.set()
+            await self._close_stream()

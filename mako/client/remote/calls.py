@@ -1,0 +1,201 @@
+"""One thing asked of a server, from being asked to its last answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import IntEnum
+from typing import Any, Final
+
+from mako.errors import (
+    Busy,
+    ConnectionLost,
+    Discarded,
+    Error,
+    NotLeader,
+    Rejected,
+    RemoteError,
+    SchemaError,
+    TooStale,
+    TransactionTooOld,
+    Unknown,
+    error_of,
+)
+from mako.ids import (
+    REFUSED_NO_COUNTER,
+    REFUSED_OVERFLOW,
+    Outcome,
+    Status,
+)
+from mako.wire.requests import Operation
+
+
+class State(IntEnum):
+    """How far a call is."""
+
+    QUEUED = 0  #: it waits to be sent, or to be sent again
+    SENT = 1
+    EARLY = 2  #: committed, not durable
+    ENDED = 3
+
+
+class Call:
+    """A call, and what has become of it. The core changes it, drivers wait for it."""
+
+    __slots__ = (
+        "bound",
+        "data",
+        "deadline",
+        "detail",
+        "due",
+        "early",
+        "error",
+        "id",
+        "name",
+        "on_change",
+        "once",
+        "packed",
+        "pause",
+        "request",
+        "safe",
+        "source",
+        "state",
+        "timestamp",
+        "tries",
+        "value",
+        "why",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        deadline: float,
+        packed: bytes = b"",
+        request: Sequence[Any] = (),
+        source: tuple[str, tuple[int, ...]] | None = None,
+        early: bool = False,
+        once: bool = False,
+        safe: bool = False,
+        bound: int = 0,
+    ) -> None:
+        self.name: Final = name
+        self.id = 0
+        #: Monotonic seconds after which it fails.
+        self.deadline: Final = deadline
+        #: The packed call, or the request without its id.
+        self.packed = packed
+        self.request: Final = request
+        #: Name and arguments of a procedure, for a server that numbers it otherwise.
+        self.source: Final = source
+        self.early: Final = early
+        self.once: Final = once
+        #: Whether it may be sent again after it was sent and not answered.
+        self.safe: Final = safe or once
+        #: The connection that it belongs to; 0: any.
+        self.bound: Final = bound
+        self.state = State.QUEUED
+        self.timestamp = 0
+        self.value: Any = 0
+        self.detail = 0
+        self.data: bytes | None = None
+        self.error: Exception | None = None
+        #: Called, with nothing, whenever something has become of it.
+        self.on_change: Callable[[], None] | None = None
+        self.tries = 0
+        self.pause = 0.0
+        self.due = 0.0
+        #: Why it is not done yet, as the error that says so at the deadline.
+        self.why: type[RemoteError] | None = None
+
+    @property
+    def committed(self) -> bool:
+        """Whether there is an answer, early or not."""
+        return self.state >= State.EARLY
+
+    @property
+    def ended(self) -> bool:
+        return self.state is State.ENDED
+
+    def changed(self) -> None:
+        if self.on_change is not None:
+            self.on_change()
+
+    def end(self, error: Exception | None = None) -> None:
+        self.state = State.ENDED
+        self.error = error
+        self.changed()
+
+
+_LATE: Final[dict[type[RemoteError], str]] = {
+    NotLeader: "no server leads, or none says who does; look with `mako status` and try again",
+    Busy: "the server had no room in time; try again later, or send less at once",
+    ConnectionLost: "no server could be reached in time; look whether they run, and try again",
+    Discarded: "a failover undid it, and it could not be run again in time; run it again",
+}
+
+
+def late(call: Call) -> Exception:
+    """The error of a call at its deadline."""
+    if call.state is State.SENT and not call.safe:
+        return Unknown(
+            f"{call.name}: no answer came in time; it may have committed or not, so look before"
+            " running it again"
+        )
+    if call.why is not None:
+        return call.why(f"{call.name}: {_LATE[call.why]}")
+    return TimeoutError(f"{call.name} has not ended in time; wait longer")
+
+
+_MESSAGES: Final[dict[int, tuple[type[Error], str]]] = {
+    Status.NO_PROCEDURE: (
+        Rejected,
+        "the server has no such procedure; deploy its module in the server's configuration",
+    ),
+    Status.WRONG_ARGUMENTS: (Rejected, "the procedure takes another number of arguments"),
+    Status.NO_TABLE: (SchemaError, "the server has no such table; create it first"),
+    Status.BAD_KEY: (SchemaError, "the key does not fit the table of the server"),
+    Status.BAD_ROW: (SchemaError, "the value does not fit the table of the server"),
+    Status.DISCARDED: (Discarded, "it was committed, and a failover undid it; run it again"),
+    Status.UNKNOWN: (
+        Unknown,
+        "the server lost its lead before it was durable; it may last or not, so look",
+    ),
+    Status.TOO_LONG: (Rejected, "it is too long for this message"),
+    Status.NO_SESSION: (
+        TransactionTooOld,
+        "the transaction or snapshot has ended at the server; start it again",
+    ),
+    Status.STALE: (TooStale, "the replica is further behind than allowed"),
+    Status.LIMIT: (Busy, "the connection has too much open"),
+    Status.REFUSED: (Rejected, "the server refuses it"),
+    Status.TIMED_OUT: (Busy, "it was cancelled"),
+    Status.BUSY: (Busy, "the server has no room now; try again later"),
+    Status.NOT_LEADER: (NotLeader, "the server does not lead"),
+}
+
+
+_ABOUT_TABLES: Final = (Operation.OPEN_TABLE, Operation.CREATE_TABLE)
+
+
+def failure(call: Call, status: int, detail: int, text: str = "") -> Exception:
+    """The exception for an answer whose status is not 0."""
+    if status == Outcome.ROLLED_BACK and call.source is None:
+        if detail == REFUSED_NO_COUNTER:
+            return SchemaError(
+                f"{call.name}: the value has not the 8 bytes of a counter; read it with get()"
+            )
+        if detail == REFUSED_OVERFLOW:
+            return SchemaError(f"{call.name}: adding to the counter would leave its 64 bits")
+    if status == Status.REFUSED and call.request and call.request[0] in _ABOUT_TABLES:
+        return SchemaError(f"{call.name}: {text}")
+    if status in _MESSAGES:
+        kind, message = _MESSAGES[status]
+        return kind(f"{call.name}: {text or message}")
+    try:
+        outcome = Outcome(status)
+    except ValueError:
+        return Rejected(
+            f"{call.name}: the server answers {status}, which this client is too old for"
+        )
+    made = error_of(outcome, call.name)
+    return type(made)(text, made.reason) if text else made

@@ -1,0 +1,530 @@
+"""What a client does, without sockets, clocks and threads: one connection at a time, to whoever
+leads.
+
+      add(call) ---> queued ---> take(): bytes to send      feed(bytes) ---> calls change
+                        ^                                        |
+                        +------- NOT_LEADER, BUSY, lost ---------+
+
+The owner dials what `dial` says, sends what `take` returns, feeds what it receives, tells when the
+connection is lost, and calls `expire` when `next_time` has come. A call ends in exactly one way:
+
+    C1  A call that was sent, may have an effect and is not run once is never sent again, unless
+        the server said that nothing was executed (NOT_LEADER, BUSY) or all was undone (DISCARDED).
+    C2  What belongs to a connection (a transaction, a snapshot) ends with it.
+    C3  Every way around, to another server and back, waits longer than the one before, up to a
+        second; the deadline of each call bounds it.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Final
+
+from mako.call_format import IS_EARLY, IS_NOTICE
+from mako.client.remote.calls import Call, State, failure, late
+from mako.errors import (
+    Busy,
+    Closed,
+    ConnectionLost,
+    Discarded,
+    NotLeader,
+    Rejected,
+    RemoteError,
+    Unknown,
+)
+from mako.ids import Status
+from mako.wire.errors import WireError
+from mako.wire.frame import FrameKind, FrameReader, goodbye_reason
+from mako.wire.hello import PROCESS_NONE, Hello, Role, expect_hello, hello_parts
+from mako.wire.requests import (
+    REPLY_BODY_MAX,
+    ClientKind,
+    Operation,
+    Reply,
+    frame,
+    pack_batch,
+    pack_procedure,
+    pack_requests,
+    read_results,
+    unpack_replies,
+)
+
+SOFTWARE: Final = "mako client 0.1.0"
+#: Bytes of one frame of calls, about.
+BATCH_BYTES_MAX: Final = 256 << 10
+#: Calls, and bytes of calls, that are under way at a time; more wait here.
+FLYING_MAX: Final = 2048
+FLYING_BYTES_MAX: Final = 2 << 20
+#: Seconds of the first and the longest pause before something is tried again.
+PAUSE_MIN: Final = 0.005
+PAUSE_MAX: Final = 1.0
+#: Seconds that a server may take to say what it has, or to answer what is under way once it has
+#: said that it does not lead.
+PATIENCE: Final = 2.0
+#: Servers that may send the client on before it pauses.
+HOPS_MAX: Final = 2
+
+
+class Directory:
+    """What a server has: procedures by name, tables by name and number."""
+
+    def __init__(self, about: dict[str, Any]) -> None:
+        try:
+            self.procedures: dict[str, tuple[int, list[str]]] = {
+                name: (number, parameters) for name, number, parameters in about["procedures"]
+            }
+            self.tables: dict[str, list[Any]] = {table[3]: table for table in about["tables"]}
+            self.leads = bool(about["leads"])
+            self.leader = str(about["leader"])
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise WireError(f"the server describes itself in another way ({error!r:.60})") from None
+
+
+class Core:
+    """A client of a cluster."""
+
+    def __init__(
+        self,
+        addresses: Sequence[str],
+        *,
+        chance: random.Random,
+        cluster: int = 0,
+        name: str = "client",
+        stay: bool = False,
+    ) -> None:
+        """With `stay` it talks to whichever server it reaches, leader or not."""
+        self.client: Final = chance.getrandbits(62) | 1
+        self._chance = chance
+        self._addresses = list(addresses)
+        self._turn = 0
+        self._leader = ""
+        self._stay = stay
+        self._hello = Hello(cluster, Role.CLIENT, PROCESS_NONE, name, self.client, SOFTWARE)
+        self.directory: Directory | None = None
+        self._reader = FrameReader(REPLY_BODY_MAX)
+        #: Counts connections; 0 while there is none.
+        self.connection = 0
+        self._connections = 0
+        self._greeted = False
+        self._ready = False
+        # Until when a server may take to say what it has, or, once it has said that it does not
+        # lead, to answer what it was asked before.
+        self._leaving = False
+        self._patient_until = 0.0
+        self._dial_at = 0.0
+        self._hops = 0
+        self._pause = PAUSE_MIN
+        self._last_id = 0
+        self._output: list[bytes] = []
+        self._queue: deque[Call] = deque()
+        self._later: list[tuple[float, int, Call]] = []
+        self._flying: dict[int, Call] = {}
+        self._flying_bytes = 0
+        self._deadlines: list[tuple[float, int, Call]] = []
+        self._once: list[int] = []
+        self._once_open: set[int] = set()
+        self._closed: Exception | None = None
+        #: The last reason a connection failed, for messages.
+        self.trouble = ""
+
+    # --- asking -------------------------------------------------------------------------
+
+    def next_id(self) -> int:
+        """A number for a call that is then added."""
+        self._last_id += 1
+        return self._last_id
+
+    def add(self, call: Call) -> None:
+        """Ask for something. Closed if the client is closed."""
+        if self._closed is not None:
+            raise Closed("the database is closed; connect again")
+        if call.bound and call.bound != self.connection:
+            raise ConnectionLost(
+                f"{call.name}: the connection it belongs to is lost; start the transaction again"
+            )
+        assert call.id, "numbered by next_id"
+        if call.once:
+            heapq.heappush(self._once, call.id)
+            self._once_open.add(call.id)
+        heapq.heappush(self._deadlines, (call.deadline, call.id, call))
+        self._queue.append(call)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another call would be sent at once; otherwise it waits here."""
+        return (
+            len(self._flying) + len(self._queue) < FLYING_MAX
+            and self._flying_bytes < FLYING_BYTES_MAX
+        )
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way."""
+        return not self._flying
+
+    @property
+    def ready(self) -> bool:
+        """Whether calls can be sent."""
+        return self._ready
+
+    @property
+    def queued(self) -> int:
+        return len(self._queue)
+
+    # --- connections --------------------------------------------------------------------
+
+    def dial(self, now: float) -> str | None:
+        """The address to connect to now, or None: there is a connection, or it is too early."""
+        if self.connection or self._closed is not None or now < self._dial_at:
+            return None
+        return self._leader or self._addresses[self._turn % len(self._addresses)]
+
+    def connected(self, now: float) -> None:
+        """The owner has connected to what `dial` said."""
+        self._connections += 1
+        self.connection = self._connections
+        self._reader = FrameReader(REPLY_BODY_MAX)
+        self._greeted = self._ready = self._leaving = False
+        self._patient_until = now + PATIENCE
+        self._output = [b"".join(hello_parts(self._hello))]
+
+    def leaves(self, now: float) -> bool:
+        """Whether the owner must close the connection now and call `left`."""
+        if not self.connection or self._ready:
+            return False
+        if now >= self._patient_until:
+            self.trouble = self.trouble or "a server accepted the connection and says nothing"
+            return True
+        # Whatever it was asked it will answer, if only by NOT_LEADER.
+        return self._leaving and all(call.bound for call in self._flying.values())
+
+    def left(self, now: float) -> None:
+        """The owner has closed the connection, as `leaves` said."""
+        if not self._leaving:  # It was not sent away: the server is mute.
+            self._turn += 1
+            self._leader = ""
+            self._wait(now)
+        self._drop()
+
+    def lost(self, now: float, trouble: str = "") -> None:
+        """The connection is lost, or could not be made."""
+        self.trouble = trouble or self.trouble
+        was_ready = self._ready
+        if self._leader and not self._leaving:
+            self._leader = ""
+        elif not self._leaving:
+            self._turn += 1
+        if not was_ready:
+            self._wait(now)
+        self._drop()
+
+    def _drop(self) -> None:
+        """There is no connection any more, and nothing on its way."""
+        self.connection = 0
+        self._ready = self._greeted = self._leaving = False
+        self._output = []
+        flying, self._flying, self._flying_bytes = self._flying, {}, 0
+        again: list[Call] = []
+        for call in flying.values():
+            if call.bound:  # C2
+                self._end(call, _ended_with_its_connection(call))
+            elif call.state is State.EARLY or not call.safe:  # C1
+                self._end(call, _nobody_knows(call))
+            else:
+                call.state = State.QUEUED
+                call.why = ConnectionLost
+                again.append(call)
+        for call in [call for call in self._queue if call.bound]:
+            self._queue.remove(call)
+            self._end(call, _ended_with_its_connection(call))
+        self._queue.extendleft(reversed(again))
+        for call in self._queue:
+            call.why = call.why or ConnectionLost
+
+    def _wait(self, now: float) -> None:
+        """Wait before dialling again, longer each time (C3)."""
+        self._dial_at = now + self._chance.uniform(self._pause / 2, self._pause)
+        self._pause = min(2 * self._pause, PAUSE_MAX)
+
+    def _go_to(self, leader: str, now: float) -> None:
+        """Leave this server for the one that leads, as far as this one knows."""
+        if self._stay or self._leaving:
+            return
+        self._leader = leader
+        if not leader:
+            self._turn += 1
+        self._hops += 1
+        if self._hops > HOPS_MAX or not leader:
+            self._wait(now)
+        self._leaving = True
+        self._ready = False
+        self._patient_until = now + PATIENCE
+
+    # --- output -------------------------------------------------------------------------
+
+    def take(self, now: float) -> bytes:
+        """What is to be sent now."""
+        if not self.connection:
+            return b""
+        while self._later and self._later[0][0] <= now:
+            self._queue.append(heapq.heappop(self._later)[2])
+        if self._ready and self._queue:
+            self._fill()
+        output, self._output = self._output, []
+        return b"".join(output)
+
+    def _fill(self) -> None:
+        """Put calls from the queue into frames, as far as there is room."""
+        packed: list[bytes] = []
+        requests: list[Any] = []
+        size = 0
+        queue, flying = self._queue, self._flying
+        while queue and len(flying) < FLYING_MAX and self._flying_bytes + size < FLYING_BYTES_MAX:
+            call = queue.popleft()
+            if call.state is State.ENDED:
+                continue
+            if call.packed:
+                packed.append(call.packed)
+                size += len(call.packed)
+            else:
+                requests.append([call.id, *call.request])
+            call.state = State.SENT
+            flying[call.id] = call
+            if size > BATCH_BYTES_MAX:
+                self._flying_bytes += size
+                self._put_batch(packed)
+                packed, size = [], 0
+        self._flying_bytes += size
+        if packed:
+            self._put_batch(packed)
+        if requests:
+            self._output.append(frame(ClientKind.REQUEST, pack_requests(requests)))
+
+    def _put_batch(self, packed: list[bytes]) -> None:
+        self._output.append(
+            frame(ClientKind.CALL, pack_batch(self.client, self._confirmed(), packed))
+        )
+
+    def _confirmed(self) -> int:
+        """The lowest id that may be sent again; 0 if nothing was ever run once."""
+        if not self._once and not self._once_open:
+            return 0
+        while self._once and self._once[0] not in self._once_open:
+            heapq.heappop(self._once)
+        return self._once[0] if self._once else self._last_id + 1
+
+    # --- input --------------------------------------------------------------------------
+
+    def feed(self, data: bytes, now: float) -> None:
+        """Take what has come. WireError: close the connection and say `lost`."""
+        for kind, _, body in self._reader.feed(data):
+            if kind == ClientKind.RESULT:
+                self._results(body, now)
+            elif kind == ClientKind.REPLY:
+                for reply in unpack_replies(bytes(body)):
+                    self._reply(reply, now)
+            elif kind == ClientKind.REDIRECT:
+                self._go_to(bytes(body[:256]).decode(errors="replace"), now)
+            elif kind == FrameKind.HELLO_REPLY and not self._greeted:
+                self._greet(expect_hello(kind, body, reply=True))
+            elif kind == FrameKind.GOODBYE:
+                self._goodbye(goodbye_reason(body))
+            else:
+                raise WireError(f"a server sends no frame of kind {kind}")
+
+    def _greet(self, server: Hello) -> None:
+        self._greeted = True
+        self._output.append(
+            frame(ClientKind.REQUEST, pack_requests([[0, int(Operation.DESCRIBE)]]))
+        )
+
+    def _goodbye(self, reason: str) -> None:
+        if not self._greeted:
+            # It will say the same the next time: nobody needs to wait for it.
+            self.fail(Rejected(f"the server refuses this client: {reason}"))
+        raise WireError(f"the server closed the connection: {reason}")
+
+    def fail(self, error: Exception) -> None:
+        """End everything with `error`."""
+        for call in [*self._queue, *(each[2] for each in self._later), *self._flying.values()]:
+            self._end(call, error)
+        self._queue.clear()
+        self._later.clear()
+        self._flying.clear()
+        self._flying_bytes = 0
+
+    def close(self) -> None:
+        """Nothing more is asked, and what was is over."""
+        if self._closed is None:
+            self._closed = Closed("the database is closed; connect again")
+            for call in list(self._flying.values()):
+                if not call.safe and not call.bound:
+                    self._end(call, _nobody_knows(call))
+            self.fail(self._closed)
+
+    def _described(self, reply: Reply, now: float) -> None:
+        if reply.status != 0 or not isinstance(reply.value, dict):
+            raise WireError("the server does not describe itself")
+        directory = Directory(reply.value)
+        if not directory.leads and not self._stay:
+            for call in self._queue:
+                call.why = NotLeader
+            self._go_to(directory.leader, now)
+            return
+        known, self.directory = self.directory, directory
+        if known is not None and known.procedures != directory.procedures:
+            for call in list(self._queue):
+                self._pack_again(call)
+        self._ready = True
+        self._hops = 0
+        self._pause = PAUSE_MIN
+
+    def _pack_again(self, call: Call) -> None:
+        """This server numbers its procedures in another way."""
+        if call.source is None or self.directory is None:
+            return
+        name, arguments = call.source
+        known = self.directory.procedures.get(name)
+        if known is None:
+            self._queue.remove(call)
+            self._end(call, failure(call, Status.NO_PROCEDURE, 0))
+        else:
+            call.packed = pack_procedure(known[0], call.id, call.packed[5], arguments)
+
+    def _results(self, body: memoryview, now: float) -> None:
+        flying = self._flying
+        for number, status, flags, timestamp, value, detail, data in read_results(body):
+            call = flying.get(number)
+            if call is None:  # It was given up.
+                continue
+            if flags & IS_EARLY:
+                call.state = State.EARLY
+                call.timestamp, call.value = timestamp, value
+                call.changed()
+                continue
+            del flying[number]
+            self._flying_bytes -= len(call.packed)
+            if status == 0:
+                if not flags & IS_NOTICE:
+                    call.timestamp, call.value, call.data = timestamp, value, data
+                self._end(call, None)
+            else:
+                self._not_done(call, status, detail, "", now)
+
+    def _reply(self, reply: Reply, now: float) -> None:
+        if reply.id == 0:
+            self._described(reply, now)
+            return
+        call = self._flying.pop(reply.id, None)
+        if call is None:
+            return
+        if reply.status == 0:
+            call.timestamp, call.value = reply.timestamp, reply.value
+            self._end(call, None)
+            return
+        if reply.status == Status.NOT_LEADER:
+            self._go_to(str(reply.text), now)
+        self._not_done(call, reply.status, 0, str(reply.text), now)
+
+    def _not_done(self, call: Call, status: int, detail: int, text: str, now: float) -> None:
+        """An answer that is no success: again, or the end."""
+        call.detail = detail
+        if call.bound:
+            if status == Status.NOT_LEADER:
+                self._end(call, _ended_with_its_connection(call))
+            else:
+                self._end(call, failure(call, status, detail, text))
+        elif status == Status.NOT_LEADER:
+            self._again(call, NotLeader, 0)
+        elif status == Status.BUSY:
+            self._again(call, Busy, now)
+        elif status == Status.DISCARDED and not call.early:  # Nobody was told anything.
+            self._again(call, Discarded, now)
+        elif status == Status.UNKNOWN and call.safe and not call.early:
+            self._again(call, ConnectionLost, now)
+        else:
+            self._end(call, failure(call, status, detail, text))
+
+    def _again(self, call: Call, why: type[RemoteError], now: float) -> None:
+        """Queue a call that had no effect once more; with `now`, after a pause."""
+        call.state = State.QUEUED
+        call.why = why
+        call.tries += 1
+        if now == 0:  # Another server is asked, and that is what takes its time.
+            self._queue.append(call)
+            return
+        call.pause = min(max(2 * call.pause, PAUSE_MIN), PAUSE_MAX)
+        due = now + self._chance.uniform(call.pause / 2, call.pause)
+        heapq.heappush(self._later, (due, call.id, call))
+
+    def _end(self, call: Call, error: Exception | None) -> None:
+        self._once_open.discard(call.id)
+        if call.state is not State.ENDED:
+            call.end(error)
+
+    def _forget(self, call: Call) -> None:
+        if self._flying.pop(call.id, None) is not None:
+            self._flying_bytes -= len(call.packed)
+
+    # --- time ---------------------------------------------------------------------------
+
+    def next_time(self) -> float | None:
+        """When `expire`, `dial` or `take` is to be called at the latest."""
+        while self._deadlines and self._deadlines[0][2].state is State.ENDED:
+            heapq.heappop(self._deadlines)
+        times = [self._deadlines[0][0]] if self._deadlines else []
+        if not self.connection:
+            times.append(self._dial_at)
+        elif not self._ready:
+            times.append(self._patient_until)
+        elif self._later:
+            times.append(self._later[0][0])
+        return min(times) if times else None
+
+    def expire(self, now: float) -> bool:
+        """End the calls whose time is over; whether there were any."""
+        ended = False
+        while self._deadlines and self._deadlines[0][0] <= now:
+            call = heapq.heappop(self._deadlines)[2]
+            if call.state is State.ENDED:
+                continue
+            error = late(call)
+            if call.state is State.QUEUED and call in self._queue:
+                self._queue.remove(call)
+            self._later = [each for each in self._later if each[2] is not call]
+            heapq.heapify(self._later)
+            self._forget(call)
+            self._end(call, error)
+            ended = True
+        return ended
+
+    def give_up(self, call: Call) -> None:
+        """Nobody waits for a call any more; its answer will be ignored."""
+        if call.state is State.QUEUED and call in self._queue:
+            self._queue.remove(call)
+        self._forget(call)
+        self._end(call, late(call))
+
+
+def _nobody_knows(call: Call) -> Exception:
+    if call.state is State.EARLY:
+        return Unknown(
+            f"{call.name}: the connection was lost before it was durable; it may last or not, so"
+            " look before running it again"
+        )
+    return Unknown(
+        f"{call.name}: the connection was lost before the answer came; it may have committed or"
+        " not, so look before running it again"
+    )
+
+
+def _ended_with_its_connection(call: Call) -> Exception:
+    if call.request and call.request[0] == Operation.COMMIT and call.state is State.SENT:
+        return _nobody_knows(call)
+    return ConnectionLost(
+        f"{call.name}: the connection was lost, and the transaction or snapshot with it; start it"
+        " again"
+    )

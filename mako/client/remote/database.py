@@ -1,0 +1,437 @@
+"""The remote database for threads: `mako.connect`, with the methods of the embedded one."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, Self
+
+from mako.call_format import DELETE, GET, INSERT, PUT
+from mako.client import counters
+from mako.client.batch import WriteBatch
+from mako.client.mapping import Writable
+from mako.client.remote.addresses import addresses_of
+from mako.client.remote.asking import (
+    DEFAULT_TABLE,
+    Asking,
+    Known,
+    check_timestamp,
+    describe,
+    tables_of,
+    value_of,
+    writes_of,
+)
+from mako.client.remote.calls import Call
+from mako.client.remote.core import Core
+from mako.client.remote.link import Link
+from mako.client.remote.sessions import RemoteSessionTable, RemoteSnapshot, RemoteTransaction
+from mako.errors import ConfigError, ConnectionLost, RolledBack, SchemaError
+from mako.ids import REFUSED_LONG_VALUE
+from mako.procedure import Procedure
+from mako.schema import BytesTable, Table
+from mako.wire.requests import Operation
+
+#: Seconds for everything that has no timeout of its own.
+TIMEOUT: Final = 10.0
+
+
+def connect(
+    addresses: str,
+    *,
+    timeout: float = TIMEOUT,
+    once: bool = False,
+    replica: bool = False,
+    cluster: int = 0,
+) -> RemoteDatabase:
+    """Connect to a cluster: `host:port` of one or more of its processes, with commas.
+
+    `timeout` seconds bound the connecting and then each call. With `once` every write carries a
+    number that is stored with it, so that the client can send it again after a lost connection
+    and it still runs once; without it such a write raises `Unknown`. With `replica` the first
+    process that answers is asked, leader or not: for snapshots near by. `cluster` is the id of
+    the cluster, if another one must not be taken for it.
+
+    ConnectionLost or NotLeader if there is nobody to talk to in time.
+    """
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
+        raise ConfigError(f"a timeout of {timeout!r}; give seconds, more than 0")
+    core = Core(
+        addresses_of(addresses), chance=random.SystemRandom(), stay=replica, cluster=cluster
+    )
+    database = RemoteDatabase(core, timeout=timeout, once=once)
+    try:
+        database._first()
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+class RemoteSubmitted:
+    """A transaction that a server runs, or has run. Threads may share it."""
+
+    __slots__ = ("_call", "_link")
+
+    def __init__(self, link: Link, call: Call) -> None:
+        self._link = link
+        self._call = call
+
+    @property
+    def name(self) -> str:
+        return self._call.name
+
+    @property
+    def timestamp(self) -> int:
+        """Timestamp of its commit; 0 as long as it is not known to have committed."""
+        return self._call.timestamp
+
+    def done(self) -> bool:
+        """Whether it has ended, one way or the other, as far as was heard. Waits for nothing."""
+        if not self._call.committed:
+            with self._link.lock:
+                self._link.wait(lambda: self._call.committed, time.monotonic() + 1e-4)
+        return self._call.committed
+
+    def result(self, timeout: float | None = None) -> int:
+        """What the procedure returned, once it is committed, perhaps not durable yet."""
+        return self._wait(timeout, durable=False)
+
+    def wait_durable(self, timeout: float | None = None) -> int:
+        """Wait until it is durable, too; its result. Discarded if a failover undid it."""
+        return self._wait(timeout, durable=True)
+
+    def _wait(self, timeout: float | None, *, durable: bool) -> int:
+        call = self._call
+        deadline = None if timeout is None else time.monotonic() + timeout
+
+        def over() -> bool:
+            return call.ended if durable else call.committed
+
+        if not over():
+            with self._link.lock:
+                in_time = self._link.wait(over, deadline)
+            if not in_time:
+                raise TimeoutError(f"{call.name} has not ended; wait longer")
+        if call.error is not None:
+            raise call.error
+        return int(call.value)
+
+
+class RemoteDatabase(Writable):
+    """A cluster, through whoever leads. Threads may share it; a transaction belongs to one."""
+
+    def __init__(self, core: Core, *, timeout: float, once: bool) -> None:
+        self._link = Link(core)
+        self._core = core
+        self._asking = Asking(core, once=once)
+        self._timeout = timeout
+        self._known: dict[Any, Known] = {}
+
+    def _first(self) -> None:
+        """Wait for a server. The error says what was the trouble."""
+        deadline = self._deadline()
+        with self._link.lock:
+            call = self._asking.request(Operation.PING, deadline=deadline)
+            self._link.wait(lambda: call.ended)
+        self._raise(call)
+
+    def _raise(self, call: Call) -> None:
+        error = call.error
+        if error is None:
+            return
+        if isinstance(error, ConnectionLost) and self._core.trouble:
+            raise ConnectionLost(f"{error} ({self._core.trouble})") from None
+        raise error
+
+    def _deadline(self, timeout: float | None = None) -> float:
+        return time.monotonic() + (self._timeout if timeout is None else timeout)
+
+    def _ended(self, call: Call) -> Call:
+        """Wait for a call that the lock's holder has made; the lock is held."""
+        self._link.wait(lambda: call.ended)
+        return call
+
+    def _ask(self, operation: Operation, *arguments: Any, **options: Any) -> Call:
+        """Do one request and wait for its answer."""
+        deadline = self._deadline(options.pop("timeout", None))
+        with self._link.lock:
+            call = self._asking.request(operation, *arguments, deadline=deadline, **options)
+            self._link.wait(lambda: call.ended)
+        self._raise(call)
+        return call
+
+    # --- tables -------------------------------------------------------------------------
+
+    def create(self, *tables: Table | BytesTable) -> None:
+        """Create typed tables; those that are there already stay as they are."""
+        for table in tables:
+            call = self._ask(Operation.CREATE_TABLE, *describe(table))
+            self._known[table] = Known(call.value, table)
+
+    def table(self, table: Any) -> RemoteTable:
+        """A table by name (byte strings, created when first asked for) or by its description."""
+        return RemoteTable(self, self._find(table))
+
+    def _find(self, table: Any) -> Known:
+        if isinstance(table, RemoteTable | RemoteSessionTable):
+            return table.known
+        if table is None:
+            table = DEFAULT_TABLE
+        known = self._known.get(table)
+        if known is not None:
+            return known
+        if isinstance(table, str):
+            known = Known(self._ask(Operation.OPEN_TABLE, table).value)
+        elif isinstance(table, Table | BytesTable):
+            about = self._ask(Operation.DESCRIBE).value["tables"]
+            found = [each for each in about if each[3] == table.name or each[0] == table.id]
+            if not found:
+                raise SchemaError(
+                    f"table {table.name} is not in this database; call db.create(...) first"
+                )
+            known = Known(found[0], table)
+        else:
+            raise SchemaError(f"{table!r:.60} is no table; give a name, a table or a view of one")
+        self._known[table] = known
+        return known
+
+    # --- transactions -------------------------------------------------------------------
+
+    @contextmanager
+    def transaction(self) -> Iterator[RemoteTransaction]:
+        """A transaction for the length of a `with` block: commits at its end, aborts if the
+        block raises. Raises Conflict if another transaction came first."""
+        tx = self.begin()
+        try:
+            yield tx
+        except BaseException:
+            tx.abort()
+            raise
+        tx.commit()
+
+    def begin(self) -> RemoteTransaction:
+        """A transaction to be ended by its `commit` or `abort`. Each call is one round trip."""
+        return RemoteTransaction(self)
+
+    def snapshot(self, *, max_staleness: float | None = None) -> RemoteSnapshot:
+        """Read at the stable timestamp of the server; never aborts. Close it, or use `with`.
+
+        TooStale if that is more than `max_staleness` seconds ago.
+        """
+        return RemoteSnapshot(self, max_staleness)
+
+    def write(self, batch: WriteBatch) -> int:
+        """Commit all that is in `batch` at once, durably; the timestamp of the commit."""
+        for table in tables_of(batch):
+            self._find(table)
+        writes = writes_of(batch, self._find)
+        deadline = self._deadline()
+        with self._link.lock:
+            call = self._ended(self._asking.write(writes, deadline))
+        self._raise(call)
+        return call.timestamp
+
+    def run(self, procedure: Procedure | str, *arguments: int, once: bool | None = None) -> int:
+        """Run a procedure of the server as a transaction; its result, once it is durable."""
+        with self._link.lock:
+            call = self._call(procedure, arguments, early=False, once=once)
+            self._link.wait(lambda: call.ended)
+        self._raise(call)
+        return int(call.value)
+
+    def submit(
+        self,
+        procedure: Procedure | str,
+        *arguments: int,
+        timeout: float | None = None,
+        once: bool | None = None,
+    ) -> RemoteSubmitted:
+        """Ask for a procedure and return at once; `result()` is there before it is durable.
+
+        If too much is under way it waits for room, at most `timeout` seconds: then TimeoutError.
+        """
+        with self._link.lock:
+            if not self._core.has_room:
+                until = None if timeout is None else time.monotonic() + timeout
+                if not self._link.wait(lambda: self._core.has_room, until):
+                    raise TimeoutError("too much is under way; wait longer or submit less")
+            call = self._call(procedure, arguments, early=True, once=once)
+            self._link.send_soon()
+        return RemoteSubmitted(self._link, call)
+
+    def _call(
+        self,
+        procedure: Procedure | str,
+        arguments: tuple[int, ...],
+        *,
+        early: bool,
+        once: bool | None,
+    ) -> Call:
+        return self._asking.procedure(
+            procedure, arguments, self._deadline(), early=early, once=once
+        )
+
+    # --- one-shot access to the default table ---------------------------------------------
+
+    def get(self, key: bytes) -> Any:
+        """The value in the default table, or None."""
+        return self._view().get(key)
+
+    def get_many(self, keys: Iterable[bytes]) -> list[Any]:
+        """The values of `keys` in their order, read together; None for each that is not there."""
+        return self._view().get_many(keys)
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Insert or replace, durably."""
+        self._view().put(key, value)
+
+    def delete(self, key: bytes) -> bool:
+        """Delete; False if the key was not there."""
+        return self._view().delete(key)
+
+    def get_int(self, key: bytes, default: int = 0) -> int:
+        """The number in the counter `key` (see `Transaction.add`), or `default`."""
+        return self._view().get_int(key, default)
+
+    def add(self, key: bytes, n: int) -> int:
+        """Add `n` to the counter `key`, and return what it is now; see `Transaction.add`."""
+        return self._view().add(key, n)
+
+    def items(
+        self, first: bytes | None = None, end: bytes | None = None, *, reverse: bool = False
+    ) -> Iterator[tuple[Any, Any]]:
+        """Iterate over the rows with first <= key < end, at one snapshot."""
+        return self._view().items(first, end, reverse=reverse)
+
+    def _range(self, first: Any, end: Any) -> Iterator[tuple[Any, Any]]:
+        return self.items(first, end)
+
+    def _delete_range(self, first: Any, end: Any) -> None:
+        self._view()._delete_range(first, end)
+
+    def _view(self) -> RemoteTable:
+        return self.table(DEFAULT_TABLE)
+
+    # --- the whole ------------------------------------------------------------------------
+
+    @property
+    def watermark(self) -> int:
+        """The timestamp up to which everything is durable at the server."""
+        return int(self._ask(Operation.STATUS).value["watermark"])
+
+    def wait_watermark(self, timestamp: int, timeout: float | None = None) -> None:
+        """Wait until everything up to `timestamp`, such as a `commit_ts`, is durable.
+
+        TimeoutError after `timeout` seconds.
+        """
+        self._ask(Operation.WAIT_WATERMARK, check_timestamp(timestamp), timeout=timeout)
+
+    def status(self) -> dict[str, Any]:
+        """What the server says about itself: who leads, and where the watermark is."""
+        return dict(self._ask(Operation.STATUS).value)
+
+    def close(self) -> None:
+        """Close the connection. Who waits is told so."""
+        self._link.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class RemoteTable(Writable):
+    """One table of a remote database; each call is a transaction of its own."""
+
+    def __init__(self, db: RemoteDatabase, known: Known) -> None:
+        self._db = db
+        self.known = known
+
+    @property
+    def name(self) -> str:
+        return self.known.name
+
+    def _do(self, operation: int, key: Any, value: bytes = b"") -> Call:
+        db = self._db
+        with db._link.lock:
+            call = db._asking.on_key(operation, self.known, key, value, db._deadline())
+            db._link.wait(lambda: call.ended)
+        return call
+
+    def get(self, key: Any) -> Any:
+        """The value of `key`, or None."""
+        call = self._do(GET, key)
+        if isinstance(call.error, RolledBack) and call.detail == REFUSED_LONG_VALUE:
+            return self.get_many([key])[0]
+        self._db._raise(call)
+        return self.known.shown(value_of(call))
+
+    def get_many(self, keys: Iterable[Any]) -> list[Any]:
+        """The values of `keys` in their order, read together; None for each that is not there."""
+        packed = [self.known.key(key) for key in keys]
+        call = self._db._ask(Operation.GET, 0, self.known.number, packed)
+        return [self.known.shown(value) for value in call.value]
+
+    def get_int(self, key: Any, default: int = 0) -> int:
+        """The number in the counter `key` (see `Transaction.add`), or `default`."""
+        counters.check_table(self.known.table)
+        value = self.get(key)
+        return default if value is None else counters.number_in(key, value)
+
+    def put(self, key: Any, value: Any) -> None:
+        """Insert or replace, durably."""
+        self._db._raise(self._do(PUT, key, self.known.value(value)))
+
+    def insert(self, key: Any, value: Any) -> None:
+        """Insert; Exists if the key is there."""
+        self._db._raise(self._do(INSERT, key, self.known.value(value)))
+
+    def delete(self, key: Any) -> bool:
+        """Delete; False if the key was not there."""
+        call = self._do(DELETE, key)
+        self._db._raise(call)
+        return bool(call.value)
+
+    def add(self, key: Any, n: int) -> int:
+        """Add `n` to the counter `key`, and return what it is now; see `Transaction.add`."""
+        db = self._db
+        with db._link.lock:
+            call = db._ended(db._asking.add(self.known, key, n, db._deadline()))
+        db._raise(call)
+        return int(call.value)
+
+    def scan(
+        self,
+        first: Any = None,
+        end: Any = None,
+        *,
+        limit: int | None = None,
+        reverse: bool = False,
+    ) -> list[tuple[Any, Any]]:
+        """The rows with first <= key < end, at one snapshot."""
+        for last in (False, False, True):
+            try:
+                with self._db.snapshot() as snapshot:
+                    return list(snapshot.scan(first, end, limit=limit, reverse=reverse, table=self))
+            except ConnectionLost:  # Another snapshot does as well.
+                if last:
+                    raise
+        raise AssertionError("the loop returns or raises")
+
+    def items(
+        self, first: Any = None, end: Any = None, *, reverse: bool = False
+    ) -> Iterator[tuple[Any, Any]]:
+        """Iterate over the rows with first <= key < end, at one snapshot."""
+        with self._db.snapshot() as snapshot:
+            yield from snapshot.scan(first, end, reverse=reverse, table=self)
+
+    def _range(self, first: Any, end: Any) -> Iterator[tuple[Any, Any]]:
+        return self.items(first, end)
+
+    def _delete_range(self, first: Any, end: Any) -> None:
+        from mako.client.retry import retrying
+
+        retrying(self._db, lambda tx: tx._delete_range(first, end, table=self))

@@ -1,0 +1,1 @@
+"""What a process serves: clients, and what they may ask for."""

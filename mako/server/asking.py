@@ -1,0 +1,333 @@
+"""The requests of a client that are no packed calls: done at once, in the event loop's thread.
+
+Every operation returns (timestamp, value, whether the answer waits for the gate).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from mako.engine.codec import Description
+from mako.errors import Aborted
+from mako.ids import MILLISECOND_SHIFT, Status
+from mako.schema import Table
+from mako.server.backend import Backend
+from mako.server.sessions import (
+    Refused,
+    ServedSnapshot,
+    ServedTransaction,
+    Session,
+    Write,
+    check_key,
+    check_value,
+    table_of,
+)
+from mako.wire.requests import Operation
+
+if TYPE_CHECKING:
+    from mako.engine.engine import TableHandle
+
+#: Transactions and snapshots that a connection may have open.
+SESSIONS_MAX: Final = 16
+#: Seconds that a transaction may last.
+AGE_MAX: Final = 10.0
+#: Keys of one GET, writes of one WRITE.
+KEYS_MAX: Final = 10_000
+#: Times that a WRITE is tried before its conflict is the client's.
+WRITE_TRIES: Final = 100
+
+Done = tuple[int, Any, bool]
+
+
+class Job:
+    """Something that takes long, for a thread of its own. The session is kept meanwhile."""
+
+    def __init__(self, session: Session, act: Callable[[], Any]) -> None:
+        self._session = session
+        self._act = act
+        self.value: Any = None
+        self.error: Exception | None = None
+        session.busy = True
+
+    def run(self) -> None:
+        """Do it, in any thread."""
+        try:
+            self.value = self._act()
+        except Exception as error:  # Whatever it is, the loop's thread gets it.
+            self.error = error
+
+    def ended(self) -> None:
+        """Back in the loop's thread."""
+        self._session.rest()
+
+
+class Sessions:
+    """The open transactions and snapshots of one connection."""
+
+    def __init__(self) -> None:
+        self._open: dict[int, Session] = {}
+        self._last = 0
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def add(self, make: Callable[[], Session]) -> int:
+        """The number of a new one. Refused if there are too many."""
+        if len(self._open) >= SESSIONS_MAX:
+            raise Refused(
+                Status.LIMIT,
+                f"{SESSIONS_MAX} transactions and snapshots are open; end some first",
+            )
+        session = make()
+        self._last += 1
+        self._open[self._last] = session
+        return self._last
+
+    def find(self, number: object, now: float) -> Session:
+        session = self._open.get(number) if type(number) is int else None
+        if session is None:
+            raise Refused(
+                Status.NO_SESSION, "the transaction or snapshot has ended, or was idle for too long"
+            )
+        if session.busy:
+            raise Refused(Status.BUSY, "the snapshot runs a procedure; wait for it")
+        session.used = now
+        return session
+
+    def transaction(self, number: object, now: float) -> ServedTransaction:
+        session = self.find(number, now)
+        if not isinstance(session, ServedTransaction):
+            raise Refused(Status.REFUSED, "a snapshot cannot be written; use a transaction")
+        return session
+
+    def is_snapshot(self, number: object) -> bool:
+        return type(number) is int and isinstance(self._open.get(number), ServedSnapshot)
+
+    def end(self, number: object) -> None:
+        """End one, if it is there."""
+        session = self._open.pop(number, None) if type(number) is int else None
+        if isinstance(session, ServedTransaction):
+            session.abort()
+        elif session is not None:
+            session.close()
+
+    def expire(self, now: float) -> None:
+        """End those that were idle, or open, for too long."""
+        for number, session in list(self._open.items()):
+            old = isinstance(session, ServedTransaction) and now - session.began > AGE_MAX
+            if not session.busy and (old or now - session.used > session.idle_max):
+                self.end(number)
+
+    def abort_transactions(self) -> None:
+        """Leadership is lost: what would be committed here cannot be."""
+        for number, session in list(self._open.items()):
+            if isinstance(session, ServedTransaction):
+                self.end(number)
+
+    def close_all(self) -> None:
+        for number in list(self._open):
+            self.end(number)
+
+
+class Asking:
+    """What one connection asks for."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._engine = backend.engine
+        self.sessions = Sessions()
+        self._now = 0.0
+        self._operations: dict[Operation, Callable[..., Done]] = {
+            Operation.DESCRIBE: self._describe,
+            Operation.OPEN_TABLE: self._open_table,
+            Operation.CREATE_TABLE: self._create_table,
+            Operation.GET: self._get,
+            Operation.SCAN: self._scan,
+            Operation.BEGIN: self._begin,
+            Operation.PUT: self._put,
+            Operation.DELETE: self._delete,
+            Operation.COMMIT: self._commit,
+            Operation.ABORT: self._end,
+            Operation.SNAPSHOT: self._snapshot,
+            Operation.CLOSE: self._end,
+            Operation.WRITE: self._write,
+            Operation.WAIT_WATERMARK: self._wait_watermark,
+            Operation.PING: lambda: (0, None, False),
+            Operation.STATUS: lambda: (0, self._backend.status(), False),
+            Operation.RUN_AT: self._run_at,
+        }
+
+    def do(self, operation: Operation, arguments: list[Any], now: float) -> Done:
+        """Do it. Refused, Aborted or SchemaError say why it cannot be done."""
+        self._now = now
+        return self._operations[operation](*arguments)
+
+    # --- tables and procedures ----------------------------------------------------------
+
+    def _describe(self) -> Done:
+        procedures = [
+            [name, number, list(procedure.parameters)]
+            for name, (number, procedure) in self._backend.procedures.items()
+        ]
+        tables = [_about(handle) for handle in list(self._engine.tables.values())]
+        about = {
+            "procedures": procedures,
+            "tables": tables,
+            "leads": self._backend.leads,
+            "leader": self._backend.leader,
+        }
+        return 0, about, False
+
+    def _open_table(self, name: str) -> Done:
+        if not isinstance(name, str):
+            raise Refused(Status.REFUSED, "the name of a table is text")
+        return 0, _about(self._backend.open_table(name)), False
+
+    def _create_table(self, number: int, kind: int, row_bytes: int, name: str) -> Done:
+        for word in (number, kind, row_bytes):
+            if type(word) is not int or not 0 <= word < 1 << 23:
+                raise Refused(Status.REFUSED, "the numbers of a table are out of range")
+        if not isinstance(name, str) or not 1 <= kind <= 3:
+            raise Refused(Status.REFUSED, "that is no description of a table")
+        description = Description(number, kind, row_bytes, name)
+        return 0, _about(self._backend.create_table(description)), False
+
+    # --- reads --------------------------------------------------------------------------
+
+    def _get(self, session: int, number: int, keys: list[bytes]) -> Done:
+        if len(keys) > KEYS_MAX:
+            raise Refused(Status.LIMIT, f"{len(keys)} keys at once; ask for {KEYS_MAX} at most")
+        handle = table_of(self._engine, number)
+        checked = [check_key(handle, key) for key in keys]
+        if session:
+            found = self.sessions.find(session, self._now)
+            return 0, [found.get(handle, key) for key in checked], False
+        for tries in range(WRITE_TRIES):
+            transaction = ServedTransaction(self._engine, self._now)
+            try:
+                values = [transaction.get(handle, key) for key in checked]
+                return transaction.commit(), values, True
+            except Aborted as error:
+                if not error.retryable or tries + 1 == WRITE_TRIES:
+                    raise
+            finally:
+                transaction.abort()
+        raise AssertionError("the loop returns or raises")
+
+    def _scan(
+        self, session: int, number: int, first: bytes, end: bytes, limit: int, reverse: bool
+    ) -> Done:
+        handle = table_of(self._engine, number)
+        if type(limit) is not int or limit < 0:
+            raise Refused(Status.REFUSED, "the limit of a scan is a number of rows")
+        low, high = check_key(handle, first), check_key(handle, end, bound=True)
+        found = self.sessions.find(session, self._now)
+        return 0, found.scan(handle, low, high, limit, reverse=bool(reverse)), False
+
+    def _snapshot(self, oldest: int) -> Done:
+        made: list[ServedSnapshot] = []
+        if self._backend.leads:
+            self._engine.tick()  # An idle leader's clock stands still; its age is none.
+
+        def make() -> Session:
+            snapshot = ServedSnapshot(self._engine, self._now)
+            made.append(snapshot)
+            return snapshot
+
+        number = self.sessions.add(make)
+        timestamp = made[0].timestamp
+        age = max(time.time_ns() // 1_000_000 - (timestamp >> MILLISECOND_SHIFT), 0)
+        if 0 <= oldest < age:
+            self.sessions.end(number)
+            raise Refused(
+                Status.STALE, f"this replica is {age} ms behind and {oldest} ms were asked for"
+            )
+        return timestamp, [number, age], False
+
+    def _run_at(self, session: int, number: int, arguments: list[int]) -> Done:
+        found = self.sessions.find(session, self._now)
+        if not isinstance(found, ServedSnapshot):
+            raise Refused(Status.REFUSED, "only a snapshot runs procedures")
+        for deployed in self._backend.procedures.values():
+            if deployed.number == number:
+                procedure = deployed.procedure
+                return 0, Job(found, lambda: found.run(procedure, arguments)), False
+        raise Refused(Status.NO_PROCEDURE, f"there is no procedure number {number!r:.20}")
+
+    # --- transactions -------------------------------------------------------------------
+
+    def _begin(self) -> Done:
+        number = self.sessions.add(lambda: ServedTransaction(self._engine, self._now))
+        return 0, number, False
+
+    def _put(self, session: int, number: int, key: bytes, value: bytes, replace: bool) -> Done:
+        handle = table_of(self._engine, number)
+        checked = check_key(handle, key), check_value(handle, value)
+        found = self.sessions.transaction(session, self._now)
+        found.put(handle, *checked, replace=bool(replace))
+        return 0, None, False
+
+    def _delete(self, session: int, number: int, key: bytes) -> Done:
+        handle = table_of(self._engine, number)
+        found = self.sessions.transaction(session, self._now)
+        return 0, found.delete(handle, check_key(handle, key)), False
+
+    def _commit(self, session: int, early: bool) -> Done:
+        found = self.sessions.transaction(session, self._now)
+        try:
+            return found.commit(), None, not early
+        finally:
+            self.sessions.end(session)
+
+    def _end(self, session: int) -> Done:
+        self.sessions.end(session)
+        return 0, None, False
+
+    def _write(self, writes: list[list[Any]], early: bool, client: int, once: int) -> Done:
+        if len(writes) > KEYS_MAX:
+            raise Refused(Status.LIMIT, f"{len(writes)} writes at once; split them")
+        checked = [self._checked(*write) for write in writes]
+        for tries in range(WRITE_TRIES):
+            transaction = ServedTransaction(self._engine, self._now)
+            try:
+                if not once or transaction.note_request(client, once) is None:
+                    for handle, write in checked:
+                        if write.delete:
+                            transaction.delete(handle, write.key)
+                        else:
+                            transaction.put(
+                                handle, write.key, write.value, replace=not write.insert
+                            )
+                return transaction.commit(), None, not early
+            except Aborted as error:
+                if not error.retryable or tries + 1 == WRITE_TRIES:
+                    raise
+            finally:
+                transaction.abort()
+        raise AssertionError("the loop returns or raises")
+
+    def _checked(
+        self, kind: str, number: int, key: bytes, value: bytes
+    ) -> tuple[TableHandle, Write]:
+        handle = table_of(self._engine, number)
+        key = check_key(handle, key)
+        if kind == "delete":
+            return handle, Write(number, key, b"", delete=True)
+        if kind not in ("put", "insert"):
+            raise Refused(Status.REFUSED, f"{kind!r:.20} is no kind of write")
+        return handle, Write(number, key, check_value(handle, value), insert=kind == "insert")
+
+    def _wait_watermark(self, timestamp: int) -> Done:
+        if type(timestamp) is not int or not 0 <= timestamp < 1 << 63:
+            raise Refused(Status.REFUSED, "that is no timestamp")
+        return timestamp, None, True
+
+
+def _about(handle: TableHandle) -> list[Any]:
+    """Number, kind of key, bytes of a row, and name of a table."""
+    table = handle.table
+    if isinstance(table, Table):
+        return [int(table.id), table.key_words, table.row_size, table.name]
+    return [int(table.id), 3, 0, table.name]

@@ -1,0 +1,305 @@
+"""One connection of a client: frames in, frames out, no I/O.
+
+    receive(bytes) -+-> CALL: straight into the rings of workers ------------> RESULT
+                    +-> REQUEST: done here, at once ----> waits for the gate -> REPLY
+
+What has a timestamp is answered when the gate has passed it (DESIGN §6): the packed results by
+`Serving.collect`, the others by `settle`. When the workers have no room, `blocked` is set and the
+owner stops reading until `resume` clears it: that is the back-pressure.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from mako.call_format import BATCH_BYTES
+from mako.errors import Aborted, Error, SchemaError, outcome_of
+from mako.ids import Status
+from mako.server.asking import Asking, Job
+from mako.server.backend import Backend
+from mako.server.sessions import Refused
+from mako.wire.errors import WireError
+from mako.wire.frame import FrameReader
+from mako.wire.hello import (
+    HELLO_BODY_MAX,
+    HELLO_TIMEOUT_S,
+    Hello,
+    check_hello,
+    expect_hello,
+    hello_parts,
+)
+from mako.wire.requests import (
+    CLIENT_BODY_MAX,
+    ClientKind,
+    Operation,
+    Reply,
+    batch_head,
+    frame,
+    pack_replies,
+    unpack_requests,
+)
+
+if TYPE_CHECKING:
+    from mako.server.asking import Sessions
+
+#: Answers that wait for the gate, per connection.
+WAITING_MAX: Final = 4096
+#: Rows of requests that are deleted at once, when the client does not send them again.
+FORGET_STEP: Final = 1024
+#: As many times that at once; what is left stays until it is swept (`mako.server.sweeping`).
+FORGET_STEPS_MAX: Final = 16
+#: Operations that any replica does; the others are the leader's.
+ANYWHERE: Final = frozenset(
+    {
+        Operation.DESCRIBE,
+        Operation.SNAPSHOT,
+        Operation.CLOSE,
+        Operation.RUN_AT,
+        Operation.PING,
+        Operation.STATUS,
+        Operation.CANCEL,
+        Operation.WAIT_WATERMARK,
+    }
+)
+
+
+class ClientConnection:
+    """A client as the server sees it."""
+
+    def __init__(self, backend: Backend, write: Callable[[bytes], None], now: float) -> None:
+        """`write(frames)` takes what is to be sent; `now` is monotonic, in seconds."""
+        self._backend = backend
+        self._write = write
+        self._frames = FrameReader(HELLO_BODY_MAX)
+        self._began = now
+        self._greeted = False
+        self._number: int | None = None
+        self._client = 0
+        self._confirmed = 0
+        #: A batch that was not taken whole: (client, calls, bytes taken).
+        self._rest: tuple[int, bytes | memoryview, int] | None = None
+        self._waiting: list[tuple[int, int, Reply]] = []
+        self._turn = 0
+        self._asking = Asking(backend)
+        self._jobs: list[tuple[int, Job]] = []
+        self._open = True
+
+    @property
+    def blocked(self) -> bool:
+        """Whether nothing more is to be read for now."""
+        return self._rest is not None or len(self._waiting) >= WAITING_MAX
+
+    @property
+    def waiting(self) -> bool:
+        """Whether an answer waits for the gate."""
+        return bool(self._waiting)
+
+    @property
+    def sessions(self) -> Sessions:
+        return self._asking.sessions
+
+    def receive(self, data: bytes, now: float) -> None:
+        """Take what has come. WireError: say goodbye and close the connection."""
+        assert not self.blocked or not data, "the owner stops reading"
+        self._take(data, now)
+
+    def resume(self, now: float) -> None:
+        """Go on with what there was no room for."""
+        self._take(b"", now)
+
+    def _take(self, data: bytes, now: float) -> None:
+        if self._rest is not None:
+            client, calls, taken = self._rest
+            self._rest = None
+            self._post(client, calls, taken)
+        for kind, _, body in self._frames.feed(data):
+            self._frame(kind, body, now)
+
+    def _frame(self, kind: int, body: memoryview, now: float) -> None:
+        if not self._greeted:
+            self._greet(expect_hello(kind, body))
+        elif kind == ClientKind.CALL:
+            client, confirmed = batch_head(body)
+            self._forget(client, confirmed)
+            self._post(client, body, BATCH_BYTES)
+        elif kind == ClientKind.REQUEST:
+            self._answer([self._do(request, now) for request in unpack_requests(body)])
+        else:
+            raise WireError(f"a client sends no frame of kind {kind}")
+
+    # --- the hello ----------------------------------------------------------------------
+
+    def _greet(self, theirs: Hello) -> None:
+        mine = self._backend.hello
+        if theirs.cluster == 0:  # It does not care.
+            theirs = dataclasses.replace(theirs, cluster=mine.cluster)
+        refusal = check_hello(mine, theirs)
+        if refusal is not None:
+            raise WireError(refusal)
+        self._number = self._backend.serving.open(self._write)
+        if self._number is None:
+            raise WireError("too many connections; close some, or share them")
+        self._greeted = True
+        self._frames.limit = CLIENT_BODY_MAX
+        self._write(b"".join(hello_parts(mine, reply=True)))
+
+    # --- packed calls -------------------------------------------------------------------
+
+    def _post(self, client: int, body: bytes | memoryview, at: int) -> None:
+        assert self._number is not None, "greeted"
+        if self._rest is not None:
+            # More frames of the same read: they wait behind the one that is stuck.
+            known, calls, taken = self._rest
+            self._rest = (known, b"".join((calls, body[at:])), taken)
+            return
+        status = 0
+        if not self._backend.leads:
+            status = int(Status.NOT_LEADER)
+            self.redirect()
+        calls = memoryview(body)[at:]
+        if not calls:
+            return
+        taken = self._backend.serving.post(self._number, client, calls, status)
+        if taken < len(calls):
+            self._rest = (client, body, at + taken)
+
+    def redirect(self) -> None:
+        """Tell the client where the leader is."""
+        self._write(frame(ClientKind.REDIRECT, self._backend.leader.encode()))
+
+    def _forget(self, client: int, confirmed: int) -> None:
+        if client != self._client:
+            self._client, self._confirmed = client, max(confirmed - FORGET_STEP, 0)
+        if confirmed == 0 or not self._backend.leads:
+            return
+        self._confirmed = max(self._confirmed, confirmed - FORGET_STEPS_MAX * FORGET_STEP)
+        while confirmed - self._confirmed >= FORGET_STEP:
+            end = self._confirmed + FORGET_STEP
+            self._backend.serving.forget(client, self._confirmed, end)
+            self._confirmed = end
+
+    # --- requests -----------------------------------------------------------------------
+
+    def _do(self, request: list[Any], now: float) -> Reply | None:
+        """The reply, or None if it comes later."""
+        number, code, *arguments = request
+        try:
+            operation = Operation(code)
+        except ValueError:
+            return Reply(number, Status.REFUSED, text=f"there is no operation {code}")
+        if operation is Operation.CANCEL:
+            return self._cancel(number, arguments)
+        session_of_snapshot = (
+            operation in (Operation.GET, Operation.SCAN)
+            and bool(arguments)
+            and self.sessions.is_snapshot(arguments[0])
+        )
+        if not (self._backend.leads or operation in ANYWHERE or session_of_snapshot):
+            return Reply(number, Status.NOT_LEADER, text=self._backend.leader)
+        try:
+            timestamp, value, wait = self._asking.do(operation, arguments, now)
+        except Refused as error:
+            return Reply(number, error.status, text=str(error))
+        except Aborted as error:
+            # What it saw, to find that it must fail, has to be durable, too.
+            failed = Reply(number, outcome_of(error), text=str(error))
+            return self._later(self._backend.engine.clock, failed)
+        except SchemaError as error:
+            return Reply(number, Status.REFUSED, text=str(error))
+        except Error as error:
+            return Reply(number, Status.BUSY, text=str(error))
+        except (TypeError, ValueError, LookupError, AttributeError, OverflowError):
+            return Reply(
+                number, Status.REFUSED, text=f"wrong arguments for {operation.name.lower()}"
+            )
+        if isinstance(value, Job):
+            self._jobs.append((number, value))
+            return None
+        reply = Reply(number, 0, timestamp, value)
+        return self._later(timestamp, reply) if wait else reply
+
+    def take_jobs(self) -> list[tuple[int, Job]]:
+        """What takes long: the owner runs each `job.run` in a thread, then says `job_done`."""
+        jobs, self._jobs = self._jobs, []
+        return jobs
+
+    def job_done(self, number: int, job: Job) -> None:
+        """A job has run: answer it."""
+        job.ended()
+        if not self._open:
+            return
+        if isinstance(job.error, Aborted):
+            self._answer([Reply(number, outcome_of(job.error), text=str(job.error))])
+        elif isinstance(job.error, Refused):
+            self._answer([Reply(number, job.error.status, text=str(job.error))])
+        elif job.error is not None:
+            raise job.error
+        else:
+            self._answer([Reply(number, 0, value=job.value)])
+
+    def _later(self, timestamp: int, reply: Reply) -> Reply | None:
+        """The reply, if its time has come already."""
+        if timestamp <= self._backend.gate():
+            return reply
+        self._turn += 1
+        heapq.heappush(self._waiting, (timestamp, self._turn, reply))
+        return None
+
+    def settle(self) -> None:
+        """Send the answers that the gate has passed."""
+        if not self._waiting:
+            return
+        gate = self._backend.gate()
+        ready: list[Reply | None] = []
+        while self._waiting and self._waiting[0][0] <= gate:
+            ready.append(heapq.heappop(self._waiting)[2])
+        self._answer(ready)
+
+    def give_up(self, final: int | None) -> None:
+        """Nothing passes the gate any more: what waits is discarded above `final`, or unknown."""
+        waiting, self._waiting = self._waiting, []
+        ready: list[Reply | None] = []
+        for timestamp, _, reply in waiting:
+            if final is not None and timestamp <= final:
+                ready.append(reply)
+            elif final is not None:
+                ready.append(Reply(reply.id, Status.DISCARDED, timestamp))
+            else:
+                ready.append(Reply(reply.id, Status.UNKNOWN, timestamp))
+        self._answer(ready)
+        self.sessions.abort_transactions()
+
+    def _cancel(self, number: int, arguments: list[Any]) -> Reply:
+        kept = [each for each in self._waiting if [each[2].id] != arguments]
+        found = len(kept) < len(self._waiting)
+        if found:
+            self._answer([Reply(arguments[0], Status.TIMED_OUT, text="cancelled")])
+            self._waiting = kept
+            heapq.heapify(kept)
+        return Reply(number, 0, value=found)
+
+    def _answer(self, replies: list[Reply | None]) -> None:
+        given = [reply for reply in replies if reply is not None]
+        if given:
+            self._write(frame(ClientKind.REPLY, pack_replies(given)))
+
+    # --- time and the end ---------------------------------------------------------------
+
+    def tick(self, now: float) -> None:
+        """Close what was left open. WireError if the client does not say who it is, or
+        does not end a frame that it began."""
+        if not self._greeted and now - self._began > HELLO_TIMEOUT_S:
+            raise WireError("no hello came in time")
+        self.sessions.expire(now)
+
+    def close(self) -> None:
+        """The connection has ended: nobody is answered, transactions are aborted."""
+        if self._open:
+            self._open = False
+            self._waiting.clear()
+            self.sessions.close_all()
+            if self._number is not None:
+                self._backend.serving.leave(self._number)

@@ -1,0 +1,47 @@
+"""Which procedures clients may call: those of the modules that the configuration names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib import import_module
+from typing import NamedTuple
+
+from mako.errors import ConfigError
+from mako.procedure import Procedure
+
+
+class Deployed(NamedTuple):
+    """A procedure, and the number that packed calls name it by."""
+
+    number: int
+    procedure: Procedure
+
+
+def deploy(modules: Iterable[str]) -> dict[str, Deployed]:
+    """The procedures of `modules` by name, numbered in the order of their names.
+
+    ConfigError if a module cannot be imported, has no procedure, or two procedures have the
+    same name. A procedure that a module only imports from another one counts once.
+    """
+    found: dict[str, tuple[str, Procedure]] = {}
+    for name in modules:
+        try:
+            module = import_module(name)
+        except Exception as error:  # Whatever a module of the user's raises.
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ConfigError(
+                f"procedures: module {name!r} cannot be imported ({reason}); correct the name or"
+                " the module, or put its folder on PYTHONPATH"
+            ) from error
+        procedures = [value for value in vars(module).values() if isinstance(value, Procedure)]
+        if not procedures:
+            raise ConfigError(
+                f"procedures: module {name!r} has no procedure; decorate one with @mako.procedure"
+            )
+        for procedure in procedures:
+            other = found.setdefault(procedure.name, (name, procedure))
+            if other[1] is not procedure:
+                raise ConfigError(
+                    f"procedures: {procedure.name!r} is in {other[0]} and in {name}; rename one"
+                )
+    return {name: Deployed(number, found[name][1]) for number, name in enumerate(sorted(found))}

@@ -1,0 +1,206 @@
+"""All clients of a process, on trio: their streams, and the results that workers have ready.
+
+    reader   one per connection: receives, unless the workers have no room for what came
+    writer   one per connection: sends what has been written; a client that does not take it is cut
+    results  one: woken by workers through an eventfd, hands out what has passed the gate
+
+Nothing polls: only while a result waits for the watermark, and nobody says when it has moved,
+the third one looks every millisecond.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+import trio
+
+from mako.errors import ConfigError
+from mako.ids import Status
+from mako.server.asking import Job
+from mako.server.backend import Backend
+from mako.server.clients import ClientConnection
+from mako.server.sweeping import sweep
+from mako.wire.errors import WireError
+from mako.wire.frame import goodbye_parts
+
+#: Bytes that wait for a client to take them, and seconds it has for each piece, before it is cut.
+OUTPUT_BYTES_MAX: Final = 8 << 20
+OUTPUT_SECONDS_MAX: Final = 10.0
+RECEIVE_BYTES: Final = 256 << 10
+#: Seconds between two looks while results wait for the watermark.
+LOOK_SECONDS: Final = 0.001
+TICK_SECONDS: Final = 1.0
+SWEEP_SECONDS: Final = 60.0
+
+
+class Hub:
+    """The connections of one process. `run` and every `serve` are tasks of one event loop."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._served: set[_Served] = set()
+
+    def __len__(self) -> int:
+        return len(self._served)
+
+    async def run(self) -> None:
+        """Hand out results until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._tick)
+            nursery.start_soon(self._sweep)
+            await self._hand_out()
+
+    async def _sweep(self) -> None:
+        """Delete old rows of requests, a few at a time."""
+        while True:
+            await trio.sleep(SWEEP_SECONDS)
+            if self._backend.leads:
+                first: bytes | None = b""
+                while first is not None:
+                    first = sweep(self._backend.engine, first, time.time_ns() // 1_000_000)
+                    await trio.sleep(0.01)
+
+    async def _hand_out(self) -> None:
+        serving = self._backend.serving
+        while True:
+            waits = serving.collect()
+            for served in list(self._served):
+                served.go_on()
+                waits = waits or served.connection.waiting
+            if not serving.listen():
+                await trio.lowlevel.checkpoint()
+                continue
+            with trio.move_on_after(LOOK_SECONDS if waits else TICK_SECONDS):
+                await trio.lowlevel.wait_readable(serving.event)
+                serving.heard()
+
+    async def _tick(self) -> None:
+        while True:
+            await trio.sleep(TICK_SECONDS)
+            for served in list(self._served):
+                served.tick()
+
+    async def serve(self, stream: trio.abc.HalfCloseableStream, first: bytes = b"") -> None:
+        """Serve one client until either side ends it.
+
+        `first` is what has been received already, from the hello on.
+        """
+        served = _Served(self._backend, stream, first)
+        self._served.add(served)
+        try:
+            await served.run()
+        finally:
+            self._served.discard(served)
+            served.connection.close()
+
+    def deposed(self, final: int | None = None) -> None:
+        """This process does not lead any more: its workers stop, and whoever waits is told.
+
+        `final` is the final watermark of its epoch, if it is known: then nothing is unknown.
+        """
+        self._backend.serving.stop(Status.NOT_LEADER, final=final)
+        for served in list(self._served):
+            served.connection.redirect()
+            served.connection.give_up(final)
+
+
+class _Served:
+    """One connection and its stream."""
+
+    def __init__(
+        self, backend: Backend, stream: trio.abc.HalfCloseableStream, first: bytes
+    ) -> None:
+        self._stream = stream
+        self._first = first
+        self._output: list[bytes] = []
+        self._size = 0  # Bytes written and not sent yet.
+        self._written = trio.Event()
+        self._unblocked = trio.Event()
+        self._end = ""
+        self._scope = trio.CancelScope()
+        self.connection = ClientConnection(backend, self._write, time.monotonic())
+
+    def _write(self, data: bytes) -> None:
+        self._output.append(data)
+        self._size += len(data)
+        if self._size > OUTPUT_BYTES_MAX:
+            self._finish("")
+        self._written.set()
+
+    def _finish(self, reason: str) -> None:
+        """End it: at once, or with a goodbye if there is a reason to give."""
+        self._end = self._end or reason
+        self._scope.cancel()
+
+    async def run(self) -> None:
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._send)
+                await self._receive(nursery)
+                self._finish("")
+        if self._end:
+            with trio.move_on_after(1, shield=True):
+                try:
+                    await self._stream.send_all(b"".join(goodbye_parts(self._end)))
+                except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
+                    pass
+        await trio.aclose_forcefully(self._stream)
+
+    async def _receive(self, nursery: trio.Nursery) -> None:
+        data: bytes = self._first
+        while True:
+            try:
+                data = data or await self._stream.receive_some(RECEIVE_BYTES)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return
+            if not data:
+                return
+            try:
+                self.connection.receive(bytes(data), time.monotonic())
+                data = b""
+            except (WireError, ConfigError) as error:
+                self._finish(str(error))
+                return
+            for number, job in self.connection.take_jobs():
+                nursery.start_soon(self._work, number, job)
+            while self.connection.blocked:
+                self._unblocked = trio.Event()
+                await self._unblocked.wait()
+
+    async def _work(self, number: int, job: Job) -> None:
+        # It cannot be stopped, and its memory must stay until it has ended.
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(job.run)
+        self.connection.job_done(number, job)
+
+    async def _send(self) -> None:
+        while True:
+            await self._written.wait()
+            self._written = trio.Event()
+            data, self._output = b"".join(self._output), []
+            try:
+                with trio.fail_after(OUTPUT_SECONDS_MAX):
+                    await self._stream.send_all(data)
+                self._size -= len(data)
+            except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+                self._finish("")
+                return
+
+    def go_on(self) -> None:
+        """Results have been handed out: there may be room, and answers may be ready."""
+        connection = self.connection
+        connection.settle()
+        if connection.blocked:
+            try:
+                connection.resume(time.monotonic())
+            except WireError as error:
+                self._finish(str(error))
+            if not connection.blocked:
+                self._unblocked.set()
+
+    def tick(self) -> None:
+        try:
+            self.connection.tick(time.monotonic())
+        except WireError as error:
+            self._finish(str(error))

@@ -1,0 +1,332 @@
+"""The workers that run what clients call, and the board that connects the two.
+
+          frames             rings               rings              frames
+    client ----> Connection ------> worker ... worker ----> Serving ----> Connection ----> client
+                     post_calls                      collect
+
+One thread posts and collects: the one of the event loop. Workers wake it through an eventfd. It
+moves whole batches (`mako.engine.serving`) and does nothing per request.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from mako.errors import ConfigError, OutOfMemory
+from mako.ids import TABLE_ID_REQUESTS, TIMESTAMP_MASK, Status
+from mako.schema import BytesTable
+from mako.server.deploy import Deployed
+from mako.wire.errors import WireError
+from mako.wire.requests import ClientKind, frame_header
+
+if TYPE_CHECKING:
+    from mako.engine.engine import Engine
+
+#: The rows of requests that clients may send again. The name is in the log, like the number.
+REQUESTS_TABLE: Final = BytesTable("mako.requests", id=int(TABLE_ID_REQUESTS))
+_WORD: Final = struct.Struct("<q")
+
+Sink = Callable[[bytes], None]
+
+
+class WorkerThread(Protocol):
+    """A thread inside the engine and the eventfd it sleeps on."""
+
+    @property
+    def event(self) -> int: ...
+
+
+class Crew(Protocol):
+    """Who starts and stops the threads of an engine (`mako.client.workers.Crew`)."""
+
+    @property
+    def engine(self) -> Engine: ...
+    def launch(self, context: int, control: int, core: int | None = None) -> Any: ...
+    def stop(self, workers: Any) -> None: ...
+
+
+class Serving:
+    """Workers that serve, and the connections that they serve. For one thread."""
+
+    def __init__(
+        self,
+        crew: Crew,
+        procedures: Mapping[str, Deployed],
+        *,
+        workers: int = 1,
+        limit: Callable[[], int] = lambda: TIMESTAMP_MASK,
+    ) -> None:
+        """`limit()` is the greatest timestamp whose time has come for sure: the present less
+        the most that clocks may differ (DESIGN §6). The watermark is looked up beside it.
+        """
+        from mako.engine import serving
+        from mako.engine.region import Region
+
+        if not 1 <= workers <= serving.WORKERS_MAX:
+            raise ConfigError(f"{workers} workers; give 1 to {serving.WORKERS_MAX}")
+        if len(procedures) > serving.PROCEDURES_MAX:
+            raise ConfigError(f"more than {serving.PROCEDURES_MAX} procedures; deploy fewer")
+        self.engine = crew.engine
+        self.limit = limit
+        self._crew = crew
+        self._calls = serving
+        self._board = Region(serving.BOARD_BYTES)
+        self._sinks: dict[int, Sink] = {}
+        self._leaving: set[int] = set()
+        self._free = list(range(serving.CONNECTIONS_MAX - 1, 0, -1))
+        self._workers: list[_Rings] = []
+        self._deferred: list[tuple[int, int, int]] = []
+        #: Workers, and whoever moves the watermark, write it when there is something to collect.
+        self.event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.engine.create_table(REQUESTS_TABLE)
+        self._fill_board(procedures)
+        self.start(workers)
+
+    def _fill_board(self, procedures: Mapping[str, Deployed]) -> None:
+        from mako.engine import builtin
+
+        s = self._calls
+        self._set(s.B_ENGINE, self.engine.base)
+        for operation, entry in builtin.OPERATIONS.items():
+            self._set(s.B_OPERATIONS + 8 * operation, builtin.address_of(entry))
+        self._set(s.B_ONCE, builtin.address_of(builtin.once))
+        self._forget = builtin.address_of(builtin.forget)
+        for number, procedure in procedures.values():
+            place = s.B_PROCEDURE_LIST + number * s.PROCEDURE_BYTES
+            self._set(place, self.engine.entry(procedure).address)
+            self._set(place + 8, len(procedure.parameters))
+        self._set(s.B_PROCEDURES, len(procedures))
+
+    # --- workers ------------------------------------------------------------------------
+
+    def start(self, workers: int) -> None:
+        """Have `workers` workers, when there are none."""
+        assert not self._workers, "they are stopped first"
+        try:
+            for _ in range(workers):
+                self._workers.append(_Rings(self._crew, self.event))
+        except BaseException:
+            self.stop(Status.BUSY)
+            raise
+        for number, worker in enumerate(self._workers):
+            self._set(self._calls.B_WORKER_LIST + 8 * number, worker.context)
+        self._set(self._calls.B_WORKERS, len(self._workers))
+        self._set(self._calls.B_TURN, 0)
+
+    def stop(self, status: Status, *, final: int | None = None) -> None:
+        """Stop the workers and answer everything: what they did not get to with `status`.
+
+        What they completed above `final`, the final watermark of an epoch that has ended, is
+        answered DISCARDED; without one, above the present watermark, UNKNOWN.
+        """
+        self._crew.stop([worker.thread for worker in self._workers])
+        lost = Status.UNKNOWN if final is None else Status.DISCARDED
+        known = min(self.limit(), self.watermark) if final is None else final
+        for number in range(len(self._workers)):
+            self._exhaust(self._calls.collect, number, known, int(lost))
+            self._exhaust(self._calls.give_up_requests, number, int(status))
+        self._set(self._calls.B_WORKERS, 0)
+        workers, self._workers = self._workers, []
+        for worker in workers:
+            worker.give_back()
+
+    def _exhaust(self, call: Callable[..., int], *arguments: int) -> int:
+        """Call until no buffer is full on the way."""
+        while (left := call(self._board.base, *arguments)) < 0:
+            self._flush()
+        self._flush()
+        return left
+
+    @property
+    def watermark(self) -> int:
+        """The own watermark: what is at or below it is durable."""
+        return int(self._calls.own_watermark(self.engine.base))
+
+    # --- connections --------------------------------------------------------------------
+
+    def open(self, sink: Sink) -> int | None:
+        """A number for a connection whose frames go to `sink`; None if there are too many."""
+        if not self._free:
+            return None
+        number = self._free.pop()
+        s = self._calls
+        place = self._place(number)
+        self._set(place + s.N_USED, 0)
+        self._set(place + s.N_FLYING, 0)
+        buffer = self._board.base + s.B_BUFFERS + number * s.BUFFER_BYTES
+        self._set(place + s.N_BUFFER, buffer)
+        self._sinks[number] = sink
+        return number
+
+    def leave(self, number: int) -> None:
+        """Nobody listens at a connection any more. What it asked for goes on."""
+        del self._sinks[number]
+        self._set(self._place(number) + self._calls.N_BUFFER, 0)
+        self._leaving.add(number)
+        self._reuse()
+
+    def flying(self, number: int) -> int:
+        """Calls of a connection that are not answered yet."""
+        return self._get(self._place(number) + self._calls.N_FLYING)
+
+    def _reuse(self) -> None:
+        for number in [number for number in self._leaving if self.flying(number) == 0]:
+            self._leaving.remove(number)
+            self._free.append(number)
+
+    # --- calls --------------------------------------------------------------------------
+
+    def post(self, number: int, client: int, calls: memoryview, status: int = 0) -> int:
+        """Give packed calls to workers, or refuse them all with `status`; bytes taken.
+
+        Fewer than all: there is no room; try again after the next `collect`. WireError if
+        they are malformed: the connection is to be closed.
+        """
+        from mako.engine.buffers import addressed
+
+        signed = client - (1 << 64) if client >> 63 else client
+        begun = 0
+        with addressed(calls) as (address, size):
+            while begun < size:
+                taken, wake = self._calls.post_calls(
+                    self._board.base, number, signed, address + begun, size - begun, status
+                )
+                while wake:
+                    lowest = wake & -wake
+                    os.eventfd_write(self._workers[lowest.bit_length() - 1].thread.event, 1)
+                    wake ^= lowest
+                full = self._get(self._calls.B_DIRTY) > 0
+                self._flush()
+                if taken < 0:
+                    at = begun - 1 - taken
+                    raise WireError(f"a call is malformed at byte {at} of a batch", at)
+                begun += taken
+                if not full:  # It was something else that stopped it.
+                    break
+        return begun
+
+    def forget(self, client: int, first: int, end: int) -> None:
+        """Delete the rows of the requests of `client` from `first` to before `end`, some time."""
+        signed = client - (1 << 64) if client >> 63 else client
+        self._deferred.append((signed, first, end))
+        self._forget_some()
+
+    def _forget_some(self) -> None:
+        while self._deferred and self._workers:
+            words = struct.pack("<3q", *self._deferred[0])
+            if not self._workers[0].post(self._forget, words):
+                return
+            self._set(self._place(0) + self._calls.N_FLYING, self.flying(0) + 1)
+            self._deferred.pop(0)
+
+    def collect(self) -> bool:
+        """Hand out every result that may be; whether some have to wait for the watermark."""
+        waiting = 0
+        for number in range(len(self._workers)):
+            waiting += self._exhaust(self._calls.collect, number, self.limit(), 0)
+        if self._leaving:
+            self._reuse()
+        if self._deferred:
+            self._forget_some()
+        return waiting > 0
+
+    def listen(self) -> bool:
+        """Ask to be woken through the eventfd; False if something has come meanwhile."""
+        for worker in self._workers:
+            worker.listen()
+        return not any(worker.has_news for worker in self._workers)
+
+    def heard(self) -> None:
+        """Whoever waited for the eventfd is awake: it can be written anew."""
+        try:
+            os.eventfd_read(self.event)
+        except BlockingIOError:
+            pass
+
+    def wake(self) -> None:
+        """Have the collector look: the watermark has moved. Any thread may call it."""
+        os.eventfd_write(self.event, 1)
+
+    def _flush(self) -> None:
+        """Give what is in the buffers to the connections."""
+        s, board = self._calls, self._board
+        for i in range(self._get(s.B_DIRTY)):
+            number = self._get(s.B_DIRTY_LIST + 8 * i)
+            place = self._place(number)
+            used = self._get(place + s.N_USED)
+            self._set(place + s.N_USED, 0)
+            sink = self._sinks.get(number)
+            if sink is not None:
+                start = s.B_BUFFERS + number * s.BUFFER_BYTES
+                header = frame_header(ClientKind.RESULT, used - s.HEADER_ROOM)
+                board.view[start : start + s.HEADER_ROOM] = header
+                sink(bytes(board.view[start : start + used]))
+        self._set(s.B_DIRTY, 0)
+
+    # --- the end ------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Stop everything; what is not durable is answered UNKNOWN."""
+        if self._workers:
+            self.stop(Status.BUSY)
+        self._board.close()
+        os.close(self.event)
+
+    def _place(self, number: int) -> int:
+        return int(self._calls.B_CONNECTIONS + number * self._calls.CONNECTION_BYTES)
+
+    def _get(self, offset: int) -> int:
+        value: int = _WORD.unpack_from(self._board.view, offset)[0]
+        return value
+
+    def _set(self, offset: int, value: int) -> None:
+        _WORD.pack_into(self._board.view, offset, value)
+
+
+class _Rings:
+    """One worker and its rings."""
+
+    def __init__(self, crew: Crew, listener: int) -> None:
+        from mako.engine import layout, mailbox
+        from mako.engine.worker import SERVE
+
+        self._calls = mailbox
+        self._engine = engine = crew.engine
+        self.context = engine.take_context()
+        self._requests = engine.allocate(self.context, layout.REQUEST_RING_BYTES)
+        self._completions = engine.allocate(self.context, layout.COMPLETION_RING_BYTES)
+        self._sizes = (layout.REQUEST_RING_BYTES, layout.COMPLETION_RING_BYTES)
+        if self._requests == 0 or self._completions == 0:
+            self.give_back()
+            raise OutOfMemory("no memory for the rings of a worker; give the database more memory")
+        mailbox.open_rings(self.context, self._requests, self._completions, listener)
+        self._head = self.context + layout.K_COMPLETION_HEAD
+        self._seen = self.context + layout.K_COMPLETION_SEEN
+        self.thread = crew.launch(self.context, SERVE)
+
+    def post(self, entry: int, words: bytes) -> bool:
+        """Post a request of the server's own; False if the ring is full."""
+        slot = self._calls.request_slot(self.context, self._calls.REQUEST_ARGUMENTS + len(words))
+        if slot == 0:
+            return False
+        self._engine.write(slot + self._calls.REQUEST_ARGUMENTS, words)
+        if self._calls.post(self.context, slot, 0, entry):
+            os.eventfd_write(self.thread.event, 1)
+        return True
+
+    def listen(self) -> None:
+        self._calls.listen(self.context)
+
+    @property
+    def has_news(self) -> bool:
+        return self._engine.word(self._head) > self._engine.word(self._seen)
+
+    def give_back(self) -> None:
+        """Give back what the worker, which has stopped, had."""
+        for place, size in zip((self._requests, self._completions), self._sizes, strict=True):
+            if place != 0:
+                self._engine.release(self.context, place, size)
+        self._engine.give_context(self.context)

@@ -1,0 +1,288 @@
+"""Transactions and snapshots of clients, driven call by call: keys and values are bytes.
+
+Each has a context of the engine to itself from its beginning to its end. Whoever leaves one open
+is cut off: a transaction after ten seconds, a snapshot after a minute without a call.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from mako.errors import Aborted, ConfigError, SchemaError, error_of
+from mako.ids import (
+    KEY_BYTES_MAX,
+    MILLISECOND_SHIFT,
+    TABLE_ID_REQUESTS,
+    VALUE_BYTES_MAX,
+    Outcome,
+    Status,
+)
+from mako.procedure import Procedure
+from mako.schema import Table
+
+if TYPE_CHECKING:
+    from mako.engine.engine import Engine, TableHandle
+
+#: Seconds without a call after which a transaction is aborted, and seconds it may last at all.
+IDLE_MAX: Final = 10.0
+#: Seconds without a call after which a snapshot is closed.
+SNAPSHOT_IDLE_MAX: Final = 60.0
+#: Rows and bytes of one answer to a scan.
+SCAN_ROWS_MAX: Final = 1024
+SCAN_BYTES_MAX: Final = 256 << 10
+#: Times that somebody who holds a node of a tree is waited for.
+_LOCKED_MAX: Final = 1000
+_REQUEST_ROW: Final = struct.Struct("<qq")
+
+
+class Refused(Exception):
+    """A request that cannot be done: the status and the text of its reply."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class Write(NamedTuple):
+    """One write of a batch: a put unless `insert` or `delete`."""
+
+    table: int
+    key: bytes
+    value: bytes
+    insert: bool = False
+    delete: bool = False
+
+
+def table_of(engine: Engine, number: object) -> TableHandle:
+    """The table with a number that came from a client."""
+    handle = engine.tables.get(number) if type(number) is int else None
+    if handle is None or number == TABLE_ID_REQUESTS:
+        raise Refused(Status.NO_TABLE, f"there is no table {number!r:.40}; open it first")
+    return handle
+
+
+def check_key(handle: TableHandle, key: object, *, bound: bool = False) -> bytes:
+    """`key`, if it may be one of the table, or a bound of a scan."""
+    table = handle.table
+    if not isinstance(key, bytes):
+        raise Refused(Status.BAD_KEY, f"table {table.name}: a key is bytes")
+    if isinstance(table, Table):
+        if len(key) != table.key_size:
+            raise Refused(
+                Status.BAD_KEY, f"table {table.name}: a packed key has {table.key_size} bytes"
+            )
+    elif len(key) > KEY_BYTES_MAX + int(bound):
+        raise Refused(Status.BAD_KEY, f"a key is at most {KEY_BYTES_MAX} bytes; shorten it")
+    return key
+
+
+def check_value(handle: TableHandle, value: object) -> bytes:
+    """`value`, if it may be one of the table."""
+    table = handle.table
+    if not isinstance(value, bytes):
+        raise Refused(Status.BAD_ROW, f"table {table.name}: a value is bytes")
+    if isinstance(table, Table):
+        if len(value) != table.row_size:
+            raise Refused(Status.BAD_ROW, f"table {table.name}: a row has {table.row_size} bytes")
+    elif len(value) > VALUE_BYTES_MAX:
+        raise Refused(Status.BAD_ROW, f"a value is at most {VALUE_BYTES_MAX} bytes; split it")
+    return value
+
+
+class Session:
+    """What a transaction and a snapshot have in common: a context, and reads in it."""
+
+    idle_max = IDLE_MAX
+
+    def __init__(self, engine: Engine, now: float) -> None:
+        from mako.engine import interactive, layout
+
+        self._engine = engine
+        self._calls = interactive
+        try:
+            self._context = engine.take_context()
+        except ConfigError:
+            raise Refused(
+                Status.BUSY, "the server has no room for another transaction; try again later"
+            ) from None
+        self._arguments = self._context + layout.C_ARGUMENTS
+        self._result = self._context + layout.C_RESULT
+        self._scan_used = self._context + layout.C_SCAN_USED
+        self._scan = self._context + layout.C_SCAN
+        self._outcome = self._context + layout.C_OUTCOME
+        self._timestamp = self._context + layout.C_TIMESTAMP
+        self._open = True
+        self.used = now
+        #: A thread works in its context: it cannot be given back now.
+        self.busy = False
+        self._over = False
+
+    def _failure(self, outcome: int) -> Aborted:
+        error = self._engine.failure(self._context, outcome)
+        return error if isinstance(error, Aborted) else error_of(outcome)
+
+    def get(self, handle: TableHandle, key: bytes) -> bytes | None:
+        """The value of `key`. Aborted if the transaction cannot go on."""
+        engine = self._engine
+        engine.write(self._arguments, key)
+        length = self._calls.session_get(self._context, handle.address, len(key))
+        tries = 0
+        while length == -2 - Outcome.LOCKED and tries < _LOCKED_MAX:
+            time.sleep(0)
+            length = self._calls.session_get(self._context, handle.address, len(key))
+            tries += 1
+        if length == -1:
+            return None
+        if length < 0:
+            raise self._failure(-2 - length)
+        if length <= self._calls.COPIED_MAX:
+            return engine.read(self._result + 8, length)
+        value = engine.read(engine.word(self._result), length)
+        self._calls.session_rest(self._context)
+        return value
+
+    def scan(
+        self, handle: TableHandle, low: bytes, high: bytes, limit: int, *, reverse: bool
+    ) -> tuple[list[tuple[bytes, bytes]], bool]:
+        """Rows from `low` to before `high`, and whether there may be more."""
+        from mako.engine import layout
+
+        engine = self._engine
+        limit = min(limit, SCAN_ROWS_MAX)
+        engine.write(self._arguments, low + high)
+        sizes = (len(low), len(high), limit, int(reverse))
+        found = self._calls.session_scan(self._context, handle.address, *sizes)
+        tries = 0
+        while found == -Outcome.LOCKED and tries < _LOCKED_MAX:
+            time.sleep(0)
+            found = self._calls.session_scan(self._context, handle.address, *sizes)
+            tries += 1
+        rows: list[tuple[bytes, bytes]] = []
+        base = self._scan + engine.word(self._scan_used) * layout.SCAN_BYTES
+        copied = 0
+        for i in range(max(found, 0)):
+            if copied > SCAN_BYTES_MAX:
+                break
+            record = engine.word(base + i * layout.SCAN_BYTES)
+            version = engine.word(base + i * layout.SCAN_BYTES + 8)
+            size = self._calls.record_key(handle.address, record, self._result)
+            length = engine.word(version + layout.V_LENGTH) & layout.LENGTH_MASK
+            copied += length
+            rows.append(
+                (engine.read(self._result, size), engine.read(version + layout.V_VALUE, length))
+            )
+        self._calls.session_rest(self._context)
+        if found < 0:
+            raise self._failure(-found)
+        return rows, found == limit or len(rows) < found
+
+    def close(self) -> None:
+        """Let go of the context, as soon as nobody works in it. Twice is harmless."""
+        if self.busy:
+            self._over = True
+        elif self._open:
+            self._open = False
+            self._engine.give_context(self._context)
+
+    def rest(self) -> None:
+        """Nobody works in its context any more."""
+        self.busy = False
+        if self._over:
+            self.close()
+
+
+class ServedTransaction(Session):
+    """A transaction of a client."""
+
+    def __init__(self, engine: Engine, now: float) -> None:
+        super().__init__(engine, now)
+        self.began = now
+        self._failed = False
+        engine.prepare(self._context)
+        self._calls.session_begin(self._context)
+
+    def _failure(self, outcome: int) -> Aborted:
+        if outcome not in (Outcome.NOT_FOUND, Outcome.EXISTS) and not self._engine.word(
+            self._outcome
+        ):
+            self._engine.set_word(self._outcome, outcome)
+        return super()._failure(outcome)
+
+    def put(self, handle: TableHandle, key: bytes, value: bytes, *, replace: bool) -> None:
+        """Insert, or with `replace` put. Aborted (Exists) if it may not."""
+        self._engine.write(self._arguments, key)
+        place = self._calls.session_put(
+            self._context, handle.address, len(key), len(value), int(replace)
+        )
+        if place < 0:
+            raise self._failure(-place)
+        self._engine.write(place, value)
+
+    def delete(self, handle: TableHandle, key: bytes) -> bool:
+        """Delete; False if the key was not there."""
+        self._engine.write(self._arguments, key)
+        done = self._calls.session_delete(self._context, handle.address, len(key))
+        if done < 0:
+            raise self._failure(-done)
+        return bool(done)
+
+    def note_request(self, client: int, number: int) -> int | None:
+        """Write the row of a request that may be sent again. If it is there already: when it
+        was written, as a timestamp, and this transaction has nothing to do."""
+        handle = self._engine.tables[int(TABLE_ID_REQUESTS)]
+        key = client.to_bytes(8, "big") + number.to_bytes(8, "big")
+        row = self.get(handle, key)
+        if row is not None:
+            return _REQUEST_ROW.unpack(row)[1] << MILLISECOND_SHIFT
+        now = time.time_ns() // 1_000_000
+        self.put(handle, key, _REQUEST_ROW.pack(0, now), replace=True)
+        return None
+
+    def commit(self) -> int:
+        """Commit; its timestamp. Aborted if it could not. It has ended then."""
+        try:
+            outcome = self._calls.session_commit(self._context)
+            if outcome == Outcome.LOG_FULL:  # Nobody waits in the thread of the event loop.
+                self._calls.session_abort(self._context, outcome)
+            if outcome != Outcome.COMMITTED:
+                raise self._failure(outcome)
+            return self._engine.word(self._timestamp)
+        finally:
+            self.close()
+
+    def abort(self) -> None:
+        if self._open:
+            self._calls.session_abort(self._context, int(Outcome.ROLLED_BACK))
+            self.close()
+
+
+class ServedSnapshot(Session):
+    """A snapshot of a client, at the stable timestamp of this replica."""
+
+    idle_max = SNAPSHOT_IDLE_MAX
+
+    def __init__(self, engine: Engine, now: float) -> None:
+        super().__init__(engine, now)
+        engine.settle()
+        self.timestamp = engine.open_snapshot(self._context)
+        self._calls.session_begin_snapshot(self._context, self.timestamp)
+
+    def run(self, procedure: Procedure, arguments: list[int]) -> int:
+        """Run a procedure that only reads."""
+        try:
+            return self._engine.run_at(
+                procedure, arguments, context=self._context, timestamp=self.timestamp
+            )[0]
+        except SchemaError as error:
+            raise Refused(Status.WRONG_ARGUMENTS, str(error)) from None
+        finally:
+            self._calls.session_begin_snapshot(self._context, self.timestamp)
+
+    def close(self) -> None:
+        if self._open and not self.busy:
+            from mako.engine.closing import close_snapshot
+
+            close_snapshot(self._context)
+        super().close()

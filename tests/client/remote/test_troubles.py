@@ -1,0 +1,197 @@
+"""Connections that are cut anywhere, servers that send on, leaders that lose their lead."""
+
+from __future__ import annotations
+
+import threading
+from itertools import count
+from typing import Any
+
+import pytest
+
+import mako
+from tests.client.remote.proxy import Proxy
+from tests.server import procedures as p
+from tests.server.loopback import Loopback
+
+_numbers = count(500_000)
+
+
+@pytest.mark.parametrize("way", ["up", "down"])
+def test_cut_at_every_byte_what_is_run_once_is_run_once(server: Loopback, way: str) -> None:
+    """The connection is cut after each number of bytes. What ends well has happened exactly once."""
+    for cut in range(0, 520, 13):
+        key = next(_numbers)
+        limits: Any = {way: [cut, cut + 100]}
+        with Proxy(server.port, **limits) as proxy, mako.connect(proxy.address, once=True) as db:
+            for i in range(1, 4):
+                assert db.run(p.add, key, 1) == i, f"cut at {cut}"
+        with mako.connect(server.address) as db:
+            assert db.run(p.value_of, key) == 3
+
+
+@pytest.mark.parametrize("way", ["up", "down"])
+def test_cut_at_every_byte_without_numbers_nothing_is_run_twice(server: Loopback, way: str) -> None:
+    """Without a number a write that may have happened is Unknown, and never sent again."""
+    for cut in range(0, 520, 13):
+        key = next(_numbers)
+        limits: Any = {way: [cut]}
+        done, unknown = 0, 0
+        with Proxy(server.port, **limits) as proxy, mako.connect(proxy.address) as db:
+            for _ in range(3):
+                try:
+                    db.run(p.add, key, 1)
+                    done += 1
+                except mako.Unknown:
+                    unknown += 1
+        assert unknown <= 1
+        with mako.connect(server.address) as db:
+            value = db.table(p.COUNTER).get((key,))
+        happened = 0 if value is None else value["value"]
+        assert done <= happened <= done + unknown, f"cut at {cut}"
+
+
+def test_a_transaction_that_loses_its_server(server: Loopback) -> None:
+    with Proxy(server.port, up=[400]) as proxy, mako.connect(proxy.address) as db:
+        table = db.table("lost")
+        tx = db.begin()
+        with pytest.raises(mako.ConnectionLost) as error:
+            for i in range(100):
+                tx.put(f"{i}".encode(), b"v" * 50, table=table)
+        assert error.value.retryable
+        tx.abort()
+        assert table.scan() == []
+
+
+def test_a_transactional_function_survives_a_cut(server: Loopback) -> None:
+    name = f"survives {next(_numbers)}"
+
+    @mako.transactional
+    def write(tx: Any, table: Any) -> None:
+        for i in range(10):
+            tx.put(f"{i}".encode(), b"v", table=table)
+
+    with Proxy(server.port, up=[500]) as proxy, mako.connect(proxy.address) as db:
+        table = db.table(name)
+        write(db, table)
+        assert len(table.scan()) == 10
+
+
+class Elsewhere:
+    """Makes a server's backend say that it does not lead."""
+
+    def __init__(self, server: Loopback, leader: str) -> None:
+        self.server = server
+        self.leader = leader
+
+    def __enter__(self) -> None:
+        self.server.backend.leads = False
+        self.server.backend.leader = self.leader
+
+    def __exit__(self, *_: object) -> None:
+        self.server.backend.leads = True
+        self.server.backend.leader = ""
+
+
+def test_a_client_is_sent_to_the_leader() -> None:
+    with Loopback(["tests.server.procedures"]) as one, Loopback(["tests.server.procedures"]) as two:
+        with Elsewhere(one, two.address), mako.connect(one.address) as db:
+            assert db.run(p.add, 1, 1) == 1
+        with mako.connect(two.address) as db:
+            assert db.run(p.value_of, 1) == 1
+        with mako.connect(one.address) as db, pytest.raises(mako.NotFound):
+            db.run(p.value_of, 1)
+        with Elsewhere(one, ""), pytest.raises(mako.NotLeader):
+            mako.connect(one.address, timeout=0.3)
+        with Elsewhere(one, ""), mako.connect(one.address, replica=True) as db:
+            with db.snapshot() as snapshot:
+                assert list(snapshot.scan(table=p.COUNTER)) == []
+            with pytest.raises((mako.NotLeader, TimeoutError)):
+                db.wait_watermark(1 << 62, timeout=0.1)
+
+
+def test_a_leader_that_is_deposed_sends_its_clients_on() -> None:
+    with Loopback(["tests.server.procedures"]) as one, Loopback(["tests.server.procedures"]) as two:
+        with mako.connect(f"{one.address},{two.address}") as db:
+            assert db.run(p.add, 1, 1) == 1
+            with Elsewhere(one, two.address):
+                one.call(one.hub.deposed)
+                assert db.run(p.add, 1, 5) == 5  # At the other one, which began with nothing.
+            one.call(lambda: one.backend.serving.start(1))
+            db.close()
+        with mako.connect(one.address) as db:
+            assert db.run(p.value_of, 1) == 1
+
+
+def test_what_a_deposed_leader_had_not_made_durable() -> None:
+    """Nothing passes the gate: early results come, and end as discarded or unknown."""
+    with Loopback(["tests.server.procedures"]) as server, mako.connect(server.address) as db:
+        db.run(p.add, 1, 1)
+        mark = server.backend.serving.watermark
+        server.backend.serving.limit = lambda: mark
+        early = [db.submit(p.add, 1, 1) for _ in range(10)]
+        assert [each.result() for each in early] == list(range(2, 12))
+        assert all(each.timestamp > mark for each in early)
+        with pytest.raises(TimeoutError):
+            early[-1].wait_durable(0.05)
+        tx = db.begin()
+        with Elsewhere(server, ""):
+            server.call(lambda: server.hub.deposed(mark))
+            for each in early:
+                with pytest.raises(mako.Discarded):
+                    each.wait_durable(5)
+            server.call(lambda: server.backend.serving.start(1))
+        with pytest.raises(mako.Error):
+            tx.commit()
+
+    with Loopback(["tests.server.procedures"]) as server, mako.connect(server.address) as db:
+        db.run(p.add, 1, 1)
+        mark = server.backend.serving.watermark
+        server.backend.serving.limit = lambda: mark
+        early = [db.submit(p.add, 1, 1) for _ in range(10)]
+        assert early[-1].result() == 11
+        with Elsewhere(server, ""):
+            server.call(server.hub.deposed)
+            for each in early:
+                with pytest.raises(mako.Unknown):
+                    each.wait_durable(5)
+            server.call(lambda: server.backend.serving.start(1))
+
+
+def test_results_wait_for_the_gate() -> None:
+    """Not one answer is sent, whatever it is, before its timestamp is at or below the limit."""
+    with Loopback(["tests.server.procedures"], workers=2) as server:
+        with mako.connect(server.address, timeout=30) as db:
+            db.run(p.add, 1, 1)
+            table = db.table("gate")
+            mark = server.backend.serving.watermark
+            server.backend.serving.limit = lambda: mark
+            server.backend._time_limit = lambda: mark  # type: ignore[method-assign]
+            asked: list[Any] = [
+                lambda: db.run(p.add, 1, 1),
+                lambda: db.run(p.value_of, 1),
+                lambda: db.run(p.create, 1),
+                lambda: table.put(b"k", b"v"),
+                lambda: table.get(b"k"),
+                lambda: table.get_many([b"k"]),
+                lambda: db.write(mako.WriteBatch()),
+            ]
+            answered = threading.Semaphore(0)
+
+            def ask(what: Any) -> None:
+                try:
+                    what()
+                except mako.Exists:
+                    pass
+                answered.release()
+
+            threads = [threading.Thread(target=ask, args=(what,)) for what in asked]
+            for thread in threads:
+                thread.start()
+            assert not answered.acquire(timeout=0.2)
+            server.backend.serving.limit = lambda: (1 << 63) - 1
+            server.backend._time_limit = lambda: (1 << 63) - 1  # type: ignore[method-assign]
+            server.backend.serving.wake()
+            for _ in threads:
+                assert answered.acquire(timeout=10)
+            for thread in threads:
+                thread.join()
