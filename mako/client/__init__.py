@@ -2,7 +2,7 @@
 
 from mako.client.batch import WriteBatch
 from mako.client.database import Database, Workers, open  # noqa: A004
-from mako.client.drive import Drive, KindSample, Sample
+from mako.server.drive import Drive, KindSample, Sample
 from mako.client.log import Recording
 from mako.client.replaying import replay
 from mako.client.requests import Submitted

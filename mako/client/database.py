@@ -9,7 +9,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
 
 from mako.client.batch import WriteBatch
-from mako.client.drive import Drive
+from mako.server.drive import Drive
 from mako.client.mapping import Writable
 from mako.client.requests import Requests, Submitted, wait_durable
 from mako.client.retry import retrying
@@ -17,7 +17,7 @@ from mako.client.session import SessionTable
 from mako.client.snapshot import Snapshot
 from mako.client.table import TableView
 from mako.client.transaction import Transaction
-from mako.client.workers import PROCEDURE_SECONDS_MAX, Crew
+from mako.server.workers import PROCEDURE_SECONDS_MAX, Crew
 from mako.errors import Closed, ConfigError, SchemaError
 from mako.ids import TIMESTAMP_MASK
 from mako.procedure import Procedure, Workload

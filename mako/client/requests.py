@@ -20,7 +20,7 @@ from mako.ids import Outcome
 from mako.procedure import Procedure
 
 if TYPE_CHECKING:
-    from mako.client.workers import Crew, WorkerThread
+    from mako.server.workers import Crew, WorkerThread
     from mako.engine.engine import Engine
 
 #: Longest wait inside compiled code; then Python looks for signals and for the end of it all.

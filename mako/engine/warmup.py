@@ -47,8 +47,10 @@ def warmup(progress: Progress) -> None:
 
 
 _CALLED: Final = {
-    "closing": "close close_snapshot open_snapshot set_word tick",
+    "closing": "advance_watermark close close_snapshot open_snapshot set_word tick",
     "codec": "check_frame check_header check_transactions",
+    "discard": "discard_above",
+    "draining": "drain_ordered forget_logged",
     "dump": "dump_rows mixed",
     "interactive": "record_key session_abort session_begin session_begin_snapshot session_commit"
     " session_delete session_get session_put session_rest session_scan",

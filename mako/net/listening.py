@@ -117,6 +117,8 @@ class Reception:
         except WireError as error:
             await connection.aclose(str(error))
             raise
+        if theirs.role is not Role.PEER:
+            return theirs
         refusal = check_hello(self._identity, theirs, self._processes)
         if refusal is not None:
             self._say(connection, f"refused {theirs.name or 'a client'}: {refusal}")
@@ -144,8 +146,7 @@ async def serve_connections(
 ) -> None:
     """Accept connections until cancelled; `on_peer` is usually `PeerLinks.accept`.
 
-    A handler of clients sets `connection.reader.limit` to what its frames may have, before it
-    receives. It may let ConnectionLost and WireError out; anything else ends the process.
+    A peer has had its hello answered; that of a client is left to `on_client`, which sets `connection.reader.limit` to what its frames may have, before it receives. It may let ConnectionLost and WireError out; anything else ends the process.
     """
     reception = Reception(
         identity,

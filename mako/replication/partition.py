@@ -12,7 +12,8 @@ closed timestamp of the last applied entry:
     P3  The first entry of a term is an epoch entry with the final watermark F, the closed
         timestamp of the entry before it in the log. When it is applied everything above F that
         this replica has executed ahead is discarded. Nothing is executed before.
-    P4  Tables that were created ahead and that no applied entry describes go with it.
+    P4  Tables that were created ahead and that no applied entry describes go with it, except the
+        declared ones, which are the same in every replica.
 
 A deposed leader keeps its engine: readers go on at the watermark, and the entries that come are
 replayed beside what it had executed, which the next epoch entry discards.
@@ -80,7 +81,7 @@ class PartitionSettings:
 class Partition:
     """See the module, and `mako.replication.replica.Machine` for the contract.
 
-    `tables` are created by whoever leads, if the log has not described them. `transact` runs a
+    `tables` are declared in every replica; whoever leads has the log describe them. `transact` runs a
     request of `execute`; servers have workers instead and need none. `now_ms` tells the time.
     `on_lead` is called when transactions may run, `on_rest` when none may run any more: it
     returns after the last worker has stopped.
@@ -159,6 +160,8 @@ class Partition:
         if self._tables:
             rows = (Rows(count, bytes(data)) for count, data in blocks)
             load(self._replayer, self._tables, timestamp, rows, settings.partition)
+        for table in self._declared:
+            self._engine.create_table(table)
         self._pinned = 0
         self._move_watermark(timestamp)
 
@@ -197,8 +200,7 @@ class Partition:
         engine = self._engine
         self._replayer.end(self._now_ms())  # The clock is above the log.
         set_word(engine.base + LOGGING, 1)
-        for table in self._declared:
-            engine.create_table(table)
+        engine.kept = True  # Whoever meets a full ring waits: `drain` takes what is in it.
         self._described = {table.table for table in self._tables}
         if self._transact is not None:
             self._ahead = Ahead(engine)
@@ -292,6 +294,7 @@ class Partition:
             self._ahead.close()
             self._ahead = None
         engine = self._engine
+        engine.kept = False
         set_word(engine.base + LOGGING, 0)
         forget_logged(engine.base)
         self._replayer.begin(self._pinned)
@@ -335,6 +338,7 @@ class Partition:
     def _forget_tables(self) -> None:
         """P4."""
         known = {table.table for table in self._tables}
+        known.update(int(table.id) for table in self._declared)
         for number in [number for number in self._engine.tables if number not in known]:
             self._engine.forget_table(number)
 

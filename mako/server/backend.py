@@ -48,6 +48,10 @@ class Backend(Protocol):
         """What is at or below it may be acknowledged: the watermark, and time that has passed."""
         ...
 
+    def on_waiting(self) -> None:
+        """Somebody waits for the watermark: it should move soon."""
+        ...
+
     def open_table(self, name: str) -> TableHandle:
         """The table of byte strings called `name`, created if need be; the log says so."""
         ...
@@ -94,6 +98,9 @@ class LoneBackend:
     def gate(self) -> int:
         self.engine.settle()
         return min(self.serving.watermark, self._time_limit())
+
+    def on_waiting(self) -> None:
+        """The next look closes."""
 
     def open_table(self, name: str) -> TableHandle:
         return self.engine.table_named(name) or self.engine.create_named(name)

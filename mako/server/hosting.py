@@ -1,37 +1,54 @@
-"""A replica in a server: its partition, and while it leads the workers that run transactions.
+"""A replica in a server: its partition, the clients at it, and its workers while it leads.
 
-    leads ──▶ crew of workers ──▶ rings ──drain──▶ log          rests ──▶ workers stopped, what
-              requests, drives                                            waits is told so
+    leads ──▶ workers and drives ──▶ rings ──drain──▶ log      rests ──▶ they are stopped, and
+                                                               whoever waits is told
 
-How often a leader drains: every turn while anybody is active, which a request or a drive says by
-`touch`; after `ACTIVE_SECONDS` without one it falls back to the slow closing of an idle partition.
+How often a leader drains: at every turn, a millisecond apart, while anybody is active, which
+`touch` says; after `ACTIVE_SECONDS` without it falls back to the slow closing of an idle partition.
 """
 
-from collections.abc import Callable
-from typing import Final
+from __future__ import annotations
 
-from mako.client.workers import Crew
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
+
+import trio
+
+from mako.entry import NodeId
+from mako.ids import Timestamp, ms_of_timestamp
 from mako.raft import RaftNode, Role
 from mako.replication.partition import Partition, PartitionSettings
+from mako.server.deploy import Deployed
 from mako.server.events import EventLog
+from mako.server.hub import Hub
 from mako.server.plan import ReplicaPlan, ServerPlan
+from mako.server.replicated import ReplicatedBackend
+from mako.server.serving import REQUESTS_TABLE
 from mako.server.turns import TURN_SECONDS
+from mako.wire.hello import Hello
 
 ACTIVE_SECONDS: Final = 0.05
+#: An idle leader looks into its rings this often.
+IDLE_SECONDS: Final = 0.02
 #: Contexts beside the workers': sessions and snapshots of clients.
 SESSIONS: Final = 32
 #: Log ring of a context, and the body of an entry: half a ring is the largest transaction.
 RING_BYTES: Final = 7 << 20
 ENTRY_BYTES: Final = 7 << 19
-PROCEDURE_SECONDS_MAX: Final = 10.0
+_LATER: Final = 3600.0
 
 
-class Service:
-    """Something that runs on a leader: `start` when it leads, `stop` before it rests."""
+class Service(Protocol):
+    """Something beside the clients that runs transactions on a leader."""
 
-    def start(self, hosted: "Hosted") -> None: ...
+    @property
+    def active(self) -> bool:
+        """Whether it runs transactions now."""
+        ...
 
-    def stop(self, hosted: "Hosted") -> None: ...
+    def stop(self) -> None:
+        """The leadership ends: stop its workers."""
+        ...
 
 
 class Hosted:
@@ -41,21 +58,26 @@ class Hosted:
         self,
         plan: ServerPlan,
         replica: ReplicaPlan,
+        procedures: Mapping[str, Deployed],
         log: EventLog,
         now_ms: Callable[[], int],
         *,
+        hello: Callable[[], Hello],
         kick: Callable[[], None],
     ) -> None:
         self.plan = plan
         self.replica = replica
         self.node: RaftNode | None = None
-        self.crew: Crew | None = None
         self.services: list[Service] = []
+        #: Leaderships lost and gained, elections seen.
+        self.elections = 0
         self._log = log
         self._kick = kick
+        self._now_ms = now_ms
         self._active_until = 0.0
         self._drain_due = 0.0
         self._seen = (Role.FOLLOWER, 0)
+        self._told_watermark = 0
         settings = PartitionSettings(
             partition=replica.partition,
             memory_bytes=plan.memory_bytes,
@@ -63,57 +85,118 @@ class Hosted:
             ring_bytes=RING_BYTES,
             entry_bytes=ENTRY_BYTES,
         )
-        self.partition = Partition(settings, (), now_ms, on_lead=self._lead, on_rest=self._rest)
+        tables = {table for one in procedures.values() for table in one.procedure.tables()}
+        declared = [REQUESTS_TABLE, *sorted(tables, key=lambda table: int(table.id))]
+        self.partition = Partition(
+            settings, declared, now_ms, on_lead=self._lead, on_rest=self._rest
+        )
+        self.backend = ReplicatedBackend(self, procedures, hello, now_ms)
+        self.hub = Hub(self.backend)
+
+    # --- Facts ---------------------------------------------------------------------------------
+
+    @property
+    def serves(self) -> bool:
+        """Whether transactions may run here."""
+        return self.partition.leading
+
+    @property
+    def leader_address(self) -> str:
+        """Where clients find the leader; empty while nobody knows."""
+        node = self.node
+        process = 0 if node is None else self._process_of(node.leader)
+        if process not in self.plan.addresses:
+            return ""
+        host, port = self.plan.addresses[process]
+        return f"{host}:{port}"
+
+    def _process_of(self, node: NodeId) -> int:
+        return self.plan.process_of.get((self.replica.group, node), 0)
+
+    def status(self) -> dict[str, Any]:
+        """Plain values, for clients and for people."""
+        node, partition = self.node, self.partition
+        watermark = partition.watermark
+        lag = max(self._now_ms() - ms_of_timestamp(Timestamp(watermark)), 0)
+        return {
+            "partition": self.replica.partition,
+            "node": int(self.replica.node),
+            "role": "starting" if node is None else node.role.value,
+            "leader": ""
+            if node is None
+            else self.plan.names.get(self._process_of(node.leader), ""),
+            "leader_address": self.leader_address,
+            "epoch": partition.epoch,
+            "term": 0 if node is None else node.term,
+            "commit": 0 if node is None else node.commit_index,
+            "applied": partition.applied,
+            "last": 0 if node is None else node.last_index,
+            "watermark": watermark,
+            "watermark_lag_ms": lag,
+        }
 
     # --- Turns ---------------------------------------------------------------------------------
 
-    def touch(self, now: float) -> None:
-        """Somebody is active: drain at every turn for a while."""
-        self._active_until = now + ACTIVE_SECONDS
+    def touch(self) -> None:
+        """Somebody waits for the watermark: drain at every turn for a while."""
+        self._active_until = trio.current_time() + ACTIVE_SECONDS
         self.partition.want()
+        self._kick()
+
+    @property
+    def _is_driven(self) -> bool:
+        return any(service.active for service in self.services)
 
     def before_turn(self, now: float) -> float:
         """When this replica needs its next turn at the latest."""
         if not self.partition.leading:
-            return now + 3600.0
-        active = now < self._active_until or any(service for service in self.services)
-        return max(self._drain_due, now) if active else now + 0.02
+            return now + _LATER
+        if now < self._active_until or self._is_driven:
+            return max(self._drain_due, now + TURN_SECONDS)
+        return now + IDLE_SECONDS
 
     def due_to_drain(self, now: float) -> bool:
         if not self.partition.leading or now < self._drain_due:
             return False
-        self._drain_due = now + TURN_SECONDS
+        self._drain_due = now + 0.8 * TURN_SECONDS
+        if self._is_driven:
+            self.partition.want()
         return True
 
     def after_turn(self) -> None:
         """What the turn changed is told."""
+        if self.backend.engine is not self.partition.engine:
+            self.hub.drop_all("this replica was brought up by a snapshot; connect again")
+            self.backend.reopen()
+        watermark = self.partition.watermark
+        if watermark != self._told_watermark:
+            self._told_watermark = watermark
+            self.backend.serving.wake()
         node = self.node
         if node is None or (node.role, node.term) == self._seen:
             return
-        before, self._seen = self._seen, (node.role, node.term)
-        if node.role is not before[0] or node.role is Role.LEADER:
-            self._log(
-                f"is {node.role.value}",
-                partition=self.replica.partition,
-                term=node.term,
-                leader=node.leader,
-            )
+        self._seen = (node.role, node.term)
+        self.elections += node.role is Role.CANDIDATE
+        self._log(
+            f"is {node.role.value}",
+            partition=self.replica.partition,
+            term=node.term,
+            leader=self.plan.names.get(self._process_of(node.leader), "nobody"),
+        )
 
     # --- Leading -------------------------------------------------------------------------------
 
     def _lead(self) -> None:
         self._log("leads", partition=self.replica.partition, epoch=self.partition.epoch)
-        self.crew = Crew(self.partition.engine, PROCEDURE_SECONDS_MAX)
-        for service in self.services:
-            service.start(self)
+        self.backend.serving.start(self.plan.workers)
+        self._kick()
 
     def _rest(self) -> None:
         for service in self.services:
-            service.stop(self)
-        if self.crew is not None:
-            self.crew.close()
-            self.crew = None
+            service.stop()
+        self.hub.deposed()
         self._log("rests", partition=self.replica.partition)
 
     def close(self) -> None:
         self.partition.close()
+        self.backend.close()

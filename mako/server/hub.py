@@ -68,6 +68,8 @@ class Hub:
             for served in list(self._served):
                 served.go_on()
                 waits = waits or served.connection.waiting
+            if waits:
+                self._backend.on_waiting()
             if not serving.listen():
                 await trio.lowlevel.checkpoint()
                 continue
@@ -93,6 +95,11 @@ class Hub:
         finally:
             self._served.discard(served)
             served.connection.close()
+
+    def drop_all(self, reason: str) -> None:
+        """End every connection: the engine that it looks at goes."""
+        for served in list(self._served):
+            served.finish(reason)
 
     def deposed(self, final: int | None = None) -> None:
         """This process does not lead any more: its workers stop, and whoever waits is told.
@@ -125,10 +132,10 @@ class _Served:
         self._output.append(data)
         self._size += len(data)
         if self._size > OUTPUT_BYTES_MAX:
-            self._finish("")
+            self.finish("")
         self._written.set()
 
-    def _finish(self, reason: str) -> None:
+    def finish(self, reason: str) -> None:
         """End it: at once, or with a goodbye if there is a reason to give."""
         self._end = self._end or reason
         self._scope.cancel()
@@ -138,7 +145,7 @@ class _Served:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._send)
                 await self._receive(nursery)
-                self._finish("")
+                self.finish("")
         if self._end:
             with trio.move_on_after(1, shield=True):
                 try:
@@ -160,7 +167,7 @@ class _Served:
                 self.connection.receive(bytes(data), time.monotonic())
                 data = b""
             except (WireError, ConfigError) as error:
-                self._finish(str(error))
+                self.finish(str(error))
                 return
             for number, job in self.connection.take_jobs():
                 nursery.start_soon(self._work, number, job)
@@ -184,7 +191,7 @@ class _Served:
                     await self._stream.send_all(data)
                 self._size -= len(data)
             except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
-                self._finish("")
+                self.finish("")
                 return
 
     def go_on(self) -> None:
@@ -195,7 +202,7 @@ class _Served:
             try:
                 connection.resume(time.monotonic())
             except WireError as error:
-                self._finish(str(error))
+                self.finish(str(error))
             if not connection.blocked:
                 self._unblocked.set()
 
@@ -203,4 +210,4 @@ class _Served:
         try:
             self.connection.tick(time.monotonic())
         except WireError as error:
-            self._finish(str(error))
+            self.finish(str(error))

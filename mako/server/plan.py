@@ -66,6 +66,8 @@ class ServerPlan:
     tick_seconds: float = 0.01
     #: Physical time that must have passed a timestamp before it is acknowledged.
     clock_offset_ms: int = 1
+    #: A procedure that runs for longer is ended.
+    procedure_seconds: float = 10.0
     #: Modules whose procedures can be called by name.
     modules: Sequence[str] = ()
     raft: Settings = field(default_factory=Settings)

@@ -20,10 +20,12 @@ from mako.entry import GroupId, NodeId
 from mako.errors import ConfigError
 from mako.raft import LogLost, Role
 from mako.replication.driver import Driver
+from mako.server.deploy import deploy
 from mako.server.events import EventLog
 from mako.server.folder import Folder, FolderState
 from mako.server.forming import Forming, Verdict
 from mako.server.hosting import Hosted
+from mako.server.hub import Hub
 from mako.server.plan import ReplicaPlan, ServerPlan
 from mako.server.turns import Links, Turns
 from mako.storage.disk import Disk
@@ -34,6 +36,7 @@ from mako.storage.os_disk import OsDisk
 from mako.storage.snapshot_store import SnapshotStore
 from mako.storage.store import LogStore
 from mako.storage.wal import Identity, Wal
+from mako.wire.hello import Hello
 
 #: Seconds that a leader gives its successor when it is told to end.
 HANDOVER_SECONDS: Final = 3.0
@@ -49,9 +52,17 @@ class ServerProcess:
     """See the module. `now_ms` is the wall clock."""
 
     def __init__(
-        self, plan: ServerPlan, log: EventLog, now_ms: Callable[[], int], *, seed: int | None = None
+        self,
+        plan: ServerPlan,
+        log: EventLog,
+        now_ms: Callable[[], int],
+        *,
+        hello: Callable[[], Hello],
+        seed: int | None = None,
     ) -> None:
         self.plan = plan
+        self._hello = hello
+        self.procedures = deploy(plan.modules)
         self.log = log
         self.hosted: dict[GroupId, Hosted] = {}
         self._now_ms = now_ms
@@ -179,7 +190,15 @@ class ServerProcess:
 
     def _add(self, replica: ReplicaPlan) -> None:
         plan = self.plan
-        hosted = Hosted(plan, replica, self.log, self._now_ms, kick=self._kick)
+        hosted = Hosted(
+            plan,
+            replica,
+            self.procedures,
+            self.log,
+            self._now_ms,
+            hello=self._hello,
+            kick=self._kick,
+        )
         self.hosted[replica.group] = hosted
         try:
             hosted.node = self.driver.add(
@@ -223,7 +242,10 @@ class ServerProcess:
             inline=self.plan.folder is None,
         )
         await self.form()
-        await self.turns.run()
+        async with trio.open_nursery() as nursery:
+            for hosted in self.hosted.values():
+                nursery.start_soon(hosted.hub.run)
+            await self.turns.run()
 
     def _before_turn(self, now: float) -> float:
         due = now + 3600.0
@@ -239,6 +261,11 @@ class ServerProcess:
             hosted.after_turn()
         if self.state.returning:
             self._note_returned()
+
+    @property
+    def hub(self) -> Hub | None:
+        """Where clients go; None before there are replicas."""
+        return next((hosted.hub for hosted in self.hosted.values()), None)
 
     def deliver(self, process: int, batch: Sequence[object]) -> None:
         """Messages of a peer; those that come before the replicas are there are lost."""

@@ -14,11 +14,10 @@ from mako.net.connection import Connection
 from mako.net.links import PeerLinks
 from mako.net.listening import open_listeners, serve_connections
 from mako.replication.driver import ProcessMustEnd
-from mako.replication.outbox import PeerMessage
 from mako.server.events import EventLog
 from mako.server.plan import ServerPlan
 from mako.server.process import ServerProcess
-from mako.wire.hello import Hello, Role
+from mako.wire.hello import Hello, Role, hello_parts
 
 SOFTWARE: Final = f"mako {version('mako-db')}"
 
@@ -38,32 +37,6 @@ async def serve(
 
     Raises ConfigError for what has to be corrected first, ProcessMustEnd for a failed disk.
     """
-    server = ServerProcess(plan, log, now_ms)
-    try:
-        async with trio.open_nursery() as nursery:
-            await nursery.start(_serve, server, log, nursery.cancel_scope)
-            task_status.started(server)
-    except* ProcessMustEnd as errors:
-        raise ProcessMustEnd(str(errors.exceptions[0])) from errors
-    except* ConfigError as errors:
-        raise ConfigError(_first(errors)) from errors
-    finally:
-        server.close()
-
-
-def _first(error: BaseException) -> str:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return str(error)
-
-
-async def _serve(
-    server: ServerProcess,
-    log: EventLog,
-    scope: trio.CancelScope,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    plan = server.plan
     boot = int.from_bytes(os.urandom(8), "little") >> 1
 
     def identity() -> Hello:
@@ -77,6 +50,43 @@ async def _serve(
             has_history=server.history,
         )
 
+    _load_engine(log)
+    server = ServerProcess(plan, log, now_ms, hello=identity)
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(_serve, server, identity, log, nursery.cancel_scope)
+            task_status.started(server)
+    except* ProcessMustEnd as errors:
+        raise ProcessMustEnd(str(errors.exceptions[0])) from errors
+    except* ConfigError as errors:
+        raise ConfigError(_first(errors)) from errors
+    finally:
+        server.close()
+
+
+def _load_engine(log: EventLog) -> None:
+    """Before anybody counts on this process: later it would miss its heartbeats meanwhile."""
+    from mako.engine.warmup import warmup
+
+    started = time.monotonic()
+    warmup(lambda unit, done, total: None)
+    log("has loaded the engine", seconds=round(time.monotonic() - started, 1))
+
+
+def _first(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error)
+
+
+async def _serve(
+    server: ServerProcess,
+    identity: Callable[[], Hello],
+    log: EventLog,
+    scope: trio.CancelScope,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    plan = server.plan
     listeners = [
         listener
         for host, port in plan.listen
@@ -93,7 +103,12 @@ async def _serve(
     )
 
     async def on_client(connection: Connection, hello: Hello) -> None:
-        await connection.aclose(f"{plan.name} does not serve clients yet; {hello.name} must wait")
+        hub = server.hub
+        if hub is None:
+            await connection.aclose(f"{plan.name} is starting; try again in a moment")
+            return
+        assert isinstance(connection.stream, trio.SocketStream)
+        await hub.serve(connection.stream, b"".join(hello_parts(hello)))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_watch_signals, server, scope, log)
@@ -130,6 +145,3 @@ async def _watch_signals(server: ServerProcess, scope: trio.CancelScope, log: Ev
             break
     log("ends")
     scope.cancel()
-
-
-__all__ = ["PeerMessage", "serve"]

@@ -40,7 +40,7 @@ class WorkerThread(Protocol):
 
 
 class Crew(Protocol):
-    """Who starts and stops the threads of an engine (`mako.client.workers.Crew`)."""
+    """Who starts and stops the threads of an engine (`mako.server.workers.Crew`)."""
 
     @property
     def engine(self) -> Engine: ...
@@ -59,13 +59,13 @@ class Serving:
         workers: int = 1,
         limit: Callable[[], int] = lambda: TIMESTAMP_MASK,
     ) -> None:
-        """`limit()` is the greatest timestamp whose time has come for sure: the present less
+        """`workers` 0: `start` is called later. `limit()` is the greatest timestamp whose time has come for sure: the present less
         the most that clocks may differ (DESIGN §6). The watermark is looked up beside it.
         """
         from mako.engine import serving
         from mako.engine.region import Region
 
-        if not 1 <= workers <= serving.WORKERS_MAX:
+        if not 0 <= workers <= serving.WORKERS_MAX:
             raise ConfigError(f"{workers} workers; give 1 to {serving.WORKERS_MAX}")
         if len(procedures) > serving.PROCEDURES_MAX:
             raise ConfigError(f"more than {serving.PROCEDURES_MAX} procedures; deploy fewer")
@@ -83,7 +83,8 @@ class Serving:
         self.event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.engine.create_table(REQUESTS_TABLE)
         self._fill_board(procedures)
-        self.start(workers)
+        if workers:
+            self.start(workers)
 
     def _fill_board(self, procedures: Mapping[str, Deployed]) -> None:
         from mako.engine import builtin

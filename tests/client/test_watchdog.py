@@ -42,7 +42,7 @@ def test_an_endless_procedure_times_out(
 def test_an_endless_check_at_a_snapshot_times_out_later(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mako.client.workers.SNAPSHOT_FACTOR", 3)
+    monkeypatch.setattr("mako.server.workers.SNAPSHOT_FACTOR", 3)
     with db.snapshot() as snapshot:
         with pytest.raises(ProcedureTimeout):
             snapshot.run(p.spin, 2)

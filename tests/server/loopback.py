@@ -9,7 +9,7 @@ from typing import Self
 
 import trio
 
-from mako.client.workers import Crew
+from mako.server.workers import Crew
 from mako.engine.engine import Engine
 from mako.server.backend import LoneBackend
 from mako.server.deploy import deploy

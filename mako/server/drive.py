@@ -15,7 +15,7 @@ from mako.ids import Outcome, Timestamp, ms_of_timestamp
 from mako.procedure import Workload
 
 if TYPE_CHECKING:
-    from mako.client.workers import Crew, WorkerThread
+    from mako.server.workers import Crew, WorkerThread
     from mako.engine.engine import Engine
 
 _RETRIED: Final = {"lock": Outcome.LOCKED, "changed": Outcome.CHANGED, "phantom": Outcome.PHANTOM}

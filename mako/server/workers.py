@@ -1,7 +1,7 @@
 """The threads of a database: workers, the keeper beside them, and the watchdog over all.
 
     worker     stays in compiled code (`mako.engine.worker.work`) until its control word says STOP
-    keeper     closes timestamps and takes the log while any worker runs
+    keeper     closes timestamps and takes the log while any worker runs, unless it is replicated
     watchdog   dooms whatever runs in compiled code for too long: workers, and `db.run` in the
                thread of its caller
 
@@ -125,7 +125,7 @@ class _Threads:
         worker = WorkerThread(context, event, thread)
         with self._lock:
             self._running.append(worker)
-            if self._keeper is None:
+            if self._keeper is None and not engine.replicated:
                 self._start_keeper()
         thread.start()
         return worker

@@ -1,0 +1,84 @@
+"""A replicated partition as its clients see it (`mako.server.backend.Backend`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from mako.ids import MILLISECOND_SHIFT
+from mako.server.deploy import Deployed
+from mako.server.serving import Serving
+from mako.server.workers import Crew
+from mako.wire.hello import Hello
+
+if TYPE_CHECKING:
+    from mako.engine.codec import Description
+    from mako.engine.engine import Engine, TableHandle
+    from mako.server.hosting import Hosted
+
+
+class ReplicatedBackend:
+    """Reads and, while it leads, transactions of the partition that `hosted` has.
+
+    A timestamp may be acknowledged when the watermark and physical time, less the most that
+    clocks differ by, have passed it (DESIGN §6).
+    """
+
+    def __init__(
+        self,
+        hosted: Hosted,
+        procedures: Mapping[str, Deployed],
+        hello: Callable[[], Hello],
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._hosted = hosted
+        self._say_who = hello
+        self._now_ms = now_ms
+        self.procedures = procedures
+        self._open()
+
+    def _open(self) -> None:
+        partition = self._hosted.partition
+        self.engine: Engine = partition.engine
+        self.crew = Crew(self.engine, self._hosted.plan.procedure_seconds)
+        self.serving = Serving(self.crew, self.procedures, workers=0, limit=self._time_limit)
+
+    def reopen(self) -> None:
+        """The partition has another engine: nobody may look at the old one any more."""
+        self.close()
+        self._open()
+
+    def close(self) -> None:
+        self.serving.close()
+        self.crew.close()
+
+    def _time_limit(self) -> int:
+        return self._now_ms() - self._hosted.plan.clock_offset_ms + 1 << MILLISECOND_SHIFT
+
+    @property
+    def hello(self) -> Hello:
+        return self._say_who()
+
+    @property
+    def leads(self) -> bool:
+        return self._hosted.serves
+
+    @property
+    def leader(self) -> str:
+        return self._hosted.leader_address
+
+    def gate(self) -> int:
+        return min(self.serving.watermark, self._time_limit())
+
+    def on_waiting(self) -> None:
+        self._hosted.touch()
+
+    def open_table(self, name: str) -> TableHandle:
+        return self.engine.table_named(name) or self.engine.create_named(name)
+
+    def create_table(self, description: Description) -> TableHandle:
+        self.engine.describe_tables([description])
+        return self.engine.tables[description.table]
+
+    def status(self) -> dict[str, Any]:
+        return self._hosted.status()
