@@ -41,3 +41,12 @@ install_mako() {
     fail "the installation failed; see above, then run this script again"
   printf '%s\n' "$wanted" >"$stamp"
 }
+
+# The environment of the tests has all that anything else needs.
+install_any() {
+  if [[ -f .venv/.mako-dev ]]; then
+    install_mako '.[dev]' dev
+  else
+    install_mako . run
+  fi
+}

@@ -3,12 +3,7 @@
 # Arguments are passed on: `bash bash/demo.sh --seconds 30 --rate 10000`.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-# The tests' environment has all that the demo needs.
-if [[ -f .venv/.mako-dev ]]; then
-  install_mako '.[dev]' dev
-else
-  install_mako . run
-fi
+install_any
 .venv/bin/mako warmup
 
 # One warehouse per worker, and no more workers than cores: two are enough to see.

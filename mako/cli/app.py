@@ -34,6 +34,7 @@ _COMMANDS: Final = {
         "mako.cli.inspect", "inspect", "Print and verify logs and snapshots on disk."
     ),
     "sim": LazyCommand("mako.cli.sim", "sim", "Attack a simulated cluster, seed after seed."),
+    "server": LazyCommand("mako.cli.server", "server", "Run one process of a cluster."),
     "bench": LazyCommand("bench.cli", "bench", "Run TPC-C, TPC-A or the micro-benchmark."),
 }
 

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Start one process of a cluster by its name: `bash bash/shard.sh NSHARDS SHARD THREADS PROCESS`.
+#   NSHARDS   partitions of the cluster, which name the configuration: config/1cNs3r1p_cluster_test.yml
+#   SHARD     the partition that is meant, from 0 (a process has all replicas of its name)
+#   THREADS   workers for each partition
+#   PROCESS   localhost, p1, p2 or learner
+# What follows is passed on: `-f FILE` in place of that configuration, `--data FOLDER`.
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+usage='usage: bash bash/shard.sh NSHARDS SHARD THREADS PROCESS [-f FILE ...] [--data FOLDER]'
+(($# >= 4)) || fail "$usage"
+shards=$1 shard=$2 threads=$3 process=$4
+shift 4
+for number in "$shards" "$shard" "$threads"; do
+  [[ $number =~ ^[0-9]+$ ]] || fail "$number is no number; $usage"
+done
+((shards >= 1)) || fail "a cluster has at least one shard; $usage"
+((shard < shards)) || fail "shard $shard of $shards; shards count from 0; $usage"
+((threads >= 1)) || fail "a process needs at least one thread; $usage"
+
+files=()
+if [[ " $* " != *" -f "* ]]; then
+  file="config/1c${shards}s3r1p_cluster_test.yml"
+  [[ $process == learner ]] && file="config/1c${shards}s3r1l_cluster.yml"
+  [[ -f $file ]] || fail "there is no $file; name a configuration with -f"
+  files=(-f "$file")
+fi
+install_any
+exec .venv/bin/mako server --process "$process" --threads "$threads" "${files[@]}" "$@"

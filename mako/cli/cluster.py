@@ -1,0 +1,164 @@
+"""All processes of a configuration on this host: `python -m mako.cli.cluster up|down`.
+
+    up      start them, show what they say; end them when this is interrupted, or one of them ends
+    down    end those that `up --detach` left running
+
+A process that was left running has its number in `<data>/<name>.pid`, and what it says in
+`<data>/<name>.log`. Only a process that is still what the file says is ended.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Final
+
+import click
+
+from mako.config import ClusterConfig, load
+from mako.errors import ConfigError, Error
+
+#: Seconds that a process has for handing over and ending.
+_END_SECONDS: Final = 20.0
+_COLORS: Final = ("cyan", "green", "yellow", "magenta", "blue", "red")
+
+_FILES = click.option("-f", "--config", "files", multiple=True, required=True, type=click.Path())
+
+
+@click.group()
+def cluster() -> None:
+    """All processes of a configuration on this host."""
+
+
+@cluster.command()
+@_FILES
+@click.option("--detach", is_flag=True, help="Leave them running and return.")
+def up(files: tuple[str, ...], *, detach: bool) -> None:
+    """Start all processes."""
+    config = load(files)
+    root = Path(config.document.data)
+    root.mkdir(parents=True, exist_ok=True)
+    for name in _names(config):
+        if _running(root / f"{name}.pid", name) is not None:
+            raise ConfigError(f"process {name} runs already; end it first with `down`")
+    if detach:
+        _leave(config, files, root)
+    else:
+        _attend(config, files)
+
+
+@cluster.command()
+@_FILES
+def down(files: tuple[str, ...]) -> None:
+    """End the processes that `up --detach` started."""
+    config = load(files)
+    root = Path(config.document.data)
+    ended = []
+    for name in _names(config):
+        file = root / f"{name}.pid"
+        number = _running(file, name)
+        if number is not None:
+            os.kill(number, signal.SIGTERM)
+            ended.append((name, number, file))
+        else:
+            file.unlink(missing_ok=True)
+    deadline = time.monotonic() + _END_SECONDS
+    for name, number, file in ended:
+        while _running(file, name) is not None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if _running(file, name) is not None:
+            click.echo(f"{name}: process {number} does not end; it was sent SIGTERM", err=True)
+            continue
+        file.unlink(missing_ok=True)
+        click.echo(f"{name}: ended")
+    if not ended:
+        click.echo("nothing runs")
+
+
+def _names(config: ClusterConfig) -> list[str]:
+    return [process.name for process in config.processes if process.sites]
+
+
+def _command(name: str, files: tuple[str, ...]) -> list[str]:
+    options = [word for file in files for word in ("-f", file)]
+    return [sys.executable, "-m", "mako", "server", "--process", name, *options]
+
+
+def _leave(config: ClusterConfig, files: tuple[str, ...], root: Path) -> None:
+    for name in _names(config):
+        with (root / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                _command(name, files),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        (root / f"{name}.pid").write_text(f"{process.pid}\n")
+        click.echo(f"{name}: process {process.pid}, log in {root / name}.log")
+
+
+def _running(file: Path, name: str) -> int | None:
+    """The process that a file names, if it is still that one."""
+    try:
+        number = int(file.read_text())
+        words = Path(f"/proc/{number}/cmdline").read_bytes().split(b"\0")
+    except (OSError, ValueError):
+        return None
+    return number if b"server" in words and name.encode() in words else None
+
+
+def _attend(config: ClusterConfig, files: tuple[str, ...]) -> None:
+    names = _names(config)
+    width = max(map(len, names))
+    processes = {}
+    for name in names:
+        processes[name] = subprocess.Popen(
+            _command(name, files),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            text=True,
+        )
+    threads = [
+        threading.Thread(target=_show, args=(name, color, width, process.stdout))
+        for (name, process), color in zip(processes.items(), _cycle(), strict=False)
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        while all(process.poll() is None for process in processes.values()):
+            time.sleep(0.1)
+    except KeyboardInterrupt:
+        pass
+    for process in processes.values():
+        if process.poll() is None:
+            process.terminate()
+    for thread in threads:
+        thread.join()
+    statuses = [process.wait() for process in processes.values()]
+    if any(statuses):
+        raise SystemExit(1)
+
+
+def _cycle() -> Iterator[str]:
+    while True:
+        yield from _COLORS
+
+
+def _show(name: str, color: str, width: int, lines: IO[str]) -> None:
+    for line in lines:
+        click.echo(click.style(name.ljust(width), fg=color) + " | " + line.rstrip("\n"))
+
+
+if __name__ == "__main__":
+    try:
+        cluster(prog_name="cluster.sh")
+    except Error as error:
+        click.echo(f"mako: {error}", err=True)
+        raise SystemExit(2) from None

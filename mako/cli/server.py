@@ -1,0 +1,71 @@
+"""`mako server`: one process of a cluster, until it is told to end."""
+
+import click
+
+from mako.errors import ConfigError
+
+
+@click.command()
+@click.option(
+    "--process",
+    "name",
+    required=True,
+    metavar="NAME",
+    help="Which process of the configuration this is.",
+)
+@click.option(
+    "-f",
+    "--config",
+    "files",
+    multiple=True,
+    required=True,
+    type=click.Path(),
+    metavar="FILE",
+    help="A configuration; more of them change it, later ones win.",
+)
+@click.option("--threads", type=click.IntRange(1, 64), help="Workers for each partition.")
+@click.option("--data", metavar="FOLDER", help="Where the process keeps its folder.")
+@click.option("--check", is_flag=True, help="Check the configuration, say what it means, and end.")
+def server(
+    name: str, files: tuple[str, ...], threads: int | None, data: str | None, *, check: bool
+) -> None:
+    """Run the process NAME: its replicas, their workers, and what clients ask of them.
+
+    SIGTERM hands leaderships over, ends what is under way, and exits with status 0. Status 2:
+    something has to be corrected, one line says what. Status 3: the disk failed.
+    """
+    from mako.config import load
+    from mako.server.planning import plan_of
+
+    plan = plan_of(load(files), name, workers=threads, data=data)
+    if check:
+        addresses = ", ".join(f"{host}:{port}" for host, port in plan.listen)
+        click.echo(
+            f"process {plan.name}, number {plan.process} of cluster {plan.cluster_id}: listens at"
+            f" {addresses}; " + ("log in memory" if plan.folder is None else f"in {plan.folder}")
+        )
+        for replica in plan.replicas:
+            role = "voter" if replica.is_founder else "learner"
+            click.echo(f"partition {replica.partition}: node {replica.node}, {role}")
+        return
+    _run(name, plan)
+
+
+def _run(name: str, plan: object) -> None:
+    import trio
+
+    from mako.replication.driver import ProcessMustEnd
+    from mako.server.events import EventLog
+    from mako.server.plan import ServerPlan
+    from mako.server.running import serve
+
+    assert isinstance(plan, ServerPlan)
+    log = EventLog(name)
+    try:
+        trio.run(serve, plan, log)
+    except ProcessMustEnd as error:
+        log("must end", reason=error)
+        raise SystemExit(3) from None
+    except ConfigError as error:
+        log("cannot run", reason=error)
+        raise

@@ -1,0 +1,261 @@
+"""The cluster that a configuration describes.
+
+partition p    the p-th list of site.server
+node           place of a site in its list, from 1, unless `node:` gives a later one
+process        place of its name in `host`, from 1
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from mako.config.reading import Origins, combine, read
+from mako.config.schema import Document
+from mako.errors import ConfigError
+from mako.ids import PARTITIONS_MAX
+from mako.size import parse_memory
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+#: Where the HTTP server of a process is, from the lowest port of its sites.
+HTTP_OFFSET: Final = 10_000
+MEMORY_MIN: Final = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One replica."""
+
+    name: str
+    partition: int
+    node: int
+    process: str
+    host: str
+    port: int
+    is_learner: bool
+    #: Its place in the list: the node that the group began with there.
+    first_node: int
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process, and what it listens on."""
+
+    number: int
+    name: str
+    host: str
+    sites: tuple[Site, ...]
+    #: 0: it has no HTTP server.
+    http_port: int
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        return tuple(sorted({site.port for site in self.sites}))
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterConfig:
+    """Everything, checked."""
+
+    id: int
+    document: Document
+    partitions: tuple[tuple[Site, ...], ...]
+    processes: tuple[Process, ...]
+    memory_bytes: int
+
+    def process(self, name: str) -> Process:
+        for process in self.processes:
+            if process.name == name:
+                return process
+        known = ", ".join(process.name for process in self.processes)
+        raise ConfigError(f"there is no process {name!r} in the configuration; it has {known}")
+
+
+def load(paths: Sequence[str | PathLike[str]]) -> ClusterConfig:
+    """Read and combine files, and check all of it. ConfigError: one line, what to correct."""
+    if not paths:
+        raise ConfigError("no configuration is given; add -f FILE, for example from config/")
+    documents = [(str(path), read(Path(path))) for path in paths]
+    merged, origins = combine(documents)
+    return resolve(merged, origins, str(paths[0]))
+
+
+def resolve(
+    merged: Mapping[str, Any], origins: Origins | None = None, source: str = "configuration"
+) -> ClusterConfig:
+    """The cluster of a combined document. `origins` and `source` are for messages."""
+    return _Resolver(merged, origins or {}, source).resolve()
+
+
+class _Resolver:
+    def __init__(self, merged: Mapping[str, Any], origins: Origins, source: str) -> None:
+        self._origins = origins
+        self._source = source
+        try:
+            self._document = msgspec.convert(merged, Document)
+        except msgspec.ValidationError as error:
+            text, _, path = str(error).partition(" - at `$")
+            keys = tuple(re.findall(r"[^.\[\]`]+", path))
+            raise self._error(keys, text[:1].lower() + text[1:]) from None
+
+    def _error(self, keys: Iterable[str], problem: str) -> ConfigError:
+        """A message with the file that has the key, and the key."""
+        path = tuple(keys)
+        source = self._source
+        for length in range(len(path), 0, -1):
+            if path[:length] in self._origins:
+                source = self._origins[path[:length]]
+                break
+        where = f"{source}: {'.'.join(path)}" if path else source
+        return ConfigError(f"{where}: {problem}")
+
+    def resolve(self) -> ClusterConfig:
+        document = self._document
+        self._check_names()
+        partitions = self._partitions()
+        processes = self._processes(partitions)
+        self._check_ports(processes)
+        cluster = document.cluster
+        number = cluster.id
+        if number is None:
+            digest = hashlib.blake2b(cluster.name.encode(), digest_size=7).digest()
+            number = int.from_bytes(digest, "little") or 1
+        raft = document.raft
+        if raft.election_ticks <= 2 * raft.heartbeat_ticks:
+            problem = "must be more than twice raft.heartbeat_ticks"
+            raise self._error(("raft", "election_ticks"), f"{raft.election_ticks} {problem}")
+        return ClusterConfig(
+            number, document, partitions, processes, self._size(("memory",), document.memory)
+        )
+
+    def _size(self, keys: tuple[str, ...], value: str | int) -> int:
+        try:
+            size = parse_memory(value)
+        except ConfigError as error:
+            raise self._error(keys, str(error)) from None
+        if size < MEMORY_MIN:
+            raise self._error(keys, f"{value} is too little; give at least 16MiB")
+        return size
+
+    def _check_names(self) -> None:
+        document = self._document
+        for key, names in (("process", document.process), ("host", document.host)):
+            for name in names:
+                if not _NAME.fullmatch(name):
+                    problem = f"{name!r} is no name; use letters, digits and . _ -"
+                    raise self._error((key,), problem)
+        for site, process in document.process.items():
+            if process not in document.host:
+                raise self._error(
+                    ("process", site), f"process {process!r} has no address; add it to `host`"
+                )
+        for process, host in document.host.items():
+            if not host:
+                raise self._error(("host", process), "the address is empty; give a name or an IP")
+        unknown = set(document.http) - set(document.host)
+        if unknown:
+            name = min(unknown)
+            raise self._error(("http", name), f"there is no process {name!r} in `host`")
+
+    def _partitions(self) -> tuple[tuple[Site, ...], ...]:
+        lists = self._document.site.server
+        keys = ("site", "server")
+        if not lists:
+            raise self._error(keys, "there is no partition; give one list of sites for each")
+        if len(lists) > PARTITIONS_MAX:
+            problem = f"{len(lists)} partitions, at most {PARTITIONS_MAX}; use fewer"
+            raise self._error(keys, problem)
+        seen: set[str] = set()
+        partitions = []
+        for partition, listed in enumerate(lists):
+            sites = tuple(
+                self._site(partition, place, text, seen) for place, text in enumerate(listed, 1)
+            )
+            self._check_voters(partition, sites)
+            partitions.append(sites)
+        for name in self._document.process:
+            if name not in seen:
+                raise self._error(("process", name), "there is no such site in site.server")
+        return tuple(partitions)
+
+    def _site(self, partition: int, place: int, text: str, seen: set[str]) -> Site:
+        document = self._document
+        keys = ("site", "server")
+        name, _, port = text.rpartition(":")
+        if not _NAME.fullmatch(name) or not port.isdecimal() or not 1 <= int(port) <= 65535:
+            raise self._error(keys, f"{text!r} is no site; write name:port, for example s101:7001")
+        if name in seen:
+            raise self._error(keys, f"site {name} is there twice; give each its own name")
+        seen.add(name)
+        process = document.process.get(name)
+        if process is None:
+            raise self._error(keys, f"site {name} has no process; add it to `process`")
+        node = document.node.get(name, place)
+        if node != place and node <= len(document.site.server[partition]):
+            problem = f"node {node} was a first member of the partition; give one never used"
+            raise self._error(("node", name), problem)
+        return Site(
+            name,
+            partition,
+            node,
+            process,
+            document.host[process],
+            int(port),
+            process in document.learner,
+            place,
+        )
+
+    def _check_voters(self, partition: int, sites: tuple[Site, ...]) -> None:
+        keys = ("site", "server")
+        voters = [site for site in sites if not site.is_learner]
+        if not voters:
+            raise self._error(keys, f"partition {partition} has no voter; not all can be learners")
+        if len(voters) % 2 == 0:
+            raise self._error(
+                keys,
+                f"partition {partition} has {len(voters)} voters; use an odd number, as one more"
+                " than an odd number tolerates no more failures",
+            )
+        processes = [site.process for site in sites]
+        for process in processes:
+            if processes.count(process) > 1:
+                raise self._error(
+                    keys, f"partition {partition} has two replicas in process {process}"
+                )
+        nodes = [site.node for site in sites]
+        if len(set(nodes)) != len(nodes):
+            raise self._error(("node",), f"partition {partition} has a node id twice")
+
+    def _processes(self, partitions: tuple[tuple[Site, ...], ...]) -> tuple[Process, ...]:
+        document = self._document
+        processes = []
+        for number, (name, host) in enumerate(document.host.items(), 1):
+            sites = tuple(site for sites in partitions for site in sites if site.process == name)
+            http = document.http.get(name)
+            if http is None and sites:
+                http = min(site.port for site in sites) + HTTP_OFFSET
+            if http is not None and http > 65535:
+                raise self._error(("http", name), f"port {http} is over 65535; give one in `http`")
+            processes.append(Process(number, name, host, sites, http or 0))
+        return tuple(processes)
+
+    def _check_ports(self, processes: tuple[Process, ...]) -> None:
+        """A port belongs to one process of a host; the sites of a process may share one."""
+        owners: dict[tuple[str, int], str] = {}
+        for process in processes:
+            ports = [*process.ports, *([process.http_port] if process.http_port else [])]
+            for port in ports:
+                owner = owners.setdefault((process.host, port), process.name)
+                twice = port == process.http_port and port in process.ports
+                if owner != process.name or twice:
+                    other = "its HTTP server" if twice else owner
+                    raise self._error(
+                        ("site", "server"),
+                        f"port {port} of {process.host} is used by {process.name} and by {other};"
+                        " give each its own",
+                    )

@@ -1,0 +1,82 @@
+"""From the configuration of a cluster to the plan of one of its processes."""
+
+from pathlib import Path
+
+from mako.config import ClusterConfig, Site
+from mako.entry import NODE_NONE, Configuration, GroupId, NodeId
+from mako.errors import ConfigError
+from mako.raft import Settings
+from mako.replication.contract import DriverSettings
+from mako.server.plan import ReplicaPlan, ServerPlan, group_of
+from mako.size import parse_size
+from mako.storage.wal import WalSettings
+
+
+def plan_of(
+    config: ClusterConfig, name: str, *, workers: int | None = None, data: str | None = None
+) -> ServerPlan:
+    """What the process `name` has to do. ConfigError if it is not in the configuration."""
+    process = config.process(name)
+    if not process.sites:
+        raise ConfigError(f"process {name} has no site; give it one in `process`, or start others")
+    document = config.document
+    root = Path(data if data is not None else document.data)
+    return ServerPlan(
+        cluster_id=config.id,
+        process=process.number,
+        name=name,
+        replicas=[_replica(config, site) for site in process.sites],
+        process_of=_process_of(config),
+        names={each.number: each.name for each in config.processes if each.sites},
+        addresses={
+            each.number: (each.host, each.ports[0]) for each in config.processes if each.sites
+        },
+        listen=[(process.host, port) for port in process.ports],
+        http=(document.http_host, process.http_port) if process.http_port else None,
+        folder=None if document.log == "memory" else root / name,
+        memory_bytes=config.memory_bytes,
+        workers=document.workers if workers is None else workers,
+        tick_seconds=document.raft.tick_ms / 1000,
+        clock_offset_ms=document.max_clock_offset_ms,
+        procedure_seconds=document.procedure_seconds,
+        modules=document.procedures,
+        raft=Settings(
+            election_ticks=document.raft.election_ticks,
+            heartbeat_ticks=document.raft.heartbeat_ticks,
+        ),
+        wal=WalSettings(
+            keep_bytes=parse_size(document.wal.keep_bytes),
+            keep_ms=document.wal.keep_seconds * 1000,
+            segment_bytes=parse_size(document.wal.segment_bytes),
+            entries_sealed=True,
+        ),
+        driver=DriverSettings(
+            cluster_id=config.id,
+            snapshot_entries=document.snapshot.entries,
+            snapshot_bytes=parse_size(document.snapshot.bytes),
+            stream_rate=parse_size(document.snapshot.send_rate),
+        ),
+    )
+
+
+def _replica(config: ClusterConfig, site: Site) -> ReplicaPlan:
+    sites = config.partitions[site.partition]
+    first = Configuration(
+        frozenset(NodeId(each.first_node) for each in sites if not each.is_learner),
+        learners=frozenset(NodeId(each.first_node) for each in sites if each.is_learner),
+    )
+    wanted = config.document.preferred.get(str(site.partition))
+    leads = [each for each in sites if each.name == wanted] if wanted else list(sites)
+    preferred = NodeId(leads[0].node) if leads and not leads[0].is_learner else NODE_NONE
+    return ReplicaPlan(site.partition, NodeId(site.node), first, preferred)
+
+
+def _process_of(config: ClusterConfig) -> dict[tuple[GroupId, NodeId], int]:
+    """Where nodes live, those included that were replaced by a later one."""
+    numbers = {process.name: process.number for process in config.processes}
+    found = {}
+    for partition, sites in enumerate(config.partitions):
+        for site in sites:
+            for node in (site.first_node, site.node):
+                found[group_of(partition), NodeId(node)] = numbers[site.process]
+    return found
