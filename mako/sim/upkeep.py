@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from mako.entry import Configuration, GroupId, NodeId
 from mako.raft import RaftNode
+from mako.raft.progress import Flow
 from mako.sim.clock import MS
 from mako.sim.plan import process_of
 
@@ -48,6 +49,26 @@ class Operator:
             and not self.demoted
             and not self.replaced
             and all(self._settled.get(group) for group in self._cluster.groups)
+        )
+
+    @property
+    def is_saturated(self) -> bool:
+        """Whether learners trail though as much is on the way to each of them as may be."""
+        settings = self._cluster.plan.raft
+        limits = settings.inflight_messages_max, settings.inflight_bytes_max
+        trailing = []
+        for group in self._cluster.groups:
+            leader = self.leader_of(group)
+            if leader is not None:
+                node = _node(leader, group)
+                learners = node.configuration.learners
+                trailing += [
+                    progress
+                    for progress in node.state.peers
+                    if progress.id in learners and progress.match < node.commit_index
+                ]
+        return bool(trailing) and all(
+            progress.flow is Flow.REPLICATE and progress.is_paused(*limits) for progress in trailing
         )
 
     def disturb(self) -> None:

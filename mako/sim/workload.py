@@ -63,6 +63,8 @@ class Workload:
         #: Whom clients believe to lead a group.
         self._leaders: dict[GroupId, int] = {}
         self._stopped = False
+        #: ns between the operations of a client, on average.
+        self._think = plan.think
         self.running = 0
         for client in range(plan.clients):
             self._loop.after(self._pause(), self._begin, client)
@@ -71,8 +73,12 @@ class Workload:
         """Begin nothing new; what is under way ends."""
         self._stopped = True
 
+    def ease_off(self) -> None:
+        """Clients do a tenth of what they did."""
+        self._think = 10 * self._plan.think
+
     def _pause(self) -> int:
-        return int(self._chance.expovariate(1.0 / self._plan.think))
+        return int(self._chance.expovariate(1.0 / self._think))
 
     # --- Operations ----------------------------------------------------------------------------
 

@@ -305,6 +305,18 @@ class Schedule:
             if one.state.is_voter
         )
 
+    def _quorum_is_lost(self) -> bool:
+        """Whether a configuration in force lacks a majority whose disks are well.
+
+        One lost disk is enough where two voters are left, or are to be. Nobody promises anything
+        then: who is returning waits for a leader, and the leader would need its vote.
+        """
+        well = [m.node for m in self.cluster.members.values() if not m.node.returning]
+        names = [node.id for node in well]
+        return any(
+            not has_quorum(node.configuration, names) for node in well if node.state.is_voter
+        )
+
     def _recover(self) -> None:
         cluster = self.cluster
         cluster.heal()
@@ -318,6 +330,7 @@ class Schedule:
                     if progress.flow is Flow.SNAPSHOT:
                         member.node.report_snapshot(progress.id, SnapshotStatus.FAILED)
         if not self._somebody_can_win():
+            assert self._quorum_is_lost(), "nobody can win although enough disks are well"
             return
         leader = cluster.leader()
         assert leader is not None, "no leader although all faults are over"
@@ -327,6 +340,7 @@ class Schedule:
         assert leader is not None
         for node in leader.configuration.members:
             assert cluster[node].applied_index == leader.last_index, f"node {node} lags behind"
+            assert not cluster[node].returning, f"node {node} is returning for ever"
 
 
 __all__ = ["Schedule", "voters"]

@@ -234,6 +234,32 @@ def test_a_process_with_rot_is_fenced_and_returns_under_a_new_id() -> None:
     assert cluster.operator.settled
 
 
+def test_clients_are_asked_to_ease_off_only_where_a_learner_is_sent_all_that_it_can_take() -> None:
+    cluster = Cluster(1)
+    cluster.faults.stop()
+    cluster.loop.run(1000 * MS)
+    assert not cluster.operator.is_saturated, "there is no learner"
+    group = cluster.groups[0]
+    leader = cluster.operator.leader_of(group)
+    assert leader is not None
+    other = next(process for process in cluster.processes if process is not leader)
+    cluster.operator.demoted.add(other.number)
+    cluster.operator.disturb()
+    cluster.loop.run(2000 * MS)
+    node = leader.node(group)
+    assert node is not None
+    assert node.configuration.learners == {other.members[group].node}
+    progress = node.state.progress[other.members[group].node]
+    progress.match = 0
+    limit = cluster.plan.raft.inflight_messages_max
+    progress.inflight.extend((index, 0) for index in range(1, limit + 1 - len(progress.inflight)))
+    assert cluster.operator.is_saturated
+    progress.inflight.pop()
+    assert not cluster.operator.is_saturated, "there is room for more"
+    progress.become_snapshot(1)
+    assert not cluster.operator.is_saturated, "it is not the clients who hold it up"
+
+
 def test_all_kinds_of_faults_come_up_in_a_few_seeds() -> None:
     counts: Counter[str] = Counter()
     for seed in range(1, 60):

@@ -17,6 +17,7 @@ REGRESSIONS: dict[int, str] = {
     100046: "driver: half a snapshot of a former leader kept the new one's out",
     102284: "driver: the same as 30416, with a node under a new id",
     104661: "driver: the same as 30416, with appends of one entry",
+    200220: "sim: clients at full speed left a learner nothing to catch up with",
 }
 
 
