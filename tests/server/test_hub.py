@@ -218,9 +218,13 @@ def test_a_client_that_does_not_read_is_cut(server: Loopback) -> None:
         )
         raw.frame()
         get = frame(ClientKind.REQUEST, pack_requests([[2, 4, 0, table, [b"k"] * 20]]))
-        with pytest.raises(ConnectionError):
-            for _ in range(10_000):
+        with contextlib.suppress(ConnectionError):
+            for _ in range(1000):
                 raw.send(get)
+        answers = 0
+        while (found := raw.frame()) is not None:
+            answers += found[0] == ClientKind.REPLY
+        assert answers < 100  # Of 1000 with 600 KiB each.
     still_serves(server)
 
 
