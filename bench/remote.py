@@ -42,8 +42,7 @@ def serve(pipe: Any, workers: int) -> None:
             nursery.start_soon(hub.run)
             nursery.start_soon(trio.serve_listeners, hub.serve, listeners)
             pipe.send(listeners[0].socket.getsockname()[1])
-            while not pipe.poll():
-                await trio.sleep(0.2)
+            await trio.to_thread.run_sync(pipe.recv)
             usage = time.process_time()
             pipe.send(usage)
             nursery.cancel_scope.cancel()
@@ -51,7 +50,9 @@ def serve(pipe: Any, workers: int) -> None:
     trio.run(run)
 
 
-def one(address: str, options: argparse.Namespace, seed: int, begin: Any, result: list[Any]) -> None:
+def one(
+    address: str, options: argparse.Namespace, seed: int, begin: Any, result: list[Any]
+) -> None:
     """One connection: keep `depth` calls under way for some seconds."""
     chance = random.Random(seed)
     keys = options.keys
@@ -94,7 +95,9 @@ def one(address: str, options: argparse.Namespace, seed: int, begin: Any, result
     result.append((done, elapsed, early, durable))
 
 
-def _note(submitted: Any, early: list[float], durable: list[float], clock: Any, warm: float) -> None:
+def _note(
+    submitted: Any, early: list[float], durable: list[float], clock: Any, warm: float
+) -> None:
     """Have the call note when its answers come."""
     made, call = clock(), submitted._call
 
@@ -158,7 +161,9 @@ def main() -> None:
         count = (options.connections + i) // options.processes
         if count:
             ours, theirs = context.Pipe()
-            process = context.Process(target=client, args=(address, options, count, 1000 * i, theirs))
+            process = context.Process(
+                target=client, args=(address, options, count, 1000 * i, theirs)
+            )
             process.start()
             pipes.append((ours, process))
     done, rate, cpu = 0, 0.0, 0.0

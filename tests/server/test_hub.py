@@ -8,6 +8,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
+from typing import Self
 
 import msgpack
 import pytest
@@ -81,7 +82,7 @@ class Raw:
                 reason = goodbye_reason(found[1])
         return reason
 
-    def __enter__(self) -> Raw:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -286,7 +287,7 @@ def test_rows_of_requests_are_forgotten(server: Loopback) -> None:
 
     before = rows()
     with mako.connect(server.address, once=True) as db:
-        for i in range(300):
+        for _ in range(300):
             db.run(p.add, 78, 1)
         assert rows() >= before + 300
         for _ in range(4):
@@ -294,7 +295,7 @@ def test_rows_of_requests_are_forgotten(server: Loopback) -> None:
             for each in submitted:
                 each.wait_durable()
         assert db.run(p.value_of, 78) == 4300
-    assert rows() <= before + 2100, f"{i}"
+    assert rows() <= before + 2100
 
 
 def test_old_rows_of_requests_are_swept(server: Loopback) -> None:

@@ -381,9 +381,7 @@ class AsyncTable:
         for last in (False, False, True):
             try:
                 async with self._db.snapshot() as snapshot:
-                    return await snapshot.scan(
-                        first, end, limit=limit, reverse=reverse, table=self
-                    )
+                    return await snapshot.scan(first, end, limit=limit, reverse=reverse, table=self)
             except ConnectionLost:  # Another snapshot does as well.
                 if last:
                     raise
