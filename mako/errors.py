@@ -18,12 +18,12 @@
     │   ├── ValueTooLarge        split the value
     │   ├── ReadOnly             snapshots only read: write in a transaction
     │   └── Unavailable          a partition it depends on is stalled: try again later
-    ├── RemoteError              a server could not do it; `retryable` says whether another try may help
+    ├── RemoteError              a server could not do it; `retryable` says if another try may help
     │   ├── NotLeader            no server was found to lead: try again once there is a leader
     │   ├── Busy                 the server has no room now: try again later, or send less at once
     │   ├── Discarded            it was committed, and a failover undid it: run it again
-    │   ├── Unknown              it may have committed or not: look, or use requests that are run once
-    │   ├── ConnectionLost       nothing was sent that counts, and no server can be reached: try again
+    │   ├── Unknown              it may have committed or not: look, or ask for it with once=True
+    │   ├── ConnectionLost       nothing has committed, and no server can be reached: try again
     │   ├── TooStale             the replica is further behind than was asked for: ask the leader
     │   └── Rejected             the server refuses what was asked: correct it
     ├── FileError                a file cannot be used: name another one (an OSError, too)

@@ -6,13 +6,9 @@ import functools
 import random
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
+from typing import Any, Final, ParamSpec, TypeVar, overload
 
 from mako.errors import Aborted, RemoteError, SchemaError
-
-if TYPE_CHECKING:
-    from mako.client.database import Database
-    from mako.client.transaction import Transaction
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -24,8 +20,8 @@ _BACK_OFF_MAX: Final = 0.05
 
 
 def retrying(
-    db: Database,
-    act: Callable[[Transaction], R],
+    db: Any,
+    act: Callable[[Any], R],
     *,
     max_retries: int = RETRIES_MAX,
     timeout: float | None = None,

@@ -233,5 +233,5 @@ def address_of(function: Callable[[int, int, int], int]) -> int:
             use_cache(made, function)
             made.compile()
             _kept.append(made)
-            _made[function] = made.address
+            _made[function] = int(made.address)
     return _made[function]

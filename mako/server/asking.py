@@ -217,7 +217,7 @@ class Asking:
         raise AssertionError("the loop returns or raises")
 
     def _scan(
-        self, session: int, number: int, first: bytes, end: bytes, limit: int, reverse: bool
+        self, session: int, number: int, first: bytes, end: bytes, limit: int, reverse: int
     ) -> Done:
         handle = table_of(self._engine, number)
         if type(limit) is not int or limit < 0:
@@ -250,11 +250,11 @@ class Asking:
         found = self.sessions.find(session, self._now)
         if not isinstance(found, ServedSnapshot):
             raise Refused(Status.REFUSED, "only a snapshot runs procedures")
-        for deployed in self._backend.procedures.values():
-            if deployed.number == number:
-                procedure = deployed.procedure
-                return 0, Job(found, lambda: found.run(procedure, arguments)), False
-        raise Refused(Status.NO_PROCEDURE, f"there is no procedure number {number!r:.20}")
+        deployed = self._backend.procedures.values()
+        procedure = next((each.procedure for each in deployed if each.number == number), None)
+        if procedure is None:
+            raise Refused(Status.NO_PROCEDURE, f"there is no procedure number {number!r:.20}")
+        return 0, Job(found, lambda: found.run(procedure, arguments)), False
 
     # --- transactions -------------------------------------------------------------------
 
@@ -262,7 +262,7 @@ class Asking:
         number = self.sessions.add(lambda: ServedTransaction(self._engine, self._now))
         return 0, number, False
 
-    def _put(self, session: int, number: int, key: bytes, value: bytes, replace: bool) -> Done:
+    def _put(self, session: int, number: int, key: bytes, value: bytes, replace: int) -> Done:
         handle = table_of(self._engine, number)
         checked = check_key(handle, key), check_value(handle, value)
         found = self.sessions.transaction(session, self._now)
@@ -274,7 +274,7 @@ class Asking:
         found = self.sessions.transaction(session, self._now)
         return 0, found.delete(handle, check_key(handle, key)), False
 
-    def _commit(self, session: int, early: bool) -> Done:
+    def _commit(self, session: int, early: int) -> Done:
         found = self.sessions.transaction(session, self._now)
         try:
             return found.commit(), None, not early
@@ -285,7 +285,7 @@ class Asking:
         self.sessions.end(session)
         return 0, None, False
 
-    def _write(self, writes: list[list[Any]], early: bool, client: int, once: int) -> Done:
+    def _write(self, writes: list[list[Any]], early: int, client: int, once: int) -> Done:
         if len(writes) > KEYS_MAX:
             raise Refused(Status.LIMIT, f"{len(writes)} writes at once; split them")
         checked = [self._checked(*write) for write in writes]

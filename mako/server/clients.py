@@ -22,9 +22,8 @@ from mako.server.asking import Asking, Job
 from mako.server.backend import Backend
 from mako.server.sessions import Refused
 from mako.wire.errors import WireError
-from mako.wire.frame import FrameReader
+from mako.wire.frame import HELLO_BODY_MAX, FrameReader
 from mako.wire.hello import (
-    HELLO_BODY_MAX,
     HELLO_TIMEOUT_S,
     Hello,
     check_hello,

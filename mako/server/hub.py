@@ -32,6 +32,7 @@ RECEIVE_BYTES: Final = 256 << 10
 LOOK_SECONDS: Final = 0.001
 TICK_SECONDS: Final = 1.0
 SWEEP_SECONDS: Final = 60.0
+GOODBYE_SECONDS: Final = 1.0
 
 
 class Hub:
@@ -124,7 +125,7 @@ class _Served:
         self._size = 0  # Bytes written and not sent yet.
         self._written = trio.Event()
         self._unblocked = trio.Event()
-        self._end = ""
+        self._ending = False
         self._scope = trio.CancelScope()
         self.connection = ClientConnection(backend, self._write, time.monotonic())
 
@@ -136,26 +137,25 @@ class _Served:
         self._written.set()
 
     def finish(self, reason: str) -> None:
-        """End it: at once, or with a goodbye if there is a reason to give."""
-        self._end = self._end or reason
-        self._scope.cancel()
+        """End it: at once, or, if there is a reason to give, when that has been sent."""
+        if not reason:
+            self._scope.cancel()
+        elif not self._ending:
+            self._write(b"".join(goodbye_parts(reason)))
+            self._ending = True
+            self._scope.deadline = min(self._scope.deadline, trio.current_time() + GOODBYE_SECONDS)
 
     async def run(self) -> None:
         with self._scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._send)
                 await self._receive(nursery)
-                self.finish("")
-        if self._end:
-            with trio.move_on_after(1, shield=True):
-                try:
-                    await self._stream.send_all(b"".join(goodbye_parts(self._end)))
-                except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
-                    pass
+                if not self._ending:
+                    self._scope.cancel()
         await trio.aclose_forcefully(self._stream)
 
     async def _receive(self, nursery: trio.Nursery) -> None:
-        data: bytes = self._first
+        data: bytes | bytearray = self._first
         while True:
             try:
                 data = data or await self._stream.receive_some(RECEIVE_BYTES)
@@ -190,6 +190,8 @@ class _Served:
                 with trio.fail_after(OUTPUT_SECONDS_MAX):
                     await self._stream.send_all(data)
                 self._size -= len(data)
+                if self._ending and not self._output:
+                    self._scope.cancel()
             except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
                 self.finish("")
                 return

@@ -10,6 +10,7 @@ moves whole batches (`mako.engine.serving`) and does nothing per request.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 from collections.abc import Callable, Mapping
@@ -242,10 +243,8 @@ class Serving:
 
     def heard(self) -> None:
         """Whoever waited for the eventfd is awake: it can be written anew."""
-        try:
+        with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self.event)
-        except BlockingIOError:
-            pass
 
     def wake(self) -> None:
         """Have the collector look: the watermark has moved. Any thread may call it."""

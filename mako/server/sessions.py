@@ -235,7 +235,7 @@ class ServedTransaction(Session):
         key = client.to_bytes(8, "big") + number.to_bytes(8, "big")
         row = self.get(handle, key)
         if row is not None:
-            return _REQUEST_ROW.unpack(row)[1] << MILLISECOND_SHIFT
+            return int(_REQUEST_ROW.unpack(row)[1]) << MILLISECOND_SHIFT
         now = time.time_ns() // 1_000_000
         self.put(handle, key, _REQUEST_ROW.pack(0, now), replace=True)
         return None

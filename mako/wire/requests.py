@@ -103,8 +103,11 @@ def batch_head(body: Buffer) -> tuple[int, int]:
     return client, confirmed
 
 
-def pack_procedure(number: int, id: int, flags: int, arguments: Sequence[int]) -> bytes:  # noqa: A002
-    """A call of a procedure. struct.error if an argument is no 64-bit integer."""
+def pack_procedure(procedure: int, number: int, flags: int, arguments: Sequence[int]) -> bytes:
+    """A call of the procedure numbered `procedure`; `number` is the id of the call.
+
+    struct.error if an argument is no 64-bit integer.
+    """
     count = len(arguments)
     return struct.pack(
         f"<IBBHQII{count}q",
@@ -112,8 +115,8 @@ def pack_procedure(number: int, id: int, flags: int, arguments: Sequence[int]) -
         f.PROCEDURE,
         flags,
         count,
-        id,
         number,
+        procedure,
         0,
         *arguments,
     )
@@ -122,15 +125,15 @@ def pack_procedure(number: int, id: int, flags: int, arguments: Sequence[int]) -
 def pack_key_call(
     operation: int,
     table: int,
-    id: int,
+    number: int,
     flags: int,
     key: bytes,
-    value: bytes = b"",  # noqa: A002
+    value: bytes = b"",
 ) -> bytes:
     """A call of an operation on one key."""
     used = f.CALL_BYTES + len(key) + len(value)
     size = (used + 7) & ~7
-    head = _CALL.pack(size, operation, flags, len(key), id, table, len(value))
+    head = _CALL.pack(size, operation, flags, len(key), number, table, len(value))
     return b"".join((head, key, value, bytes(size - used)))
 
 

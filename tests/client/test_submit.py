@@ -97,9 +97,13 @@ def test_a_worker_that_certainly_sleeps_is_woken(db: Database) -> None:
 def test_a_full_ring_holds_the_submitter_back(db: Database) -> None:
     endless = db.submit(p.spin, 2)
     queued = []
-    with pytest.raises(TimeoutError, match="rings are full"):
+
+    def fill() -> None:
         while True:
             queued.append(db.submit(p.add, 1, 1, timeout=0.01))
+
+    with pytest.raises(TimeoutError, match="rings are full"):
+        fill()
     assert SLOTS - 2 <= len(queued) <= SLOTS
     assert not queued[0].done()
     with pytest.raises(TimeoutError, match="add has not ended"):

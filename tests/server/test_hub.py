@@ -8,6 +8,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
+from typing import Self
 
 import msgpack
 import pytest
@@ -81,7 +82,7 @@ class Raw:
                 reason = goodbye_reason(found[1])
         return reason
 
-    def __enter__(self) -> Raw:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -218,9 +219,13 @@ def test_a_client_that_does_not_read_is_cut(server: Loopback) -> None:
         )
         raw.frame()
         get = frame(ClientKind.REQUEST, pack_requests([[2, 4, 0, table, [b"k"] * 20]]))
-        with pytest.raises(ConnectionError):
-            for _ in range(10_000):
+        with contextlib.suppress(ConnectionError):
+            for _ in range(1000):
                 raw.send(get)
+        answers = 0
+        while (found := raw.frame()) is not None:
+            answers += found[0] == ClientKind.REPLY
+        assert answers < 100  # Of 1000 with 600 KiB each.
     still_serves(server)
 
 
@@ -282,7 +287,7 @@ def test_rows_of_requests_are_forgotten(server: Loopback) -> None:
 
     before = rows()
     with mako.connect(server.address, once=True) as db:
-        for i in range(300):
+        for _ in range(300):
             db.run(p.add, 78, 1)
         assert rows() >= before + 300
         for _ in range(4):
@@ -290,7 +295,7 @@ def test_rows_of_requests_are_forgotten(server: Loopback) -> None:
             for each in submitted:
                 each.wait_durable()
         assert db.run(p.value_of, 78) == 4300
-    assert rows() <= before + 2100, f"{i}"
+    assert rows() <= before + 2100
 
 
 def test_old_rows_of_requests_are_swept(server: Loopback) -> None:

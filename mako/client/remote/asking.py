@@ -179,7 +179,16 @@ class Asking:
             )
         return number
 
-    def on_key(self, operation: int, known: Known, key: Any, value: bytes, deadline: float) -> Call:
+    def on_key(
+        self,
+        operation: int,
+        known: Known,
+        key: Any,
+        value: bytes,
+        deadline: float,
+        *,
+        early: bool = False,
+    ) -> Call:
         """A packed call for one key, or a request if the value is too long for one."""
         packed_key = known.key(key)
         once = self.once and operation != GET
@@ -187,21 +196,23 @@ class Asking:
         if len(value) > VALUE_PACKED_MAX:
             kind = "put" if operation == PUT else "insert"
             return self.write([[kind, known.number, packed_key, value]], deadline, name)
-        call = Call(name, deadline=deadline, once=once, safe=operation == GET)
+        call = Call(name, deadline=deadline, early=early, once=once, safe=operation == GET)
         call.id = self.core.next_id()
-        flags = CALL_ONCE if once else 0
+        flags = (CALL_EARLY if early else 0) | (CALL_ONCE if once else 0)
         call.packed = pack_key_call(operation, known.number, call.id, flags, packed_key, value)
         self.core.add(call)
         return call
 
-    def add(self, known: Known, key: Any, amount: Any, deadline: float) -> Call:
+    def add(
+        self, known: Known, key: Any, amount: Any, deadline: float, *, early: bool = False
+    ) -> Call:
         """A call that adds to a counter."""
         counters.check_table(known.table)
         if type(amount) is not int or not -(1 << 63) <= amount < 1 << 63:
             raise SchemaError(
                 f"{amount!r:.40} cannot be added to a counter; give an integer of 64 bits"
             )
-        return self.on_key(ADD, known, key, struct.pack("<q", amount), deadline)
+        return self.on_key(ADD, known, key, struct.pack("<q", amount), deadline, early=early)
 
     def write(self, writes: list[list[Any]], deadline: float, name: str = "write") -> Call:
         """A call that commits writes together."""

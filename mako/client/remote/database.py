@@ -254,12 +254,15 @@ class RemoteDatabase(Writable):
         """
         with self._link.lock:
             if not self._core.has_room:
-                until = None if timeout is None else time.monotonic() + timeout
-                if not self._link.wait(lambda: self._core.has_room, until):
-                    raise TimeoutError("too much is under way; wait longer or submit less")
+                self._wait_for_room(timeout)
             call = self._call(procedure, arguments, early=True, once=once)
             self._link.send_soon()
         return RemoteSubmitted(self._link, call)
+
+    def _wait_for_room(self, timeout: float | None) -> None:
+        until = None if timeout is None else time.monotonic() + timeout
+        if not self._link.wait(lambda: self._core.has_room, until):
+            raise TimeoutError("too much is under way; wait longer or submit less")
 
     def _call(
         self,
@@ -384,6 +387,26 @@ class RemoteTable(Writable):
     def put(self, key: Any, value: Any) -> None:
         """Insert or replace, durably."""
         self._db._raise(self._do(PUT, key, self.known.value(value)))
+
+    def submit_put(self, key: Any, value: Any, *, timeout: float | None = None) -> RemoteSubmitted:
+        """Ask for a `put` and return at once; see `RemoteDatabase.submit`."""
+        packed, db = self.known.value(value), self._db
+        with db._link.lock:
+            if not db._core.has_room:
+                db._wait_for_room(timeout)
+            call = db._asking.on_key(PUT, self.known, key, packed, db._deadline(), early=True)
+            db._link.send_soon()
+        return RemoteSubmitted(db._link, call)
+
+    def submit_add(self, key: Any, n: int, *, timeout: float | None = None) -> RemoteSubmitted:
+        """Ask for an `add` and return at once; `result()` is what the counter is then."""
+        db = self._db
+        with db._link.lock:
+            if not db._core.has_room:
+                db._wait_for_room(timeout)
+            call = db._asking.add(self.known, key, n, db._deadline(), early=True)
+            db._link.send_soon()
+        return RemoteSubmitted(db._link, call)
 
     def insert(self, key: Any, value: Any) -> None:
         """Insert; Exists if the key is there."""

@@ -61,7 +61,7 @@ def test_procedures_and_submitted(run: Callable[[Act], None]) -> None:
         assert await db.run(p.add, key, 2) == 2
         submitted = [await db.submit("add", key, 1) for _ in range(500)]
         assert sorted([await each.result() for each in submitted]) == list(range(3, 503))
-        assert await submitted[0].wait_durable() == 3
+        assert await submitted[0].wait_durable() == await submitted[0].result()
         assert await db.watermark() >= submitted[0].timestamp
         with pytest.raises(mako.Exists):
             await db.run(p.create, key)
@@ -110,7 +110,8 @@ def test_many_tasks_travel_together(run: Callable[[Act], None]) -> None:
 
         async def one() -> None:
             for _ in range(10):
-                results.append(await db.run(p.add, key, 1))
+                value = await db.run(p.add, key, 1)
+                results.append(value)
 
         async with anyio.create_task_group() as group:
             for _ in range(100):
@@ -130,7 +131,8 @@ def test_a_cancelled_driver_hands_over(run: Callable[[Act], None]) -> None:
 
         async with anyio.create_task_group() as group:
             group.start_soon(cancelled)
-            await anyio.sleep(0.01)
+            while not db._link._driving:
+                await anyio.lowlevel.checkpoint()
             for i in range(1, 200):
                 assert await db.run(p.add, key, 1) == i
 

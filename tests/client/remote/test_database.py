@@ -227,7 +227,8 @@ def test_threads_share_a_database(remote: mako.RemoteDatabase, key: int) -> None
 
     def work() -> None:
         for _ in range(200):
-            results.append(remote.run(p.add, key, 1))
+            value = remote.run(p.add, key, 1)
+            results.append(value)
 
     threads = [threading.Thread(target=work) for _ in range(6)]
     for thread in threads:

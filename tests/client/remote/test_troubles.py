@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from itertools import count
 from typing import Any
@@ -18,7 +19,7 @@ _numbers = count(500_000)
 
 @pytest.mark.parametrize("way", ["up", "down"])
 def test_cut_at_every_byte_what_is_run_once_is_run_once(server: Loopback, way: str) -> None:
-    """The connection is cut after each number of bytes. What ends well has happened exactly once."""
+    """The connection is cut after each number of bytes, and what is done is done once."""
     for cut in range(0, 520, 13):
         key = next(_numbers)
         limits: Any = {way: [cut, cut + 100]}
@@ -54,9 +55,13 @@ def test_a_transaction_that_loses_its_server(server: Loopback) -> None:
     with Proxy(server.port, up=[400]) as proxy, mako.connect(proxy.address) as db:
         table = db.table("lost")
         tx = db.begin()
-        with pytest.raises(mako.ConnectionLost) as error:
+
+        def put_many() -> None:
             for i in range(100):
                 tx.put(f"{i}".encode(), b"v" * 50, table=table)
+
+        with pytest.raises(mako.ConnectionLost) as error:
+            put_many()
         assert error.value.retryable
         tx.abort()
         assert table.scan() == []
@@ -159,39 +164,39 @@ def test_what_a_deposed_leader_had_not_made_durable() -> None:
 
 def test_results_wait_for_the_gate() -> None:
     """Not one answer is sent, whatever it is, before its timestamp is at or below the limit."""
-    with Loopback(["tests.server.procedures"], workers=2) as server:
-        with mako.connect(server.address, timeout=30) as db:
-            db.run(p.add, 1, 1)
-            table = db.table("gate")
-            mark = server.backend.serving.watermark
-            server.backend.serving.limit = lambda: mark
-            server.backend._time_limit = lambda: mark  # type: ignore[method-assign]
-            asked: list[Any] = [
-                lambda: db.run(p.add, 1, 1),
-                lambda: db.run(p.value_of, 1),
-                lambda: db.run(p.create, 1),
-                lambda: table.put(b"k", b"v"),
-                lambda: table.get(b"k"),
-                lambda: table.get_many([b"k"]),
-                lambda: db.write(mako.WriteBatch()),
-            ]
-            answered = threading.Semaphore(0)
+    with (
+        Loopback(["tests.server.procedures"], workers=2) as server,
+        mako.connect(server.address, timeout=30) as db,
+    ):
+        db.run(p.add, 1, 1)
+        table = db.table("gate")
+        mark = server.backend.serving.watermark
+        server.backend.serving.limit = lambda: mark
+        server.backend._time_limit = lambda: mark  # type: ignore[method-assign]
+        asked: list[Any] = [
+            lambda: db.run(p.add, 1, 1),
+            lambda: db.run(p.value_of, 1),
+            lambda: db.run(p.create, 1),
+            lambda: table.put(b"k", b"v"),
+            lambda: table.get(b"k"),
+            lambda: table.get_many([b"k"]),
+            lambda: db.write(mako.WriteBatch()),
+        ]
+        answered = threading.Semaphore(0)
 
-            def ask(what: Any) -> None:
-                try:
-                    what()
-                except mako.Exists:
-                    pass
-                answered.release()
+        def ask(what: Any) -> None:
+            with contextlib.suppress(mako.Exists):
+                what()
+            answered.release()
 
-            threads = [threading.Thread(target=ask, args=(what,)) for what in asked]
-            for thread in threads:
-                thread.start()
-            assert not answered.acquire(timeout=0.2)
-            server.backend.serving.limit = lambda: (1 << 63) - 1
-            server.backend._time_limit = lambda: (1 << 63) - 1  # type: ignore[method-assign]
-            server.backend.serving.wake()
-            for _ in threads:
-                assert answered.acquire(timeout=10)
-            for thread in threads:
-                thread.join()
+        threads = [threading.Thread(target=ask, args=(what,)) for what in asked]
+        for thread in threads:
+            thread.start()
+        assert not answered.acquire(timeout=0.2)
+        server.backend.serving.limit = lambda: (1 << 63) - 1
+        server.backend._time_limit = lambda: (1 << 63) - 1  # type: ignore[method-assign]
+        server.backend.serving.wake()
+        for _ in threads:
+            assert answered.acquire(timeout=10)
+        for thread in threads:
+            thread.join()
