@@ -25,8 +25,8 @@ import mako
 def serve(pipe: Any, workers: int) -> None:
     """A server of one partition, until the pipe is closed."""
     import trio
-
     from mako.client.workers import Crew
+
     from mako.engine.engine import Engine
     from mako.server.backend import LoneBackend
     from mako.server.deploy import deploy

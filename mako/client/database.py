@@ -9,7 +9,6 @@ from math import inf
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
 
 from mako.client.batch import WriteBatch
-from mako.server.drive import Drive
 from mako.client.mapping import Writable
 from mako.client.requests import Requests, Submitted, wait_durable
 from mako.client.retry import retrying
@@ -17,11 +16,12 @@ from mako.client.session import SessionTable
 from mako.client.snapshot import Snapshot
 from mako.client.table import TableView
 from mako.client.transaction import Transaction
-from mako.server.workers import PROCEDURE_SECONDS_MAX, Crew
 from mako.errors import Closed, ConfigError, SchemaError
 from mako.ids import TIMESTAMP_MASK
 from mako.procedure import Procedure, Workload
 from mako.schema import BytesTable, Table
+from mako.server.drive import Drive
+from mako.server.workers import PROCEDURE_SECONDS_MAX, Crew
 from mako.size import parse_memory
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from mako.ids import Outcome
 from mako.procedure import Procedure
 
 if TYPE_CHECKING:
-    from mako.server.workers import Crew, WorkerThread
     from mako.engine.engine import Engine
+    from mako.server.workers import Crew, WorkerThread
 
 #: Longest wait inside compiled code; then Python looks for signals and for the end of it all.
 _SLICE_US: Final = 10_000

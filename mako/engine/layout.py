@@ -238,7 +238,18 @@ SCAN_MAX: Final = 1 << 17  # rows of all scans of one transaction
 SCAN_BYTES: Final = 16  # record, version
 C_BATCH: Final = C_SCAN + SCAN_MAX * SCAN_BYTES  # records of one leaf
 BATCH_BYTES: Final = 4096
-CONTEXT_BYTES: Final = -(-(C_BATCH + BATCH_BYTES) // 4096) * 4096
+C_DURABLE: Final = C_BATCH + BATCH_BYTES  # see durability
+DURABLE_RING: Final = 0  # address of DURABLE_SLOTS slots; 0: nothing is measured
+DURABLE_HEAD: Final = 8
+DURABLE_TAIL: Final = 16
+DURABLE_COUNT: Final = 24  # transactions that have become durable
+DURABLE_SUM: Final = 32  # of their latencies, ns
+DURABLE_HISTOGRAMS: Final = LINE  # kinds x HISTOGRAM_BUCKETS, like C_HISTOGRAMS
+#: Commits of a worker that are not durable yet; some hundred milliseconds of TPC-C.
+DURABLE_SLOTS: Final = 1 << 14
+CONTEXT_BYTES: Final = (
+    -(-(C_DURABLE + DURABLE_HISTOGRAMS + KIND_MAX * HISTOGRAM_BYTES) // 4096) * 4096
+)
 
 # --- write set entry ------------------------------------------------------------------------
 W_RECORD: Final = 0

@@ -13,7 +13,6 @@ from mako.engine.atomics import (
     call_entry,
     cas,
     ld8,
-    leading_zeros,
     load_acquire,
     memcpy,
     pause,
@@ -23,6 +22,7 @@ from mako.engine.atomics import (
 )
 from mako.engine.closing import close, tick
 from mako.engine.commit import abort, begin, commit, finish, rest
+from mako.engine.durability import bucket_of, has_room, note, settle
 from mako.engine.jit import compiled
 from mako.engine.layout import (
     C_CONTROL,
@@ -154,13 +154,7 @@ def run_at_snapshot(tx: int, entry: int, arguments: int, result: int, timestamp:
 
 @compiled
 def _record_latency(tx: int, kind: int, ns: int) -> None:
-    """Count in bucket of mako.histogram: 64 per octave."""
-    ns = min(max(ns, 0), (1 << 40) - 1)
-    octave = 63 - leading_zeros(ns | 63)
-    bucket = ns
-    if octave >= 6:
-        bucket = ((octave - 5) << 6) + ((ns >> (octave - 6)) & 63)
-    counter = tx + C_HISTOGRAMS + kind * HISTOGRAM_BYTES + 8 * bucket
+    counter = tx + C_HISTOGRAMS + kind * HISTOGRAM_BYTES + 8 * bucket_of(ns)
     st8(counter, ld8(counter) + 1)
 
 
@@ -207,6 +201,13 @@ def _drive_one(tx: int, started: int) -> int:
         started = _wait_until_due(tx)
         if started < 0:
             return -1
+    while not has_room(tx):
+        if load_acquire(tx + C_CONTROL) != DRIVE:
+            return -1
+        rest(tx)
+        close(ld8(tx + C_ENGINE))
+        sleep_us(50)
+        settle(tx, monotonic_ns())
     state = ld8(tx + K_STATE)
     st8(tx + C_RANDOM, ld8(tx + K_RANDOM))
     st8(tx + C_NOW, (started + ld8(tx + K_OFFSET)) // 1_000_000)
@@ -243,6 +244,9 @@ def _drive_one(tx: int, started: int) -> int:
             pause()
     ended = monotonic_ns()
     _record_latency(tx, kind, ended - started)
+    if outcome == COMMITTED:
+        note(tx, ld8(tx + C_TIMESTAMP), started, kind)
+    settle(tx, ended)
     if outcome == _ROLLED_BACK:
         counter = tx + K_ROLLED_BACK + 8 * kind
         st8(counter, ld8(counter) + 1)

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 from mako.engine.codec import Description
 from mako.errors import Aborted
 from mako.ids import MILLISECOND_SHIFT, Status
+from mako.row import Row
 from mako.schema import Table
 from mako.server.backend import Backend
+from mako.server.driving import sample_of
 from mako.server.sessions import (
     Refused,
     ServedSnapshot,
@@ -28,6 +30,7 @@ from mako.wire.requests import Operation
 
 if TYPE_CHECKING:
     from mako.engine.engine import TableHandle
+    from mako.server.drive import Drive
 
 #: Transactions and snapshots that a connection may have open.
 SESSIONS_MAX: Final = 16
@@ -44,9 +47,16 @@ Done = tuple[int, Any, bool]
 class Job:
     """Something that takes long, for a thread of its own. The session is kept meanwhile."""
 
-    def __init__(self, session: Session, act: Callable[[], Any]) -> None:
+    def __init__(
+        self,
+        session: Session | NoSession,
+        act: Callable[[], Any],
+        then: Callable[[Any], Any] = lambda value: value,
+    ) -> None:
+        """`act()` is called in a thread, `then(what it returned)` back in the loop's."""
         self._session = session
         self._act = act
+        self._then = then
         self.value: Any = None
         self.error: Exception | None = None
         session.busy = True
@@ -61,6 +71,20 @@ class Job:
     def ended(self) -> None:
         """Back in the loop's thread."""
         self._session.rest()
+        if self.error is None:
+            try:
+                self.value = self._then(self.value)
+            except Refused as error:
+                self.error = error
+
+
+class NoSession:
+    """For jobs that are not of a session."""
+
+    busy = False
+
+    def rest(self) -> None:
+        """Nothing was kept."""
 
 
 class Sessions:
@@ -157,7 +181,18 @@ class Asking:
             Operation.PING: lambda: (0, None, False),
             Operation.STATUS: lambda: (0, self._backend.status(), False),
             Operation.RUN_AT: self._run_at,
+            Operation.DRIVE: self._drive,
+            Operation.DRIVE_SAMPLE: lambda number: (0, sample_of(self._drives.find(number)), False),
+            Operation.DRIVE_RESET: self._reset_drive,
+            Operation.DRIVE_STOP: self._stop_drive,
         }
+        self._drives = backend.drives
+        self._driven: list[int] = []
+
+    def close(self) -> None:
+        """The connection ends: so do its drives."""
+        for number in self._driven:
+            self._drives.end(number)
 
     def do(self, operation: Operation, arguments: list[Any], now: float) -> Done:
         """Do it. Refused, Aborted or SchemaError say why it cannot be done."""
@@ -169,7 +204,7 @@ class Asking:
     def _describe(self) -> Done:
         procedures = [
             [name, number, list(procedure.parameters)]
-            for name, (number, procedure) in self._backend.procedures.items()
+            for name, (number, procedure, _) in self._backend.procedures.items()
         ]
         tables = [_about(handle) for handle in list(self._engine.tables.values())]
         about = {
@@ -246,7 +281,9 @@ class Asking:
             )
         return timestamp, [number, age], False
 
-    def _run_at(self, session: int, number: int, arguments: list[int]) -> Done:
+    def _run_at(
+        self, session: int, number: int, arguments: list[int], layout: dict[str, str] | None
+    ) -> Done:
         found = self.sessions.find(session, self._now)
         if not isinstance(found, ServedSnapshot):
             raise Refused(Status.REFUSED, "only a snapshot runs procedures")
@@ -254,7 +291,33 @@ class Asking:
         procedure = next((each.procedure for each in deployed if each.number == number), None)
         if procedure is None:
             raise Refused(Status.NO_PROCEDURE, f"there is no procedure number {number!r:.20}")
-        return 0, Job(found, lambda: found.run(procedure, arguments)), False
+        # Its name stands in messages only.
+        out = None if layout is None else Row(layout, name="the row that is handed back")
+        return 0, Job(found, lambda: found.run(procedure, arguments, out)), False
+
+    # --- drives -------------------------------------------------------------------------
+
+    def _drive(self, name: str, states: list[bytes], seed: int, rate: float) -> Done:
+        start = self._drives.prepare(name, states, seed, rate)
+        return 0, Job(NoSession(), start, self._driving), False
+
+    def _driving(self, drive: Drive) -> int:
+        if not self._backend.leads:
+            drive.stop()
+            raise Refused(Status.NOT_LEADER, "the leadership has ended meanwhile")
+        number = self._drives.started(drive)
+        self._driven.append(number)
+        return number
+
+    def _reset_drive(self, number: int) -> Done:
+        self._drives.find(number).reset()
+        return 0, None, False
+
+    def _stop_drive(self, number: int) -> Done:
+        drive = self._drives.find(number)
+        self._drives.end(number)
+        row = drive.workload.state
+        return 0, [sample_of(drive), [row.pack(state) for state in drive.states()]], False
 
     # --- transactions -------------------------------------------------------------------
 

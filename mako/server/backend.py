@@ -8,8 +8,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mako.ids import MILLISECOND_SHIFT
+from mako.procedure import Workload
 from mako.server.deploy import Deployed
-from mako.server.serving import Crew, Serving
+from mako.server.driving import Drives
+from mako.server.serving import Serving
+from mako.server.workers import Crew
 from mako.wire.hello import PROCESS_NONE, Hello, Role
 
 if TYPE_CHECKING:
@@ -29,6 +32,8 @@ class Backend(Protocol):
     def serving(self) -> Serving: ...
     @property
     def procedures(self) -> Mapping[str, Deployed]: ...
+    @property
+    def drives(self) -> Drives: ...
     @property
     def hello(self) -> Hello:
         """Who this process is. A client that names another cluster is refused."""
@@ -79,9 +84,11 @@ class LoneBackend:
         workers: int = 1,
         name: str = "localhost",
         clock_offset_ms: int = 0,
+        workloads: Mapping[str, Workload] | None = None,
     ) -> None:
         self.engine = crew.engine
         self.procedures = procedures
+        self.drives = Drives(crew, workloads or {})
         self.hello = Hello(0, Role.PEER, PROCESS_NONE, name, secrets.randbits(63), SOFTWARE)
         self._offset_ms = clock_offset_ms
         for deployed in procedures.values():
@@ -113,4 +120,5 @@ class LoneBackend:
         return {"role": "leader", "watermark": self.serving.watermark, "leader": self.leader}
 
     def close(self) -> None:
+        self.drives.stop()
         self.serving.close()

@@ -300,5 +300,6 @@ class ClientConnection:
             self._open = False
             self._waiting.clear()
             self.sessions.close_all()
+            self._asking.close()
             if self._number is not None:
                 self._backend.serving.leave(self._number)

@@ -15,6 +15,9 @@ class Deployed(NamedTuple):
 
     number: int
     procedure: Procedure
+    #: It only runs at snapshots, and is compiled when it first does: its module lists it in
+    #: AT_SNAPSHOT. The only kind that may have a row to fill.
+    at_snapshot: bool = False
 
 
 def deploy(modules: Iterable[str]) -> dict[str, Deployed]:
@@ -24,6 +27,7 @@ def deploy(modules: Iterable[str]) -> dict[str, Deployed]:
     same name. A procedure that a module only imports from another one counts once.
     """
     found: dict[str, tuple[str, Procedure]] = {}
+    at_snapshot: set[str] = set()
     for name in modules:
         try:
             module = import_module(name)
@@ -33,7 +37,10 @@ def deploy(modules: Iterable[str]) -> dict[str, Deployed]:
                 f"procedures: module {name!r} cannot be imported ({reason}); correct the name or"
                 " the module, or put its folder on PYTHONPATH"
             ) from error
+        read_only = getattr(module, "AT_SNAPSHOT", ())
+        at_snapshot.update(procedure.name for procedure in read_only)
         procedures = [value for value in vars(module).values() if isinstance(value, Procedure)]
+        procedures += read_only
         if not procedures:
             raise ConfigError(
                 f"procedures: module {name!r} has no procedure; decorate one with @mako.procedure"
@@ -44,4 +51,7 @@ def deploy(modules: Iterable[str]) -> dict[str, Deployed]:
                 raise ConfigError(
                     f"procedures: {procedure.name!r} is in {other[0]} and in {name}; rename one"
                 )
-    return {name: Deployed(number, found[name][1]) for number, name in enumerate(sorted(found))}
+    return {
+        name: Deployed(number, found[name][1], name in at_snapshot)
+        for number, name in enumerate(sorted(found))
+    }

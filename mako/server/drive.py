@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -15,8 +15,8 @@ from mako.ids import Outcome, Timestamp, ms_of_timestamp
 from mako.procedure import Workload
 
 if TYPE_CHECKING:
-    from mako.server.workers import Crew, WorkerThread
     from mako.engine.engine import Engine
+    from mako.server.workers import Crew, WorkerThread
 
 _RETRIED: Final = {"lock": Outcome.LOCKED, "changed": Outcome.CHANGED, "phantom": Outcome.PHANTOM}
 
@@ -29,6 +29,8 @@ class KindSample:
     committed: int
     rolled_back: int
     histogram: list[int]
+    #: The same from the start to being durable, where that takes longer (a replicated database).
+    durable: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class Sample:
 class _Counts:
     started: float
     histograms: list[list[int]]
+    durable: list[list[int]]
     rolled_back: list[int]
     aborts: dict[str, int]
     log_bytes: int
@@ -63,6 +66,8 @@ class _Counts:
 class _Worker:
     context: int
     state: int
+    #: The ring of what is not durable yet; 0: there is none.
+    ring: int = 0
 
 
 class Drive:
@@ -84,7 +89,7 @@ class Drive:
         _check(engine, workload, workers, states, seed, rate)
         self._crew = crew
         self._engine = engine
-        self._workload = workload
+        self.workload = workload
         for part in (workload.generate, workload.execute):
             engine.check_tables(part)
         self._generate, self._execute = workload_entries(workload)
@@ -104,6 +109,7 @@ class Drive:
     def _prepare(self, number: int, state: bytes, seed: int) -> _Worker:
         """Give a worker its context, its state row and its random numbers."""
         from mako.engine import layout
+        from mako.engine.durability import SLOT_BYTES
 
         engine = self._engine
         context = engine.take_context()
@@ -120,7 +126,12 @@ class Drive:
         size = layout.KIND_MAX * layout.HISTOGRAM_BYTES
         engine.write(context + layout.C_HISTOGRAMS, bytes(size))
         engine.write(context + layout.K_ROLLED_BACK, bytes(8 * layout.KIND_MAX))
-        return _Worker(context, place)
+        ring = 0
+        if engine.replicated:
+            engine.write(context + layout.C_DURABLE, bytes(layout.DURABLE_HISTOGRAMS + size))
+            ring = engine.allocate(context, layout.DURABLE_SLOTS * SLOT_BYTES)
+        word(context + layout.C_DURABLE + layout.DURABLE_RING, ring)
+        return _Worker(context, place, ring)
 
     def _start(self, rate: float) -> list[WorkerThread]:
         from mako.engine import layout
@@ -145,19 +156,19 @@ class Drive:
         from mako.engine import layout
 
         engine = self._engine
-        histograms = []
-        rolled_back = []
-        words = engine.words
-        for kind in range(len(self._workload.kinds)):
-            columns = []
-            rolled = 0
-            for worker in self._workers:
-                at = worker.context + layout.C_HISTOGRAMS + kind * layout.HISTOGRAM_BYTES
-                start = (at - engine.base) >> 3
-                columns.append(words[start : start + BUCKETS].tolist())
-                rolled += engine.word(worker.context + layout.K_ROLLED_BACK + 8 * kind)
-            histograms.append([sum(column) for column in zip(*columns, strict=True)])
-            rolled_back.append(rolled)
+        kinds = range(len(self.workload.kinds))
+        histograms = [self._column(layout.C_HISTOGRAMS, kind) for kind in kinds]
+        durable = []
+        if engine.replicated:
+            place = layout.C_DURABLE + layout.DURABLE_HISTOGRAMS
+            durable = [self._column(place, kind) for kind in kinds]
+        rolled_back = [
+            sum(
+                engine.word(worker.context + layout.K_ROLLED_BACK + 8 * kind)
+                for worker in self._workers
+            )
+            for kind in kinds
+        ]
         aborts = {
             reason: sum(
                 engine.word(worker.context + layout.C_OUTCOMES + 8 * outcome)
@@ -167,8 +178,20 @@ class Drive:
         }
         log_bytes, log_transactions = engine.log_totals
         return _Counts(
-            time.monotonic(), histograms, rolled_back, aborts, log_bytes, log_transactions
+            time.monotonic(), histograms, durable, rolled_back, aborts, log_bytes, log_transactions
         )
+
+    def _column(self, place: int, kind: int) -> list[int]:
+        """A histogram, of all workers together."""
+        from mako.engine import layout
+
+        engine = self._engine
+        columns = []
+        for worker in self._workers:
+            at = worker.context + place + kind * layout.HISTOGRAM_BYTES
+            start = (at - engine.base) >> 3
+            columns.append(engine.words[start : start + BUCKETS].tolist())
+        return [sum(column) for column in zip(*columns, strict=True)]
 
     def sample(self) -> Sample:
         """Counts and latencies so far. Cheap enough for several times a second."""
@@ -176,14 +199,20 @@ class Drive:
         base = self._base
         if self._final is None:
             self._last = self._counts()
-            self._lag = max(time.time_ns() / 1e6 - ms_of_timestamp(Timestamp(engine.closed)), 0.0)
+            seen = ms_of_timestamp(Timestamp(engine.stable))
+            self._lag = max(time.time_ns() / 1e6 - seen, 0.0)
             self._note_stop()
         now = self._last
         kinds = []
-        for i, name in enumerate(self._workload.kinds):
+        for i, name in enumerate(self.workload.kinds):
             histogram = [a - b for a, b in zip(now.histograms[i], base.histograms[i], strict=True)]
             rolled_back = now.rolled_back[i] - base.rolled_back[i]
-            kinds.append(KindSample(name, sum(histogram) - rolled_back, rolled_back, histogram))
+            durable = []
+            if now.durable:
+                both = zip(now.durable[i], base.durable[i], strict=True)
+                durable = [a - b for a, b in both]
+            committed = sum(histogram) - rolled_back
+            kinds.append(KindSample(name, committed, rolled_back, histogram, durable))
         return Sample(
             seconds=now.started - base.started,
             kinds=tuple(kinds),
@@ -192,7 +221,7 @@ class Drive:
             log_transactions=now.log_transactions - base.log_transactions,
             memory_bytes=engine.memory_bytes,
             memory_limit=engine.memory_limit,
-            watermark=engine.closed,
+            watermark=engine.stable,
             watermark_lag_ms=self._lag,
             stopped=self._stopped,
         )
@@ -204,7 +233,7 @@ class Drive:
             failed = self._engine.word(worker.context + layout.K_FAILED)
             if failed and not self._stopped:
                 detail = self._engine.word(worker.context + layout.C_DETAIL)
-                error = self._engine.failure_of(Outcome(failed), detail, self._workload.name)
+                error = self._engine.failure_of(Outcome(failed), detail, self.workload.name)
                 self._stopped = str(error)
 
     def reset(self) -> None:
@@ -215,7 +244,7 @@ class Drive:
         """The state of each worker; exact once the drive is stopped."""
         if self._final is not None:
             return self._final
-        row = self._workload.state
+        row = self.workload.state
         return [row.unpack(self._engine.read(worker.state, row.size)) for worker in self._workers]
 
     def stop(self) -> None:
@@ -230,9 +259,16 @@ class Drive:
         self._engine.reclaim_idle()
 
     def _give_back(self) -> None:
+        from mako.engine import layout
+        from mako.engine.durability import SLOT_BYTES
+
         for worker in self._workers:
-            size = max(self._workload.state.size, 8)
+            size = max(self.workload.state.size, 8)
             self._engine.release(worker.context, worker.state, size)
+            if worker.ring:
+                words = layout.DURABLE_SLOTS * SLOT_BYTES
+                self._engine.release(worker.context, worker.ring, words)
+                self._engine.set_word(worker.context + layout.C_DURABLE, 0)
             self._engine.give_context(worker.context)
 
     def __enter__(self) -> Self:

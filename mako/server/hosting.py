@@ -10,12 +10,13 @@ How often a leader drains: at every turn, a millisecond apart, while anybody is 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import trio
 
 from mako.entry import NodeId
 from mako.ids import Timestamp, ms_of_timestamp
+from mako.procedure import Function, Workload
 from mako.raft import RaftNode, Role
 from mako.replication.partition import Partition, PartitionSettings
 from mako.server.deploy import Deployed
@@ -38,19 +39,6 @@ ENTRY_BYTES: Final = 7 << 19
 _LATER: Final = 3600.0
 
 
-class Service(Protocol):
-    """Something beside the clients that runs transactions on a leader."""
-
-    @property
-    def active(self) -> bool:
-        """Whether it runs transactions now."""
-        ...
-
-    def stop(self) -> None:
-        """The leadership ends: stop its workers."""
-        ...
-
-
 class Hosted:
     """See the module. `kick` asks for a turn."""
 
@@ -59,6 +47,7 @@ class Hosted:
         plan: ServerPlan,
         replica: ReplicaPlan,
         procedures: Mapping[str, Deployed],
+        workloads: Mapping[str, Workload],
         log: EventLog,
         now_ms: Callable[[], int],
         *,
@@ -68,7 +57,6 @@ class Hosted:
         self.plan = plan
         self.replica = replica
         self.node: RaftNode | None = None
-        self.services: list[Service] = []
         #: Leaderships lost and gained, elections seen.
         self.elections = 0
         self._log = log
@@ -85,12 +73,14 @@ class Hosted:
             ring_bytes=RING_BYTES,
             entry_bytes=ENTRY_BYTES,
         )
-        tables = {table for one in procedures.values() for table in one.procedure.tables()}
+        functions: list[Function] = [one.procedure for one in procedures.values()]
+        functions += [each for one in workloads.values() for each in (one.generate, one.execute)]
+        tables = {table for each in functions for table in each.tables()}
         declared = [REQUESTS_TABLE, *sorted(tables, key=lambda table: int(table.id))]
         self.partition = Partition(
             settings, declared, now_ms, on_lead=self._lead, on_rest=self._rest
         )
-        self.backend = ReplicatedBackend(self, procedures, hello, now_ms)
+        self.backend = ReplicatedBackend(self, procedures, workloads, hello, now_ms)
         self.hub = Hub(self.backend)
 
     # --- Facts ---------------------------------------------------------------------------------
@@ -131,6 +121,7 @@ class Hosted:
             "commit": 0 if node is None else node.commit_index,
             "applied": partition.applied,
             "last": 0 if node is None else node.last_index,
+            "memory": partition.engine.memory_bytes,
             "watermark": watermark,
             "watermark_lag_ms": lag,
         }
@@ -145,7 +136,7 @@ class Hosted:
 
     @property
     def _is_driven(self) -> bool:
-        return any(service.active for service in self.services)
+        return self.backend.drives.active
 
     def before_turn(self, now: float) -> float:
         """When this replica needs its next turn at the latest."""
@@ -192,8 +183,7 @@ class Hosted:
         self._kick()
 
     def _rest(self) -> None:
-        for service in self.services:
-            service.stop()
+        self.backend.drives.stop()
         self.hub.deposed()
         self._log("rests", partition=self.replica.partition)
 

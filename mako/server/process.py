@@ -21,6 +21,7 @@ from mako.errors import ConfigError
 from mako.raft import LogLost, Role
 from mako.replication.driver import Driver
 from mako.server.deploy import deploy
+from mako.server.driving import deployed_workloads
 from mako.server.events import EventLog
 from mako.server.folder import Folder, FolderState
 from mako.server.forming import Forming, Verdict
@@ -63,6 +64,7 @@ class ServerProcess:
         self.plan = plan
         self._hello = hello
         self.procedures = deploy(plan.modules)
+        self.workloads = deployed_workloads(plan.modules)
         self.log = log
         self.hosted: dict[GroupId, Hosted] = {}
         self._now_ms = now_ms
@@ -194,6 +196,7 @@ class ServerProcess:
             plan,
             replica,
             self.procedures,
+            self.workloads,
             self.log,
             self._now_ms,
             hello=self._hello,

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mako.ids import MILLISECOND_SHIFT
+from mako.procedure import Workload
 from mako.server.deploy import Deployed
+from mako.server.driving import Drives
 from mako.server.serving import Serving
 from mako.server.workers import Crew
 from mako.wire.hello import Hello
@@ -28,6 +30,7 @@ class ReplicatedBackend:
         self,
         hosted: Hosted,
         procedures: Mapping[str, Deployed],
+        workloads: Mapping[str, Workload],
         hello: Callable[[], Hello],
         now_ms: Callable[[], int],
     ) -> None:
@@ -35,12 +38,14 @@ class ReplicatedBackend:
         self._say_who = hello
         self._now_ms = now_ms
         self.procedures = procedures
+        self._workloads = workloads
         self._open()
 
     def _open(self) -> None:
         partition = self._hosted.partition
         self.engine: Engine = partition.engine
         self.crew = Crew(self.engine, self._hosted.plan.procedure_seconds)
+        self.drives = Drives(self.crew, self._workloads)
         self.serving = Serving(self.crew, self.procedures, workers=0, limit=self._time_limit)
 
     def reopen(self) -> None:
@@ -49,6 +54,7 @@ class ReplicatedBackend:
         self._open()
 
     def close(self) -> None:
+        self.drives.stop()
         self.serving.close()
         self.crew.close()
 

@@ -4,11 +4,11 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from typing import Final
 
 import trio
 
-from importlib.metadata import version
 from mako.errors import ConfigError
 from mako.net.connection import Connection
 from mako.net.links import PeerLinks

@@ -96,8 +96,11 @@ class Serving:
             self._set(s.B_OPERATIONS + 8 * operation, builtin.address_of(entry))
         self._set(s.B_ONCE, builtin.address_of(builtin.once))
         self._forget = builtin.address_of(builtin.forget)
-        for number, procedure in procedures.values():
+        for number, procedure, at_snapshot in procedures.values():
             place = s.B_PROCEDURE_LIST + number * s.PROCEDURE_BYTES
+            if at_snapshot:
+                self._set(place + 8, -1)  # No call has so many arguments.
+                continue
             self._set(place, self.engine.entry(procedure).address)
             self._set(place + 8, len(procedure.parameters))
         self._set(s.B_PROCEDURES, len(procedures))

@@ -20,6 +20,7 @@ from mako.ids import (
     Status,
 )
 from mako.procedure import Procedure
+from mako.row import Row
 from mako.schema import Table
 
 if TYPE_CHECKING:
@@ -269,12 +270,12 @@ class ServedSnapshot(Session):
         self.timestamp = engine.open_snapshot(self._context)
         self._calls.session_begin_snapshot(self._context, self.timestamp)
 
-    def run(self, procedure: Procedure, arguments: list[int]) -> int:
-        """Run a procedure that only reads."""
+    def run(self, procedure: Procedure, arguments: list[int], out: Row | None) -> tuple[int, bytes]:
+        """Run a procedure that only reads; its result, and the row that it hands back."""
         try:
             return self._engine.run_at(
-                procedure, arguments, context=self._context, timestamp=self.timestamp
-            )[0]
+                procedure, arguments, context=self._context, timestamp=self.timestamp, out=out
+            )
         except SchemaError as error:
             raise Refused(Status.WRONG_ARGUMENTS, str(error)) from None
         finally:

@@ -62,7 +62,11 @@ class Operation(IntEnum):
     PING = 15
     STATUS = 16  #: -> {"leader": address, "watermark": ..., ...}
     CANCEL = 17  #: id of a request that waits -> whether it did
-    RUN_AT = 18  #: session, number of procedure, [arguments] -> result
+    RUN_AT = 18  #: session, number of procedure, [arguments], {field: code} of out or nil -> [result, out]
+    DRIVE = 19  #: workload, [state ...], seed, transactions per second or 0 -> drive
+    DRIVE_SAMPLE = 20  #: drive -> its counts
+    DRIVE_RESET = 21  #: drive
+    DRIVE_STOP = 22  #: drive -> [its counts, [state ...]]
 
 
 class Reply(NamedTuple):

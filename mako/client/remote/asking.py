@@ -161,8 +161,9 @@ class Asking:
         self.core.add(call)
         return call
 
-    def number_of(self, name: str, arguments: tuple[int, ...]) -> int:
-        """The number of a procedure that takes so many arguments. The directory must be known."""
+    def number_of(self, name: str, arguments: tuple[int, ...], *, outs: int = 0) -> int:
+        """The number of a procedure that takes so many arguments, and `outs` rows to fill. The
+        directory must be known."""
         directory = self.core.directory
         assert directory is not None, "whoever calls has waited for it"
         known = directory.procedures.get(name)
@@ -172,9 +173,9 @@ class Asking:
                 " configuration"
             )
         number, parameters = known
-        if len(parameters) != len(arguments):
+        if len(parameters) - outs != len(arguments):
             raise SchemaError(
-                f"{name} takes {len(parameters)} arguments ({', '.join(parameters)}),"
+                f"{name} takes {len(parameters) - outs} arguments ({', '.join(parameters)}),"
                 f" {len(arguments)} given"
             )
         return number

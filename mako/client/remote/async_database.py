@@ -526,4 +526,5 @@ class AsyncSnapshot(AsyncSession):
         """Run a procedure of the server here; it may read and write nothing. Its result."""
         name = procedure if isinstance(procedure, str) else procedure.name
         number = self._db._asking.number_of(name, arguments)
-        return int(await self._ask(Operation.RUN_AT, number, list(arguments)))
+        result, _ = await self._ask(Operation.RUN_AT, number, list(arguments), None)
+        return int(result)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Self
 
@@ -25,16 +25,19 @@ from mako.client.remote.asking import (
 )
 from mako.client.remote.calls import Call
 from mako.client.remote.core import Core
+from mako.client.remote.drive import RemoteDrive
 from mako.client.remote.link import Link
 from mako.client.remote.sessions import RemoteSessionTable, RemoteSnapshot, RemoteTransaction
 from mako.errors import ConfigError, ConnectionLost, RolledBack, SchemaError
 from mako.ids import REFUSED_LONG_VALUE
-from mako.procedure import Procedure
+from mako.procedure import Procedure, Workload
 from mako.schema import BytesTable, Table
 from mako.wire.requests import Operation
 
 #: Seconds for everything that has no timeout of its own.
 TIMEOUT: Final = 10.0
+#: The same for a drive to begin.
+DRIVE_SECONDS: Final = 120.0
 
 
 def connect(
@@ -276,6 +279,23 @@ class RemoteDatabase(Writable):
             procedure, arguments, self._deadline(), early=early, once=once
         )
 
+    def drive(
+        self,
+        workload: Workload,
+        *,
+        workers: int,
+        states: Sequence[Mapping[str, Any]],
+        seed: int = 1,
+        rate: float = 0,
+    ) -> RemoteDrive:
+        """Have workers of the leader run a workload that is deployed there, until it is stopped.
+
+        See `Database.drive`. Compiling it for the first time may take a minute.
+        """
+        if len(states) != workers:
+            raise SchemaError(f"{workload.name}: {len(states)} states for {workers} workers")
+        return RemoteDrive(self, workload, states, seed, rate, DRIVE_SECONDS)
+
     # --- one-shot access to the default table ---------------------------------------------
 
     def get(self, key: bytes) -> Any:
@@ -334,6 +354,16 @@ class RemoteDatabase(Writable):
     def status(self) -> dict[str, Any]:
         """What the server says about itself: who leads, and where the watermark is."""
         return dict(self._ask(Operation.STATUS).value)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that rows, versions and indexes take at the server."""
+        return int(self._ask(Operation.STATUS).value["memory"])
+
+    def pretouch(self, size: int) -> int:
+        """A server provides its own memory ahead: nothing to do."""
+        del size
+        return 0
 
     def close(self) -> None:
         """Close the connection. Who waits is told so."""

@@ -13,6 +13,7 @@ from mako.client.remote.asking import PAGE_ROWS, Known, check_limit
 from mako.client.remote.calls import Call
 from mako.errors import Closed, Error
 from mako.procedure import Procedure
+from mako.row import Row
 from mako.wire.requests import Operation
 
 if TYPE_CHECKING:
@@ -187,11 +188,14 @@ class RemoteSnapshot(RemoteSession):
         """A table as it was."""
         return RemoteSessionTable(self, self._db._find(table))
 
-    def run(self, procedure: Procedure | str, *arguments: int) -> int:
-        """Run a procedure of the server here; it may read and write nothing. Its result."""
+    def run(self, procedure: Procedure | str, *arguments: int, out: Row | None = None) -> Any:
+        """Run a procedure of the server here; it may write nothing. Its result, or with `out` the
+        result and the row that it hands back."""
         name = procedure if isinstance(procedure, str) else getattr(procedure, "name", "")
-        number = self._db._asking.number_of(name, arguments)
-        return int(self._ask(Operation.RUN_AT, number, list(arguments)))
+        number = self._db._asking.number_of(name, arguments, outs=int(out is not None))
+        layout = None if out is None else {field.name: field.code for field in out.fields}
+        result, row = self._ask(Operation.RUN_AT, number, list(arguments), layout)
+        return int(result) if out is None else (int(result), out.unpack(row))
 
     def close(self) -> None:
         """Let go of the old versions."""

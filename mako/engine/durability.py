@@ -1,0 +1,95 @@
+"""When the transactions of a driven worker are durable, measured without leaving compiled code.
+
+    commit ──note──▶ ring of (timestamp, when it began, kind) ──settle──▶ histograms
+                                                    ▲
+                     the watermark passes the timestamp, in the order of timestamps
+
+The worker looks after each transaction, so a latency is late by at most one of those; where the
+ring is full it waits, which bounds what is not durable. Only the worker touches any of it.
+"""
+
+from mako.engine.atomics import ld8, leading_zeros, load_acquire, st8
+from mako.engine.jit import compiled
+from mako.engine.layout import (
+    C_DURABLE,
+    C_ENGINE,
+    DURABLE_COUNT,
+    DURABLE_HEAD,
+    DURABLE_HISTOGRAMS,
+    DURABLE_RING,
+    DURABLE_SLOTS,
+    DURABLE_SUM,
+    DURABLE_TAIL,
+    HISTOGRAM_BYTES,
+    STABLE,
+)
+
+SLOT_BYTES = 24
+
+
+@compiled
+def bucket_of(ns: int) -> int:
+    """The bucket of mako.histogram for a latency: 64 per octave."""
+    ns = min(max(ns, 0), (1 << 40) - 1)
+    octave = 63 - leading_zeros(ns | 63)
+    if octave < 6:
+        return ns
+    return ((octave - 5) << 6) + ((ns >> (octave - 6)) & 63)
+
+
+@compiled
+def has_room(tx: int) -> bool:
+    """Whether another transaction can be noted; also if nothing is measured."""
+    ring = tx + C_DURABLE
+    if ld8(ring + DURABLE_RING) == 0:
+        return True
+    return ld8(ring + DURABLE_HEAD) - ld8(ring + DURABLE_TAIL) < DURABLE_SLOTS
+
+
+@compiled
+def note(tx: int, timestamp: int, started: int, kind: int) -> None:
+    """A transaction of `kind` that began at `started`, ns, has committed at `timestamp`."""
+    ring = tx + C_DURABLE
+    place = ld8(ring + DURABLE_RING)
+    if place == 0:
+        return
+    head = ld8(ring + DURABLE_HEAD)
+    slot = place + head % DURABLE_SLOTS * SLOT_BYTES
+    st8(slot, timestamp)
+    st8(slot + 8, started)
+    st8(slot + 16, kind)
+    st8(ring + DURABLE_HEAD, head + 1)
+
+
+@compiled
+def settle(tx: int, now: int) -> None:
+    """Count those that are durable at `now`, ns."""
+    ring = tx + C_DURABLE
+    place = ld8(ring + DURABLE_RING)
+    if place == 0:
+        return
+    tail = ld8(ring + DURABLE_TAIL)
+    head = ld8(ring + DURABLE_HEAD)
+    if tail == head:
+        return
+    stable = load_acquire(ld8(tx + C_ENGINE) + STABLE)
+    first = tail
+    total = 0
+    while tail < head:
+        slot = place + tail % DURABLE_SLOTS * SLOT_BYTES
+        if ld8(slot) > stable:
+            break
+        latency = now - ld8(slot + 8)
+        total += latency
+        _count(ring + DURABLE_HISTOGRAMS + ld8(slot + 16) * HISTOGRAM_BYTES, latency)
+        tail += 1
+    if tail != first:
+        st8(ring + DURABLE_TAIL, tail)
+        st8(ring + DURABLE_COUNT, ld8(ring + DURABLE_COUNT) + tail - first)
+        st8(ring + DURABLE_SUM, ld8(ring + DURABLE_SUM) + total)
+
+
+@compiled
+def _count(histogram: int, ns: int) -> None:
+    counter = histogram + 8 * bucket_of(ns)
+    st8(counter, ld8(counter) + 1)

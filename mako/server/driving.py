@@ -1,0 +1,106 @@
+"""Workloads that a client has the leader's workers run: `db.drive` of a remote database.
+
+The workloads are those of the modules that are deployed. A drive belongs to the connection that
+started it and to the leadership in which it did; whichever ends first ends the drive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+from mako.errors import ConfigError
+from mako.ids import Status
+from mako.procedure import Workload
+from mako.server.drive import Drive
+from mako.server.sessions import Refused
+
+if TYPE_CHECKING:
+    from mako.server.workers import Crew
+
+#: Drives of a process at a time: each worker of one keeps a core busy.
+DRIVES_MAX: Final = 4
+
+
+def deployed_workloads(modules: Iterable[str]) -> dict[str, Workload]:
+    """The workloads of `modules` by name. ConfigError if two have the same one."""
+    found: dict[str, Workload] = {}
+    for name in modules:
+        for value in vars(import_module(name)).values():
+            if isinstance(value, Workload) and found.setdefault(value.name, value) is not value:
+                raise ConfigError(f"procedures: workload {value.name!r} is there twice; rename one")
+    return found
+
+
+class Drives:
+    """The drives of one engine."""
+
+    def __init__(self, crew: Crew, workloads: Mapping[str, Workload]) -> None:
+        self._crew = crew
+        self._workloads = workloads
+        self._running: dict[int, Drive] = {}
+        self._last = 0
+
+    @property
+    def active(self) -> bool:
+        return bool(self._running)
+
+    def prepare(
+        self, name: str, states: list[bytes], seed: int, rate: float
+    ) -> Callable[[], Drive]:
+        """What starts a drive; it takes long, as it may compile. Refused, SchemaError."""
+        workload = self._workloads.get(name)
+        if workload is None:
+            known = ", ".join(sorted(self._workloads)) or "none"
+            raise Refused(
+                Status.NO_PROCEDURE,
+                f"there is no workload {name!r}; deployed are: {known}",
+            )
+        if len(self._running) >= DRIVES_MAX:
+            raise Refused(Status.LIMIT, f"{DRIVES_MAX} drives run already; stop one")
+        size = workload.state.size
+        if not states or any(len(state) != size for state in states):
+            raise Refused(Status.WRONG_ARGUMENTS, f"{name}: a state has {size} bytes")
+        rows = [workload.state.unpack(state) for state in states]
+
+        def start() -> Drive:
+            return Drive(self._crew, workload, workers=len(rows), states=rows, seed=seed, rate=rate)
+
+        return start
+
+    def started(self, drive: Drive) -> int:
+        """The number of a drive that has just been started."""
+        self._last += 1
+        self._running[self._last] = drive
+        return self._last
+
+    def find(self, number: object) -> Drive:
+        drive = self._running.get(number) if type(number) is int else None
+        if drive is None:
+            raise Refused(
+                Status.NO_SESSION, "the drive has ended, as its leader rests or restarted"
+            )
+        return drive
+
+    def end(self, number: object) -> Drive | None:
+        """Stop a drive, if it is still there."""
+        drive = self._running.pop(number, None) if type(number) is int else None
+        if drive is not None:
+            drive.stop()
+        return drive
+
+    def stop(self) -> None:
+        """The leadership ends."""
+        for number in list(self._running):
+            self.end(number)
+
+
+def sample_of(drive: Drive) -> dict[str, Any]:
+    """A sample in plain values. Histograms are sent as the buckets that are not empty."""
+    sample = asdict(drive.sample())
+    for kind in sample["kinds"]:
+        for name in ("histogram", "durable"):
+            kind[name] = [[i, count] for i, count in enumerate(kind[name]) if count]
+    return sample
