@@ -84,6 +84,9 @@ class Document(_Section):
     data: str = "data"
     log: Literal["disk", "memory"] = "disk"
     memory: str | int = "1GiB"
+    #: Of it, provided when a process starts: a page that the system must find first costs the
+    #: transaction that needs it milliseconds on some machines.
+    pretouch: str | int = 0
     workers: Annotated[int, Meta(ge=1, le=64)] = 1
     max_clock_offset_ms: Annotated[int, Meta(ge=0, le=60_000)] = 1
     procedure_seconds: Annotated[float, Meta(gt=0)] = 10.0

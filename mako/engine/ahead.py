@@ -65,7 +65,7 @@ def fetch_version(entry: int) -> None:
             prefetch(version + line * LINE)
 
 
-def _make_ahead(index: Index) -> tuple[Callable[..., int], Callable[..., Any]]:
+def _make_ahead(index: Index) -> tuple[Callable[..., Any], ...]:
     kind = index.kind
     fanout = kind.fanout
     children = kind.children
@@ -178,6 +178,20 @@ def _make_ahead(index: Index) -> tuple[Callable[..., int], Callable[..., Any]]:
             fetch_version(ld8(tx + C_ORDER + 8 * ((count - 2 * _STEP) % AHEAD_MAX)))
         return 0
 
+    def ask(tx: int, table: int, key: Any) -> int:
+        """First step alone, for those who take the others themselves; the entry."""
+        entry = place_of(tx, table, key)
+        lines = min((V_VALUE + ld8(table + T_ROW) + LINE - 1) // LINE, _LINES_MAX)
+        st8(entry + A_RECORD, 0)
+        st8(entry + A_TABLE, table)
+        st8(entry + A_TRANSACTION, ld8(tx + C_PROGRESS))
+        st8(entry + A_LINES, lines | kind_number << 8)
+        store(entry, key)
+        st8(entry + A_LEAF, fetch_leaf(table, key))
+        return entry
+
+    ask = compiled(named(ask, f"{kind.name}.ask"))
+
     def look_up(tx: int, table: int, key: Any) -> tuple[int, int, int]:
         """As `get` of the index, without the descent for a row that was asked for before."""
         entry = place_of(tx, table, key)
@@ -189,9 +203,21 @@ def _make_ahead(index: Index) -> tuple[Callable[..., int], Callable[..., Any]]:
                 return record, leaf, version
         return get(table, key)
 
-    return keyed(kind, ahead, "ahead"), compiled(named(look_up, f"{kind.name}.look_up"))
+    look_up = compiled(named(look_up, f"{kind.name}.look_up"))
+    return keyed(kind, ahead, "ahead"), look_up, ask, fetch_record
 
 
 _WORD, _PAIR = _make_ahead(WORD_INDEX), _make_ahead(PAIR_INDEX)
 AHEAD = {1: _WORD[0], 2: _PAIR[0]}
 LOOK_UP = {1: _WORD[1], 2: _PAIR[1]}
+ASK = {1: _WORD[2], 2: _PAIR[2]}
+_fetch_word, _fetch_pair = _WORD[3], _PAIR[3]
+
+
+@compiled
+def fetch_record(tx: int, entry: int) -> None:
+    """Second step of an entry of `ask`."""
+    if ld8(entry + A_LINES) >> 8 == 1:
+        _fetch_word(tx, entry)
+    else:
+        _fetch_pair(tx, entry)

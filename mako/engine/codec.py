@@ -12,10 +12,10 @@ entry is applied by `mako.engine.replay`, after all its checks.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from mako.crc import crc32
 from mako.engine.atomics import ld1, ld2, ld4, ldu8, shl
 from mako.engine.buffers import Buffer, addressed
 from mako.engine.jit import compiled
@@ -241,7 +241,7 @@ def check(data: Buffer) -> tuple[int, int]:
             return int(failed), int(offset)
         view = memoryview(data)
         crc = size - FOOTER_BYTES + FOOTER_CRC
-        if zlib.crc32(view[:crc]) != int.from_bytes(view[crc:], "little"):
+        if crc32(view[:crc]) != int.from_bytes(view[crc:], "little"):
             return int(Check.CRC), crc
         failed, offset = check_header(entry, size)
         if failed == OK and view[HEADER_TYPE] == _TRANSACTIONS:
@@ -354,7 +354,7 @@ def seal(
     HEADER.pack_into(entry, 0, MAGIC, VERSION, kind, 0, partition, 0, count, length, epoch)
     footer = HEADER_BYTES + length
     FOOTER.pack_into(entry, footer, closed, stable, submitted, 0)
-    crc = zlib.crc32(entry[: footer + FOOTER_CRC])
+    crc = crc32(entry[: footer + FOOTER_CRC])
     FOOTER.pack_into(entry, footer, closed, stable, submitted, crc)
     return entry[: footer + FOOTER_BYTES]
 

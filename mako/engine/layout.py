@@ -247,9 +247,11 @@ DURABLE_SUM: Final = 32  # of their latencies, ns
 DURABLE_HISTOGRAMS: Final = LINE  # kinds x HISTOGRAM_BUCKETS, like C_HISTOGRAMS
 #: Commits of a worker that are not durable yet; some hundred milliseconds of TPC-C.
 DURABLE_SLOTS: Final = 1 << 14
-CONTEXT_BYTES: Final = (
-    -(-(C_DURABLE + DURABLE_HISTOGRAMS + KIND_MAX * HISTOGRAM_BYTES) // 4096) * 4096
-)
+#: Leaves that the last writes of a replayer were in, by table: table, leaf, version of the leaf.
+C_HINTS: Final = C_DURABLE + DURABLE_HISTOGRAMS + KIND_MAX * HISTOGRAM_BYTES
+HINTS: Final = 64
+HINT_BYTES: Final = 32
+CONTEXT_BYTES: Final = -(-(C_HINTS + HINTS * HINT_BYTES) // 4096) * 4096
 
 # --- write set entry ------------------------------------------------------------------------
 W_RECORD: Final = 0

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from mako.engine.ahead import ASK, LOOK_UP, fetch_record, fetch_version
 from mako.engine.atomics import (
     cas,
     fetch_max,
@@ -37,15 +38,19 @@ from mako.engine.index import BYTES_INDEX, FULL, LINKED, LOST, PAIR_INDEX, WORD_
 from mako.engine.jit import compiled, named
 from mako.engine.keys import keyed
 from mako.engine.layout import (
+    AHEAD_MAX,
+    C_AHEAD_COUNT,
     C_ENGINE,
-    C_HINT_LEAF,
-    C_HINT_TABLE,
-    C_HINT_VERSION,
+    C_HINTS,
     C_KEY,
     C_LINKED,
+    C_ORDER,
     C_OWN,
+    C_PROGRESS,
     CLOCK,
     DEAD,
+    HINT_BYTES,
+    HINTS,
     HORIZON,
     LENGTH_MASK,
     LOCKED,
@@ -87,6 +92,10 @@ from mako.log_format import (
 COMMITTED = int(Outcome.COMMITTED)
 _LOCKED = int(Outcome.LOCKED)
 _OUT_OF_MEMORY = int(Outcome.OUT_OF_MEMORY)
+
+#: Writes for which a replayer has asked ahead, and how many of them are between two steps.
+_LEAD = 16
+_STEP = 5
 
 #: What `check_tables` found wrong with a write.
 NO_TABLE, KEY_SIZE, VALUE_SIZE = 1, 2, 3
@@ -232,37 +241,45 @@ def _make_replaying(index: Index) -> Replaying:
         return found
 
     add_record = compiled(named(add_record, f"{kind.name}.add_record"))
+    look_up = LOOK_UP.get(kind.kind)
+
+    def find_unasked(tx: int, table: int, key: Any) -> tuple[int, int, int]:
+        return get(table, key)
+
+    find = look_up or compiled(named(find_unasked, f"{kind.name}.find"))
 
     def install(tx: int, table: int, key: Any, version: int) -> int:
+        hint = tx + C_HINTS + (table // TABLE_BYTES) % HINTS * HINT_BYTES
         for _ in range(SPIN_MAX):
             # Writes of one transaction are often neighbours: no descent for those.
-            leaf = ld8(tx + C_HINT_LEAF)
-            leaf_version = ld8(tx + C_HINT_VERSION)
+            leaf = ld8(hint + 8)
+            leaf_version = ld8(hint + 16)
             covers = False
             record = 0
-            if leaf != 0 and ld8(tx + C_HINT_TABLE) == table:
+            if ld8(hint) == table:
                 covers, record = get_in(leaf, leaf_version, key)
             if not covers:
-                record, leaf, leaf_version = get(table, key)
+                record, leaf, leaf_version = find(tx, table, key)
                 if record == LOST:
                     continue
-                st8(tx + C_HINT_TABLE, table)
-                st8(tx + C_HINT_LEAF, leaf)
-                st8(tx + C_HINT_VERSION, leaf_version)
+                st8(hint, table)
+                st8(hint + 8, leaf)
+                st8(hint + 16, leaf_version)
             if record == 0:
                 record = add_record(tx, table, key, version, leaf, leaf_version)
                 if record == LINKED:
-                    st8(tx + C_HINT_LEAF, ld8(tx + C_LINKED))
-                    st8(tx + C_HINT_VERSION, ld8(tx + C_LINKED + 16))
+                    st8(hint + 8, ld8(tx + C_LINKED))
+                    st8(hint + 16, ld8(tx + C_LINKED + 16))
                     return COMMITTED
                 if record == FULL:
                     free_logged(tx, version)
                     return _OUT_OF_MEMORY
                 if record == LOST:
+                    st8(hint, 0)
                     continue
             if put_in_chain(tx, record, version, table) == COMMITTED:
                 return COMMITTED
-            st8(tx + C_HINT_LEAF, 0)  # The record is leaving the tree: look again.
+            st8(hint, 0)  # The record is leaving the tree: look again.
             pause()
         free_logged(tx, version)
         return _LOCKED
@@ -280,6 +297,7 @@ _bytes_install = BYTES_REPLAYING.install
 _word_decode = WORD_INDEX.kind.decode
 _pair_decode = PAIR_INDEX.kind.decode
 _bytes_decode = BYTES_INDEX.kind.decode
+_word_ask, _pair_ask = ASK[1], ASK[2]
 
 
 @compiled
@@ -306,6 +324,55 @@ def _apply_write(tx: int, at: int, timestamp: int, mask: int) -> int:
 
 
 @compiled
+def _ask_for(tx: int, at: int) -> int:
+    """Ask for what the write at `at` will need; where the next one begins.
+
+    A step is taken for three writes at a time: the leaf of this one, the record of an earlier
+    one, the newest version of a still earlier one. So their misses overlap.
+    """
+    key_size = ld2(at)
+    key = at + 2
+    value_size = ld4(key + key_size)
+    after = key + key_size + 4 + value_size + 2
+    table = ld8(tx + C_ENGINE) + TABLES + (ld2(after - 2) & TABLE_ID_MASK) * TABLE_BYTES
+    kind = ld8(table + T_KIND)
+    entry = 0
+    if kind == 1:
+        entry = _word_ask(tx, table, _word_decode(key, key_size, tx + C_KEY))
+    elif kind == 2:
+        entry = _pair_ask(tx, table, _pair_decode(key, key_size, tx + C_KEY))
+    count = ld8(tx + C_AHEAD_COUNT)
+    st8(tx + C_AHEAD_COUNT, count + 1)
+    st8(tx + C_ORDER + 8 * (count % AHEAD_MAX), entry)
+    if count >= _STEP:
+        earlier = ld8(tx + C_ORDER + 8 * ((count - _STEP) % AHEAD_MAX))
+        if earlier != 0:
+            fetch_record(tx, earlier)
+    if count >= 2 * _STEP:
+        earlier = ld8(tx + C_ORDER + 8 * ((count - 2 * _STEP) % AHEAD_MAX))
+        if earlier != 0:
+            fetch_version(earlier)
+    return after
+
+
+@compiled
+def _first_write(at: int) -> int:
+    """Where the writes of the transaction at `at` begin."""
+    if ld2(at + TRANSACTION_FLAGS) & FLAG_DEPENDENCIES:
+        return at + TRANSACTION_BYTES + DEPENDENCIES_BYTES
+    return at + TRANSACTION_BYTES
+
+
+@compiled
+def _forget_asked(tx: int) -> None:
+    """Nothing that was noted for an earlier entry holds for this one."""
+    st8(tx + C_PROGRESS, ld8(tx + C_PROGRESS) + 1)
+    st8(tx + C_AHEAD_COUNT, 0)
+    for i in range(HINTS):
+        st8(tx + C_HINTS + i * HINT_BYTES, 0)
+
+
+@compiled
 def apply_transactions(tx: int, entry: int, above: int, up_to: int) -> tuple[int, int, int]:
     """Apply the transactions with above < timestamp <= up_to of an entry that passed all checks:
     (Outcome, transactions applied, writes applied)."""
@@ -315,31 +382,47 @@ def apply_transactions(tx: int, entry: int, above: int, up_to: int) -> tuple[int
     writes = 0
     newest = 0
     outcome = COMMITTED
-    st8(tx + C_HINT_LEAF, 0)
+    _forget_asked(tx)
     at = entry + HEADER_BYTES
-    for _ in range(ld4(entry + HEADER_COUNT)):
+    count = ld4(entry + HEADER_COUNT)
+    # The cursor that runs ahead: transactions and writes left to it, and where it is.
+    asked_transactions = count
+    asked_writes = 0
+    asked = at
+    lead = 0
+    for _ in range(count):
         timestamp = ldu8(at)
-        count = ld2(at + TRANSACTION_COUNT)
-        flags = ld2(at + TRANSACTION_FLAGS)
-        length = ld4(at + TRANSACTION_LENGTH)
+        left = ld2(at + TRANSACTION_COUNT)
         mask = own
-        at += TRANSACTION_BYTES
-        if flags & FLAG_DEPENDENCIES:
-            mask = ldu8(at)
-            at += DEPENDENCIES_BYTES
+        if ld2(at + TRANSACTION_FLAGS) & FLAG_DEPENDENCIES:
+            mask = ldu8(at + TRANSACTION_BYTES)
+        length = ld4(at + TRANSACTION_LENGTH)
+        at = _first_write(at)
         end = at + length
-        if above < timestamp <= up_to:
+        wanted = above < timestamp <= up_to
+        if wanted:
             newest = max(newest, timestamp)
-            for _ in range(count):
+        for _ in range(left):
+            while lead < _LEAD and (asked_writes > 0 or asked_transactions > 0):
+                if asked_writes == 0:
+                    asked_transactions -= 1
+                    asked_writes = ld2(asked + TRANSACTION_COUNT)
+                    asked = _first_write(asked)
+                asked = _ask_for(tx, asked)
+                asked_writes -= 1
+                lead += 1
+            lead -= 1
+            if wanted:
                 outcome = _apply_write(tx, at, timestamp, mask)
                 if outcome != COMMITTED:
                     break
-                at += 8 + ld2(at) + ld4(at + 2 + ld2(at))
                 writes += 1
-            if outcome != COMMITTED:
-                break
+            at += 8 + ld2(at) + ld4(at + 2 + ld2(at))
+        if outcome != COMMITTED:
+            break
+        if wanted:
             transactions += 1
-            reclaim(tx, 2 * count + 2)
+            reclaim(tx, 2 * left + 2)
         at = end
     fetch_max(engine + CLOCK, newest)
     return outcome, transactions, writes

@@ -128,6 +128,13 @@ class Hosted:
 
     # --- Turns ---------------------------------------------------------------------------------
 
+    async def pretouch(self) -> None:
+        """Have the system provide memory, beside everything else."""
+        wanted = self.plan.pretouch_bytes
+        if wanted:
+            touched = await trio.to_thread.run_sync(self.partition.engine.touch, wanted)
+            self._log("has memory ahead", partition=self.replica.partition, bytes=touched)
+
     def touch(self) -> None:
         """Somebody waits for the watermark: drain at every turn for a while."""
         self._active_until = trio.current_time() + ACTIVE_SECONDS

@@ -62,6 +62,8 @@ class ServerPlan:
     #: None: the log is in memory, and nothing survives the process.
     folder: Path | None
     memory_bytes: int = 1 << 30
+    #: Of each partition's memory, to be provided by the system at the start.
+    pretouch_bytes: int = 0
     workers: int = 1
     tick_seconds: float = 0.01
     #: Physical time that must have passed a timestamp before it is acknowledged.

@@ -35,6 +35,7 @@ def plan_of(
         http=(document.http_host, process.http_port) if process.http_port else None,
         folder=None if document.log == "memory" else root / name,
         memory_bytes=config.memory_bytes,
+        pretouch_bytes=parse_size(document.pretouch),
         workers=document.workers if workers is None else workers,
         tick_seconds=document.raft.tick_ms / 1000,
         clock_offset_ms=document.max_clock_offset_ms,

@@ -248,6 +248,7 @@ class ServerProcess:
         async with trio.open_nursery() as nursery:
             for hosted in self.hosted.values():
                 nursery.start_soon(hosted.hub.run)
+                nursery.start_soon(hosted.pretouch)
             await self.turns.run()
 
     def _before_turn(self, now: float) -> float:

@@ -4,11 +4,11 @@ The engine has them compiled and is the one that decides; these take a few µs p
 in no time. A test holds both against the same vectors.
 """
 
-import zlib
 from dataclasses import dataclass
 from typing import NoReturn
 
 from mako import log_format as f
+from mako.crc import crc32
 from mako.ids import KEY_BYTES_MAX, PARTITIONS_MAX, TABLE_ID_LAST, TIMESTAMP_MASK, VALUE_BYTES_MAX
 from mako.log_format import Check, EntryType, KeyKind
 
@@ -68,7 +68,7 @@ def _frame(data: bytes) -> tuple[EntryFacts, int]:
         _fail(Check.LENGTH, f.HEADER_LENGTH)
     footer = size - f.FOOTER_BYTES
     closed, stable, submitted, crc = f.FOOTER.unpack_from(data, footer)
-    if zlib.crc32(memoryview(data)[:-4]) != crc:
+    if crc32(memoryview(data)[:-4]) != crc:
         _fail(Check.CRC, footer + f.FOOTER_CRC)
     if kind not in (EntryType.TRANSACTIONS, EntryType.SCHEMA, EntryType.EPOCH):
         _fail(Check.TYPE, f.HEADER_TYPE)

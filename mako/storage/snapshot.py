@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import NoReturn
-from zlib import crc32
 
+from mako.crc import crc32
 from mako.storage.disk import File
 from mako.storage.errors import WrongFiles, damaged_snapshot
 from mako.storage.snapshot_format import (

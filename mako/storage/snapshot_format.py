@@ -13,8 +13,8 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
-from zlib import crc32
 
+from mako.crc import crc32
 from mako.entry import Index, SnapshotMeta, Term
 from mako.storage.disk import Buffer
 from mako.storage.wal_format import decode_configuration, encode_configuration

@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, NamedTuple
-from zlib import crc32
 
+from mako.crc import crc32
 from mako.entry import (
     Configuration,
     Entry,

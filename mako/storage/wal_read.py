@@ -1,8 +1,8 @@
 """Reads entries back that are no longer in memory, and checks them like a recovery does."""
 
 from typing import Final
-from zlib import crc32
 
+from mako.crc import crc32
 from mako.entry import Entry, EntryKind, Index, Term
 from mako.storage.errors import Damaged, FileMissing, damaged
 from mako.storage.wal_files import SegmentFiles

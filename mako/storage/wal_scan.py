@@ -18,8 +18,8 @@ torn. `Wal.close` therefore writes a batch that calls everything durable.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
-from zlib import crc32
 
+from mako.crc import crc32
 from mako.storage.disk import SECTOR_BYTES
 from mako.storage.wal_format import (
     ALIGNMENT,
