@@ -48,7 +48,7 @@ class RaftSection(_Section):
 class SnapshotSection(_Section):
     """When a replica takes a snapshot of itself."""
 
-    bytes: str | int = "512MiB"
+    bytes: str | int = "1GiB"
     entries: Positive = 1_000_000
     #: Bytes per second to all replicas that need one.
     send_rate: str | int = "64MiB"
@@ -57,7 +57,7 @@ class SnapshotSection(_Section):
 class LogSection(_Section):
     """The log on disk."""
 
-    keep_bytes: str | int = "256MiB"
+    keep_bytes: str | int = "1GiB"
     keep_seconds: Positive = 600
     segment_bytes: str | int = "64MiB"
 

@@ -103,7 +103,7 @@ class ServerProcess:
     def _recover(self) -> LogStore:
         plan = self.plan
         if plan.folder is None:
-            return MemoryStore()
+            return MemoryStore(plan.wal.keep_bytes)
         wal = Wal(self.disk, "wal", Identity(plan.cluster_id, plan.process), plan.wal)
         try:
             found = wal.recover()
@@ -266,10 +266,10 @@ class ServerProcess:
         if self.state.returning:
             self._note_returned()
 
-    @property
-    def hub(self) -> Hub | None:
-        """Where clients go; None before there are replicas."""
-        return next((hosted.hub for hosted in self.hosted.values()), None)
+    async def serving_hub(self) -> Hub:
+        """Where clients go, as soon as there are replicas."""
+        await self._formed.wait()
+        return next(hosted.hub for hosted in self.hosted.values())
 
     def deliver(self, process: int, batch: Sequence[object]) -> None:
         """Messages of a peer; those that come before the replicas are there are lost."""

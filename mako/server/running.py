@@ -103,10 +103,8 @@ async def _serve(
     )
 
     async def on_client(connection: Connection, hello: Hello) -> None:
-        hub = server.hub
-        if hub is None:
-            await connection.aclose(f"{plan.name} is starting; try again in a moment")
-            return
+        # A process that starts lets its clients wait, as it lets those that have connected already.
+        hub = await server.serving_hub()
         assert isinstance(connection.stream, trio.SocketStream)
         await hub.serve(connection.stream, b"".join(hello_parts(hello)))
 
