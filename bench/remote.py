@@ -25,12 +25,12 @@ import mako
 def serve(pipe: Any, workers: int) -> None:
     """A server of one partition, until the pipe is closed."""
     import trio
-    from mako.client.workers import Crew
 
     from mako.engine.engine import Engine
     from mako.server.backend import LoneBackend
     from mako.server.deploy import deploy
     from mako.server.hub import Hub
+    from mako.server.workers import Crew
 
     engine = Engine(2 << 30, contexts=24)
     backend = LoneBackend(Crew(engine, 10.0), deploy(["bench.remote_procedures"]), workers=workers)
@@ -155,6 +155,7 @@ def main() -> None:
     if not address:
         server, theirs = context.Pipe()
         context.Process(target=serve, args=(theirs, options.workers), daemon=True).start()
+        theirs.close()  # So that its end is noticed.
         address = f"127.0.0.1:{server.recv()}"
     pipes = []
     for i in range(options.processes):

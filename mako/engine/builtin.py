@@ -229,7 +229,7 @@ def address_of(function: Callable[[int, int, int], int]) -> int:
             from numba.core.ccallback import CFunc
 
             word = types.int64
-            made = CFunc(function, ((word,) * 3, word), locals={}, options={"nopython": True})
+            made: Any = CFunc(function, ((word,) * 3, word), locals={}, options={"nopython": True})
             use_cache(made, function)
             made.compile()
             _kept.append(made)

@@ -62,7 +62,7 @@ class Operation(IntEnum):
     PING = 15
     STATUS = 16  #: -> {"leader": address, "watermark": ..., ...}
     CANCEL = 17  #: id of a request that waits -> whether it did
-    RUN_AT = 18  #: session, number of procedure, [arguments], {field: code} of out or nil -> [result, out]
+    RUN_AT = 18  #: session, procedure, [arguments], {field: code} of out or nil -> [result, out]
     DRIVE = 19  #: workload, [state ...], seed, transactions per second or 0 -> drive
     DRIVE_SAMPLE = 20  #: drive -> its counts
     DRIVE_RESET = 21  #: drive
@@ -144,11 +144,12 @@ def pack_key_call(
 def read_results(body: Buffer) -> Iterator[tuple[int, int, int, int, int, int, bytes]]:
     """(id, status, flags, timestamp, value, detail, bytes) of each result of a RESULT frame."""
     at, end = 0, len(body)
+    least, unpack = f.RESULT_BYTES, _RESULT.unpack_from
     while at < end:
-        if end - at < f.RESULT_BYTES:
+        if end - at < least:
             raise WireError("a result is cut off", at)
-        size, status, flags, number, timestamp, _, value, detail = _RESULT.unpack_from(body, at)
-        if size < f.RESULT_BYTES or size & 7 or at + size > end:
+        size, status, flags, number, timestamp, _, value, detail = unpack(body, at)
+        if size < least or size & 7 or at + size > end:
             raise WireError(f"a result of {size} bytes does not fit its frame", at)
         data = b""
         if flags & f.IS_BYTES:

@@ -279,8 +279,13 @@ def test_rows_of_requests_are_forgotten(server: Loopback) -> None:
 
         def count() -> None:
             snapshot = ServedSnapshot(server.engine, 0)
-            found.append(len(snapshot.scan(handle, b"", b"\xff" * 20, 5000, reverse=False)[0]))
+            first, more, total = b"", True, 0
+            while more:
+                page, more = snapshot.scan(handle, first, b"\xff" * 20, 1000, reverse=False)
+                total += len(page)
+                first = page[-1][0] + b"\0" if page else first
             snapshot.close()
+            found.append(total)
 
         server.call(count)
         return found[0]

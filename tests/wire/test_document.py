@@ -78,3 +78,23 @@ def test_limits() -> None:
     links = section("Connections")
     assert f"every {limits.keepalive_s:g} s" in links
     assert f"from {limits.dial_first_s:g} s to {limits.dial_last_s:g} s" in links
+
+
+def test_what_clients_say() -> None:
+    from mako import call_format as f
+    from mako.ids import Status
+    from mako.wire.requests import CLIENT_BODY_MAX, ClientKind, Operation
+
+    for kind in ClientKind:
+        assert f"| {kind.value} | {kind.name} | " in section("Clients")
+    calls = section("Packed calls")
+    assert fixed_end("Packed calls") == f.CALL_BYTES
+    assert f"at most {f.VALUE_PACKED_MAX:,}" in calls
+    assert fixed_end("Packed results") == f.RESULT_BYTES
+    assert "**early**" in calls
+    assert "**once**" in calls
+    for status in Status:
+        assert f"| {status.value} | {status.name} | " in section("Statuses")
+    for operation in Operation:
+        assert f"| {operation.value} | {operation.name} | " in section("Requests")
+    assert f"({CLIENT_BODY_MAX:,} bytes)" in section("Limits")

@@ -396,6 +396,7 @@ class Core:
 
     def _results(self, body: memoryview, now: float) -> None:
         flying = self._flying
+        once = self._once_open
         for number, status, flags, timestamp, value, detail, data in read_results(body):
             call = flying.get(number)
             if call is None:  # It was given up.
@@ -403,16 +404,21 @@ class Core:
             if flags & IS_EARLY:
                 call.state = State.EARLY
                 call.timestamp, call.value = timestamp, value
-                call.changed()
-                continue
-            del flying[number]
-            self._flying_bytes -= len(call.packed)
-            if status == 0:
+            elif status == 0:
+                del flying[number]
+                self._flying_bytes -= len(call.packed)
                 if not flags & IS_NOTICE:
                     call.timestamp, call.value, call.data = timestamp, value, data
-                self._end(call, None)
+                call.state = State.ENDED
+                if call.once:
+                    once.discard(number)
             else:
+                del flying[number]
+                self._flying_bytes -= len(call.packed)
                 self._not_done(call, status, detail, "", now)
+                continue
+            if call.on_change is not None:
+                call.on_change()
 
     def _reply(self, reply: Reply, now: float) -> None:
         if reply.id == 0:
