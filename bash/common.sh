@@ -29,8 +29,12 @@ sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' >/dev/null 2>&1; then
 install_mako() {
   local target=$1 stamp=.venv/.mako-$2 wanted python
   wanted="$(cksum <pyproject.toml) $PWD"
+  # Several scripts may start at once: one installs, the others wait for it.
+  exec 9>.venv.lock
+  command -v flock >/dev/null && flock 9
   if [[ -x .venv/bin/mako && -f $stamp && $(<"$stamp") == "$wanted" ]] &&
     .venv/bin/python -c '' 2>/dev/null; then
+    exec 9>&-
     return
   fi
   python=$(find_python) || fail "no Python 3.11 to 3.14 with the venv module found;" \
@@ -40,6 +44,7 @@ install_mako() {
   .venv/bin/python -m pip install --disable-pip-version-check --quiet --editable "$target" ||
     fail "the installation failed; see above, then run this script again"
   printf '%s\n' "$wanted" >"$stamp"
+  exec 9>&-
 }
 
 # The environment of the tests has all that anything else needs.

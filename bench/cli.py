@@ -65,6 +65,7 @@ class Common:
     output: Literal["table", "json"]
     report: Path | None
     check: bool
+    config: tuple[str, ...]
 
 
 class RunCommand(click.Command):
@@ -78,6 +79,16 @@ class RunCommand(click.Command):
 def common_options(command: Command) -> Command:
     """Add the options of `Common`, in the order in which --help shows them."""
     options = (
+        click.option(
+            "--config",
+            "-f",
+            "files",
+            multiple=True,
+            type=click.Path(),
+            metavar="FILE",
+            help="Run on the cluster of this configuration, whose processes are up and have the"
+            " benchmark deployed; several files combine. Workers are threads of the leader.",
+        ),
         click.option(
             "--workers",
             type=Count(),
@@ -147,8 +158,9 @@ def common_options(command: Command) -> Command:
 def common_of(values: dict[str, Any]) -> Common:
     """Take the shared options out of `values` and check what needs the machine."""
     cores = machine.core_count()
-    workers = values.pop("workers") or min(cores, WORKERS_DEFAULT_MAX)
-    if workers > cores:
+    config: tuple[str, ...] = values.pop("files")
+    workers = values.pop("workers") or (1 if config else min(cores, WORKERS_DEFAULT_MAX))
+    if workers > cores and not config:
         raise BadInput(
             f"--workers {workers}: this machine has {cores} core{'' if cores == 1 else 's'} for"
             f" this process, and a worker keeps one busy; give at most {cores}"
@@ -166,6 +178,7 @@ def common_of(values: dict[str, Any]) -> Common:
         workers=workers,
         memory=memory,
         check=not values.pop("no_check"),
+        config=config,
         **{name: values.pop(name) for name in ("seconds", "warmup", "seed", "rate")},
         **{name: values.pop(name) for name in ("output", "report")},
     )
@@ -439,5 +452,6 @@ def _run(name: str, options: BenchmarkOptions, common: Common) -> None:
         folder=common.report,
         check=common.check,
         command=ctx.meta["bench.command"],
+        config=common.config,
     )
     ctx.exit(session.run(request))

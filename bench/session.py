@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from importlib import import_module
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import click
 from rich.console import Console
@@ -52,6 +52,8 @@ class Request:
     folder: Path | None
     check: bool
     command: str
+    #: Configurations of a running cluster, in place of a database in this process.
+    config: tuple[str, ...] = ()
 
 
 def run(request: Request) -> int:
@@ -77,7 +79,7 @@ def _run(request: Request, folder: ResultsFolder | None) -> int:
         check=request.check,
         on_interval=folder.append if folder else lambda _interval: None,
     )
-    report = runner.run(lambda: open_database(request.memory_bytes))
+    report = runner.run(lambda: database_of(request))
     page = folder.finish(report) if folder else None
     if request.json:
         click.echo(summary_text(report), nl=False)
@@ -94,11 +96,18 @@ def create(name: str, options: BenchmarkOptions) -> Benchmark:
     return benchmark
 
 
-def open_database(memory_bytes: int) -> "mako.Database":
-    """A new database in memory."""
+def database_of(request: Request) -> "mako.Database":
+    """A new database in memory, or the cluster that runs."""
     import mako
 
-    return mako.open(":memory:", memory=memory_bytes)
+    if not request.config:
+        return mako.open(":memory:", memory=request.memory_bytes)
+    from mako.config import load
+
+    config = load(request.config)
+    addresses = [f"{p.host}:{port}" for p in config.processes for port in p.ports]
+    remote = mako.connect(",".join(addresses), timeout=60, cluster=config.id)
+    return cast("mako.Database", remote)  # It has the methods of the embedded one.
 
 
 def setting_of(request: Request, benchmark: Benchmark) -> Setting:

@@ -42,6 +42,9 @@ class KindStats:
     per_s: float
     #: None when nothing completed.
     latency: Latency | None
+    #: Of a replicated database: until it was durable, and how many became that, per second.
+    durable: Latency | None = None
+    durable_per_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,7 @@ def between(
     assert duration_s >= 0, "samples are taken in order"
     kinds: list[KindStats] = []
     histograms: list[list[int]] = []
+    durables: list[list[int]] = []
     for position, kind in enumerate(after.kinds):
         earlier = before.kinds[position] if before else None
         counts = list(kind.histogram)
@@ -86,14 +90,19 @@ def between(
             counts = [new - old for new, old in zip(counts, earlier.histogram, strict=True)]
         rolled_back = kind.rolled_back - (earlier.rolled_back if earlier else 0)
         count = kind.committed - (earlier.committed if earlier else 0) + rolled_back
-        kinds.append(_stats(kind.name, count, rolled_back, duration_s, counts))
+        durable = list(kind.durable)
+        if earlier and durable:
+            durable = [new - old for new, old in zip(durable, earlier.durable, strict=True)]
+        kinds.append(_stats(kind.name, count, rolled_back, duration_s, counts, durable))
         histograms.append(counts)
+        durables += [durable] if durable else []
     every = _stats(
         "all",
         sum(kind.count for kind in kinds),
         sum(kind.rolled_back for kind in kinds),
         duration_s,
         histogram.merge(histograms),
+        histogram.merge(durables) if durables else [],
     )
     logged = after.log_transactions - (before.log_transactions if before else 0)
     log_bytes = after.log_bytes - (before.log_bytes if before else 0)
@@ -113,10 +122,19 @@ def between(
 
 
 def _stats(
-    name: str, count: int, rolled_back: int, duration_s: float, counts: Sequence[int]
+    name: str,
+    count: int,
+    rolled_back: int,
+    duration_s: float,
+    counts: Sequence[int],
+    durable: Sequence[int],
 ) -> KindStats:
     per_s = count / duration_s if duration_s > 0 else 0.0
-    return KindStats(name, count, rolled_back, per_s, latency_of(counts))
+    durable_per_s = None
+    if durable:
+        durable_per_s = sum(durable) / duration_s if duration_s > 0 else 0.0
+    latencies = latency_of(counts), latency_of(durable)
+    return KindStats(name, count, rolled_back, per_s, *latencies, durable_per_s)
 
 
 def latency_of(counts: Sequence[int]) -> Latency | None:

@@ -6,6 +6,8 @@
     tpmC                completed new orders per minute, unaudited (clause 5.4.2); of a scale
                         other than spec it is new_orders_per_minute, which compares with nothing
     types, all          per type, and all together: count, rolled_back, per_s, p50_us … max_us
+    durable_…           the same per type until it was durable, of a replicated database: per
+                        second, and percentiles from its begin
     aborts, abort_pct   attempts lost and retried, by reason; their share of all attempts
     log_bytes_per_txn   per transaction that wrote
     memory_bytes        in use at the end; loaded.memory_bytes right after the load, and
@@ -110,6 +112,21 @@ def _kind(kind: KindStats) -> dict[str, Any]:
         "p90_us": _round(latency.p90_us) if latency else None,
         "p99_us": _round(latency.p99_us) if latency else None,
         "max_us": _round(latency.max_us) if latency else None,
+        **_durable(kind),
+    }
+
+
+def _durable(kind: KindStats) -> dict[str, Any]:
+    """The same until a transaction was durable; nothing for a database without replicas."""
+    if kind.durable_per_s is None:
+        return {}
+    latency = kind.durable
+    return {
+        "durable_per_s": _round(kind.durable_per_s),
+        "durable_p50_us": _round(latency.p50_us) if latency else None,
+        "durable_p90_us": _round(latency.p90_us) if latency else None,
+        "durable_p99_us": _round(latency.p99_us) if latency else None,
+        "durable_max_us": _round(latency.max_us) if latency else None,
     }
 
 

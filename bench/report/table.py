@@ -24,6 +24,7 @@ def closing(report: RunReport) -> RenderableType:
         Text(setting_line(report), style="dim"),
         Text(),
         types_table(report.total),
+        *_durable_part(report),
         Text(),
         figures_table(report),
     ]
@@ -35,6 +36,12 @@ def closing(report: RunReport) -> RenderableType:
     parts += [Text(f"note: {note}", style="yellow") for note in report.notes]
     parts.append(verdict_line(report))
     return Group(*parts)
+
+
+def _durable_part(report: RunReport) -> list[RenderableType]:
+    if report.total.every.durable is None:
+        return []
+    return [Text(), durable_table(report.total)]
 
 
 def setting_line(report: RunReport) -> str:
@@ -61,6 +68,25 @@ def types_table(interval: Interval) -> Table:
     for position, kind in enumerate(interval.kinds):
         table.add_row(*_cells(kind), end_section=position == len(interval.kinds) - 1)
     table.add_row(*_cells(interval.every), style="bold")
+    return table
+
+
+def durable_table(interval: Interval) -> Table:
+    """From the begin of a transaction to its being durable, in milliseconds."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
+    table.add_column("until durable", no_wrap=True)
+    for heading in ("per second", "p50 ms", "p90 ms", "p99 ms", "max ms"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for position, kind in enumerate((*interval.kinds, interval.every)):
+        latency = kind.durable
+        values = [latency.p50_us, latency.p90_us, latency.p99_us, latency.max_us] if latency else []
+        table.add_row(
+            kind.name.replace("_", " "),
+            numbers.count(kind.durable_per_s or 0),
+            *[numbers.decimal(value / 1000) for value in values],
+            end_section=position == len(interval.kinds) - 1,
+            style="bold" if kind is interval.every else None,
+        )
     return table
 
 

@@ -14,16 +14,20 @@ from bench.tpcc.population import (
     load_stock,
     load_warehouse,
 )
+from bench.tpcc.terminals import count_orders, enter_order, pay
 from bench.tpcc.workload import WORKLOAD
 
 __all__ = [
     "AT_SNAPSHOT",
     "WORKLOAD",
+    "count_orders",
+    "enter_order",
     "load_customers",
     "load_items",
     "load_orders",
     "load_stock",
     "load_warehouse",
+    "pay",
 ]
 
 #: The conditions of clause 3.3.2.

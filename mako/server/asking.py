@@ -181,6 +181,7 @@ class Asking:
             Operation.PING: lambda: (0, None, False),
             Operation.STATUS: lambda: (0, self._backend.status(), False),
             Operation.RUN_AT: self._run_at,
+            Operation.STATE_HASH: self._state_hash,
             Operation.DRIVE: self._drive,
             Operation.DRIVE_SAMPLE: lambda number: (0, sample_of(self._drives.find(number)), False),
             Operation.DRIVE_RESET: self._reset_drive,
@@ -294,6 +295,12 @@ class Asking:
         # Its name stands in messages only.
         out = None if layout is None else Row(layout, name="the row that is handed back")
         return 0, Job(found, lambda: found.run(procedure, arguments, out)), False
+
+    def _state_hash(self, session: int) -> Done:
+        found = self.sessions.find(session, self._now)
+        if not isinstance(found, ServedSnapshot):
+            raise Refused(Status.REFUSED, "only a snapshot has a hash")
+        return 0, Job(found, found.state_hash), False
 
     # --- drives -------------------------------------------------------------------------
 

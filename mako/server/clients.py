@@ -57,6 +57,7 @@ ANYWHERE: Final = frozenset(
         Operation.SNAPSHOT,
         Operation.CLOSE,
         Operation.RUN_AT,
+        Operation.STATE_HASH,
         Operation.PING,
         Operation.STATUS,
         Operation.CANCEL,

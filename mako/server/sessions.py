@@ -281,6 +281,12 @@ class ServedSnapshot(Session):
         finally:
             self._calls.session_begin_snapshot(self._context, self.timestamp)
 
+    def state_hash(self) -> str:
+        """As `Snapshot.state_hash` of the embedded database."""
+        from mako.engine.dump import dump
+
+        return dump(self._engine, self._context, self.timestamp, len)
+
     def close(self) -> None:
         if self._open and not self.busy:
             from mako.engine.closing import close_snapshot

@@ -67,6 +67,7 @@ class Operation(IntEnum):
     DRIVE_SAMPLE = 20  #: drive -> its counts
     DRIVE_RESET = 21  #: drive
     DRIVE_STOP = 22  #: drive -> [its counts, [state ...]]
+    STATE_HASH = 23  #: session of a snapshot -> the hash of all that it sees
 
 
 class Reply(NamedTuple):

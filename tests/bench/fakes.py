@@ -43,6 +43,7 @@ class KindSample:
     committed: int
     rolled_back: int
     histogram: list[int]
+    durable: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

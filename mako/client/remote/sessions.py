@@ -197,6 +197,10 @@ class RemoteSnapshot(RemoteSession):
         result, row = self._ask(Operation.RUN_AT, number, list(arguments), layout)
         return int(result) if out is None else (int(result), out.unpack(row))
 
+    def state_hash(self) -> str:
+        """The hash of all rows: equal at two replicas if and only if all rows are."""
+        return str(self._ask(Operation.STATE_HASH))
+
     def close(self) -> None:
         """Let go of the old versions."""
         self._end(Operation.CLOSE)
