@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from mako.entry import GroupId
 from mako.raft import RaftNode
-from mako.sim.clock import MS
+from mako.sim.clock import MS, SECOND
 from mako.sim.process import Life, SimProcess
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ class Faults:
         plan = cluster.plan
         self.counts: Counter[str] = Counter()
         self._stopped = False
+        #: Stale leaders, whose successor will be cut off at once.
+        self._expected: dict[GroupId, SimProcess] = {}
+        #: No fault is drawn before this time, ns: a story of several acts is being played.
+        self._quiet_until = 0
         self._kinds: dict[str, Callable[[SimProcess], bool]] = {
             "power cut": self._power_cut,
             "power cut of all": self._power_cut_of_all,
@@ -69,6 +74,8 @@ class Faults:
         if self._stopped:
             return
         self._next()
+        if self._loop.now < self._quiet_until:
+            return
         kind = self._chance.choices(self._names, self._weights)[0]
         process = self._victim()
         self._strike_at(kind, process)
@@ -107,6 +114,11 @@ class Faults:
         plan = self._cluster.plan
         if self._loop.now >= plan.duration:
             return
+        expected = self._expected.pop(node.group, None)
+        if expected is not None and expected is not process:
+            self._quiet_until = self._loop.now + SECOND
+            self._cut_off(process, SECOND, "isolate, for the one before")
+            return
         if self._has_rival(node) and self._chance.random() < 0.8:
             self._wait_for_old_entries(process, node, node.term, node.commit_index, 900)
             return
@@ -142,12 +154,16 @@ class Faults:
 
     def _give_to_rivals(self, leader: SimProcess) -> None:
         """The leader is cut off while its old entries are on their way; all others are heard."""
+        self._cut_off(leader, 300 * MS, "isolate, for its rivals")
+
+    def _cut_off(self, process: SimProcess, least: int, what: str) -> None:
+        """For `least` ns or longer; all others are heard."""
         network = self._cluster.network
         network.heal()
-        cut = network.split([leader.number], self._others(leader))
-        self._loop.after(300 * MS + self._length(), network.mend, cut)
+        cut = network.split([process.number], self._others(process))
+        self._loop.after(least + self._length(), network.mend, cut)
         self.counts["isolate"] += 1
-        self._cluster.note(leader.number, "fault", "isolate, for its rivals")
+        self._cluster.note(process.number, "fault", what)
 
     def _strike_at(self, kind: str, process: SimProcess) -> None:
         if not self._stopped and self._kinds[kind](process):
@@ -228,18 +244,54 @@ class Faults:
         return True
 
     def _stale_leader(self, process: SimProcess) -> bool:
-        """A leader is cut off with a minority, and its clock is slow: it believes to lead."""
+        """A leader is cut off with a minority, and its clock is slow: it believes to lead.
+
+        Often its clients believe so too: it has many entries that only it knows when it is back.
+        """
         cluster = self._cluster
-        leader = cluster.operator.leader_of(self._chance.choice(cluster.groups))
+        group = self._chance.choice(cluster.groups)
+        leader = cluster.operator.leader_of(group)
         if leader is None:
             return False
         others = self._others(leader)
         self._chance.shuffle(others)
         size = self._chance.randint(0, (len(others) - 1) // 2)
         leader.tick_length = 2 * cluster.plan.tick
-        split = cluster.network.split
-        self._mend_later(split([leader.number, *others[:size]], others[size:]))
+        cut = cluster.network.split([leader.number, *others[:size]], others[size:])
+        node = leader.node(group)
+        kind = self._chance.random()
+        if node is None or kind < 0.3:
+            self._mend_later(cut)
+            return True
+        cluster.workload.burst(leader, group, self._chance.choice((20, 80, 200)))
+        if kind < 0.6:
+            # Whoever follows it has no time to spread an entry, and it may lead again (figure 8).
+            self._expected[group] = leader
+            self._quiet_until = self._loop.now + SECOND // 2
+            self._loop.after(SECOND + self._length(), cluster.network.mend, cut)
+        else:
+            self._wait_for_a_cut(leader, group, node.commit_index, cut, 75)
         return True
+
+    def _wait_for_a_cut(
+        self, stale: SimProcess, group: GroupId, commit: int, cut: int, looks: int
+    ) -> None:
+        """Until the others have a snapshot, and no log, where the stale one goes on (Raft §7).
+
+        They write few entries, but large ones, so that they soon cut their logs.
+        """
+        if self._stopped:
+            return
+        cluster = self._cluster
+        leader = cluster.operator.leader_of(group)
+        node = None if leader is None or leader is stale else leader.node(group)
+        if not looks or (node is not None and node.state.log.storage.first_index() > commit + 1):
+            cluster.network.mend(cut)
+            return
+        if leader is not None and node is not None:
+            cluster.workload.burst(leader, group, 1, padding=1500)
+        again = self._wait_for_a_cut
+        self._loop.after(20 * MS, again, stale, group, commit, cut, looks - 1)
 
     def _bad_link(self, process: SimProcess) -> bool:
         cluster = self._cluster

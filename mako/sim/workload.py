@@ -91,7 +91,7 @@ class Workload:
         self.begin(client, key, is_read=is_read)
 
     def begin(self, client: int, key: int, *, is_read: bool) -> _Operation:
-        group = self._cluster.groups[key % len(self._cluster.groups)]
+        group = self._group_of(key)
         operation = _Operation(client, group, key, 0, self.history.of(key).floor)
         if not is_read:
             self._next_value += 1
@@ -103,6 +103,25 @@ class Workload:
         self.running += 1
         self._attempt(operation)
         return operation
+
+    def burst(self, process: "SimProcess", group: GroupId, size: int, padding: int = 0) -> None:
+        """Appends that are sent to a process at once; nobody waits for answers or tries again.
+
+        A leader that has lost its followers collects them: its log becomes longer than what the
+        others will agree on.
+        """
+        keys = [key for key in range(self._plan.keys) if self._group_of(key) == group]
+        for _ in range(0 if self._stopped else size):
+            key = self._chance.choice(keys)
+            self._next_value += 1
+            self._next_ticket += 1
+            value, ticket = self._next_value, self._next_ticket
+            if not process.request(group, ticket, append_request(value, key, padding)):
+                return
+            self.history.unknown += 1
+
+    def _group_of(self, key: int) -> GroupId:
+        return self._cluster.groups[key % len(self._cluster.groups)]
 
     def _attempt(self, operation: _Operation) -> None:
         if operation.over:
