@@ -142,13 +142,16 @@ class Faults:
     def _wait_for_old_entries(
         self, process: SimProcess, node: RaftNode, term: int, commit: int, looks: int
     ) -> None:
-        """Until a follower has some of the leader's old entries, and none of its own term."""
+        """Until a majority has some of the leader's old entries, and none of its own term."""
         s = node.state
         if self._stopped or not looks or node.term != term or not s.peers:
             return
-        if any(commit < peer.match < s.term_start for peer in s.peers):
+        needed = (len(s.peers) + 1) // 2
+        if sum(peer.match >= s.term_start for peer in s.peers) >= needed:
+            return
+        if sum(peer.match > commit for peer in s.peers) >= needed:
             self._give_to_rivals(process)
-        elif not any(peer.match >= s.term_start for peer in s.peers):
+        else:
             again = self._wait_for_old_entries
             self._loop.after(MS // 3, again, process, node, term, commit, looks - 1)
 
@@ -244,7 +247,7 @@ class Faults:
         return True
 
     def _stale_leader(self, process: SimProcess) -> bool:
-        """A leader is cut off with a minority, and its clock is slow: it believes to lead.
+        """A leader is cut off with a minority; its clock may be slow, so that it believes to lead.
 
         Often its clients believe so too: it has many entries that only it knows when it is back.
         """
@@ -255,16 +258,22 @@ class Faults:
             return False
         others = self._others(leader)
         self._chance.shuffle(others)
+        kind = self._chance.random()
+        returns = 0.2 <= kind < 0.65
+        # The others elect, and cannot without one of them: then the stale one is needed.
         size = self._chance.randint(0, (len(others) - 1) // 2)
-        leader.tick_length = 2 * cluster.plan.tick
+        if returns:
+            size = len(others) // 2 - 1
+        else:
+            leader.tick_length = 2 * cluster.plan.tick
         cut = cluster.network.split([leader.number, *others[:size]], others[size:])
         node = leader.node(group)
-        kind = self._chance.random()
-        if node is None or kind < 0.3:
+        if node is None or kind < 0.2:
             self._mend_later(cut)
             return True
-        cluster.workload.burst(leader, group, self._chance.choice((20, 80, 200)))
-        if kind < 0.6:
+        padding = self._chance.choice((0, 1500)) if returns else 0
+        cluster.workload.burst(leader, group, self._chance.choice((20, 80, 200)), padding)
+        if returns:
             # Whoever follows it has no time to spread an entry, and it may lead again (figure 8).
             self._expected[group] = leader
             self._quiet_until = self._loop.now + SECOND // 2
