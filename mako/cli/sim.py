@@ -108,8 +108,8 @@ def planted(ctx: click.Context, names: tuple[str, ...], jobs: int | None, output
         click.echo(json.dumps({"bugs": bugs}))
     else:
         for name, seeds in found.items():
-            text = f"not found in {PLANTED_SEEDS_MAX} seeds" if seeds is None else f"{seeds} seeds"
-            click.echo(f"{name:<40}  {text:<12}  {PLANTED[name]}")
+            text = f"not found in {PLANTED_SEEDS_MAX}" if seeds is None else f"seed {seeds}"
+            click.echo(f"{name:<40}  {text:<16}  {PLANTED[name]}")
     if None in found.values():
         ctx.exit(1)
 

@@ -33,6 +33,6 @@ def test_a_planted_bug_is_found(name: str) -> None:
 
 def test_planted_bugs_do_not_change_the_plan_of_a_seed() -> None:
     clean = run_seed(2)
-    # Of a part that no seed reaches: nothing may differ.
+    # Of a part that this seed does not reach: nothing may differ.
     same = run_seed(2, planted=frozenset(["snapshot_over_uncommitted_prefix"]))
     assert same.digest == clean.digest
