@@ -4,6 +4,7 @@ Built on the disk in memory of mako.storage, which knows what a power cut would 
 """
 
 from collections import Counter
+from collections.abc import Callable
 from random import Random
 from typing import Final
 
@@ -53,6 +54,8 @@ class SimDisk:
         self.memory = MemoryDisk()
         self.counts: Counter[str] = Counter()
         self._chance = chance
+        #: Called when a file, such as a finished snapshot, has got its name.
+        self.on_rename: Callable[[], None] = lambda: None
         #: Syncs fail from the next one on, until `crash` or `repair`.
         self.failing = False
         #: Nothing comes back before this time, ns.
@@ -77,6 +80,7 @@ class SimDisk:
 
     def rename(self, old: str, new: str) -> None:
         self.memory.rename(old, new)
+        self.on_rename()
 
     def remove(self, path: str) -> None:
         self.memory.remove(path)

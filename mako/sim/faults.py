@@ -6,6 +6,7 @@ lost at a time, so a fault that loses one waits until everything is settled (mak
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mako.entry import GroupId
@@ -56,6 +57,8 @@ class Faults:
         assert self._kinds.keys() == plan.fault_weights.keys()
         self._names = list(self._kinds)
         self._weights = [plan.fault_weights[name] for name in self._names]
+        for process in cluster.processes:
+            process.disk.on_rename = partial(self._on_rename, process)
         self._next()
 
     def _next(self) -> None:
@@ -128,6 +131,12 @@ class Faults:
         # At once, so that its first entry stays with it; or when some of its log has left.
         mean = self._chance.choice((0.1, 1.0, 5.0, 20.0)) * MS
         self._loop.after(int(self._chance.expovariate(1.0 / mean)), self._strike_at, fault, process)
+
+    def _on_rename(self, process: SimProcess) -> None:
+        """A snapshot has its name, and is not marked yet: the moment for a power cut (D6, N2)."""
+        if self._chance.random() < 0.1 and self._loop.now >= self._quiet_until:
+            after = int(self._chance.expovariate(1.0 / MS))
+            self._loop.after(after, self._strike_at, "power cut", process)
 
     def _has_rival(self, leader: RaftNode) -> bool:
         """Whether a node has the last entry of a deposed leader, newer than those of this one."""

@@ -177,7 +177,9 @@ class SimProcess:
         """Everything on disk is gone. The process is down."""
         assert self.life is Life.DOWN
         counts = self.disk.counts
+        on_rename = self.disk.on_rename
         self.disk = SimDisk(self.cluster.chances.of(f"disk {self.number}"))
+        self.disk.on_rename = on_rename
         self.disk.counts = counts
         self.cluster.plan.set_latency(self.disk)
         for group, member in self.members.items():
