@@ -424,6 +424,8 @@ def apply_transactions(tx: int, entry: int, above: int, up_to: int) -> tuple[int
             transactions += 1
             reclaim(tx, 2 * left + 2)
         at = end
+    # Whoever has this context next asks for rows of its own.
+    st8(tx + C_AHEAD_COUNT, 0)
     fetch_max(engine + CLOCK, newest)
     return outcome, transactions, writes
 
