@@ -291,7 +291,10 @@ def test_random_leaders_agree(make: Make, seed: int) -> None:
 
 def test_a_context_that_replayed_runs_procedures_afterwards(make: Make) -> None:
     """What the replayer asked for ahead, of tables of byte strings too, is not the worker's."""
-    leader, follower, log = make(), make(), Log()
+    leader, log = make(), Log()
+    settings = PartitionSettings(memory_bytes=16 << 20, ring_bytes=256 << 10)
+    # Without `transact`, which would take the replayer's context first.
+    follower = Partition(settings, [TABLE], lambda: 1_000)
     lead(leader, log, 1)
     leader.engine.create_table(TYPED)
     for data in leader.drain():
@@ -306,6 +309,7 @@ def test_a_context_that_replayed_runs_procedures_afterwards(make: Make) -> None:
         follower.engine.give_context(context)
         result, _ = follower.engine.run(fetch_ahead, (12,))
         assert result == 12
+    follower.close()
 
 
 TYPED: Final = Table("typed", id=2, key={"n": 32}, row={"v": "i8"})
