@@ -52,17 +52,15 @@ def server(
 
 
 def _run(name: str, plan: object) -> None:
-    import trio
-
     from mako.replication.driver import ProcessMustEnd
     from mako.server.events import EventLog
     from mako.server.plan import ServerPlan
-    from mako.server.running import serve
+    from mako.server.running import run
 
     assert isinstance(plan, ServerPlan)
     log = EventLog(name)
     try:
-        trio.run(serve, plan, log)
+        run(plan, log)
     except ProcessMustEnd as error:
         log("must end", reason=error)
         raise SystemExit(3) from None

@@ -12,11 +12,7 @@ Port = Annotated[int, Meta(ge=1, le=65535)]
 Positive = Annotated[int, Meta(ge=1)]
 
 
-class _Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A mapping whose keys are all known."""
-
-
-class ClusterSection(_Section):
+class ClusterSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Whose processes these are."""
 
     name: str = "mako"
@@ -24,20 +20,20 @@ class ClusterSection(_Section):
     id: Annotated[int, Meta(ge=1, le=1 << 62)] | None = None
 
 
-class SiteSection(_Section):
+class SiteSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Replicas: one list per partition, "name:port" each, in the order of their node ids."""
 
     server: list[list[str]]
 
 
-class ModeSection(_Section):
+class ModeSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Accepted for familiarity: there is one mode."""
 
     cc: Literal["occ"] = "occ"
     ab: Literal["raft"] = "raft"
 
 
-class RaftSection(_Section):
+class RaftSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Times of elections, and limits. See mako.raft.settings."""
 
     tick_ms: Annotated[int, Meta(ge=1, le=1000)] = 10
@@ -45,7 +41,7 @@ class RaftSection(_Section):
     election_ticks: Positive = 30
 
 
-class SnapshotSection(_Section):
+class SnapshotSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """When a replica takes a snapshot of itself."""
 
     bytes: str | int = "1GiB"
@@ -54,7 +50,7 @@ class SnapshotSection(_Section):
     send_rate: str | int = "64MiB"
 
 
-class LogSection(_Section):
+class LogSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The log on disk."""
 
     keep_bytes: str | int = "1GiB"
@@ -62,7 +58,7 @@ class LogSection(_Section):
     segment_bytes: str | int = "64MiB"
 
 
-class Document(_Section):
+class Document(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A whole configuration."""
 
     site: SiteSection

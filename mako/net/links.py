@@ -90,9 +90,9 @@ class PeerLinks:
 
     `deliver` and `unreachable` are plain functions, called between two awaits; they must be quick
     and must not raise. `identity` is asked whenever a hello is said, `greeted` is told of every
-    good one that was heard. `unreachable` may be called from within `send`. `chance` gives numbers from
-    0 to 1, `connect` opens a stream; both are arguments for the sake of tests. Everything happens
-    in the thread of trio.
+    good one that was heard. `unreachable` may be called from within `send`. `chance` gives numbers
+    from 0 to 1, `connect` opens a stream; both are arguments for the sake of tests. Everything
+    happens in the thread of trio.
     """
 
     def __init__(

@@ -146,7 +146,9 @@ async def serve_connections(
 ) -> None:
     """Accept connections until cancelled; `on_peer` is usually `PeerLinks.accept`.
 
-    A peer has had its hello answered; that of a client is left to `on_client`, which sets `connection.reader.limit` to what its frames may have, before it receives. It may let ConnectionLost and WireError out; anything else ends the process.
+    A peer has had its hello answered; that of a client is left to `on_client`, which sets
+    `connection.reader.limit` to what its frames may have, before it receives. It may let
+    ConnectionLost and WireError out; anything else ends the process.
     """
     reception = Reception(
         identity,

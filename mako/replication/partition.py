@@ -81,8 +81,8 @@ class PartitionSettings:
 class Partition:
     """See the module, and `mako.replication.replica.Machine` for the contract.
 
-    `tables` are declared in every replica; whoever leads has the log describe them. `transact` runs a
-    request of `execute`; servers have workers instead and need none. `now_ms` tells the time.
+    `tables` are declared in every replica; whoever leads has the log describe them. `transact` runs
+    a request of `execute`; servers have workers instead and need none. `now_ms` tells the time.
     `on_lead` is called when transactions may run, `on_rest` when none may run any more: it
     returns after the last worker has stopped.
     """

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import version
 from typing import Final
 
@@ -24,6 +25,11 @@ SOFTWARE: Final = f"mako {version('mako-db')}"
 
 def wall_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def run(plan: ServerPlan, log: EventLog) -> None:
+    """`serve`, in an event loop of its own."""
+    trio.run(partial(serve, plan, log))
 
 
 async def serve(

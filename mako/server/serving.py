@@ -60,8 +60,10 @@ class Serving:
         workers: int = 1,
         limit: Callable[[], int] = lambda: TIMESTAMP_MASK,
     ) -> None:
-        """`workers` 0: `start` is called later. `limit()` is the greatest timestamp whose time has come for sure: the present less
-        the most that clocks may differ (DESIGN §6). The watermark is looked up beside it.
+        """`workers` 0: `start` is called later.
+
+        `limit()` is the greatest timestamp whose time has come for sure: the present less the
+        most that clocks may differ (DESIGN §6). The watermark is looked up beside it.
         """
         from mako.engine import serving
         from mako.engine.region import Region

@@ -28,9 +28,9 @@ TEXT_BYTES_MAX: Final = 255
 #: Seconds from a connection to a complete hello.
 HELLO_TIMEOUT_S: Final = 5.0
 
-#: magic, version min, version max, role, flags, reserved, cluster, boot, process, bytes of name, bytes
-#: of software. The two texts follow.
 _HISTORY: Final = 1  # in the flags; the others are for later versions
+#: magic, version min, version max, role, flags, reserved, cluster, boot, process, bytes of name,
+#: bytes of software. The two texts follow.
 _FIXED: Final = struct.Struct("<8sHHBB2xQQIHH")
 
 

@@ -9,11 +9,11 @@ from typing import Self
 
 import trio
 
-from mako.server.workers import Crew
 from mako.engine.engine import Engine
 from mako.server.backend import LoneBackend
 from mako.server.deploy import deploy
 from mako.server.hub import Hub
+from mako.server.workers import Crew
 
 
 class Loopback:

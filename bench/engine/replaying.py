@@ -1,4 +1,4 @@
-"""Replay beside execution: `python -m bench.replay`.
+"""Replay beside execution: `python -m bench.engine.replaying`.
 
 A worker runs the TPC-C mix while its log is recorded; then a follower's replayer applies the log.
 Printed is the CPU time per transaction of both, and the ratio.
@@ -69,7 +69,8 @@ def main() -> None:
         size = sum(map(len, entries[of_load:]))
         print(
             f"executed {count}, {executed:.2f} us each; replayed {done} that wrote, {size >> 20}"
-            f" MiB, {1e6 * took / count:.2f} us per executed one: {1e6 * took / count / executed:.2f}"
+            f" MiB, {1e6 * took / count:.2f} us per executed one:"
+            f" {1e6 * took / count / executed:.2f}"
         )
         engine.close()
 
