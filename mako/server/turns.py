@@ -132,8 +132,10 @@ class Turns:
         while True:
             await self._sealed.wait()
             started = trio.current_time()
-            while not await trio.to_thread.run_sync(self._write_and_sync):
-                await trio.sleep(FULL_SECONDS)
+            while True:
+                if await trio.to_thread.run_sync(self._write_and_sync):
+                    break
+                await trio.sleep(FULL_SECONDS)  # A full disk tells nobody when it has room.
             self.write_seconds = trio.current_time() - started
             self._driver.end_write()
             self._sealed = trio.Event()
