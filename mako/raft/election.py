@@ -5,7 +5,8 @@ majority of yes makes it raise its term. Who hears a leader says no to both, so 
 back, or that only some can reach, disturbs nobody. Both rules need the third: a leader that no
 majority answers steps down (check-quorum, in leading). All three are always on.
 
-A voter's yes, and a candidate's own, count only once they are on disk (R2, R12).
+A voter's yes, and a candidate's own, count only once they are on disk (R2, R12), and a vote is
+asked for once the term and the log that the request speaks of are (R14).
 """
 
 from mako.entry import NODE_NONE
@@ -42,14 +43,17 @@ def pre_campaign(s: NodeState) -> None:
 
 
 def campaign(s: NodeState, *, transfer: bool = False) -> None:
-    """Raise the term, vote for oneself, ask all others (Raft §5.2)."""
+    """Raise the term, vote for oneself, ask all others (Raft §5.2).
+
+    The requests wait for the disk (R14): who crashes before is not to find votes for what it was.
+    """
     s.drop_role()
     s.enter_term(s.term + 1)
     s.vote = s.id
     s.role = Role.CANDIDATE
     for node in sorted((s.configuration.voters | s.configuration.outgoing) - {s.id}):
         request = VoteRequest(s.group, s.id, node, s.term, s.last_id, transfer)
-        s.messages.append(request)
+        s.after_sync.append(request)
 
 
 def own_vote_durable(s: NodeState) -> None:

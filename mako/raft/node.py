@@ -28,6 +28,8 @@ Invariants (cited by number where the code relies on them; numbers in brackets: 
          leading, reading]
     R12  A candidate's own vote counts once it is on disk. [election]
     R13  Of a follower, match < next. [progress]
+    R14  A candidate asks for votes once its term, and the log that it speaks of, are on disk: after
+         a crash it would campaign in the same term with less, and count votes for more. [election]
 """
 
 from collections import deque

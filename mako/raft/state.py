@@ -1,7 +1,7 @@
 """The state of one node, and the few moves that everything else is made of.
 
 The modules beside this one are functions on it, by subject: election, following, leading,
-sending, membership, reading, returning, transfer. mako.raft.node holds the invariants R1 to R13
+sending, membership, reading, returning, transfer. mako.raft.node holds the invariants R1 to R14
 and the verbs.
 """
 

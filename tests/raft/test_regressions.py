@@ -12,9 +12,12 @@ from mako.raft.message import (
     AppendReply,
     AppendRequest,
     Heartbeat,
+    Message,
+    PreVoteReply,
     PreVoteRequest,
     ReadIndexReply,
     ReadIndexRequest,
+    VoteReply,
 )
 from mako.storage import errors
 from tests.raft.cluster import GROUP, Cluster, log_of, nodes, terms_of, voters
@@ -449,3 +452,48 @@ def test_nothing_is_needed_for_a_member_that_is_silent_or_that_only_a_new_snapsh
         solo.receive(heartbeat_reply(2, 1, term=2))
     assert solo.node.role is Role.LEADER
     assert solo.node.needed_after == 5, "it is silent"
+
+
+def test_votes_for_a_longer_log_do_not_elect_a_node_that_lost_its_end() -> None:
+    """A vote is asked for once the log that the request speaks of is on disk, and the term is.
+
+    Otherwise: the candidate crashes, comes back with less, campaigns in the same term, and counts
+    the votes that were given to what it had.
+    """
+    cluster = Cluster(5)
+    leader = cluster.elect(1)
+    cluster.isolate(5)
+    cluster.members[NodeId(4)].hung = True
+    leader.propose([b"x"])
+    cluster.settle()
+    assert leader.commit_index == 2, "1, 2 and 3 have it on disk"
+    assert cluster[4].last_index == 2, "4 has it, and not on disk"
+    cluster.crash(1)
+    cluster.heal()
+    # 4 campaigns. What it is answered is late, or comes twice.
+    late: list[Message] = []
+
+    def is_no_answer(message: Message) -> bool:
+        if isinstance(message, PreVoteReply | VoteReply) and message.target == 4:
+            late.append(message)
+        return not isinstance(message, VoteReply)
+
+    for number in (2, 3, 5):
+        cluster[number].state.election_elapsed = cluster.settings.election_ticks
+    cluster[4].campaign()
+    cluster.settle(is_no_answer)
+    cluster.crash(4)
+    cluster.restart(4)
+    assert cluster[4].last_index == 1
+    cluster[4].campaign()
+    for message in sorted(late, key=lambda message: isinstance(message, VoteReply)):
+        cluster.collect(cluster.members[NodeId(4)])
+        while cluster.members[NodeId(4)].writing:
+            cluster.sync(cluster.members[NodeId(4)])
+        cluster.deliver(message)
+    cluster.settle(lambda message: not isinstance(message, PreVoteReply | VoteReply))
+    assert cluster[4].role is not Role.LEADER
+    cluster.run(60)
+    new = cluster.leader()
+    assert new is not None
+    assert new.state.log.term(2) == 1, "what was committed is still there"
