@@ -22,9 +22,11 @@ from mako.ids import PARTITIONS_MAX
 from mako.size import parse_memory
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+_PORT: Final = re.compile(r"[0-9]{1,5}")
 #: Where the HTTP server of a process is, from the lowest port of its sites.
 HTTP_OFFSET: Final = 10_000
 MEMORY_MIN: Final = 16 << 20
+SIZE_MAX: Final = 64 << 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,9 @@ def resolve(
     return _Resolver(merged, origins or {}, source).resolve()
 
 
+_LEARNERS: Final = ["learner"]
+
+
 class _Resolver:
     def __init__(self, merged: Mapping[str, Any], origins: Origins, source: str) -> None:
         self._origins = origins
@@ -99,9 +104,15 @@ class _Resolver:
         try:
             self._document = msgspec.convert(merged, Document)
         except msgspec.ValidationError as error:
-            text, _, path = str(error).partition(" - at `$")
+            text, _, path = str(error).rpartition(" - at `$")
+            if not text:
+                text, path = path, ""
             keys = tuple(re.findall(r"[^.\[\]`]+", path))
-            raise self._error(keys, text[:1].lower() + text[1:]) from None
+            text = " ".join(text.split())
+            if unknown := re.search(r"unknown field `(.*)`", text):
+                keys = (*keys, unknown[1])
+            problem = text[:1].lower() + text[1:]
+            raise self._error(keys, f"{problem}; see docs/configuration.md") from None
 
     def _error(self, keys: Iterable[str], problem: str) -> ConfigError:
         """A message with the file that has the key, and the key."""
@@ -117,6 +128,7 @@ class _Resolver:
     def resolve(self) -> ClusterConfig:
         document = self._document
         self._check_names()
+        self._check_sizes()
         partitions = self._partitions()
         processes = self._processes(partitions)
         self._check_ports(processes)
@@ -133,14 +145,26 @@ class _Resolver:
             number, document, partitions, processes, self._size(("memory",), document.memory)
         )
 
-    def _size(self, keys: tuple[str, ...], value: str | int) -> int:
+    def _size(self, keys: tuple[str, ...], value: str | int, *, least: int = MEMORY_MIN) -> int:
         try:
             size = parse_memory(value)
         except ConfigError as error:
             raise self._error(keys, str(error)) from None
-        if size < MEMORY_MIN:
-            raise self._error(keys, f"{value} is too little; give at least 16MiB")
+        if not least <= size <= SIZE_MAX:
+            problem = f"{value!r:.40} is out of range; give {least >> 20}MiB to 64TiB"
+            raise self._error(keys, problem)
         return size
+
+    def _check_sizes(self) -> None:
+        document = self._document
+        mib = 1 << 20
+        self._size(("pretouch",), document.pretouch, least=0)
+        self._size(("snapshot", "bytes"), document.snapshot.bytes, least=mib)
+        self._size(("snapshot", "send_rate"), document.snapshot.send_rate, least=mib)
+        self._size(("wal", "keep_bytes"), document.wal.keep_bytes, least=mib)
+        self._size(("wal", "segment_bytes"), document.wal.segment_bytes, least=mib)
+        if not document.procedure_seconds < 1e6:
+            raise self._error(("procedure_seconds",), "give a number of seconds below a million")
 
     def _check_names(self) -> None:
         document = self._document
@@ -155,12 +179,22 @@ class _Resolver:
                     ("process", site), f"process {process!r} has no address; add it to `host`"
                 )
         for process, host in document.host.items():
-            if not host:
-                raise self._error(("host", process), "the address is empty; give a name or an IP")
-        unknown = set(document.http) - set(document.host)
-        if unknown:
-            name = min(unknown)
-            raise self._error(("http", name), f"there is no process {name!r} in `host`")
+            if not host or any(character.isspace() for character in host):
+                raise self._error(("host", process), f"{host!r:.40} is no name and no IP address")
+        named = [("http", name) for name in document.http]
+        # The default of `learner` need not be there.
+        named += [("learner", name) for name in document.learner if document.learner != _LEARNERS]
+        for key, name in named:
+            if name not in document.host:
+                problem = f"there is no process {name!r:.40} in `host`; correct the name"
+                raise self._error((key, name) if key == "http" else (key,), problem)
+        for name in document.node:
+            if name not in document.process:
+                problem = f"there is no site {name!r:.40}; correct the name"
+                raise self._error(("node", name), problem)
+        for text in (document.data, document.cluster.name, *document.host.values()):
+            if not text.isprintable():
+                raise self._error((), f"{text!r:.40} has characters that cannot be printed")
 
     def _partitions(self) -> tuple[tuple[Site, ...], ...]:
         lists = self._document.site.server
@@ -180,14 +214,20 @@ class _Resolver:
             partitions.append(sites)
         for name in self._document.process:
             if name not in seen:
-                raise self._error(("process", name), "there is no such site in site.server")
+                problem = "there is no such site in site.server; add it there, or remove it here"
+                raise self._error(("process", name), problem)
+        for key in self._document.preferred:
+            if not key.isdecimal() or int(key) >= len(partitions):
+                raise self._error(
+                    ("preferred", key), "there is no such partition; they count from 0"
+                )
         return tuple(partitions)
 
     def _site(self, partition: int, place: int, text: str, seen: set[str]) -> Site:
         document = self._document
         keys = ("site", "server")
         name, _, port = text.rpartition(":")
-        if not _NAME.fullmatch(name) or not port.isdecimal() or not 1 <= int(port) <= 65535:
+        if not _NAME.fullmatch(name) or not _PORT.fullmatch(port) or not 1 <= int(port) <= 65535:
             raise self._error(keys, f"{text!r} is no site; write name:port, for example s101:7001")
         if name in seen:
             raise self._error(keys, f"site {name} is there twice; give each its own name")
@@ -213,6 +253,8 @@ class _Resolver:
     def _check_voters(self, partition: int, sites: tuple[Site, ...]) -> None:
         keys = ("site", "server")
         voters = [site for site in sites if not site.is_learner]
+        if not sites:
+            raise self._error(keys, f"partition {partition} has no site; list at least one")
         if not voters:
             raise self._error(keys, f"partition {partition} has no voter; not all can be learners")
         if len(voters) % 2 == 0:
@@ -225,11 +267,20 @@ class _Resolver:
         for process in processes:
             if processes.count(process) > 1:
                 raise self._error(
-                    keys, f"partition {partition} has two replicas in process {process}"
+                    keys,
+                    f"partition {partition} has two replicas in process {process}; a failure would"
+                    " take both, so put each in its own",
                 )
         nodes = [site.node for site in sites]
         if len(set(nodes)) != len(nodes):
-            raise self._error(("node",), f"partition {partition} has a node id twice")
+            problem = (
+                f"partition {partition} has a node id twice; ids are used once and never again"
+            )
+            raise self._error(("node",), problem)
+        wanted = self._document.preferred.get(str(partition))
+        if wanted is not None and wanted not in [site.name for site in sites]:
+            problem = f"{wanted!r:.40} is no site of partition {partition}; name one of its list"
+            raise self._error(("preferred", str(partition)), problem)
 
     def _processes(self, partitions: tuple[tuple[Site, ...], ...]) -> tuple[Process, ...]:
         document = self._document

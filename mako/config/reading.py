@@ -28,17 +28,51 @@ def read(path: Path) -> dict[str, Any]:
     if len(data) > BYTES_MAX:
         raise ConfigError(f"{path}: larger than 1 MiB, so no configuration; name another file")
     try:
-        found = yaml.safe_load(data)
+        found = yaml.load(data, _Loader)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}{_place(error)}: not YAML ({_problem(error)})") from None
+        raise ConfigError(
+            f"{path}{_place(error)}: not YAML ({_problem(error)}); correct this line"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        # A date that does not exist, a number of thousands of digits, brackets in brackets.
+        raise ConfigError(f"{path}: a value cannot be read ({_line(error)}); correct it") from None
     if found is None:
         return {}
     if not isinstance(found, dict):
-        raise ConfigError(f"{path}: a configuration is a mapping of keys, not {_kind(found)}")
+        raise ConfigError(
+            f"{path}: a configuration is a mapping of keys, not {_kind(found)}; begin with site:"
+        )
     for key in found:
         if not isinstance(key, str):
-            raise ConfigError(f"{path}: {key!r} is no key; keys are words")
+            raise ConfigError(f"{path}: {key!r:.40} is no key; keys are words")
     return found
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses what people do not mean: a key twice, and a value that contains itself."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key.value!r:.40} is there twice", key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(
+                None, None, "an alias; write the value out", event.start_mark
+            )
+        return super().compose_node(parent, index)
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:80] or type(error).__name__
 
 
 def _place(error: yaml.YAMLError) -> str:

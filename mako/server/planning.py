@@ -8,7 +8,7 @@ from mako.errors import ConfigError
 from mako.raft import Settings
 from mako.replication.contract import DriverSettings
 from mako.server.plan import ReplicaPlan, ServerPlan, group_of
-from mako.size import parse_size
+from mako.size import parse_memory, parse_size
 from mako.storage.wal import WalSettings
 
 
@@ -48,7 +48,7 @@ def plan_of(
         wal=WalSettings(
             keep_bytes=parse_size(document.wal.keep_bytes),
             keep_ms=document.wal.keep_seconds * 1000,
-            segment_bytes=parse_size(document.wal.segment_bytes),
+            segment_bytes=parse_memory(document.wal.segment_bytes),
             entries_sealed=True,
         ),
         driver=DriverSettings(
