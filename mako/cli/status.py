@@ -1,7 +1,7 @@
-"""`mako status`: what is installed here, what it can use, and whether its code is compiled.
+"""`mako status`: what is installed here, what it can use, and whether its code is compiled; with
+-f, what the processes of a cluster say (mako.cli.watching).
 
-There are no servers yet, so this is about the installation. It imports neither numba nor the
-engine: versions come from the metadata of the installed packages.
+It imports neither numba nor the engine: versions come from the metadata of installed packages.
 """
 
 import json
@@ -16,17 +16,39 @@ from mako.cli.app import DISTRIBUTION, version_of
 
 @click.command()
 @click.option(
+    "-f",
+    "--config",
+    "files",
+    multiple=True,
+    type=click.Path(),
+    metavar="FILE",
+    help="A configuration: ask the processes of that cluster. Several combine.",
+)
+@click.option("--watch", is_flag=True, help="With -f: look again every second.")
+@click.option("--hash", "hashes", is_flag=True, help="With -f: the hash of each replica's rows.")
+@click.option(
     "-o",
+    "-w",
     "--output",
     type=click.Choice(["table", "json"]),
     default="table",
     show_default=True,
     help="How to print it.",
 )
-def status(output: str) -> None:
-    """What this installation is and can use."""
+def status(output: str, files: tuple[str, ...], *, watch: bool, hashes: bool) -> int:
+    """What this installation is and can use, or with -f how a cluster does.
+
+    Exit status 1: a partition has no leader, or replicas differ.
+    """
+    if files:
+        from mako.cli.watching import show
+
+        return show(files, output=output, hashes=hashes, watch=watch)
+    if watch or hashes:
+        raise click.UsageError("--watch and --hash need -f")
     facts = collect()
     click.echo(json.dumps(facts) if output == "json" else format_table(facts))
+    return 0
 
 
 def collect() -> dict[str, str | int | bool]:
@@ -61,6 +83,6 @@ def format_table(facts: dict[str, str | int | bool]) -> str:
         ("cache", facts["cache_folder"]),
         ("compiled", "yes" if warm else "no; run `mako warmup`, or the first use compiles"),
     ]
-    lines = ["No servers: mako runs inside the process that opens it.", ""]
+    lines = ["This installation; `mako status -f CONFIG` asks a cluster.", ""]
     lines += [f"{name:<10}{value}" for name, value in rows]
     return "\n".join(lines)
