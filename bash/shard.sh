@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Start one process of a cluster by its name: `bash bash/shard.sh NSHARDS SHARD THREADS PROCESS`.
-#   NSHARDS   partitions of the cluster, which name the configuration: config/1cNs3r1p_cluster_test.yml
+#   NSHARDS   partitions of the cluster; its file is config/1c${NSHARDS}s3r1p_cluster_test.yml
 #   SHARD     the partition that is meant, from 0 (a process has all replicas of its name)
 #   THREADS   workers for each partition
 #   PROCESS   localhost, p1, p2 or learner

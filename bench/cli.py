@@ -76,81 +76,83 @@ class RunCommand(click.Command):
         return super().parse_args(ctx, args)
 
 
+_COMMON_OPTIONS: Final = (
+    click.option(
+        "--config",
+        "-f",
+        "files",
+        multiple=True,
+        type=click.Path(),
+        metavar="FILE",
+        help="Run on the cluster of this configuration, whose processes are up and have the"
+        " benchmark deployed; several files combine. Workers are threads of the leader.",
+    ),
+    click.option(
+        "--workers",
+        type=Count(),
+        show_default=f"cores, at most {WORKERS_DEFAULT_MAX}",
+        help="Worker threads, each on a core of its own.",
+    ),
+    click.option(
+        "--seconds",
+        type=Duration(),
+        default="10s",
+        show_default=True,
+        help="How long to measure: 30, 30s, 5m.",
+    ),
+    click.option(
+        "--warmup",
+        type=Duration(zero=True),
+        default="2s",
+        show_default=True,
+        help="How long to run before the measurement starts.",
+    ),
+    click.option(
+        "--rate",
+        type=Count(least=0),
+        default=0,
+        show_default="0, closed loop",
+        help="Open loop: start this many transactions per second in total, and count the"
+        " latency of each from the moment it was due.",
+    ),
+    click.option(
+        "--seed",
+        type=Count(least=0, most=SEED_MAX),
+        default=1,
+        show_default=True,
+        help="The same seed and workers give the same input.",
+    ),
+    click.option(
+        "--memory",
+        type=Size(least=MEMORY_BYTES_MIN),
+        show_default=f"{MEMORY_SHARE_DEFAULT:.0%} of what is available",
+        help="Memory for the database: 4GiB, 512MiB. The run ends before it is full.",
+    ),
+    click.option(
+        "--output",
+        "-o",
+        type=click.Choice(["table", "json"]),
+        default="table",
+        show_default=True,
+        help="json: exactly one JSON object on stdout, all else on stderr.",
+    ),
+    click.option(
+        "--report",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Write intervals.jsonl, summary.json and report.html to this folder.",
+    ),
+    click.option(
+        "--no-check",
+        is_flag=True,
+        help="Leave out the consistency conditions (they take seconds on a large database).",
+    ),
+)
+
+
 def common_options(command: Command) -> Command:
     """Add the options of `Common`, in the order in which --help shows them."""
-    options = (
-        click.option(
-            "--config",
-            "-f",
-            "files",
-            multiple=True,
-            type=click.Path(),
-            metavar="FILE",
-            help="Run on the cluster of this configuration, whose processes are up and have the"
-            " benchmark deployed; several files combine. Workers are threads of the leader.",
-        ),
-        click.option(
-            "--workers",
-            type=Count(),
-            show_default=f"cores, at most {WORKERS_DEFAULT_MAX}",
-            help="Worker threads, each on a core of its own.",
-        ),
-        click.option(
-            "--seconds",
-            type=Duration(),
-            default="10s",
-            show_default=True,
-            help="How long to measure: 30, 30s, 5m.",
-        ),
-        click.option(
-            "--warmup",
-            type=Duration(zero=True),
-            default="2s",
-            show_default=True,
-            help="How long to run before the measurement starts.",
-        ),
-        click.option(
-            "--rate",
-            type=Count(least=0),
-            default=0,
-            show_default="0, closed loop",
-            help="Open loop: start this many transactions per second in total, and count the"
-            " latency of each from the moment it was due.",
-        ),
-        click.option(
-            "--seed",
-            type=Count(least=0, most=SEED_MAX),
-            default=1,
-            show_default=True,
-            help="The same seed and workers give the same input.",
-        ),
-        click.option(
-            "--memory",
-            type=Size(least=MEMORY_BYTES_MIN),
-            show_default=f"{MEMORY_SHARE_DEFAULT:.0%} of what is available",
-            help="Memory for the database: 4GiB, 512MiB. The run ends before it is full.",
-        ),
-        click.option(
-            "--output",
-            "-o",
-            type=click.Choice(["table", "json"]),
-            default="table",
-            show_default=True,
-            help="json: exactly one JSON object on stdout, all else on stderr.",
-        ),
-        click.option(
-            "--report",
-            type=click.Path(path_type=Path),
-            metavar="DIR",
-            help="Write intervals.jsonl, summary.json and report.html to this folder.",
-        ),
-        click.option(
-            "--no-check",
-            is_flag=True,
-            help="Leave out the consistency conditions (they take seconds on a large database).",
-        ),
-    )
-    for option in reversed(options):
+    for option in reversed(_COMMON_OPTIONS):
         command = option(command)
     return command
 

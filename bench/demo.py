@@ -232,7 +232,8 @@ def _run(cluster: Cluster, scale: str, terminals: int, seconds: float) -> int:
         benchmark.prepare(db, lambda *_: None)  # type: ignore[arg-type]
         rows = benchmark.size().rows
         say(f"loaded TPC-C, {rows:,} rows in {time.monotonic() - started:.1f} s; {leader} leads")
-        failed = [r for r in benchmark.check(db, after_load=True) if r.status.value == "FAIL"]  # type: ignore[arg-type]
+        results = benchmark.check(db, after_load=True)  # type: ignore[arg-type]
+        failed = [result for result in results if result.status.value == "FAIL"]
     show_status(cluster)
 
     say(f"{terminals} terminals enter orders and payments; each waits for durable")

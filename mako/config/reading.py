@@ -51,7 +51,11 @@ def read(path: Path) -> dict[str, Any]:
 class _Loader(yaml.SafeLoader):
     """Refuses what people do not mean: a key twice, and a value that contains itself."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
+    def construct_mapping(
+        self,
+        node: yaml.MappingNode,
+        deep: bool = False,  # noqa: FBT001, FBT002 - as its base has it
+    ) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):

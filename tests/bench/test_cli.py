@@ -51,7 +51,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeBenchmark], FakeData
 
         monkeypatch.setattr(session, "Runner", ClockedRunner)
         monkeypatch.setattr(session, "create", lambda _name, _options: benchmark)
-        monkeypatch.setattr(session, "open_database", lambda _memory: cast("Any", database))
+        monkeypatch.setattr(session, "database_of", lambda _request: cast("Any", database))
         return database
 
     return install

@@ -68,7 +68,7 @@ def test_table_is_written_for_a_reader() -> None:
         "servers": 0,
     }
     assert status.format_table(facts).splitlines() == [
-        "No servers: mako runs inside the process that opens it.",
+        "This installation; `mako status -f CONFIG` asks a cluster.",
         "",
         "version   not installed; run `pip install -e .`",
         "python    3.11.9",

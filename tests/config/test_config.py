@@ -1,4 +1,4 @@
-"""Configurations: what they mean, how files combine, and what is said about bad ones."""
+"""Configurations: what they mean, how they combine, and what is said about bad ones."""
 
 import contextlib
 from pathlib import Path
