@@ -97,7 +97,7 @@ class Family(Generic[Member]):
         self.kind: Final = kind
         self.help: Final = text
         self.labels: Final = tuple(labels)
-        self._make: Final = make
+        self._make: Callable[[], Member] = make
         self._members: dict[tuple[str, ...], Member] = {}
 
     def of(self, *values: object) -> Member:

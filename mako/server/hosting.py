@@ -57,8 +57,10 @@ class Hosted:
         self.plan = plan
         self.replica = replica
         self.node: RaftNode | None = None
-        #: Leaderships lost and gained, elections seen.
+        #: Times that it stood for election.
         self.elections = 0
+        #: Times that, as the leader, it learned that another process is out of reach.
+        self.replication_failures = 0
         self._log = log
         self._kick = kick
         self._now_ms = now_ms

@@ -50,6 +50,8 @@ class ServerPlan:
 
     cluster_id: int
     process: int
+    #: The name of the cluster.
+    cluster: str = "mako"
     name: str
     replicas: Sequence[ReplicaPlan]
     #: Where a node of a group lives.

@@ -24,6 +24,7 @@ def plan_of(
     return ServerPlan(
         cluster_id=config.id,
         process=process.number,
+        cluster=document.cluster.name,
         name=name,
         replicas=[_replica(config, site) for site in process.sites],
         process_of=_process_of(config),

@@ -80,6 +80,8 @@ class ServerProcess:
         self._formed = trio.Event()
         self._answered = trio.Event()
         self.ending = False
+        #: Told how long each write and sync took.
+        self.on_write: Callable[[float], None] = lambda seconds: None
 
     # --- The folder ----------------------------------------------------------------------------
 
@@ -242,6 +244,7 @@ class ServerProcess:
             tick_seconds=self.plan.tick_seconds,
             before=self._before_turn,
             after=self._after_turn,
+            on_write=lambda seconds: self.on_write(seconds),
             inline=self.plan.folder is None,
         )
         await self.form()
@@ -287,6 +290,7 @@ class ServerProcess:
             node = hosted.node
             if node is None:
                 continue
+            hosted.replication_failures += node.role is Role.LEADER
             for member in node.configuration.members:
                 if self.plan.process_of.get((group, member)) == process:
                     node.report_unreachable(member)

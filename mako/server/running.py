@@ -16,6 +16,8 @@ from mako.net.links import PeerLinks
 from mako.net.listening import open_listeners, serve_connections
 from mako.replication.driver import ProcessMustEnd
 from mako.server.events import EventLog
+from mako.server.http import serve_http
+from mako.server.observing import Observer
 from mako.server.plan import ServerPlan
 from mako.server.process import ServerProcess
 from mako.wire.hello import Hello, Role, hello_parts
@@ -114,7 +116,11 @@ async def _serve(
         assert isinstance(connection.stream, trio.SocketStream)
         await hub.serve(connection.stream, b"".join(hello_parts(hello)))
 
+    observer = Observer(server, links, plan.cluster)
     async with trio.open_nursery() as nursery:
+        if plan.http is not None:
+            seen = await open_listeners(*plan.http, f"{plan.name} (HTTP)")
+            nursery.start_soon(serve_http, seen, observer)
         nursery.start_soon(_watch_signals, server, scope, log)
         await nursery.start(links.run)
 

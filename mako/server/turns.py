@@ -39,7 +39,8 @@ class Turns:
     """See the module.
 
     `now_ms` is the wall clock; `before(now)` is called as a turn begins, with trio's time, and
-    says when the next one is due at the latest; `after()` once its messages are on their way.
+    says when the next one is due at the latest; `after()` once its messages are on their way;
+    `on_write` is told how long each write and sync took.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Turns:
         tick_seconds: float,
         before: Callable[[float], float],
         after: Callable[[], None],
+        on_write: Callable[[float], None] = lambda seconds: None,
         inline: bool = False,
     ) -> None:
         self._driver = driver
@@ -59,12 +61,13 @@ class Turns:
         self._tick_seconds = tick_seconds
         self._before = before
         self._after = after
+        self._on_write = on_write
         self._inline = inline
         self._kicked = trio.Event()
         self._sealed = trio.Event()
-        #: Seconds that writes and syncs took, for metrics; the newest.
-        self.write_seconds = 0.0
         self.turns = 0
+        #: By trio's clock.
+        self.last_turn = trio.current_time()
 
     # --- In ------------------------------------------------------------------------------------
 
@@ -105,7 +108,8 @@ class Turns:
 
     def _turn(self) -> float:
         self.turns += 1
-        due = self._before(trio.current_time())
+        self.last_turn = trio.current_time()
+        due = self._before(self.last_turn)
         self._pump()
         self._after()
         return due
@@ -136,7 +140,7 @@ class Turns:
                 if await trio.to_thread.run_sync(self._write_and_sync):
                     break
                 await trio.sleep(FULL_SECONDS)  # A full disk tells nobody when it has room.
-            self.write_seconds = trio.current_time() - started
+            self._on_write(trio.current_time() - started)
             self._driver.end_write()
             self._sealed = trio.Event()
             self._kicked.set()

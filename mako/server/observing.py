@@ -1,0 +1,211 @@
+"""What a server process shows of itself: metrics, status, health (`mako.server.http`)."""
+
+import time
+from http import HTTPStatus
+from importlib.metadata import version
+from typing import Any, Final
+
+import trio
+
+from mako.ids import Outcome, Timestamp, ms_of_timestamp
+from mako.metrics.catalogue import ROLE_NUMBERS, ServerMetrics
+from mako.metrics.text import render
+from mako.net.links import PeerLinks
+from mako.server.hosting import Hosted
+from mako.server.http import NoHash
+from mako.server.plan import group_of
+from mako.server.process import ServerProcess
+from mako.server.status import (
+    Members,
+    PartitionStatus,
+    ProcessStatus,
+    StateHash,
+    to_json,
+)
+from mako.storage.wal import Wal
+
+#: Seconds without a turn after which the process does not do its work: it ticks every few ms.
+STALLED_SECONDS: Final = 2.0
+#: Above this lag nobody should send clients here.
+READY_LAG_MS: Final = 3000
+#: Seconds that a hash waits for the watermark.
+HASH_SECONDS: Final = 5.0
+
+
+#: What `Hosted.status` knows already.
+_SHARED: Final = (
+    "partition", "node", "role", "leader", "leader_address", "epoch", "term", "commit", "applied",
+    "last", "watermark", "watermark_lag_ms",
+)  # fmt: skip
+
+
+class Observer:
+    """`mako.server.http.Source` of a process. Everything is read in trio's thread."""
+
+    def __init__(self, server: ServerProcess, links: PeerLinks, cluster: str) -> None:
+        self._server = server
+        self._links = links
+        self._cluster = cluster
+        self._began = time.monotonic()
+        self._version = version("mako-db")
+        self._metrics = ServerMetrics()
+        self._hashes: dict[int, StateHash] = {}
+        server.on_write = self._metrics.fsync.of().observe
+
+    # --- Status --------------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        server = self._server
+        return to_json(
+            ProcessStatus(
+                process=server.plan.name,
+                cluster=self._cluster,
+                cluster_id=server.plan.cluster_id,
+                version=self._version,
+                uptime_s=round(time.monotonic() - self._began, 3),
+                connections=self._connections(),
+                log_bytes=self._log_bytes(),
+                log_full=server.store.full,
+                partitions=tuple(self._partition(hosted) for hosted in server.hosted.values()),
+            )
+        )
+
+    def _connections(self) -> int:
+        return sum(len(hosted.hub) for hosted in self._server.hosted.values())
+
+    def _log_bytes(self) -> int:
+        store = self._server.store
+        return store.total_bytes if isinstance(store, Wal) else 0
+
+    def _partition(self, hosted: Hosted) -> PartitionStatus:
+        facts = hosted.status()
+        node, partition = hosted.node, hosted.partition
+        engine = partition.engine
+        storage = None if node is None else node.storage
+        members = Members()
+        if node is not None:
+            now = node.configuration
+            members = Members(
+                voters=tuple(sorted(now.voters)),
+                outgoing=tuple(sorted(now.outgoing)),
+                learners=tuple(sorted(now.learners)),
+            )
+        return PartitionStatus(
+            **{name: facts[name] for name in _SHARED},
+            log_entries=0 if storage is None else storage.last_index() - storage.first_index() + 1,
+            closed=engine.closed,
+            stable=engine.stable,
+            memory_bytes=engine.memory_bytes,
+            snapshot_index=0 if storage is None else int(storage.snapshot_meta().index),
+            snapshot_bytes=0,
+            returning=node is not None and node.returning,
+            state_hash=self._hashes.get(hosted.replica.partition),
+            members=members,
+        )
+
+    async def state_hash(self, partition: int, timestamp: int) -> StateHash:
+        """The hash of all rows at a timestamp that the watermark passes soon."""
+        from mako.engine.dump import dump
+        from mako.engine.layout import C_SNAPSHOT, NONE
+
+        hosted = self._server.hosted.get(group_of(partition))
+        if hosted is None:
+            raise NoHash(f"there is no replica of partition {partition}", HTTPStatus.NOT_FOUND)
+        engine = hosted.partition.engine
+        if timestamp <= engine.stable:
+            text = f"the watermark is at {engine.stable} already; give a timestamp to come"
+            raise NoHash(text, HTTPStatus.CONFLICT)
+        context = engine.take_context()
+        engine.set_word(context + C_SNAPSHOT, timestamp)
+        try:
+            with trio.move_on_after(HASH_SECONDS) as scope:
+                while engine.stable < timestamp:
+                    hosted.touch()
+                    await trio.sleep(0.005)
+            if scope.cancelled_caught:
+                text = "the watermark does not come there in time; give an earlier timestamp"
+                raise NoHash(text, HTTPStatus.SERVICE_UNAVAILABLE)
+            with trio.CancelScope(shield=True):
+                found = await trio.to_thread.run_sync(dump, engine, context, timestamp, len)
+        finally:
+            engine.set_word(context + C_SNAPSHOT, NONE)
+            engine.give_context(context)
+        made = self._hashes[partition] = StateHash(timestamp=timestamp, hash=found)
+        return made
+
+    # --- Health --------------------------------------------------------------------------------
+
+    def healthy(self) -> tuple[bool, str]:
+        turns = self._server.turns
+        if turns is None:
+            return True, "starting"
+        silent = trio.current_time() - turns.last_turn
+        if silent > STALLED_SECONDS:
+            return False, f"no turn was taken for {silent:.1f} s"
+        if self._server.store.full:
+            return False, "the disk is full: writes are refused until there is room"
+        return True, "well"
+
+    def ready(self) -> tuple[bool, str]:
+        server = self._server
+        if not server.hosted:
+            missing = [server.plan.names[number] for number in server.forming.missing]
+            return False, f"waits for {', '.join(missing) or 'its replicas'}"
+        if server.ending:
+            return False, "is ending"
+        for hosted in server.hosted.values():
+            facts = hosted.status()
+            where = f"partition {facts['partition']}"
+            if not facts["leader"]:
+                return False, f"{where} has no leader"
+            if facts["watermark_lag_ms"] > READY_LAG_MS:
+                return False, f"{where} is {facts['watermark_lag_ms']} ms behind the clock"
+        return True, "ready"
+
+    # --- Metrics -------------------------------------------------------------------------------
+
+    def metrics(self) -> str:
+        m, server = self._metrics, self._server
+        m.info.of(server.plan.name, self._cluster, self._version).set(1)
+        m.uptime.of().set(time.monotonic() - self._began)
+        m.connections.of().set(self._connections())
+        m.log_bytes.of().set(self._log_bytes())
+        m.log_full.of().set(int(server.store.full))
+        for hosted in server.hosted.values():
+            self._measure(hosted)
+        connected = self._links.connected
+        for process, counters in self._links.counters.items():
+            name = server.plan.names.get(process, str(process))
+            m.peer_connected.of(name).set(int(process in connected))
+            m.queue_bytes.of(name).set(self._links.queued_bytes(process))
+            m.sent_bytes.of(name).mirror(counters.bytes_out)
+            m.received_bytes.of(name).mirror(counters.bytes_in)
+            m.dropped_messages.of(name).mirror(counters.drops)
+        return render(m.registry)
+
+    def _measure(self, hosted: Hosted) -> None:
+        m = self._metrics
+        status = self._partition(hosted)
+        who = status.partition, status.node
+        m.role.of(*who).set(ROLE_NUMBERS.get(status.role, 0))
+        m.term.of(*who).set(status.term)
+        m.commit_index.of(*who).set(status.commit)
+        m.last_applied.of(*who).set(status.applied)
+        m.log_size.of(*who).set(status.log_entries)
+        m.elections.of(*who).mirror(hosted.elections)
+        m.replication_failures.of(*who).mirror(hosted.replication_failures)
+        m.epoch.of(*who).set(status.epoch)
+        m.watermark.of(*who).set(_seconds(status.watermark))
+        m.watermark_lag.of(*who).set(status.watermark_lag_ms / 1000)
+        m.closed.of(*who).set(_seconds(status.closed))
+        engine = hosted.partition.engine
+        for outcome, count in engine.outcomes().items():
+            m.transactions.of(*who, Outcome(outcome).name.lower()).mirror(count)
+        m.memory.of(*who).set(status.memory_bytes)
+        m.memory_limit.of(*who).set(engine.memory_limit)
+        m.snapshot_index.of(*who).set(status.snapshot_index)
+        m.snapshot_bytes.of(*who).set(status.snapshot_bytes)
+
+
+def _seconds(timestamp: int) -> float:
+    return ms_of_timestamp(Timestamp(timestamp)) / 1000
