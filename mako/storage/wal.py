@@ -428,7 +428,8 @@ class Wal:
         """Let go of the oldest segments, while there are too many bytes or they are too old.
 
         Never of one with entries that were not released: then `blocked` has their groups. The
-        files go in `clean`, when the turn that this is a part of is durable.
+        files go in `clean`, when the turn that this is a part of is durable. Where a full disk
+        has no room for the record of it, nothing is let go now.
         """
         self._check_usable()
         numbers = [number for number in sorted(self._files.facts) if number >= self._oldest]
@@ -445,7 +446,11 @@ class Wal:
             drop.append(number)
             size -= self._files.facts[number].bytes
         if drop:
-            self._drop(drop)
+            try:
+                self._drop(drop)
+            except DiskFull:
+                # Even the reserve is used up, and not a byte of this is kept: later.
+                return Cut(blocked=tuple(blocked))
         return Cut(tuple(drop), total - size, tuple(blocked))
 
     def _holders(self, number: int) -> list[int]:

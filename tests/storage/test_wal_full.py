@@ -73,6 +73,30 @@ def test_a_cut_makes_room_and_growth_goes_on_by_itself() -> None:
     assert contents(opened(disk)) == contents(wal)
 
 
+def test_a_cut_with_no_room_even_for_its_own_record_waits() -> None:
+    """Seed 1000236 of the simulator: the reserve was used up, and the cut ended the node."""
+    disk, wal, index = filled()
+    wal.append(1, hard(1, 0, index - 1), (), meta(index - 1, 1))
+    wal.release(1, index - 1)
+    turn(wal)
+    for more in range(index, index + 2000):
+        try:
+            wal.append(1, None, [entry(more, data=bytes(1))], essential=True)
+        except DiskFull:
+            break
+        turn(wal)
+    before = contents(wal)
+    assert wal.cut(0).segments == ()
+    assert contents(wal) == before
+    disk.capacity_bytes = 2 * CAPACITY
+    assert wal.cut(0).segments, "with room, the cut that waited is made"
+    turn(wal)
+    wal.clean()
+    after = contents(wal)
+    disk.crash()
+    assert contents(opened(disk)) == after
+
+
 def test_room_made_by_somebody_else_is_noticed() -> None:
     disk, wal, index = filled()
     disk.capacity_bytes = 2 * CAPACITY
