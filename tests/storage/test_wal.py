@@ -13,6 +13,7 @@ from mako.storage.memory_store import MemoryStore
 from mako.storage.store import LogStore
 from mako.storage.wal import Wal
 from mako.storage.wal_format import RecordType, encode_vote, segment_name
+from mako.storage.wal_log import ENTRY_OVERHEAD_BYTES
 from tests.storage.building import (
     FOLDER,
     IDENTITY,
@@ -407,6 +408,27 @@ def test_replaced_and_cut_entries_leave_memory() -> None:
     for log in wal._logs.values():
         log.truncate(0)
     assert wal._cache.bytes == 0
+
+
+def test_entries_that_were_cut_off_are_not_kept_in_memory() -> None:
+    """Cuts may keep the entries of all logs below the limit, so that none is ever evicted."""
+    disk = MemoryDisk()
+    settings = dataclasses.replace(SMALL, cache_bytes=40_000, keep_bytes=0)
+    wal = opened(disk, settings)
+    wal.append(1, None, (), meta(0, 0))
+    most = 0
+    for index in range(1, 600):
+        wal.append(1, hard(1, 0, index), [entry(index, data=bytes(900))])
+        wal.append(1, None, (), meta(index, 1))
+        wal.release(1, index)
+        turn(wal)
+        wal.cut(0)
+        most = max(most, len(wal._cache.queue))
+        assert wal._cache.bytes <= 40_000
+        kept = sum(len(item[2].data) + ENTRY_OVERHEAD_BYTES for item in wal._cache.queue)
+        assert kept == wal._cache.bytes + wal._cache.gone
+        assert kept <= 3 * 40_000
+    assert most > 20
 
 
 def test_an_entry_that_was_replaced_does_not_take_its_successor_out_of_memory() -> None:
