@@ -215,8 +215,13 @@ class SnapshotMover:
                 self._answer(receiving, action)
 
     def _install(self, receiving: _Receiving, action: InstallSnapshot) -> None:
-        good = self._store.install_part(action.name) is not None
         group = receiving.request.group
+        try:
+            good = self._store.install_part(action.name) is not None
+        except DiskFull:
+            # Where writing a file again takes room. The next offer tries anew.
+            self._receiving.pop(group, None)
+            return
         answers = receiving.receiver.installed(good=good)
         if not good:
             receiving.bad += 1

@@ -14,6 +14,7 @@ REQUIRED: Final = frozenset(
         "leader_changed",
         "learner_promoted",
         "log_truncated",
+        "machine_survived_failed_sync",
         "old_segment_cut",
         "pre_vote_refused",
         "process_ended_by_disk",

@@ -40,7 +40,11 @@ class SimFile:
         self._file.truncate(length)
 
     def sync(self) -> None:
-        self._disk.before_sync(self._file.path)
+        try:
+            self._disk.before_sync(self._file.path)
+        except DiskFailed:
+            self._disk.forget_writes(self._file)
+            raise
         self._file.sync()
 
     def close(self) -> None:
@@ -56,7 +60,7 @@ class SimDisk:
         self._chance = chance
         #: Called when a file, such as a finished snapshot, has got its name.
         self.on_rename: Callable[[], None] = lambda: None
-        #: Syncs fail from the next one on, until `crash` or `repair`.
+        #: Syncs fail from the next one on, until `power_cut` or `restarted`.
         self.failing = False
         #: Nothing comes back before this time, ns.
         self.hung_until = 0
@@ -101,6 +105,10 @@ class SimDisk:
             self.counts["failed sync"] += 1
             raise DiskFailed(f"{path}: input/output error")
 
+    def forget_writes(self, file: MemoryFile) -> None:
+        """The sync of a file failed: its pages count as clean, and some are on the disk or none."""
+        file.fail_sync(self._chance)
+
     # --- What goes wrong -----------------------------------------------------------------------
 
     def latency(self, now: int) -> int:
@@ -116,6 +124,13 @@ class SimDisk:
         if self.memory.unsynced_bytes():
             self.counts["unsynced lost or torn"] += 1
         self.memory.crash(self._chance)
+        self.failing = False
+
+    def restarted(self) -> None:
+        """The process ends and not the machine: the kernel goes on as if no sync had failed.
+
+        What it forgot can be read until the next power cut.
+        """
         self.failing = False
 
     def fill(self, spare: int) -> None:

@@ -25,6 +25,7 @@ class Faults:
         self._cluster = cluster
         self._loop = cluster.loop
         self._chance = cluster.chances.of("faults")
+        self._machines = cluster.chances.of("machines")
         plan = cluster.plan
         self.counts: Counter[str] = Counter()
         self._stopped = False
@@ -347,6 +348,20 @@ class Faults:
 
     def _failing_sync(self, process: SimProcess) -> bool:
         process.disk.failing = True
+        return True
+
+    def machine_survives(self, process: SimProcess) -> bool:
+        """A sync has failed and the process has ended: whether only the process has.
+
+        Then the kernel still shows what it does not have to write any more, to the next process as
+        well, until the power is cut.
+        """
+        if self._machines.random() < 0.5:
+            return False
+        plan = self._cluster.plan
+        mean = plan.restart_delay + plan.fault_length
+        late = int(self._machines.expovariate(1.0 / mean)) + plan.restart_delay
+        self._loop.after(late, self._strike_at, "power cut", process)
         return True
 
     # --- Lost disks ----------------------------------------------------------------------------

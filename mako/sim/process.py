@@ -104,7 +104,7 @@ class SimProcess:
             self._recover()
         except (DiskFull, DiskFailed) as error:
             self.cluster.note(self.number, "cannot start", str(error))
-            self.disk.power_cut()
+            self._machine_may_go_down()
             self.loop.after(200 * MS, self.start)
             return
         self.life = Life.UP
@@ -380,8 +380,16 @@ class SimProcess:
         self.cluster.note(self.number, "ends", str(error))
         self.cluster.coverage["process_ended_by_disk"] += 1
         self._end()
-        self.disk.power_cut()
+        self._machine_may_go_down()
         self.loop.after(self.cluster.plan.restart_delay, self.start)
+
+    def _machine_may_go_down(self) -> None:
+        """The process has ended by its disk; the machine with it, or not."""
+        if self.cluster.faults.machine_survives(self):
+            self.cluster.reach("machine_survived_failed_sync")
+            self.disk.restarted()
+        else:
+            self.disk.power_cut()
 
     # --- What others look at -------------------------------------------------------------------
 

@@ -11,6 +11,10 @@ random part of it:
 
 A file whose name does not survive is gone with its contents, synced or not, as POSIX has it.
 
+`MemoryFile.fail_sync` is what Linux does when a sync fails: pages that did not reach the disk count
+as clean. What was written can be read until the power is cut, and is lost then, whatever is
+synced meanwhile; only what is written once more is written to the disk.
+
 The simulator wraps this class: `File` objects made before a crash refuse everything after it.
 """
 
@@ -43,15 +47,28 @@ class _Inode:
             _change(self.durable, offset, data)
         self.changes.clear()
 
+    def fail_sync(self, rng: "random.Random | None") -> None:
+        """The writes since the last sync are forgotten, but not their contents.
+
+        Sizes are no matter of pages: they wait for the next sync.
+        """
+        if rng is not None:
+            self._keep_some(rng)
+        self.changes = [(offset, data) for offset, data in self.changes if data is None]
+
     def crash(self, rng: "random.Random | None") -> None:
         if rng is not None:
-            chance = rng.choice((0.0, 0.2, 0.5, 0.8, 1.0))
-            for offset, data in self.changes:
-                for piece in _sectors(offset, data):
-                    if rng.random() < chance:
-                        _change(self.durable, *piece)
+            self._keep_some(rng)
         self.changes.clear()
         self.content = bytearray(self.durable)
+
+    def _keep_some(self, rng: "random.Random") -> None:
+        """Some of the changes since the last sync have reached the disk."""
+        chance = rng.choice((0.0, 0.2, 0.5, 0.8, 1.0))
+        for offset, data in self.changes:
+            for piece in _sectors(offset, data):
+                if rng.random() < chance:
+                    _change(self.durable, *piece)
 
 
 def _change(content: bytearray, offset: int, data: bytes | None) -> None:
@@ -132,6 +149,14 @@ class MemoryFile:
     def sync(self) -> None:
         self._check()
         self._inode.sync()
+
+    def fail_sync(self, rng: "random.Random | None" = None) -> None:
+        """A sync fails: nothing that was not synced survives a power cut, or with `rng` some of it.
+
+        It can still be read, and a later sync says nothing of it. See the module.
+        """
+        self._check()
+        self._inode.fail_sync(rng)
 
     def close(self) -> None:
         self._open = False

@@ -18,6 +18,7 @@ BUGS: Final[Mapping[str, str]] = MappingProxyType(
         "snapshot_installed_without_rename_sync": "the name is safe before the mark (N2)",
         "sync_error_ignored": "a failed sync is the end (W4)",
         "torn_tail_repaired_in_middle_segment": "only the last segment can be torn (W5)",
+        "undurable_tail_believed": "what may not be on the disk is written again (W7)",
     }
 )
 NAMES: Final = frozenset(BUGS)

@@ -8,6 +8,8 @@ Invariants:
     N1  A file has its name only when it is whole and survives a power cut.
     N2  The name survives a power cut before the log has the mark.
     N3  The snapshot before is removed only once the mark is durable.
+    N4  What an earlier process had received is written again before it is synced: a sync of it may
+        have failed, and then no later one brings it to the disk (W7 of mako.storage.wal).
 
 So a crash at any point leaves the old snapshot or the new one: whichever the log has marked is
 there. One without a mark is removed when the process starts again.
@@ -26,6 +28,8 @@ from mako.storage.snapshot_stream import SnapshotName
 _SNAP = ".snap"
 _PART = ".part"
 _TEMPORARY = ".tmp"
+#: Read and written at once.
+_PIECE_BYTES = 1 << 20
 
 
 @dataclass(slots=True)
@@ -48,6 +52,8 @@ class SnapshotStore:
         self._folder = folder
         self._cluster_id = cluster_id
         self._planted = planted
+        # Parts that were here when the process started.
+        self._left: set[str] = set()
 
     # --- Beginning -----------------------------------------------------------------------------
 
@@ -69,6 +75,7 @@ class SnapshotStore:
         for name in found:
             if name.endswith(_TEMPORARY) or (name.endswith(_SNAP) and name not in wanted):
                 self._disk.remove(joined(self._folder, name))
+        self._left = {name for name in found if name.endswith(_PART)}
         self._disk.sync_folder(self._folder)
 
     # --- Making one ----------------------------------------------------------------------------
@@ -175,6 +182,8 @@ class SnapshotStore:
         """
         path = self._path(_part_file(name))
         file = self._disk.open(path)
+        if _part_file(name) in self._left:
+            _write_again(file)  # N4
         try:
             reader = SnapshotReader(file, _part_file(name))
             facts = reader.verify()
@@ -208,6 +217,11 @@ class SnapshotStore:
 
     def _path(self, name: str) -> str:
         return joined(self._folder, name)
+
+
+def _write_again(file: File) -> None:
+    for at in range(0, file.size(), _PIECE_BYTES):
+        file.write(at, file.read(at, _PIECE_BYTES))
 
 
 def snapshot_file(group: int, index: int, term: int) -> str:

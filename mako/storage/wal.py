@@ -16,6 +16,8 @@ Invariants, cited by number at the line that relies on them:
     W4  After a failed write or sync this object writes nothing more.
     W5  Only the last segment can be torn, and only behind the last sync.
     W6  A segment goes once a durable batch says so; no entry in it is needed by any group.
+    W7  What a recovery finds and no batch calls durable is written again before it counts: after a
+        failed sync it can be read, is lost at the next power cut, and no other sync changes that.
 
 Caveats: a lost last segment cannot be noticed if the whole file is gone, nor can an empty
 folder be told from a wiped one; `Recovered.fresh` lets the caller decide.
@@ -133,7 +135,9 @@ class Wal:
         self._number, self._at, self._segment_bytes = found.number, found.at, found.bytes
         self._sequence, self._chain = found.sequence, found.chain
         self._oldest = self._oldest_sealed = found.oldest
-        self._files.resume(found.number)
+        trusted = "undurable_tail_believed" in self._settings.planted
+        self._files.resume(found.number, () if trusted else found.rewrite)  # W7
+        found.rewrite.clear()
         self._written = self._durable = found.sequence - 1
         self._unclaimed = found.unclaimed
         if found.left_over:

@@ -9,6 +9,7 @@ hurts: from then on growth is refused, while hard states and cuts go into what i
 segment and then into the reserve. Both come back by themselves when there is room again.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,6 +28,8 @@ SPARE: Final = "spare"
 RESERVE: Final = "reserve"
 #: The ending of what was cut off a torn segment.
 BROKEN: Final = ".broken"
+#: Bytes written at once where a recovery writes again what it found.
+_REWRITE_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +91,18 @@ class SegmentFiles:
 
     # --- Beginning -----------------------------------------------------------------------------
 
-    def resume(self, number: int) -> None:
+    def resume(self, number: int, rewrite: Iterable[tuple[int, memoryview]]) -> None:
         """Go on in an existing segment, once all that is there survives a power cut.
 
         After a crash of the process alone, what it had written and not synced can be read and
-        may still be lost: nothing may rely on it before this returns.
+        may still be lost: nothing may rely on it before this returns. A sync alone is not enough.
+        If one has failed before, the kernel counts the pages as clean though the disk has not got
+        them; so they are written again, as they were read.
         """
         self._file = self._disk.open(self.path(segment_name(number)))
+        for offset, data in rewrite:
+            for at in range(0, len(data), _REWRITE_BYTES):
+                self._file.write(offset + at, data[at : at + _REWRITE_BYTES])
         self._file.sync()
         self._disk.sync_folder(self._folder)
 
@@ -195,8 +203,12 @@ class SegmentFiles:
         return reader.read(offset, length)
 
     def remove(self, numbers: list[int]) -> None:
-        """The lowest first, so that a crash leaves no gap."""
+        """The lowest first, so that a crash leaves no gap; each with what was cut off it once."""
+        broken = [name for name in self._disk.list(self._folder) if name.endswith(BROKEN)]
         for number in numbers:
+            for name in broken:
+                if name.startswith(f"{segment_name(number)}."):
+                    self._disk.remove(self.path(name))
             reader = self._readers.pop(number, None)
             if reader is not None:
                 reader.close()

@@ -42,14 +42,18 @@ _NOBODY: Final = Configuration(frozenset())
 class EntryCache:
     """The newest entries of all groups, at most `bytes_max` bytes of them once they are on disk.
 
-    `add` and `forget` are O(1) per entry, `evict` O(entries evicted).
+    `add` and `forget` are O(1) per entry, `evict` O(entries evicted), and so it is over all calls
+    with those that were replaced or cut off before: they stay in the queue until they are as many
+    as the others together.
     """
 
-    __slots__ = ("bytes", "bytes_max", "queue")
+    __slots__ = ("bytes", "bytes_max", "gone", "queue")
 
     def __init__(self, bytes_max: int) -> None:
         self.bytes_max = bytes_max
         self.bytes = 0
+        #: Bytes of entries that are in the queue and in no log any more.
+        self.gone = 0
         #: In the order of appending: the batch that brings the entry to disk, its log, itself.
         self.queue: deque[tuple[int, GroupLog, Entry]] = deque()
 
@@ -64,17 +68,31 @@ class EntryCache:
         self.bytes += data + ENTRY_OVERHEAD_BYTES * len(entries)
 
     def forget(self, entry: Entry) -> None:
-        self.bytes -= len(entry.data) + ENTRY_OVERHEAD_BYTES
+        """An entry was replaced or cut off."""
+        size = len(entry.data) + ENTRY_OVERHEAD_BYTES
+        self.bytes -= size
+        self.gone += size
 
     def evict(self, written: int) -> None:
         """Let the oldest go while there are too many, but none of a batch above `written`."""
         queue = self.queue
         while self.bytes > self.bytes_max and queue and queue[0][0] <= written:
             _, log, entry = queue.popleft()
-            # It may have been replaced or released meanwhile.
+            size = len(entry.data) + ENTRY_OVERHEAD_BYTES
             if log.cached.get(entry.index) is entry:
                 del log.cached[entry.index]
-                self.forget(entry)
+                self.bytes -= size
+            else:
+                self.gone -= size  # It was replaced or cut off meanwhile.
+        if self.gone > self.bytes_max and self.gone > self.bytes:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Let what is gone go from the queue as well: cuts may keep `bytes` low for ever."""
+        self.queue = deque(
+            item for item in self.queue if item[1].cached.get(item[2].index) is item[2]
+        )
+        self.gone = 0
 
 
 class GroupLog:

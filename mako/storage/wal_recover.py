@@ -5,6 +5,8 @@
        the one before it
     3  the records of all whole batches are applied in order
     4  a torn tail of the last segment is kept aside and overwritten with zeros
+    5  what the last segment does not itself call durable is to be written again: a sync of it may
+       have failed, and then the kernel has pages that no later sync brings to the disk (`rewrite`)
 
 Anything that is not as it was written, but a torn tail of the last segment, raises Damaged and
 changes no file. Damaged batches are not applied, nor is anything else: `recover` returns
@@ -18,7 +20,7 @@ from typing import Final
 from mako.storage.disk import Disk, joined
 from mako.storage.errors import DiskFull, WrongFiles, damaged
 from mako.storage.store import Repair
-from mako.storage.wal_files import BROKEN, SegmentFacts
+from mako.storage.wal_files import BROKEN, RESERVE, SPARE, SegmentFacts
 from mako.storage.wal_format import (
     SEGMENT_HEADER_BYTES,
     BadHeader,
@@ -54,6 +56,9 @@ class RecoveredLog:
     oldest: int = 1
     #: The last batch has records that no batch calls durable.
     unclaimed: bool = False
+    #: Places in the last segment and what is there, to be written once more and synced before
+    #: anything relies on it.
+    rewrite: list[tuple[int, memoryview]] = field(default_factory=list)
     #: Segments before the oldest that a crash kept from being removed.
     left_over: list[int] = field(default_factory=list)
     repair: Repair | None = None
@@ -115,6 +120,7 @@ def recover_log(
     _go_on(log, before)
     if repair:
         log.repair = _repair(disk, folder, before)
+        log.rewrite = [_undurable(before), *_zeros(disk, folder, before)]
     return log
 
 
@@ -206,6 +212,36 @@ def _go_on(log: RecoveredLog, last: _Segment) -> None:
     log.unclaimed = bool(ended.header.records)
 
 
+def _undurable(segment: _Segment) -> tuple[int, memoryview]:
+    """The batches at the end of a segment that no batch calls durable."""
+    durable = max(batch.header.durable for batch in segment.batches)
+    # The first one was synced before the segment had its name (W3).
+    end = segment.stop.offset
+    begin = end
+    for batch in reversed(segment.batches[1:]):
+        if batch.header.sequence <= durable:
+            break
+        begin = batch.offset
+    return begin, memoryview(segment.data)[begin:end]
+
+
+def _zeros(disk: Disk, folder: str, segment: _Segment) -> list[tuple[int, memoryview]]:
+    """Zeros over what was cut off a torn tail, now or once: their sync may have failed as well."""
+    prefix = f"{segment_name(segment.number)}."
+    zeros: list[tuple[int, memoryview]] = []
+    for name in disk.list(folder):
+        place = name.removeprefix(prefix).removesuffix(BROKEN)
+        if name != f"{prefix}{place}{BROKEN}" or not place.isdecimal():
+            continue
+        file = disk.open(joined(folder, name))
+        end = min(int(place) + file.size(), segment.header.bytes)
+        file.close()
+        begin = max(int(place), segment.stop.offset)
+        if begin < end:
+            zeros.append((begin, memoryview(bytes(end - begin))))
+    return zeros
+
+
 def _repair(disk: Disk, folder: str, segment: _Segment) -> Repair | None:
     """Overwrite the torn tail of the last segment with zeros, after a copy of it is safe.
 
@@ -217,13 +253,7 @@ def _repair(disk: Disk, folder: str, segment: _Segment) -> Repair | None:
     end = last_nonzero(memoryview(segment.data), stop.offset)
     path = joined(folder, segment_name(segment.number))
     kept = f"{segment_name(segment.number)}.{stop.offset}{BROKEN}"
-    try:
-        copy = disk.open(joined(folder, kept), create=True)
-        copy.write(0, segment.data[stop.offset : end])
-        copy.sync()
-        copy.close()
-        disk.sync_folder(folder)
-    except DiskFull:
+    if not _keep_aside(disk, folder, kept, memoryview(segment.data)[stop.offset : end]):
         # It is for people to look at, and no reason to stay down.
         kept = ""
     file = disk.open(path)
@@ -238,3 +268,20 @@ def _repair(disk: Disk, folder: str, segment: _Segment) -> Repair | None:
         # Repaired once, and the disk does not hold what was written: never try twice.
         raise damaged(segment_name(segment.number), again.stop.bad_offset, "the repair failed")
     return Repair(segment_name(segment.number), stop.offset, end - stop.offset, kept)
+
+
+def _keep_aside(disk: Disk, folder: str, name: str, data: memoryview) -> bool:
+    """Write a copy of a torn tail, in the room of the spares if need be. False: there is none."""
+    for room in ("", SPARE, RESERVE):
+        if room and disk.exists(joined(folder, room)):
+            disk.remove(joined(folder, room))
+        try:
+            copy = disk.open(joined(folder, name), create=True)
+            copy.write(0, data)
+            copy.sync()
+            copy.close()
+        except DiskFull:
+            continue
+        disk.sync_folder(folder)
+        return True
+    return False

@@ -61,6 +61,23 @@ def test_a_failing_sync_fails_until_the_power_is_cut() -> None:
     assert found.counts["failed sync"] == 2
 
 
+def test_what_a_failed_sync_forgot_is_there_until_the_power_is_cut() -> None:
+    left = set()
+    for seed in range(20):
+        found = disk(seed)
+        written(found)
+        found.failing = True
+        with pytest.raises(DiskFailed):
+            found.open("file").sync()
+        found.restarted()
+        assert found.memory.contents("file") == b"x" * 2000
+        found.open("file").sync()
+        found.power_cut()
+        left.add(found.memory.contents("file").count(b"x"))
+    assert 0 in left
+    assert any(0 < count < 2000 for count in left)
+
+
 def test_a_full_disk_refuses_growth_until_it_is_emptied() -> None:
     found = disk()
     found.fill(1000)

@@ -15,6 +15,7 @@ QUICK = {
     "read_served_before_applied": 5,
     "sent_before_sync": 5,
     "speculation_kept": 5,
+    "undurable_tail_believed": 5,
     "vote_not_persisted": 5,
     "vote_without_log_check": 5,
 }

@@ -21,6 +21,8 @@ class FailingFile(MemoryFile):
 
     def write(self, offset: int, data: Buffer) -> None:
         self._failing.operation(f"write {self.path}")
+        if self._failing.on_write is not None:
+            self._failing.on_write(offset, len(data))
         super().write(offset, data)
 
     def allocate(self, length: int) -> None:
@@ -34,6 +36,7 @@ class FailingFile(MemoryFile):
     def sync(self) -> None:
         self._failing.operation(f"sync {self.path}")
         if self._failing.syncs_fail:
+            self.fail_sync()
             raise DiskFailed(f"{self.path}: input/output error")
         super().sync()
         if self._failing.on_sync is not None:
@@ -49,6 +52,8 @@ class FailingDisk(MemoryDisk):
         self.syncs_fail = False
         #: Called when a sync of a file is about to return.
         self.on_sync: Callable[[], None] | None = None
+        #: Called with the offset and the length of each write.
+        self.on_write: Callable[[int, int], None] | None = None
         self.operations: list[str] = []
 
     def operation(self, name: str) -> None:

@@ -221,6 +221,46 @@ def test_a_torn_write_keeps_whole_sectors(seed: int) -> None:
     assert len(seen) == 16, "every combination of sectors happens"
 
 
+def test_what_a_failed_sync_forgot_is_read_until_the_power_is_cut() -> None:
+    disk = MemoryDisk()
+    synced(disk, "a", b"old" * 1000)
+    file = disk.open("a")
+    file.write(0, b"new" * 1000)
+    file.fail_sync()
+    file.write(600, b"more")
+    file.sync()
+    assert file.read(0, 600) == b"new" * 200
+    disk.crash()
+    assert disk.contents("a")[:600] == b"old" * 200
+    assert disk.contents("a")[600:604] == b"more"
+
+
+def test_what_is_written_again_after_a_failed_sync_is_safe() -> None:
+    disk = MemoryDisk()
+    synced(disk, "a", b"old" * 1000)
+    file = disk.open("a")
+    file.write(0, b"new" * 1000)
+    file.fail_sync()
+    file.write(0, file.read(0, 3000))
+    file.sync()
+    disk.crash()
+    assert disk.contents("a") == b"new" * 1000
+
+
+def test_a_failed_sync_may_have_brought_some_sectors_to_the_disk() -> None:
+    found = set()
+    for seed in range(20):
+        disk = MemoryDisk()
+        synced(disk, "a", bytes(5120))
+        file = disk.open("a")
+        file.write(0, b"x" * 5120)
+        file.fail_sync(random.Random(seed))
+        disk.crash()
+        found.add(disk.contents("a").count(b"x"))
+    assert {0, 5120} < found
+    assert all(count % 512 == 0 for count in found)
+
+
 def test_a_full_disk_refuses_and_changes_nothing() -> None:
     disk = MemoryDisk(1000)
     file = disk.open("a", create=True)

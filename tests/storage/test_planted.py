@@ -69,6 +69,24 @@ def test_torn_tail_repaired_in_middle_segment() -> None:
     assert lost.storage(1).last_index() < whole
 
 
+def test_undurable_tail_believed() -> None:
+    def lost(*planted: str) -> bool:
+        disk = FailingDisk()
+        wal = opened(disk)
+        wal.append(1, hard(3, 1), [entry(1)], meta(0, 0))
+        wal.write()
+        disk.syncs_fail = True
+        with pytest.raises(DiskFailed):
+            wal.sync()
+        disk.syncs_fail = False
+        found = contents(opened(disk, settings_with(*planted)))
+        disk.crash()
+        return contents(opened(disk)) != found
+
+    assert not lost()
+    assert lost("undurable_tail_believed")
+
+
 def test_cut_too_far() -> None:
     def first_index(*planted: str) -> int:
         disk = MemoryDisk()

@@ -168,6 +168,31 @@ def test_what_was_received_is_gone_on_with_after_a_restart() -> None:
     assert again.partial(name) == 0, "only the last one that was asked for is kept"
 
 
+def test_what_a_failed_sync_forgot_of_a_part_is_written_again() -> None:
+    """N4: the process ends, the next one goes on with the part, and then the power is cut."""
+    disk = FailingDisk()
+    name, chunks = offered()
+    begun(disk)
+    first = store_on(disk)
+    for at, chunk in enumerate(chunks[:-1]):
+        first.write_part(name, at * 100_000, chunk)
+    for path in disk.list(SNAPSHOTS):
+        if path.endswith(".part"):
+            disk.open(f"{SNAPSHOTS}/{path}").fail_sync()
+    wal = opened(disk)
+    store = store_on(disk)
+    store.recover(marks(wal))
+    had = store.partial(name)
+    assert had == 100_000 * (len(chunks) - 1)
+    store.write_part(name, had, chunks[-1])
+    found = store.install_part(name)
+    assert found is not None
+    wal.append(1, hard(2, 0, 20), (), found.meta)
+    turn(wal)
+    disk.crash()
+    assert check_old_or_new(disk) == NEW.index
+
+
 def test_a_received_snapshot_that_is_not_what_was_offered_is_thrown_away(seed: int) -> None:
     rng = random.Random(seed)
     name, chunks = offered()

@@ -12,7 +12,8 @@ from mako.storage.memory_disk import MemoryDisk
 from mako.storage.memory_store import MemoryStore
 from mako.storage.store import LogStore
 from mako.storage.wal import Wal
-from mako.storage.wal_format import RecordType, encode_vote
+from mako.storage.wal_format import RecordType, encode_vote, segment_name
+from mako.storage.wal_log import ENTRY_OVERHEAD_BYTES
 from tests.storage.building import (
     FOLDER,
     IDENTITY,
@@ -253,6 +254,103 @@ def test_what_a_dead_process_wrote_is_synced_before_it_is_believed() -> None:
     assert contents(opened(disk)) == found
 
 
+def test_what_a_failed_sync_forgot_is_written_again_before_it_is_believed() -> None:
+    """W7: the process ends, the machine does not, and the power is cut later."""
+    disk = FailingDisk()
+    wal = opened(disk)
+    wal.append(1, hard(1, 1), [entry(1)], meta(0, 0))
+    turn(wal)
+    for index in (2, 3):  # The first batch calls one before it durable, not this one.
+        wal.append(1, hard(8, 2, 0), [entry(index, 8, bytes(3000))])
+        wal.seal()
+        wal.write()
+    disk.syncs_fail = True
+    with pytest.raises(DiskFailed):
+        wal.sync()
+    disk.syncs_fail = False
+    found = contents(opened(disk))
+    assert found[1][0].vote == 2
+    disk.crash()
+    assert contents(opened(disk)) == found
+
+
+def test_only_what_may_be_lost_is_written_again() -> None:
+    disk = FailingDisk()
+    wal = opened(disk)
+    wal.append(1, None, (), meta(0, 0))
+    for index in range(1, 6):
+        wal.append(1, hard(1, 1), [entry(index, data=bytes(900))])
+        turn(wal)
+    wal.close()
+    disk.operations.clear()
+    written: list[tuple[int, int]] = []
+    disk.on_write = lambda offset, length: written.append((offset, length))
+    opened(disk)
+    assert written == [(wal._at - 128, 128)], "the empty batch of the end calls all others durable"
+
+
+def test_the_zeros_over_a_torn_tail_are_written_again_too() -> None:
+    """Otherwise what was cut off comes back at a power cut, behind a shorter batch."""
+    disk = FailingDisk()
+    wal = opened(disk)
+    wal.append(1, hard(1, 1), [entry(1)], meta(0, 0))
+    turn(wal)
+    good = contents(wal)
+    wal.append(1, hard(1, 1), [entry(2, data=b"x" * 4000)])
+    wal.seal()
+    wal.write()
+    (segment,) = [name for name in disk.list(FOLDER) if name.endswith(".wal")]
+    torn = bytearray(disk.contents(f"{FOLDER}/{segment}"))
+    torn[1024:1536] = bytes(512)
+    disk.damage(f"{FOLDER}/{segment}", bytes(torn))
+    # The copy is safe; the sync of the zeros fails, and the process ends.
+    disk.on_sync = lambda: setattr(disk, "syncs_fail", True)
+    with pytest.raises(DiskFailed):
+        opened(disk)
+    disk.on_sync = None
+    disk.syncs_fail = False
+    wal = opened(disk)
+    assert contents(wal) == good
+    wal.append(1, hard(1, 1), [entry(2, data=b"y" * 100)])
+    turn(wal)
+    found = contents(wal)
+    disk.crash()
+    assert contents(opened(disk)) == found
+
+
+def test_a_torn_tail_is_kept_aside_in_the_room_of_the_spares() -> None:
+    disk, wal = small_log(2)
+    wal.append(1, hard(3, 1), [entry(3, 3, b"x" * 2000)])
+    wal.seal()
+    wal.write()
+    (segment,) = [name for name in disk.list(FOLDER) if name.endswith(".wal")]
+    torn = bytearray(disk.contents(f"{FOLDER}/{segment}"))
+    torn[wal._at - 1024 : wal._at] = bytes(1024)
+    disk.damage(f"{FOLDER}/{segment}", bytes(torn))
+    disk.capacity_bytes = disk.used_bytes()
+    found = Wal(disk, FOLDER, IDENTITY, SMALL).recover()
+    assert found.repair is not None
+    assert found.repair.kept
+    assert disk.exists(f"{FOLDER}/{found.repair.kept}")
+
+
+def test_what_was_cut_off_a_segment_goes_with_it() -> None:
+    disk = MemoryDisk()
+    wal = opened(disk)
+    kept = f"{FOLDER}/{segment_name(1)}.512.broken"
+    disk.open(kept, create=True).write(0, b"torn")
+    for index in range(1, 60):
+        wal.append(1, hard(1, 0, index), [entry(index, data=bytes(900))])
+        wal.append(1, None, (), meta(index, 1))
+        wal.release(1, index)
+        turn(wal)
+        assert disk.exists(kept) == disk.exists(f"{FOLDER}/{segment_name(1)}")
+        wal.cut(0)
+        turn(wal)
+        wal.clean()
+    assert not disk.exists(kept)
+
+
 def test_a_commit_index_beyond_the_log_is_damage() -> None:
     disk, wal = small_log(2)
     wal._buffer.add(RecordType.HARD_STATE, 1, 1, 9, encode_vote(0))
@@ -310,6 +408,27 @@ def test_replaced_and_cut_entries_leave_memory() -> None:
     for log in wal._logs.values():
         log.truncate(0)
     assert wal._cache.bytes == 0
+
+
+def test_entries_that_were_cut_off_are_not_kept_in_memory() -> None:
+    """Cuts may keep the entries of all logs below the limit, so that none is ever evicted."""
+    disk = MemoryDisk()
+    settings = dataclasses.replace(SMALL, cache_bytes=40_000, keep_bytes=0)
+    wal = opened(disk, settings)
+    wal.append(1, None, (), meta(0, 0))
+    most = 0
+    for index in range(1, 600):
+        wal.append(1, hard(1, 0, index), [entry(index, data=bytes(900))])
+        wal.append(1, None, (), meta(index, 1))
+        wal.release(1, index)
+        turn(wal)
+        wal.cut(0)
+        most = max(most, len(wal._cache.queue))
+        assert wal._cache.bytes <= 40_000
+        kept = sum(len(item[2].data) + ENTRY_OVERHEAD_BYTES for item in wal._cache.queue)
+        assert kept == wal._cache.bytes + wal._cache.gone
+        assert kept <= 3 * 40_000
+    assert most > 20
 
 
 def test_an_entry_that_was_replaced_does_not_take_its_successor_out_of_memory() -> None:

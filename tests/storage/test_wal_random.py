@@ -130,11 +130,17 @@ class Run:
         self.wal.cut(0)
 
     def crash(self) -> None:
-        """The power fails; or only the process dies, which loses nothing that was written."""
+        """The power fails; or only the process dies, which loses nothing that was written.
+
+        It may die of a failed sync: what it wrote is there, and must survive the next power cut.
+        """
         self.restarts += 1
         style = self.rng.random()
         if style < 0.2:
             self.turns = self.turns[-1:]
+            if style < 0.1:
+                for path in self.disk.list("wal"):
+                    self.disk.open(f"wal/{path}").fail_sync(self.rng)
         elif style < 0.5:
             self.disk.crash()
         else:
