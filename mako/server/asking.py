@@ -219,6 +219,9 @@ class Asking:
     def _open_table(self, name: str) -> Done:
         if not isinstance(name, str):
             raise Refused(Status.REFUSED, "the name of a table is text")
+        if not self._backend.leads and self._engine.table_named(name) is None:
+            # Only a leader creates one.
+            raise Refused(Status.NOT_LEADER, self._backend.leader)
         return 0, _about(self._backend.open_table(name)), False
 
     def _create_table(self, number: int, kind: int, row_bytes: int, name: str) -> Done:

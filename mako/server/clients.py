@@ -54,6 +54,7 @@ FORGET_STEPS_MAX: Final = 16
 ANYWHERE: Final = frozenset(
     {
         Operation.DESCRIBE,
+        Operation.OPEN_TABLE,
         Operation.SNAPSHOT,
         Operation.CLOSE,
         Operation.RUN_AT,
