@@ -1,0 +1,133 @@
+"""`mako status -f`: what is made of the answers of a cluster's processes."""
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from mako.cli import watching
+from mako.cli.app import main
+from mako.cli.watching import Answer
+
+WATERMARK = 1_795_858_200_123 << 20
+
+
+def answer(process: str, **facts: Any) -> Answer:
+    known = {
+        "partition": 0,
+        "role": "follower",
+        "epoch": 2,
+        "term": 3,
+        "commit": 41,
+        "applied": 40,
+        "watermark": WATERMARK,
+        "watermark_lag_ms": 7,
+    }
+    return Answer(process, 0, "127.0.0.1:1", known | facts)
+
+
+def silent(process: str) -> Answer:
+    return Answer(process, 0, "127.0.0.1:1", error="no connection")
+
+
+def printed(answers: list[Answer]) -> list[list[str]]:
+    stream = StringIO()
+    Console(file=stream, width=160).print(watching.as_table(answers))
+    return [line.split() for line in stream.getvalue().splitlines()]
+
+
+def test_a_row_for_each_replica_and_one_that_says_who_is_silent() -> None:
+    rows = printed([answer("p1", role="leader"), answer("p2"), silent("p3")])
+    time = watching.moment(WATERMARK)
+    assert time.endswith(".123")
+    assert rows[1:] == [
+        ["p1", "0", "leader", "2", "3", "41", "40", time, "7", "ms"],
+        ["p2", "0", "follower", "2", "3", "41", "40", time, "7", "ms"],
+        ["p3", "0", "does", "not", "answer"],
+    ]
+
+
+def test_nothing_applied_yet_is_not_1970() -> None:
+    assert watching.moment(0) == "none yet"
+
+
+def test_one_leader_and_a_silent_follower_are_no_problem() -> None:
+    assert watching.problems([answer("p1", role="leader"), answer("p2"), silent("p3")]) == []
+
+
+def test_no_leader_is_one_for_each_partition() -> None:
+    other = answer("p1", role="leader")
+    other.partition = 1
+    found = watching.problems([answer("p1"), silent("p2"), other])
+    assert found == ["partition 0 has no leader"]
+
+
+def test_hashes_count_only_at_the_same_timestamp() -> None:
+    leader = answer("p1", role="leader", timestamp=5, hash="aa")
+    assert watching.problems([leader, answer("p2", timestamp=6, hash="bb")]) == []
+    assert watching.problems([leader, answer("p2", timestamp=5, hash="aa")]) == []
+    assert watching.problems([leader, answer("p2", timestamp=5, hash="bb")]) == [
+        "replicas of partition 0 differ at the same timestamp"
+    ]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Iterator[Path]:
+    """Three processes at ports that are taken, but where nobody listens."""
+    with ExitStack() as stack:
+        taken = [stack.enter_context(socket.socket()) for _ in range(3)]
+        for each in taken:
+            each.bind(("127.0.0.1", 0))
+        sites = [f"s{at}:{each.getsockname()[1]}" for at, each in enumerate(taken)]
+        file = tmp_path / "cluster.yml"
+        document = {
+            "site": {"server": [sites]},
+            "process": {f"s{at}": f"p{at}" for at in range(3)},
+            "host": {f"p{at}": "127.0.0.1" for at in range(3)},
+            "http": {f"p{at}": 0 for at in range(3)},
+        }
+        file.write_text(json.dumps(document))
+        yield file
+
+
+def test_a_cluster_that_is_down_is_told_and_the_status_is_1(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "ASK_SECONDS", 0.2)
+    assert main(["status", "-f", str(config)]) == 1
+    out = capsys.readouterr().out
+    assert out.count("does not answer") == 3
+    assert "partition 0 has no leader" in out
+
+
+def test_json_says_why_somebody_is_silent(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "ASK_SECONDS", 0.2)
+    assert main(["status", "-f", str(config), "-w", "json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert [row["process"] for row in found["replicas"]] == ["p0", "p1", "p2"]
+    assert not any(row["answers"] for row in found["replicas"])
+    assert all(row["error"] for row in found["replicas"])
+    assert found["problems"] == ["partition 0 has no leader"]
+
+
+@pytest.mark.parametrize("option", ["--watch", "--hash"])
+def test_options_of_a_cluster_need_one(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", option]) == 2
+    assert "need -f" in capsys.readouterr().err
+
+
+def test_a_missing_configuration_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["status", "-f", str(tmp_path / "none.yml")]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "none.yml" in err
