@@ -28,6 +28,8 @@ _JSON: Final = "application/json"
 _TEXT: Final = "text/plain; charset=utf-8"
 _METHODS: Final = (b"GET", b"HEAD")
 _RECEIVE_BYTES: Final = 16 << 10
+#: The engine's words are signed: a larger timestamp is none.
+_NUMBER_MAX: Final = (1 << 63) - 1
 
 
 class NoHash(Error):
@@ -265,7 +267,12 @@ class _Routes:
             return Answer(
                 HTTPStatus.METHOD_NOT_ALLOWED, _line(text), headers=(("Allow", "GET, HEAD"),)
             )
-        return await route(query)
+        try:
+            return await route(query)
+        except NoHash as error:
+            return _plain(error.status, str(error))
+        except Error as error:  # Looking at a process is not to end it.
+            return _plain(HTTPStatus.SERVICE_UNAVAILABLE, " ".join(str(error).split()))
 
     async def _metrics(self, _query: dict[str, list[str]]) -> Answer:
         return Answer(HTTPStatus.OK, self._source.metrics().encode(), CONTENT_TYPE)
@@ -284,16 +291,16 @@ class _Routes:
         if partition is None or timestamp is None:
             text = "give partition=NUMBER and at=TIMESTAMP, a little above the watermark"
             return _plain(HTTPStatus.BAD_REQUEST, text)
-        try:
-            found = await self._source.state_hash(partition, timestamp)
-        except NoHash as error:
-            return _plain(error.status, str(error))
+        found = await self._source.state_hash(partition, timestamp)
         return _json({"timestamp": found.timestamp, "hash": found.hash})
 
 
 def _number(query: dict[str, list[str]], name: str) -> int | None:
     text = query.get(name, [""])[-1]
-    return int(text) if text.isdecimal() and text.isascii() and len(text) < 20 else None
+    if not (text.isdecimal() and text.isascii() and len(text) < 20):
+        return None
+    number = int(text)
+    return number if number <= _NUMBER_MAX else None
 
 
 def _verdict(good: bool, text: str) -> Answer:  # noqa: FBT001 - unpacked from a pair
