@@ -2,6 +2,11 @@
 
 Each is asked over the port that clients use; whoever does not answer within `ASK_SECONDS` is a row
 that says so. Status 1: a partition has no leader, or two replicas that saw the same differ.
+
+    watermarks ─▶ T, a little above the highest one ─▶ /hash of each replica, at T ─▶ compare
+
+Watermarks move between one replica's answer and the next one's, and hashes at different timestamps
+say nothing. So each is asked, over its HTTP port, for the hash at one timestamp that all will pass.
 """
 
 import json
@@ -9,7 +14,10 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from typing import Any, Final
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import click
 from rich.console import Console
@@ -18,9 +26,14 @@ from rich.table import Table
 
 from mako.config import ClusterConfig, Process, load
 from mako.errors import Error
+from mako.server.status import hash_of_json
 
 #: Seconds that a process has to answer.
 ASK_SECONDS: Final = 2.0
+#: Seconds that a process has to hash all its rows, and for its watermark to come there.
+HASH_SECONDS: Final = 30.0
+#: The hashes are those of so many ms above the highest watermark.
+HASH_AHEAD_MS: Final = 500
 #: Seconds between two looks of --watch.
 _LOOK_SECONDS: Final = 1.0
 _SILENT: Final = "does not answer"
@@ -42,11 +55,14 @@ def ask_all(config: ClusterConfig, *, hashes: bool = False) -> list[Answer]:
     """An answer for each replica, in the order of the configuration."""
     processes = [process for process in config.processes if process.sites]
     with ThreadPoolExecutor(max(len(processes), 1)) as pool:
-        found = pool.map(lambda process: _ask(process, config.id, hashes=hashes), processes)
-        return [answer for answers in found for answer in answers]
+        found = pool.map(lambda process: _ask(process, config.id), processes)
+        answers = [answer for answers in found for answer in answers]
+    if hashes:
+        _add_hashes(config, answers)
+    return answers
 
 
-def _ask(process: Process, cluster: int, *, hashes: bool) -> list[Answer]:
+def _ask(process: Process, cluster: int) -> list[Answer]:
     import mako
 
     address = f"{process.host}:{process.ports[0]}"
@@ -54,9 +70,6 @@ def _ask(process: Process, cluster: int, *, hashes: bool) -> list[Answer]:
     try:
         with mako.connect(address, replica=True, timeout=ASK_SECONDS, cluster=cluster) as db:
             facts = db.status()
-            if hashes:
-                with db.snapshot() as snapshot:
-                    facts["timestamp"], facts["hash"] = snapshot.timestamp, snapshot.state_hash()
     except (Error, TimeoutError, OSError) as error:
         for answer in answers:
             answer.error = " ".join(str(error).split())
@@ -65,6 +78,39 @@ def _ask(process: Process, cluster: int, *, hashes: bool) -> list[Answer]:
         if answer.partition == facts["partition"]:
             answer.facts = facts
     return answers
+
+
+def _add_hashes(config: ClusterConfig, answers: Sequence[Answer]) -> None:
+    """Ask all replicas that answered for their hash, those of a partition at one timestamp."""
+    alive = [answer for answer in answers if answer.facts]
+    at: dict[int, int] = {}
+    for answer in alive:
+        wanted = answer.facts["watermark"] + (HASH_AHEAD_MS << 20)
+        at[answer.partition] = max(at.get(answer.partition, 0), wanted)
+    with ThreadPoolExecutor(max(len(alive), 1)) as pool:
+        found = pool.map(
+            lambda answer: _hash(config.process(answer.process), answer, at[answer.partition]),
+            alive,
+        )
+        for answer, facts in zip(alive, found, strict=True):
+            answer.facts.update(facts)
+
+
+def _hash(process: Process, answer: Answer, timestamp: int) -> dict[str, Any]:
+    """`timestamp` and `hash`, or `hash_error`: why there is none."""
+    if not process.http_port:
+        return {"hash_error": "it has no HTTP port; give it one in `http`"}
+    host = f"[{process.host}]" if ":" in process.host else process.host
+    query = f"partition={answer.partition}&at={timestamp}"
+    try:
+        with urlopen(f"http://{host}:{process.http_port}/hash?{query}", timeout=HASH_SECONDS) as r:
+            found = hash_of_json(json.load(r))
+    except HTTPError as error:
+        with error:
+            return {"hash_error": " ".join(error.read(1000).decode(errors="replace").split())}
+    except (OSError, HTTPException, ValueError) as error:
+        return {"hash_error": " ".join(str(error).split())}
+    return {"timestamp": found.timestamp, "hash": found.hash}
 
 
 def problems(answers: Sequence[Answer]) -> list[str]:
@@ -101,7 +147,7 @@ def as_table(answers: Sequence[Answer]) -> Table:
         right = name in ("partition", "epoch", "term", "commit", "applied")
         table.add_column(name, justify="right" if right else "left", no_wrap=True)
     table.add_column("lag", justify="right", no_wrap=True)
-    with_hashes = any("hash" in answer.facts for answer in answers)
+    with_hashes = any({"hash", "hash_error"} & answer.facts.keys() for answer in answers)
     if with_hashes:
         table.add_column("hash", no_wrap=True)
     for answer in answers:
@@ -118,7 +164,9 @@ def as_table(answers: Sequence[Answer]) -> Table:
             moment(facts["watermark"]),
             f"{facts['watermark_lag_ms']} ms",
         ]
-        table.add_row(*cells, *([facts.get("hash", "")[:16]] if with_hashes else []))
+        if with_hashes:
+            cells.append(facts["hash"][:16] if "hash" in facts else "[red]none: see -w json")
+        table.add_row(*cells)
     return table
 
 

@@ -2,11 +2,13 @@
 
 import json
 import socket
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from rich.console import Console
@@ -14,6 +16,7 @@ from rich.console import Console
 from mako.cli import watching
 from mako.cli.app import main
 from mako.cli.watching import Answer
+from mako.config import ClusterConfig, Process, load
 
 WATERMARK = 1_795_858_200_123 << 20
 
@@ -75,6 +78,88 @@ def test_hashes_count_only_at_the_same_timestamp() -> None:
     assert watching.problems([leader, answer("p2", timestamp=5, hash="bb")]) == [
         "replicas of partition 0 differ at the same timestamp"
     ]
+
+
+class Replica(BaseHTTPRequestHandler):
+    """The HTTP port of a process whose rows hash to `hashed`; empty: they do not."""
+
+    hashed = ""
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        timestamp = int(self.path.rpartition("=")[2])
+        body = json.dumps({"timestamp": timestamp, "hash": self.hashed}).encode()
+        if not self.hashed:
+            body = b"the watermark stands still\n"
+        self.send_response(200 if self.hashed else 503)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def hashing(tmp_path: Path, *hashes: str) -> Iterator[tuple[ClusterConfig, list[str]]]:
+    """A configuration whose processes answer /hash, and the paths that they are asked for."""
+    asked: list[str] = []
+    with ExitStack() as stack:
+        ports = {}
+        for at, hashed in enumerate(hashes):
+            handler = type("Handler", (Replica,), {"hashed": hashed, "asked": asked})
+            server = stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), handler))
+            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+            thread.start()
+            stack.callback(thread.join)
+            stack.callback(server.shutdown)
+            ports[f"p{at}"] = server.server_port
+        file = tmp_path / "cluster.yml"
+        document = {
+            "site": {"server": [[f"s{at}:{at + 1}" for at in range(len(hashes))]]},
+            "process": {f"s{at}": f"p{at}" for at in range(len(hashes))},
+            "host": dict.fromkeys(ports, "127.0.0.1"),
+            "http": ports,
+        }
+        file.write_text(json.dumps(document))
+        yield load([file]), asked
+
+
+def seen_by(monkeypatch: pytest.MonkeyPatch, lags: list[int]) -> None:
+    """The processes answer, with watermarks so many ms ago."""
+
+    def ask(process: Process, cluster: int) -> list[Answer]:
+        del cluster
+        at = int(process.name[1:])
+        role = "follower" if at else "leader"
+        return [answer(process.name, role=role, watermark=WATERMARK - (lags[at] << 20))]
+
+    monkeypatch.setattr(watching, "_ask", ask)
+
+
+def test_all_are_asked_for_their_hash_at_one_timestamp_that_none_has_passed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen_by(monkeypatch, [0, 3, 70])
+    with hashing(tmp_path, "aa", "aa", "bb") as (config, asked):
+        found = watching.ask_all(config, hashes=True)
+    wanted = WATERMARK + (watching.HASH_AHEAD_MS << 20)
+    assert asked == [f"/hash?partition=0&at={wanted}"] * 3
+    assert watching.problems(found) == ["replicas of partition 0 differ at the same timestamp"]
+    assert [row[-1] for row in printed(found)[1:]] == ["aa", "aa", "bb"]
+
+
+def test_who_cannot_hash_says_why_and_the_others_are_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen_by(monkeypatch, [0, 0, 0])
+    with hashing(tmp_path, "aa", "", "aa") as (config, _):
+        found = watching.ask_all(config, hashes=True)
+    assert watching.problems(found) == []
+    assert found[1].facts["hash_error"] == "the watermark stands still"
+    assert "hash" not in found[1].facts
+    assert "none:" in printed(found)[2]
 
 
 @pytest.fixture
