@@ -128,17 +128,23 @@ class Host:
 
     def add(self, node: RaftNode) -> None:
         """Take a node in, or put it in the place of the one of its group."""
+        self._let_go(node.group)
         self._nodes[node.group] = node
         self._forget_heard()
         self.touch(node.group)
 
     def remove(self, group: GroupId) -> None:
         """Let a node go. Its messages are dropped from now on."""
-        self._unquiet(group)
+        self._let_go(group)
         del self._nodes[group]
         self._dirty.pop(group, None)
-        self._restless.pop(group, None)
         self._forget_heard()
+
+    def _let_go(self, group: GroupId) -> None:
+        """Nobody leads the group here any more."""
+        self._restless.pop(group, None)
+        if group in self._listed:
+            self._unquiet(group)  # H1
 
     def touch(self, group: GroupId) -> None:
         """The node was called from outside (propose, read_index, …): look at it next turn."""
@@ -216,9 +222,8 @@ class Host:
             if not _is_still_quiet(s):
                 s.quiet = frozenset()
                 self._restless.setdefault(group, (0, 0))
-        elif group in self._listed:
-            self._unquiet(group)  # H1
-            self._restless.pop(group, None)
+        elif group in self._listed or group in self._restless:
+            self._let_go(group)
 
     def _unquiet(self, group: GroupId) -> None:
         self._listed.discard(group)
@@ -238,13 +243,16 @@ class Host:
                 self._restless[group] = last
                 continue
             quiet = [p for p in s.peers if p.match == last[1] and p.flow is Flow.REPLICATE]
-            self._list(group, s, quiet)
-            s.quiet = frozenset([progress.id for progress in quiet])
-            if len(quiet) == len(s.peers):
+            s.quiet = self._list(group, s, quiet)
+            if len(s.quiet) == len(s.peers):
                 del self._restless[group]
 
-    def _list(self, group: GroupId, s: NodeState, quiet: list[Progress]) -> None:
-        """Enter what the beats say of a group, for each process that has a follower of it."""
+    def _list(self, group: GroupId, s: NodeState, quiet: list[Progress]) -> frozenset[NodeId]:
+        """Enter what the beats say of a group, for each process that has a follower of it.
+
+        Return the followers that are on a list: of two in one process, of which one was there
+        before, only one is.
+        """
         self._listed.add(group)
         wanted: dict[int, tuple[QuietEntry, Progress]] = {}
         for progress in quiet:
@@ -262,6 +270,7 @@ class Host:
             elif listed is None or listed[0] != new[0] or listed[1] is not new[1]:
                 peer.quiet[group] = new
                 peer.changed = True
+        return frozenset([progress.id for _, progress in wanted.values()])
 
     def _beat(self) -> None:
         """One message to each process where quiet followers live."""

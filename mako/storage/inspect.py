@@ -83,7 +83,7 @@ def inspect_segment(disk: Disk, folder: str, name: str) -> Report:
         report["problems"].append(_problem(name, error.offset, error.reason))
         file.close()
         return report
-    data = file.read(0, size)
+    data = file.read(0, min(size, header.bytes))
     file.close()
     scan = SegmentScan(data, header.sequence, header.chain)
     kinds: Counter[str] = Counter()
@@ -118,12 +118,13 @@ def inspect_segment(disk: Disk, folder: str, name: str) -> Report:
 def wal_records(disk: Disk, folder: str, name: str) -> Iterator[Report]:
     """The records of a segment, as far as its batches are good."""
     file = disk.open(joined(folder, name))
-    data = file.read(0, file.size())
-    file.close()
     try:
-        header = header_of(name, data[:SEGMENT_HEADER_BYTES], None)
+        header = header_of(name, file.read(0, SEGMENT_HEADER_BYTES), None)
+        data = file.read(0, min(file.size(), header.bytes))
     except (Damaged, WrongFiles):
         return
+    finally:
+        file.close()
     for batch in SegmentScan(data, header.sequence, header.chain):
         for record in batch.records:
             yield _record(name, batch.header.sequence, record)

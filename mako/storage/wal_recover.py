@@ -128,14 +128,18 @@ def _read(disk: Disk, folder: str, number: int, identity: Identity | None) -> _S
     """A segment of the right owner, checked by itself."""
     name = segment_name(number)
     file = disk.open(joined(folder, name))
-    data = file.read(0, file.size())
-    file.close()
-    header = header_of(name, data, identity)
-    if header.number != number:
-        raise damaged(name, 16, f"it is segment {header.number} under another name")
-    if header.bytes != len(data):
-        reason = f"it has {len(data)} bytes and was made with {header.bytes}"
-        raise damaged(name, min(len(data), header.bytes), reason)
+    try:
+        size = file.size()
+        header = header_of(name, file.read(0, SEGMENT_HEADER_BYTES), identity)
+        if header.number != number:
+            raise damaged(name, 24, f"it is segment {header.number} under another name")
+        # Before it is read: it may have been made longer than memory.
+        if header.bytes != size:
+            reason = f"it has {size} bytes and was made with {header.bytes}"
+            raise damaged(name, min(size, header.bytes), reason)
+        data = file.read(0, size)
+    finally:
+        file.close()
     scan = SegmentScan(data, header.sequence, header.chain)
     batches = list(scan)
     return _Segment(number, header, data, batches, scan.stop)

@@ -2,10 +2,21 @@
 
 import random
 
-from mako.entry import GroupId, NodeId
+import pytest
+
+from mako.entry import EntryId, GroupId, Index, NodeId, Term
 from mako.raft import Host, HostMessage, MemoryLogStorage, RaftNode, Role, Settings
 from mako.raft.host import Beat, BeatReply, digest_of
-from mako.raft.message import AppendRequest, Heartbeat
+from mako.raft.message import (
+    AppendReply,
+    AppendRequest,
+    Heartbeat,
+    HeartbeatReply,
+    PreVoteReply,
+    PreVoteRequest,
+    VoteReply,
+    VoteRequest,
+)
 from tests.raft.cluster import voters
 
 MEMBERS = voters(1, 2, 3)
@@ -239,3 +250,158 @@ def test_a_node_that_was_removed_is_forgotten() -> None:
     processes.run(60)
     assert processes.leaders()[1] == GROUPS - 1
     assert sum(processes.leaders().values()) == GROUPS
+
+
+def test_a_beat_says_what_is_committed() -> None:
+    """H3: a follower that missed the last commit index learns it from the list."""
+    processes = Processes()
+    processes.lead(1)
+    group = GroupId(5)
+    processes.hosts[1][group].propose([b"x"])
+    processes.hosts[1].touch(group)
+    for number in (1, 2, 3, 1):
+        for source, target, message in processes.turn(number):
+            lost = source == 1 and isinstance(message, AppendRequest) and not message.entries
+            if not lost:
+                processes.hosts[target].step([message])
+    assert processes.hosts[1][group].commit_index == 2
+    # Until the group is quiet again, nothing arrives at 2.
+    processes.cut = {(1, 2)}
+    processes.run(4)
+    processes.cut.clear()
+    assert processes.hosts[2][group].commit_index == 1
+    processes.sent.clear()
+    processes.run(2)
+    assert processes.hosts[2][group].commit_index == 2
+    assert not [m for _, _, m in processes.sent if isinstance(m, Heartbeat)]
+    assert processes.hosts[1][group].last_index == 2, "nothing was written for that"
+
+
+@pytest.mark.parametrize("term", [0, 1, 2])
+def test_a_beat_of_another_term_is_no_sign_of_life(term: int) -> None:
+    processes = Processes()
+    processes.lead(1)
+    node = processes.hosts[2][GroupId(1)]
+    node.state.election_elapsed = 5
+    entry = (GroupId(1), NodeId(1), NodeId(2), term, 0)
+    processes.hosts[2].step([Beat(1, 2, digest_of((entry,)), (entry,))])
+    replies = [m for _, _, m in processes.turn(2) if isinstance(m, BeatReply)]
+    assert [reply.refused for reply in replies] == [() if term == 1 else (GroupId(1),)]
+    assert (node.state.election_elapsed == 5) == (term < 1)
+    assert node.term == max(term, 1)
+
+
+def test_a_returning_follower_refuses_a_beat_and_says_that_it_is_returning() -> None:
+    """An answer to a beat counts for check-quorum, and that node must not count."""
+    processes = Processes()
+    processes.lead(1)
+    group = GroupId(5)
+    processes.hosts[2].add(
+        RaftNode(
+            Settings(),
+            MemoryLogStorage(MEMBERS),
+            node=NodeId(2),
+            group=group,
+            returning=True,
+            randrange=processes.random.randrange,
+        )
+    )
+    entry = (group, NodeId(1), NodeId(2), 1, 0)
+    for _ in range(2):  # The second time it knows the leader.
+        processes.hosts[2].step([Beat(1, 2, digest_of((entry,)), (entry,))])
+        sent = [message for _, _, message in processes.turn(2)]
+        assert [m.refused for m in sent if isinstance(m, BeatReply)] == [(group,)]
+        assert [m.returning for m in sent if isinstance(m, HeartbeatReply)] == [True]
+
+
+def test_a_node_that_is_put_in_the_place_of_a_follower_hears_beats() -> None:
+    processes = Processes()
+    processes.lead(1)
+    processes.run(3)
+    old = processes.hosts[2][GroupId(5)]
+    processes.hosts[2].add(
+        RaftNode(
+            Settings(),
+            old.storage,
+            node=NodeId(2),
+            group=GroupId(5),
+            randrange=processes.random.randrange,
+            applied=old.applied_index,
+        )
+    )
+    processes.run(40)
+    node = processes.hosts[2][GroupId(5)]
+    assert (node.leader, node.term) == (1, 1)
+    assert node.state.election_elapsed <= 1
+
+
+def test_a_leader_whose_followers_are_gone_steps_down_though_their_processes_answer() -> None:
+    processes = Processes()
+    processes.lead(1)
+    processes.hosts[2].remove(GroupId(5))
+    processes.hosts[3].remove(GroupId(5))
+    processes.run(3 * Settings().election_ticks)
+    assert processes.hosts[1][GroupId(5)].role is not Role.LEADER
+    assert processes.leaders() == {1: GROUPS - 1}
+
+
+def accepted(source: NodeId, term: int, index: int) -> AppendReply:
+    hint = EntryId(Term(0), Index(0))
+    return AppendReply(GroupId(1), source, NodeId(1), term, accepted=True, index=index, hint=hint)
+
+
+def test_of_two_members_in_one_process_each_is_heard_of() -> None:
+    """A node that was replaced is still a member: the list has room for one of them."""
+    host = Host(1, process_of=lambda group, node: 1 if node == 1 else 2)
+    group = GroupId(1)
+    storage = MemoryLogStorage(voters(1, 2, 3))
+    node = RaftNode(Settings(), storage, node=NodeId(1), group=group, randrange=lambda count: 0)
+    host.add(node)
+    beats: list[Beat] = []
+    beaten: set[NodeId] = set()
+    node.campaign()
+    host.touch(group)
+    for _ in range(6):
+        host.tick()
+        while host.has_turn():
+            turn = host.turn()
+            for _, ready in turn.readys:
+                storage.append(ready.entries)
+            host.advance(turn)
+            for message in [*turn.messages.get(2, []), *turn.messages_after_sync.get(2, [])]:
+                match message:
+                    case PreVoteRequest(target=target, term=term):
+                        host.step([PreVoteReply(group, target, NodeId(1), term, granted=True)])
+                    case VoteRequest(target=target, term=term):
+                        host.step([VoteReply(group, target, NodeId(1), term, granted=True)])
+                    case AppendRequest(target=target, term=term, previous=previous):
+                        index = previous.index + len(message.entries)
+                        host.step([accepted(target, term, index)])
+                    case Heartbeat(target=target, term=term, read=read):
+                        beaten.add(target)
+                        host.step([HeartbeatReply(group, target, NodeId(1), term, read)])
+                    case Beat():
+                        beats.append(message)
+                        beaten.clear()
+    assert node.role is Role.LEADER
+    assert beats, "the group grew quiet"
+    named = {entry[2] for entry in beats[-1].groups}
+    host.tick()
+    heartbeats = [m for m in host.turn().messages.get(2, []) if isinstance(m, Heartbeat)]
+    assert named | {message.target for message in heartbeats} == {2, 3}
+
+
+def test_a_node_that_is_put_in_the_place_of_a_leader_beats_no_more() -> None:
+    """H1, also before the next turn."""
+    processes = Processes()
+    processes.lead(1)
+    for group in range(1, GROUPS + 1):
+        old = processes.hosts[1][GroupId(group)]
+        node = RaftNode(
+            Settings(), old.storage, node=NodeId(1), group=GroupId(group),
+            randrange=processes.random.randrange,
+        )  # fmt: skip
+        processes.hosts[1].add(node)
+    processes.hosts[1].tick()
+    sent = [message for _, _, message in processes.turn(1)]
+    assert not [message for message in sent if isinstance(message, Beat)]

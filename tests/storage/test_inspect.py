@@ -9,7 +9,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mako.cli.inspect import inspect
+from mako.storage.errors import Damaged
 from mako.storage.log_check import BadEntry, check_entry
+from mako.storage.os_disk import OsDisk
+from mako.storage.wal import Identity, Wal
 from tests.storage.make_vectors import WAL, files_of, groups, logs, snapshots, torn
 from tests.storage.test_formats import mangled
 
@@ -70,6 +73,20 @@ def test_a_torn_tail_is_no_damage_and_is_left_alone(tmp_path: Path) -> None:
     assert found["segments"][0]["end"] == "torn"
     assert found["groups"][0]["last_index"] == 1
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == files
+
+
+def test_a_segment_longer_than_memory_is_reported_and_not_read(tmp_path: Path) -> None:
+    written(tmp_path, files_of(torn()))
+    (path,) = tmp_path.iterdir()
+    with path.open("r+b") as file:
+        file.truncate(1 << 42)
+    status, found = report("wal", tmp_path)
+    assert status == 1
+    assert [problem["reason"] for problem in found["problems"]] == [
+        f"it has {1 << 42} bytes and was made with {found['problems'][0]['offset']}"
+    ]
+    with pytest.raises(Damaged, match="bytes and was made with"):
+        Wal(OsDisk(tmp_path), "", Identity(193, 3)).recover()
 
 
 @pytest.mark.parametrize("name", sorted(name for name in LOGS if name.startswith("bad")))
