@@ -4,13 +4,14 @@ import gc
 import random
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 import mako
 from mako import Database
 from mako.engine.layout import C_PROGRESS, C_STATE, Q_ARGUMENTS, REQUEST_RING_BYTES
-from mako.engine.worker import SLEEPING
+from mako.engine.worker import SLEEPING, doom, watch
 from tests.client import procedures as p
 
 #: Requests with two arguments that a ring holds.
@@ -20,6 +21,14 @@ SLOTS = REQUEST_RING_BYTES // (Q_ARGUMENTS + 16)
 @pytest.fixture
 def db() -> Iterator[Database]:
     with mako.open(memory="64MiB", sessions=8, procedure_timeout=1.0) as opened:
+        opened.create(p.COUNTER)
+        yield opened
+
+
+@pytest.fixture
+def patient() -> Iterator[Database]:
+    """A database whose watchdog leaves all the time that is needed to fill a ring."""
+    with mako.open(memory="64MiB", sessions=8, procedure_timeout=600.0) as opened:
         opened.create(p.COUNTER)
         yield opened
 
@@ -94,7 +103,8 @@ def test_a_worker_that_certainly_sleeps_is_woken(db: Database) -> None:
         assert db.submit(p.add, 1, 1).result(timeout=30) == i + 1
 
 
-def test_a_full_ring_holds_the_submitter_back(db: Database) -> None:
+def test_a_full_ring_holds_the_submitter_back(patient: Database) -> None:
+    db = patient
     endless = db.submit(p.spin, 2)
     queued = []
 
@@ -108,8 +118,11 @@ def test_a_full_ring_holds_the_submitter_back(db: Database) -> None:
     assert not queued[0].done()
     with pytest.raises(TimeoutError, match="add has not ended"):
         queued[0].result(timeout=0.01)
-    late = db.submit(p.add, 1, 1)  # Waits for the watchdog to make room.
-    assert late.result() == len(queued) + 1
+    with ThreadPoolExecutor(1) as waiting:
+        late = waiting.submit(db.submit, p.add, 1, 1)  # Waits for room.
+        (mailbox,) = db._requests._mailboxes
+        doom(mailbox.context, watch(mailbox.context))
+        assert late.result().result() == len(queued) + 1
     assert endless.done()
 
 
