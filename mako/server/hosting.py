@@ -59,6 +59,7 @@ class Hosted:
         self.node: RaftNode | None = None
         #: Times that it stood for election.
         self.elections = 0
+        self._stood_in = 0
         #: Times that, as the leader, it learned that another process is out of reach.
         self.replication_failures = 0
         self._log = log
@@ -176,7 +177,9 @@ class Hosted:
         if node is None or (node.role, node.term) == self._seen:
             return
         self._seen = (node.role, node.term)
-        self.elections += node.role is Role.CANDIDATE
+        if node.role in (Role.CANDIDATE, Role.LEADER) and node.term > self._stood_in:
+            self._stood_in = node.term
+            self.elections += 1  # Whoever has the only vote is a leader before anybody looks.
         self._log(
             f"is {node.role.value}",
             partition=self.replica.partition,

@@ -7,10 +7,13 @@ from typing import Any, Final
 
 import trio
 
+from mako.entry import GroupId
 from mako.ids import Outcome, Timestamp, ms_of_timestamp
 from mako.metrics.catalogue import ROLE_NUMBERS, ServerMetrics
 from mako.metrics.text import render
 from mako.net.links import PeerLinks
+from mako.raft import RaftNode
+from mako.server.hashing import hash_at
 from mako.server.hosting import Hosted
 from mako.server.http import NoHash
 from mako.server.plan import group_of
@@ -22,19 +25,17 @@ from mako.server.status import (
     StateHash,
     to_json,
 )
-from mako.storage.wal import Wal
+from mako.storage.errors import StorageError
 
 #: Seconds without a turn after which the process does not do its work: it ticks every few ms.
 STALLED_SECONDS: Final = 2.0
 #: Above this lag nobody should send clients here.
 READY_LAG_MS: Final = 3000
-#: Seconds that a hash waits for the watermark.
-HASH_SECONDS: Final = 5.0
-
-
+#: Hashes at a time. Each takes one of the contexts that clients need for their transactions.
+HASHES_MAX: Final = 4
 #: What `Hosted.status` knows already.
 _SHARED: Final = (
-    "partition", "node", "role", "leader", "leader_address", "epoch", "term", "commit", "applied",
+    "partition", "node", "leader", "leader_address", "epoch", "term", "commit", "applied",
     "last", "watermark", "watermark_lag_ms",
 )  # fmt: skip
 
@@ -49,7 +50,9 @@ class Observer:
         self._began = time.monotonic()
         self._version = version("mako-db")
         self._metrics = ServerMetrics()
+        self._hashing = 0
         self._hashes: dict[int, StateHash] = {}
+        self._snapshots: dict[GroupId, tuple[int, int]] = {}
         server.on_write = self._metrics.fsync.of().observe
 
     # --- Status --------------------------------------------------------------------------------
@@ -64,7 +67,7 @@ class Observer:
                 version=self._version,
                 uptime_s=round(time.monotonic() - self._began, 3),
                 connections=self._connections(),
-                log_bytes=self._log_bytes(),
+                log_bytes=server.store.total_bytes,
                 log_full=server.store.full,
                 partitions=tuple(self._partition(hosted) for hosted in server.hosted.values()),
             )
@@ -73,65 +76,67 @@ class Observer:
     def _connections(self) -> int:
         return sum(len(hosted.hub) for hosted in self._server.hosted.values())
 
-    def _log_bytes(self) -> int:
-        store = self._server.store
-        return store.total_bytes if isinstance(store, Wal) else 0
-
     def _partition(self, hosted: Hosted) -> PartitionStatus:
         facts = hosted.status()
         node, partition = hosted.node, hosted.partition
         engine = partition.engine
         storage = None if node is None else node.storage
+        snapshot_index, snapshot_bytes = self._snapshot(hosted)
         members = Members()
         if node is not None:
             now = node.configuration
             members = Members(
                 voters=tuple(sorted(now.voters)),
                 outgoing=tuple(sorted(now.outgoing)),
-                learners=tuple(sorted(now.learners)),
+                learners=tuple(sorted(now.learners | now.learners_next)),
             )
         return PartitionStatus(
             **{name: facts[name] for name in _SHARED},
+            role=_role(facts["role"], node),
             log_entries=0 if storage is None else storage.last_index() - storage.first_index() + 1,
             closed=engine.closed,
             stable=engine.stable,
             memory_bytes=engine.memory_bytes,
-            snapshot_index=0 if storage is None else int(storage.snapshot_meta().index),
-            snapshot_bytes=0,
+            snapshot_index=snapshot_index,
+            snapshot_bytes=snapshot_bytes,
             returning=node is not None and node.returning,
             state_hash=self._hashes.get(hosted.replica.partition),
             members=members,
         )
 
+    def _snapshot(self, hosted: Hosted) -> tuple[int, int]:
+        """Index and size of the newest one on disk; (0, 0) if there is none."""
+        group = hosted.replica.group
+        if hosted.node is None:
+            return 0, 0
+        meta = hosted.node.storage.snapshot_meta()
+        if meta.index == 0:
+            return 0, 0
+        known = self._snapshots.get(group)
+        if known is None or known[0] != meta.index:
+            try:
+                size = self._server.snapshots.name_of(group, meta).size
+            except StorageError:  # On its way in; or it shows when the snapshot is needed.
+                return int(meta.index), 0
+            known = self._snapshots[group] = (int(meta.index), size)
+        return known
+
     async def state_hash(self, partition: int, timestamp: int) -> StateHash:
         """The hash of all rows at a timestamp that the watermark passes soon."""
-        from mako.engine.dump import dump
-        from mako.engine.layout import C_SNAPSHOT, NONE
-
         hosted = self._server.hosted.get(group_of(partition))
         if hosted is None:
-            raise NoHash(f"there is no replica of partition {partition}", HTTPStatus.NOT_FOUND)
-        engine = hosted.partition.engine
-        if timestamp <= engine.stable:
-            text = f"the watermark is at {engine.stable} already; give a timestamp to come"
-            raise NoHash(text, HTTPStatus.CONFLICT)
-        context = engine.take_context()
-        engine.set_word(context + C_SNAPSHOT, timestamp)
+            text = f"there is no replica of partition {partition} here; see /status"
+            raise NoHash(text, HTTPStatus.NOT_FOUND)
+        if self._hashing >= HASHES_MAX:
+            text = f"{self._hashing} hashes are being made; ask again when they are done"
+            raise NoHash(text, HTTPStatus.SERVICE_UNAVAILABLE)
+        self._hashing += 1
         try:
-            with trio.move_on_after(HASH_SECONDS) as scope:
-                while engine.stable < timestamp:
-                    hosted.touch()
-                    await trio.sleep(0.005)
-            if scope.cancelled_caught:
-                text = "the watermark does not come there in time; give an earlier timestamp"
-                raise NoHash(text, HTTPStatus.SERVICE_UNAVAILABLE)
-            with trio.CancelScope(shield=True):
-                found = await trio.to_thread.run_sync(dump, engine, context, timestamp, len)
+            found = await hash_at(hosted.partition, timestamp, want=hosted.touch)
         finally:
-            engine.set_word(context + C_SNAPSHOT, NONE)
-            engine.give_context(context)
-        made = self._hashes[partition] = StateHash(timestamp=timestamp, hash=found)
-        return made
+            self._hashing -= 1
+        self._hashes[partition] = found
+        return found
 
     # --- Health --------------------------------------------------------------------------------
 
@@ -158,6 +163,10 @@ class Observer:
             where = f"partition {facts['partition']}"
             if not facts["leader"]:
                 return False, f"{where} has no leader"
+            if hosted.node is not None and hosted.node.returning:
+                return False, f"{where} is being brought up: its disk was lost"
+            if not facts["watermark"]:
+                return False, f"{where} has no watermark yet"
             if facts["watermark_lag_ms"] > READY_LAG_MS:
                 return False, f"{where} is {facts['watermark_lag_ms']} ms behind the clock"
         return True, "ready"
@@ -169,7 +178,7 @@ class Observer:
         m.info.of(server.plan.name, self._cluster, self._version).set(1)
         m.uptime.of().set(time.monotonic() - self._began)
         m.connections.of().set(self._connections())
-        m.log_bytes.of().set(self._log_bytes())
+        m.log_bytes.of().set(server.store.total_bytes)
         m.log_full.of().set(int(server.store.full))
         for hosted in server.hosted.values():
             self._measure(hosted)
@@ -195,8 +204,9 @@ class Observer:
         m.elections.of(*who).mirror(hosted.elections)
         m.replication_failures.of(*who).mirror(hosted.replication_failures)
         m.epoch.of(*who).set(status.epoch)
-        m.watermark.of(*who).set(_seconds(status.watermark))
-        m.watermark_lag.of(*who).set(status.watermark_lag_ms / 1000)
+        if status.watermark:  # Before there is one it would seem to lag by half a century.
+            m.watermark.of(*who).set(_seconds(status.watermark))
+            m.watermark_lag.of(*who).set(status.watermark_lag_ms / 1000)
         m.closed.of(*who).set(_seconds(status.closed))
         engine = hosted.partition.engine
         for outcome, count in engine.outcomes().items():
@@ -205,6 +215,14 @@ class Observer:
         m.memory_limit.of(*who).set(engine.memory_limit)
         m.snapshot_index.of(*who).set(status.snapshot_index)
         m.snapshot_bytes.of(*who).set(status.snapshot_bytes)
+
+
+def _role(role: str, node: RaftNode | None) -> str:
+    """Raft calls a learner a follower."""
+    if node is None or role != "follower":
+        return role
+    voters = node.configuration.voters | node.configuration.outgoing
+    return role if node.id in voters else "learner"
 
 
 def _seconds(timestamp: int) -> float:

@@ -135,6 +135,7 @@ class ServerProcess:
     def _make_driver(self) -> Driver:
         plan = self.plan
         snapshots = SnapshotStore(self.disk, "snapshots", plan.cluster_id, plan.wal.planted)
+        self.snapshots = snapshots
         store = self.store
         try:
             snapshots.recover({g: store.storage(g).snapshot_meta() for g in store.groups()})

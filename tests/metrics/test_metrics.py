@@ -1,6 +1,8 @@
 """Metrics, read back by Prometheus' own parser."""
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -132,3 +134,14 @@ def test_the_catalogue_has_what_was_promised() -> None:
         assert families[f"raft_{name}_total"].kind == "counter"
     assert all(name.startswith(("raft_", "mako_")) for name in families)
     assert all(family.help.endswith(".") for family in families.values())
+
+
+def test_the_document_has_every_metric() -> None:
+    document = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    rows = re.findall(
+        r"^\| `((?:raft|mako)_\w+)` \| (\w+) \| ([\w, ]*) \| (.+) \|$", document, re.MULTILINE
+    )
+    assert rows == [
+        (family.name, family.kind, ", ".join(family.labels), family.help)
+        for family in ServerMetrics().registry
+    ]
