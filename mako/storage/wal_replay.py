@@ -101,7 +101,15 @@ class Replay:
             self._refuse(record, f"group {group} goes back to term {term} at entry {index}")
         log.note(term, self._number, offset, length)
 
+    def _check_plain(self, record: Record, length: int | None = None) -> None:
+        """No kind, where a type has none, and no data but those of its type."""
+        if record.kind:
+            self._refuse(record, f"a record of type {record.type} is of kind {record.kind}")
+        if length is not None and record.length != length:
+            self._refuse(record, f"a record of type {record.type} has {record.length} bytes")
+
     def _on_hard_state(self, record: Record) -> None:
+        self._check_plain(record)
         vote = decode_vote(self._payload(record))
         if vote is None:
             self._refuse(record, "a hard state has the wrong length")
@@ -109,6 +117,8 @@ class Replay:
         self._log(record.group).hard_state = hard
 
     def _on_snapshot(self, record: Record) -> None:
+        if record.kind > 1:
+            self._refuse(record, f"a snapshot is of kind {record.kind}")
         configuration = decode_configuration(self._payload(record))
         if configuration is None:
             self._refuse(record, "the configuration of a snapshot cannot be read")
@@ -119,14 +129,17 @@ class Replay:
             self._cuts[record.group] = record.position, record.term
 
     def _on_cut(self, record: Record) -> None:
+        self._check_plain(record, 0)
         self._log(record.group)
         self._cuts[record.group] = record.position, record.term
 
     def _on_removed(self, record: Record) -> None:
+        self._check_plain(record, 0)
         self.groups.pop(record.group, None)
         self._cuts.pop(record.group, None)
 
     def _on_state(self, record: Record) -> None:
+        self._check_plain(record)
         state = decode_state(self._payload(record))
         if state is None:
             self._refuse(record, "the state of a group cannot be read")
@@ -147,6 +160,7 @@ class Replay:
             self._refuse(record, f"group {record.group} differs from what was there before")
 
     def _on_oldest(self, record: Record) -> None:
+        self._check_plain(record, 0)
         self.oldest = max(self.oldest, record.position)
 
     _HANDLERS: ClassVar[dict[int, Callable[["Replay", Record], None]]] = {

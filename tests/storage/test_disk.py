@@ -207,7 +207,7 @@ def test_a_synced_rename_survives_and_a_removal_without_a_sync_does_not() -> Non
 def test_a_torn_write_keeps_whole_sectors(seed: int) -> None:
     rng = random.Random(seed)
     seen = set()
-    for _ in range(200):
+    for _ in range(1000):
         disk = MemoryDisk()
         synced(disk, "a", b"o" * 2048)
         disk.open("a").write(256, b"n" * 1536)

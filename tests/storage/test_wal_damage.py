@@ -319,6 +319,20 @@ def test_the_rebuilt_log_is_good_without_a_lie() -> None:
             "group 1 goes back to term 0 at entry 3",
         ),
         (lambda records: put(records, 10, 1, 2), "reserved bytes"),
+        (lambda records: put(records, 9, 2, 1), "a snapshot is of kind 2"),
+        (lambda records: put(records, 8, RecordType.CUT, 1), "of type 4 has 32 bytes"),
+        (lambda records: put(records, 8, RecordType.REMOVED, 1), "of type 5 has 32 bytes"),
+        (
+            lambda records: (put(records, 8, RecordType.OLDEST, 1), put(records, 24, 1, 8)),
+            "of type 7 has 32 bytes",
+        ),
+        *(
+            (
+                lambda records, kind=kind: (put(records, 8, kind, 1), put(records, 9, 1, 1)),
+                f"a record of type {kind} is of kind 1",
+            )
+            for kind in (2, 4, 5, 6)
+        ),
     ],
 )
 def test_a_record_that_lies_is_refused(lie: Callable[[bytearray], object], reason: str) -> None:

@@ -252,6 +252,8 @@ def apply(
     kind_of, kind, number, term, index, start, end = record
     data, name = segment.data[start:end], segment.name
     want(1 <= kind_of <= 7, name, "type")
+    want(kind <= {1: 2, 3: 1}.get(kind_of, 0), name, "kind")
+    want(kind_of not in (4, 5, 7) or not data, name, "data")
     if kind_of == 7:
         return
     if kind_of == 5:
