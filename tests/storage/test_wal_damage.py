@@ -300,6 +300,12 @@ def put(records: bytearray, place: int, value: int, size: int = 4) -> None:
     records[place : place + size] = value.to_bytes(size, "little")
 
 
+def put_all(records: bytearray, *changes: tuple[int, int, int]) -> None:
+    """`put` for each of them."""
+    for change in changes:
+        put(records, *change)
+
+
 def test_the_rebuilt_log_is_good_without_a_lie() -> None:
     assert opened(rebuilt(lambda _: None)).storage(1).last_index() == 3
 
@@ -323,12 +329,12 @@ def test_the_rebuilt_log_is_good_without_a_lie() -> None:
         (lambda records: put(records, 8, RecordType.CUT, 1), "of type 4 has 32 bytes"),
         (lambda records: put(records, 8, RecordType.REMOVED, 1), "of type 5 has 32 bytes"),
         (
-            lambda records: (put(records, 8, RecordType.OLDEST, 1), put(records, 24, 1, 8)),
+            lambda records: put_all(records, (8, RecordType.OLDEST, 1), (24, 1, 8)),
             "of type 7 has 32 bytes",
         ),
         *(
             (
-                lambda records, kind=kind: (put(records, 8, kind, 1), put(records, 9, 1, 1)),
+                lambda records, kind=kind: put_all(records, (8, kind, 1), (9, 1, 1)),
                 f"a record of type {kind} is of kind 1",
             )
             for kind in (2, 4, 5, 6)
