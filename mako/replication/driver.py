@@ -14,8 +14,8 @@ meanwhile is the next one, so that one sync serves all that waited for it.
     D1  What waits for the disk leaves once everything before it is durable, in order.
     D6  A snapshot is removed only once the log has durably marked a newer one, and never while
         it is sent or while another is being installed.
-    D7  What does not fit on a full disk waits, in order, and is tried again; hard states, cuts and
-        snapshots of others go on where they can.
+    D7  What does not fit on a full disk waits, with all that its group has after it, and is tried
+        again; other groups, cuts and snapshots go on where they can.
     D8  A failed disk, or damage that shows while running, ends the process (ProcessMustEnd).
     D9  What a member that answers still lacks of the log is kept for it, within bounds, though a
         snapshot covers it: else it could need one snapshot after the other, for ever.
@@ -37,7 +37,7 @@ from mako.entry import (
     NodeId,
     SnapshotMeta,
 )
-from mako.raft import Host, HostMessage, RaftNode, Refused, Settings, Turn
+from mako.raft import Host, HostMessage, RaftNode, Ready, Refused, Settings, Turn
 from mako.raft.message import SnapshotRequest
 from mako.raft.node import SnapshotStatus
 from mako.replication.contract import (
@@ -86,8 +86,8 @@ class Driver:
         self._now_ms = 0
         self._ticks = 0
         self._executed: dict[GroupId, None] = {}
-        # Taken from the host and not wholly in the store: the turn, and how many of its Readys are.
-        self._appending: deque[tuple[Turn, int]] = deque()
+        # Taken from the host, and not in the store for want of room.
+        self._appending: deque[Turn] = deque()
         # In the store, not sealed; and on the way to the disk.
         self._waiting: deque[Turn] = deque()
         self._flight: list[Turn] | None = None
@@ -316,7 +316,7 @@ class Driver:
             if ready.snapshot is not None:
                 replica.restoring = ready.snapshot
                 self._maker.abandon(node.group)
-        self._appending.append((turn, 0))
+        self._appending.append(turn)
         self._append()
         for node, ready in turn.readys:
             replica = self.replicas[node.group]
@@ -345,21 +345,31 @@ class Driver:
         self.outbox.put(self._process_of(parcel.group, parcel.target), [parcel])
 
     def _append(self) -> None:
-        """Bring turns into the store, as far as there is room (D7)."""
-        appending = self._appending
-        while appending:
-            turn, done = appending[0]
-            for at in range(done, len(turn.readys)):
-                node, ready = turn.readys[at]
-                if not (ready.hard_state or ready.entries or ready.snapshot):
-                    continue
-                try:
-                    self._store.append(node.group, ready.hard_state, ready.entries, ready.snapshot)
-                except DiskFull:
-                    appending[0] = turn, at
-                    return
-            appending.popleft()
-            self._waiting.append(turn)
+        """Bring turns into the store, those parts of them for which there is room (D7)."""
+        turns, self._appending = self._appending, deque()
+        stuck: set[GroupId] = set()
+        for turn in turns:
+            for node, ready in turn.readys:
+                if node.group not in stuck and not self._has_put(node.group, ready):
+                    stuck.add(node.group)
+            if not stuck:
+                self._waiting.append(turn)
+                continue
+            goes, stays = _split(turn, stuck)
+            if goes.readys:
+                self._waiting.append(goes)
+            if stays.readys:
+                self._appending.append(stays)
+
+    def _has_put(self, group: GroupId, ready: Ready) -> bool:
+        """Bring a Ready into the store. False: there is no room for it now."""
+        if not (ready.hard_state or ready.entries or ready.snapshot):
+            return True
+        try:
+            self._store.append(group, ready.hard_state, ready.entries, ready.snapshot)
+        except DiskFull:
+            return False
+        return True
 
     def _pass(self) -> None:
         """Turns that need no disk, with none before them that does, are over."""
@@ -448,3 +458,19 @@ class Driver:
             ) and self._maker.begin(replica):
                 replica.snapshot_wanted = False
                 replica.applied_bytes = 0
+
+
+def _split(turn: Turn, groups: set[GroupId]) -> tuple[Turn, Turn]:
+    """A turn without these groups, and with nothing but them. What left at once is in neither."""
+    parts = []
+    for inside in (False, True):
+        readys = [one for one in turn.readys if (one[0].group in groups) is inside]
+        messages: dict[int, list[HostMessage]] = {}
+        for process, batch in turn.messages_after_sync.items():
+            # Beats do not wait for the disk, so all of these have a group.
+            found = [m for m in batch if (getattr(m, "group", None) in groups) is inside]
+            if found:
+                messages[process] = found
+        must_sync = any(ready.must_sync for _, ready in readys)
+        parts.append(Turn(readys, {}, messages, must_sync))
+    return parts[0], parts[1]

@@ -343,6 +343,48 @@ def test_a_full_disk_of_a_follower_makes_it_wait_and_it_catches_up(world: World)
     assert follower.machine.values(7) == world.leader.machine.values(7)
 
 
+def test_a_group_that_waits_for_room_does_not_hold_up_the_votes_of_another(world: World) -> None:
+    """D7."""
+    other = GroupId(2)
+    for process in world.processes:
+        process.driver.add(
+            other,
+            ModelMachine(),
+            process.raft,
+            node=NodeId(process.number),
+            first=FIRST,
+            randrange=Random(process.number).randrange,
+        )
+    world.tick(60)
+    leader = world.leader
+    full, third = (process for process in world.processes if process is not leader)
+    full.disk.fill(0)
+    for value in range(1, 30):
+        assert world.append(value, padding=900).fate is Fate.DONE
+    assert full.driver.waits_for_room
+    waiting = full.driver.replicas[GROUP].node.applied_index
+    # The third process is gone, and whoever wants to lead the other group needs the full one.
+    world.deaf.add(third.number)
+    node = leader.driver.replicas[other].node
+    term = node.term
+    full.driver.replicas[other].node.state.election_elapsed = 1000
+    if node.role is Role.LEADER:
+        node.state.drop_role()
+    node.campaign()
+    leader.driver.host.touch(other)
+    world.settle()
+    assert node.role is Role.LEADER
+    assert node.term > term
+    assert full.driver.replicas[other].node.state.durable_vote == (node.term, node.id)
+    assert full.driver.waits_for_room
+    # When there is room, the group that waited goes on where it was.
+    full.disk.empty()
+    world.tick(20)
+    assert not full.driver.waits_for_room
+    assert full.driver.replicas[GROUP].node.applied_index > waiting
+    assert full.machine.values(7) == leader.machine.values(7)
+
+
 def test_a_failed_sync_ends_the_process(world: World) -> None:
     leader = world.leader
     leader.disk.failing = True
