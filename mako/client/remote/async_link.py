@@ -33,7 +33,7 @@ class AsyncLink:
         self._stream: anyio.abc.SocketStream | None = None
         self._driving = False
         self._sending = False
-        self._waiters: set[anyio.Event] = set()
+        self._waiters: dict[anyio.Event, None] = {}
         self._open = True
 
     async def send(self) -> None:
@@ -61,20 +61,33 @@ class AsyncLink:
         """Drive, or let others drive, until `over()`."""
         await anyio.lowlevel.checkpoint()  # Others may have calls for the same batch.
         await self.send()
-        while not over():
-            if not self._open:
-                raise Closed("the database is closed; connect again")
-            if self._driving:
-                woken = anyio.Event()
-                self._waiters.add(woken)
-                call.on_change = woken.set
-                try:
-                    await woken.wait()
-                finally:
-                    self._waiters.discard(woken)
-                    call.on_change = None
-            else:
-                await self._drive(over)
+        try:
+            while not over():
+                if not self._open:
+                    raise Closed("the database is closed; connect again")
+                if self._driving:
+                    await self._sleep(call)
+                else:
+                    await self._drive(over)
+        finally:
+            # Whoever was to go on may have had its own answer by then, or be cancelled.
+            if not self._driving:
+                self._wake_one()
+
+    async def _sleep(self, call: Call) -> None:
+        """Until something became of a call, or a driver handed over."""
+        woken = anyio.Event()
+        self._waiters[woken] = None
+        call.on_change = woken.set
+        try:
+            await woken.wait()
+        finally:
+            del self._waiters[woken]
+            call.on_change = None
+
+    def _wake_one(self) -> None:
+        if self._waiters:
+            next(iter(self._waiters)).set()
 
     async def _drive(self, over: Callable[[], bool]) -> None:
         self._driving = True
@@ -83,8 +96,7 @@ class AsyncLink:
                 await self._turn()
         finally:
             self._driving = False
-            if self._waiters:  # One of them goes on.
-                next(iter(self._waiters)).set()
+            self._wake_one()  # It goes on.
 
     async def _turn(self) -> None:
         core = self.core

@@ -1,0 +1,66 @@
+"""Who drives the connection of an asynchronous client, without a connection."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from mako.client.remote.async_link import AsyncLink
+
+
+class QuietCore:
+    """Has nothing to send."""
+
+    def take(self, now: float) -> bytes:
+        return b""
+
+
+class Waited:
+    """A call."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        self.on_change: Callable[[], None] | None = None
+
+    def end(self) -> None:
+        self.ended = True
+        if self.on_change is not None:
+            self.on_change()
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_whoever_is_to_drive_and_has_its_answer_hands_on(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else all others sleep for ever."""
+    link = AsyncLink(cast(Any, QuietCore()))
+    calls = [Waited() for _ in range(3)]
+
+    async def turn() -> None:
+        """First the driver and the first that sleeps have their answers, then the last one."""
+        if all(not call.ended for call in calls):
+            while len(link._waiters) < 2:
+                await anyio.lowlevel.checkpoint()
+            first = next(iter(link._waiters))
+            for call in calls:
+                if call.on_change is None or call.on_change == first.set:
+                    call.end()
+        else:
+            for call in calls:
+                call.end()
+
+    monkeypatch.setattr(link, "_turn", turn)
+
+    async def wait(call: Waited) -> None:
+        await link.wait(cast(Any, call), lambda: call.ended)
+
+    async def main() -> None:
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as group:
+                for call in calls:
+                    group.start_soon(wait, call)
+
+    anyio.run(main, backend=backend)
+    assert all(call.ended for call in calls)
