@@ -161,7 +161,7 @@ def format_summary(summary: "Summary") -> str:
         f" {len(summary.violations)} violations: {summary.acknowledged} acknowledged"
         f" transactions, {summary.reads} reads, {summary.leader_changes} leader changes,"
         f" {summary.faults.total()} faults ({faults}), {situations} situations reached,"
-        f" {summary.virtual_seconds:.0f} virtual s in {summary.seconds:.1f} s"
+        f" {summary.virtual_ns / 1e9:.0f} virtual s in {summary.seconds:.1f} s"
     )
 
 

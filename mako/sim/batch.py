@@ -31,7 +31,8 @@ class Summary:
     reads: int = 0
     unknown: int = 0
     leader_changes: int = 0
-    virtual_seconds: float = 0.0
+    #: An integer, so that it is the same in whatever order seeds end.
+    virtual_ns: int = 0
     seconds: float = 0.0
     faults: Counter[str] = field(default_factory=Counter)
     coverage: Coverage = field(default_factory=Coverage)
@@ -45,7 +46,7 @@ class Summary:
         self.reads += outcome.reads
         self.unknown += outcome.unknown
         self.leader_changes += outcome.leader_changes
-        self.virtual_seconds += outcome.virtual_ns / 1e9
+        self.virtual_ns += outcome.virtual_ns
         self.faults.update(outcome.faults)
         self.coverage.update(outcome.coverage)
         if outcome.problem:
@@ -65,7 +66,7 @@ class Summary:
             "reads": self.reads,
             "unknown": self.unknown,
             "leader_changes": self.leader_changes,
-            "virtual_seconds": round(self.virtual_seconds, 1),
+            "virtual_seconds": round(self.virtual_ns / 1e9, 1),
             "seconds": round(self.seconds, 1),
             "faults": dict(sorted(self.faults.items())),
             "situations": dict(sorted(self.coverage.items())),
