@@ -39,7 +39,7 @@ FAULTS: Final = {
     "hung disk": (0.0, 0.7),
     "full disk": (0.0, 0.7, 2.0),
     "failing sync": (0.0, 0.6),
-    "bit rot": (0.0, 0.5),
+    "bit rot": (0.0, 0.5, 1.0),
     "wipe": (0.0, 0.5, 1.0),
     "clock": (0.0, 0.6),
     "transfer": (0.0, 0.7, 2.0),
