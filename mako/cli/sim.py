@@ -87,10 +87,13 @@ def sim(
 
 @sim.command()
 @click.argument("names", nargs=-1)
+@click.option("--first-seed", type=click.IntRange(min=0), default=1, show_default=True)
 @_jobs
 @_output
 @click.pass_context
-def planted(ctx: click.Context, names: tuple[str, ...], jobs: int | None, output: str) -> None:
+def planted(
+    ctx: click.Context, names: tuple[str, ...], first_seed: int, jobs: int | None, output: str
+) -> None:
     """Switch on one planted bug after the other, and count the seeds until it is found.
 
     The state machine is that of `mako sim --model`, which is faster: none of the bugs is in the
@@ -102,13 +105,15 @@ def planted(ctx: click.Context, names: tuple[str, ...], jobs: int | None, output
         raise click.UsageError(f"there is no planted bug {unknown[0]!r}")
     wanted = names or tuple(sorted(PLANTED))
     with _progress(len(wanted), "bugs") as step:
-        found = find_planted(wanted, jobs=_jobs_or_cores(jobs), show=step)
+        found = find_planted(wanted, first_seed=first_seed, jobs=_jobs_or_cores(jobs), show=step)
     if output == "json":
         bugs = [{"name": name, "seeds": seeds} for name, seeds in found.items()]
         click.echo(json.dumps({"bugs": bugs}))
     else:
         for name, seeds in found.items():
-            text = f"not found in {PLANTED_SEEDS_MAX}" if seeds is None else f"seed {seeds}"
+            text = f"not found in {PLANTED_SEEDS_MAX}"
+            if seeds is not None:
+                text = f"seed {first_seed + seeds - 1}"
             click.echo(f"{name:<40}  {text:<16}  {PLANTED[name]}")
     if None in found.values():
         ctx.exit(1)

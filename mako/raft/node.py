@@ -67,6 +67,7 @@ _GROUP: Final = GroupId(0)
 _SCAN_BYTES: Final = 16 << 20
 
 NOT_LEADER: Final = Refused(Refusal.NOT_LEADER, "this node does not lead; ask the leader")
+NOBODY_FOLLOWS: Final = Refused(Refusal.NOT_ALLOWED, "no other voter answers")
 TRANSFERRING: Final = Refused(
     Refusal.TRANSFERRING, "the leadership is being handed over; ask the next leader"
 )
@@ -325,6 +326,13 @@ class RaftNode:
     def transfer_leadership(self, target: NodeId) -> Refused | None:
         """Hand over to `target`. Proposals are refused until that has worked or timed out."""
         return transfer.transfer_leadership(self.state, target)
+
+    def hand_over(self) -> Refused | None:
+        """The same, to the follower that answers and has the longest log."""
+        best = transfer.best_successor(self.state)
+        if best is None:
+            return NOBODY_FOLLOWS if self.role is Role.LEADER else NOT_LEADER
+        return transfer.transfer_leadership(self.state, best.id)
 
     def campaign(self) -> None:
         """Begin an election now, as if the timeout had passed. Does nothing to who cannot lead."""

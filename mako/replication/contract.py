@@ -39,6 +39,9 @@ class DriverSettings:
     snapshot_bytes: int = 128 << 20
     #: Blocks of a snapshot that are written per tick.
     snapshot_blocks_per_tick: int = 4
+    #: Ticks for which the disk is full before the process hands over what it leads: others may have
+    #: room. Doubled each time it is full still, so that a cluster without any room comes to rest.
+    full_ticks: int = 100
     #: Ticks between looks at what the log can let go.
     cut_ticks: int = 100
     #: Bytes to which the log may grow so that members which trail are brought up to date from it.

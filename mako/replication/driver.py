@@ -37,7 +37,7 @@ from mako.entry import (
     NodeId,
     SnapshotMeta,
 )
-from mako.raft import Host, HostMessage, RaftNode, Ready, Refused, Settings, Turn
+from mako.raft import Host, HostMessage, RaftNode, Ready, Refused, Role, Settings, Turn
 from mako.raft.message import SnapshotRequest
 from mako.raft.node import SnapshotStatus
 from mako.replication.contract import (
@@ -85,6 +85,9 @@ class Driver:
         self._watch = watch
         self._now_ms = 0
         self._ticks = 0
+        # Ticks for which the disk has been full, and after how many leaders hand over.
+        self._full_ticks = 0
+        self._full_limit = settings.full_ticks
         self._executed: dict[GroupId, None] = {}
         # Taken from the host, and not in the store for want of room.
         self._appending: deque[Turn] = deque()
@@ -184,10 +187,24 @@ class Driver:
         self._ticks += 1
         with ENDING:
             self.host.tick()
+            self._watch_room()
             self._mover.poll(now_ms)
             self._take_snapshots()
             if self._ticks % self._settings.cut_ticks == 0:
                 self._cut(now_ms)
+
+    def _watch_room(self) -> None:
+        """Leave the lead to others while growth is refused here."""
+        if not self._store.full:
+            self._full_ticks, self._full_limit = 0, self._settings.full_ticks
+            return
+        self._full_ticks += 1
+        if self._full_ticks < self._full_limit:
+            return
+        self._full_limit *= 2
+        for group, replica in self.replicas.items():
+            if replica.node.role is Role.LEADER and replica.node.hand_over() is None:
+                self.host.touch(group)
 
     def _cut(self, now_ms: int) -> None:
         self._maker.release(self._needed_after)

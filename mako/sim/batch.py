@@ -97,12 +97,13 @@ def run_batch(
 def find_planted(
     names: Iterable[str] = tuple(sorted(PLANTED)),
     *,
+    first_seed: int = 1,
     jobs: int = 1,
     show: Callable[[str, int | None], None] | None = None,
 ) -> dict[str, int | None]:
-    """For each planted bug the number of seeds, from 1 on, until it was found; None: it was not."""
+    """For each planted bug the number of seeds until it was found; None: it was not."""
     found = {}
-    for name, seeds in _mapped(_find, names, jobs):
+    for name, seeds in _mapped(partial(_find, first_seed), names, jobs):
         found[name] = seeds
         if show is not None:
             show(name, seeds)
@@ -133,10 +134,10 @@ def _run(engine: bool, seed: int) -> Outcome:  # noqa: FBT001
             gc.enable()
 
 
-def _find(name: str) -> tuple[str, int | None]:
+def _find(first_seed: int, name: str) -> tuple[str, int | None]:
     planted = frozenset([name])
-    for seed in range(1, PLANTED_SEEDS_MAX + 1):
+    for seed in range(first_seed, first_seed + PLANTED_SEEDS_MAX):
         # A seed that fails without the bug has found another one.
         if run_seed(seed, planted=planted).problem and not run_seed(seed).problem:
-            return name, seed
+            return name, seed - first_seed + 1
     return name, None

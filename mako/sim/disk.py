@@ -144,7 +144,8 @@ class SimDisk:
     def lose_sectors(self) -> str:
         """Zero the end of a segment of the log that is not the last one; '' if there is none.
 
-        In the last one it could be the torn tail of a write that was never synced.
+        A batch may end before them, or be torn. In the last segment it could be the torn tail of a
+        write that was never synced.
         """
         memory = self.memory
         segments = [name for name in memory.list("wal") if name.endswith(".wal")]
@@ -153,7 +154,8 @@ class SimDisk:
         path = f"wal/{self._chance.choice(segments[:-1])}"
         contents = bytearray(memory.contents(path))
         used = len(contents.rstrip(b"\0"))
-        begin = max(SECTOR_BYTES, (used - 1) // SECTOR_BYTES * SECTOR_BYTES)
+        lost = self._chance.randint(1, 4)
+        begin = max(SECTOR_BYTES, ((used - 1) // SECTOR_BYTES + 1 - lost) * SECTOR_BYTES)
         if begin >= used:
             return ""
         contents[begin:] = bytes(len(contents) - begin)

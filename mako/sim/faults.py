@@ -7,7 +7,7 @@ lost at a time, so a fault that loses one waits until everything is settled (mak
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mako.entry import GroupId
 from mako.raft import RaftNode
@@ -16,6 +16,9 @@ from mako.sim.process import Life, SimProcess
 
 if TYPE_CHECKING:
     from mako.sim.cluster import Cluster
+
+#: What may come only while everything is settled, and waits for that.
+_PATIENT: Final = frozenset({"bit rot", "wipe", "reshape"})
 
 
 class Faults:
@@ -82,7 +85,24 @@ class Faults:
             return
         kind = self._chance.choices(self._names, self._weights)[0]
         process = self._victim()
-        self._strike_at(kind, process)
+        self.order(kind, process)
+
+    def order(self, kind: str, process: SimProcess) -> None:
+        """A fault of this kind now; one that needs all to be settled, in a second at the latest.
+
+        Amid other faults, little is settled at the moment that it is drawn.
+        """
+        if kind in _PATIENT:
+            self._strike_once_settled(kind, process, 25)
+        else:
+            self._strike_at(kind, process)
+
+    def _strike_once_settled(self, kind: str, process: SimProcess, looks: int) -> None:
+        if self._cluster.operator.settled and self._loop.now >= self._quiet_until:
+            self._strike_at(kind, process)
+        elif looks and not self._stopped:
+            again = self._strike_once_settled
+            self._loop.after(40 * MS, again, kind, process, looks - 1)
 
     def _victim(self) -> SimProcess:
         """Any process; more often one that leads, where it hurts."""
@@ -372,16 +392,18 @@ class Faults:
     def _bit_rot(self, process: SimProcess) -> bool:
         if not self._may_lose():
             return False
-        lost = self._chance.random() < 0.3
-        what = process.disk.lose_sectors() if lost else process.disk.rot()
+        lost = self._chance.random() < 0.5
+        what = (process.disk.lose_sectors() if lost else "") or process.disk.rot()
         if not what:
             return False
         cluster = self._cluster
         cluster.note(process.number, "rot", what)
         cluster.operator.lost.add(process.number)
         cluster.rotten.add(process.number)
-        # It is found when it is read: at the latest by the next start.
-        self._loop.after(self._length(), self._kill, process)
+        # It is found when it is read: at the latest by the next start, which may come before the
+        # log is cut.
+        soon = self._chance.random() < 0.5
+        self._loop.after(MS if soon else self._length(), self._kill, process)
         return True
 
     def _wipe(self, process: SimProcess) -> bool:

@@ -39,7 +39,7 @@ FAULTS: Final = {
     "hung disk": (0.0, 0.7),
     "full disk": (0.0, 0.7, 2.0),
     "failing sync": (0.0, 0.6),
-    "bit rot": (0.0, 0.5),
+    "bit rot": (0.0, 0.5, 1.0),
     "wipe": (0.0, 0.5, 1.0),
     "clock": (0.0, 0.6),
     "transfer": (0.0, 0.7, 2.0),
@@ -138,6 +138,7 @@ def draw(chance: Random, planted: frozenset[str] = frozenset()) -> Plan:
         snapshot_entries=choice((15, 40, 120)),
         snapshot_bytes=choice((8, 64, 1024)) * _KIB,
         snapshot_blocks_per_tick=choice((1, 4)),
+        full_ticks=15,
         cut_ticks=choice((3, 10)),
         # What clients write while the slowest stream lasts.
         catch_up_bytes=2048 * _KIB,

@@ -331,6 +331,34 @@ def test_a_full_disk_of_the_leader_refuses_and_clears_itself(world: World) -> No
     assert world.leader.machine.values(7) == [*done, 100]
 
 
+def test_a_leader_whose_disk_stays_full_hands_over(world: World) -> None:
+    """PySyncObj's issue 164: the leader kept the lead, and nobody could write."""
+    leader = world.leader
+    leader.disk.fill(0)
+    for value in range(1, 30):
+        world.append(value, padding=900)
+    assert leader.wal.full
+    world.tick(DRIVER.full_ticks + 30)
+    assert leader.wal.full
+    assert not leader.leads
+    for value in range(100, 130):
+        assert world.append(value, padding=900).fate is Fate.DONE
+
+
+def test_a_cluster_without_room_does_not_hand_over_for_ever(world: World) -> None:
+    for process in world.processes:
+        process.disk.fill(0)
+    for value in range(1, 30):
+        world.append(value, padding=900)
+    terms = []
+    for _ in range(30):
+        world.tick(DRIVER.full_ticks)
+        terms.append(world.processes[0].driver.replicas[GROUP].node.term)
+    assert terms[0] > 1
+    assert terms[-1] <= terms[0] + 12
+    assert terms[-1] == terms[-6]
+
+
 def test_a_full_disk_of_a_follower_makes_it_wait_and_it_catches_up(world: World) -> None:
     follower = next(process for process in world.processes if not process.leads)
     follower.disk.fill(0)

@@ -103,6 +103,19 @@ def test_planted_bugs_are_listed_with_the_seeds_that_it_took() -> None:
     assert 1 <= bug["seeds"] <= 10
 
 
+def test_planted_bugs_are_counted_from_the_first_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_seed(seed: int, planted: frozenset[str] = frozenset()) -> Outcome:
+        return Outcome(seed, problem="found" if planted and seed == 43 else "")
+
+    monkeypatch.setattr(batch, "run_seed", run_seed)
+    order = ("planted", "sent_before_sync", "--jobs", "1")
+    status, text = run(*order, "--first-seed", "41", "--output", "json")
+    assert (status, json.loads(text)) == (0, {"bugs": [{"name": "sent_before_sync", "seeds": 3}]})
+    _, text = run(*order, "--first-seed", "41")
+    assert text.split()[:3] == ["sent_before_sync", "seed", "43"]
+    assert run(*order, "--first-seed", "44")[0] == 1
+
+
 def test_a_planted_bug_that_is_not_found_is_null_and_gives_status_1(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -108,13 +108,18 @@ def test_rot_flips_one_bit_of_what_is_on_disk() -> None:
 
 
 def test_sectors_are_lost_at_the_end_of_a_segment_that_is_not_the_last() -> None:
-    found = disk()
-    found.make_folder("wal")
-    for name in ("1.wal", "2.wal"):
-        found.memory.damage(f"wal/{name}", b"x" * 1500 + bytes(500))
-    found.lose_sectors()
-    assert found.memory.contents("wal/1.wal") == b"x" * 1024 + bytes(976)
-    assert found.memory.contents("wal/2.wal") == b"x" * 1500 + bytes(500)
+    left = set()
+    for seed in range(20):
+        found = disk(seed)
+        found.make_folder("wal")
+        for name in ("1.wal", "2.wal"):
+            found.memory.damage(f"wal/{name}", b"x" * 1500 + bytes(500))
+        assert found.lose_sectors()
+        first = found.memory.contents("wal/1.wal")
+        left.add(first.count(b"x"))
+        assert first == (b"x" * first.count(b"x")).ljust(2000, b"\0")
+        assert found.memory.contents("wal/2.wal") == b"x" * 1500 + bytes(500)
+    assert left == {512, 1024}, "whole sectors, and never the first"
 
 
 def _note(arrived: list[int], source: int, target: int, batch: object) -> None:
@@ -202,6 +207,16 @@ def test_a_cut_may_lose_what_is_on_the_way() -> None:
 
 
 # --- Processes ---------------------------------------------------------------------------------
+
+
+def test_a_fault_that_needs_all_to_be_settled_waits_for_that() -> None:
+    seed = next(seed for seed in range(1, 50) if not Cluster(seed).plan.fault_weights["wipe"])
+    cluster = Cluster(seed)
+    cluster.faults.order("wipe", cluster.processes[0])
+    assert not cluster.operator.settled
+    assert not cluster.faults.counts["wipe"]
+    cluster.loop.run(1200 * MS)
+    assert cluster.faults.counts["wipe"] == 1
 
 
 def test_a_paused_process_works_off_what_came_meanwhile() -> None:
