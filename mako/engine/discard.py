@@ -13,11 +13,16 @@ be freed now. Three passes:
        nobody sees it, and is queued for that if it is not queued any more
 
 A record that has no version left gets a tombstone at the final watermark, and leaves the tree as
-any deleted one. Nobody else may run: no worker, no session that writes. Readers may have a
-snapshot open, but not be in the middle of a call; they see the same before and after.
+any deleted one. Nobody else may run: no worker, no session that writes, nobody who reclaims.
+Readers at snapshots may, which are at or below the final watermark: they pass over what vanishes,
+and it is freed once they have gone.
+
+A table that was created ahead of the log and vanishes, too, is emptied first (`empty_table`): what
+is still queued for its records must not meet another table under its number.
 """
 
-from mako.engine.atomics import ld8, st8, store_release
+from mako.engine.atomics import ld8, prefetch, st8, store_release
+from mako.engine.commit import record_bytes, unlink_record
 from mako.engine.jit import compiled
 from mako.engine.keys import BYTES_KIND, PAIR_KIND, WORD_KIND
 from mako.engine.layout import (
@@ -30,13 +35,16 @@ from mako.engine.layout import (
     CONTEXTS,
     DEAD,
     LENGTH_MASK,
+    LINE,
     N_COUNT,
     N_LEVEL,
     N_NEXT,
+    NODE_BYTES,
     POINTER,
     POOL_VALUES,
     R_HEAD,
     RETIRE_NOTHING,
+    RETIRE_RECORD,
     RETIRE_TOMBSTONE,
     RETIRE_VALUE,
     RETIRED_BLOCK,
@@ -86,6 +94,20 @@ def _first_leaf(table: int, children: int) -> int:
 
 
 @compiled
+def _ask_for_versions(leaf: int, children: int) -> None:
+    """Ask for all records of a leaf, and then for their newest versions: their misses overlap."""
+    following = ld8(leaf + N_NEXT)
+    if following != 0:
+        for line in range(0, NODE_BYTES, LINE):
+            prefetch(following + line)
+    count = ld8(leaf + N_COUNT)
+    for i in range(count):
+        prefetch(ld8(leaf + children + 8 * i) + R_HEAD)
+    for i in range(count):
+        prefetch(ld8(ld8(leaf + children + 8 * i) + R_HEAD) & POINTER)
+
+
+@compiled
 def _discard_in_record(tx: int, table: int, record: int, final: int) -> int:
     """Cut the chain of a record; versions that went, or -1 when memory is full."""
     head = ld8(record + R_HEAD)
@@ -127,6 +149,7 @@ def _discard_in_table(tx: int, table: int, final: int) -> int:
     leaf = _first_leaf(table, children)
     gone = 0
     while leaf != 0:
+        _ask_for_versions(leaf, children)
         for i in range(ld8(leaf + N_COUNT)):
             record = ld8(leaf + children + 8 * i)
             number = _discard_in_record(tx, table, record, final)
@@ -138,14 +161,20 @@ def _discard_in_table(tx: int, table: int, final: int) -> int:
 
 
 @compiled
+def _queued(block: int, at: int) -> tuple[int, int]:
+    """Block and offset of the entry of a queue that is at `at` in `block`, or begins the next."""
+    if at + RETIRED_BYTES > RETIRED_BLOCK:
+        return ld8(block + RETIRED_NEXT), RETIRED_FIRST
+    return block, at
+
+
+@compiled
 def _cross_out(context: int, final: int) -> None:
     """Pass 2 over the queue of one context."""
     block = ld8(context + C_RETIRED_HEAD)
     at = ld8(context + C_RETIRED_HEAD_AT)
     for _ in range(ld8(context + C_RETIRED_COUNT)):
-        if at + RETIRED_BYTES > RETIRED_BLOCK:
-            block = ld8(block + RETIRED_NEXT)
-            at = RETIRED_FIRST
+        block, at = _queued(block, at)
         entry = block + at
         at += RETIRED_BYTES
         what = ld8(entry + 16) & 255
@@ -158,7 +187,12 @@ def _cross_out(context: int, final: int) -> None:
             version = ld8(address + R_HEAD) & POINTER
             if ld8(entry) > final:
                 st8(entry + 16, RETIRE_NOTHING)  # The tombstone itself has vanished.
-            elif version != 0 and ld8(version + V_LENGTH) & UNQUEUED:
+            elif (
+                version != 0
+                and ld8(version + V_LENGTH) & UNQUEUED
+                # A record may be queued for an older tombstone, too, which removes nothing.
+                and ld8(version + V_TIMESTAMP) == ld8(entry)
+            ):
                 st8(version + V_LENGTH, ld8(version + V_LENGTH) & ~UNQUEUED)
 
 
@@ -168,6 +202,7 @@ def _clear_marks(tx: int, table: int) -> int:
     children = _children(ld8(table + T_KIND))
     leaf = _first_leaf(table, children)
     while leaf != 0:
+        _ask_for_versions(leaf, children)
         for i in range(ld8(leaf + N_COUNT)):
             record = ld8(leaf + children + 8 * i)
             version = ld8(record + R_HEAD) & POINTER
@@ -176,10 +211,10 @@ def _clear_marks(tx: int, table: int) -> int:
             length = ld8(version + V_LENGTH)
             if length & (RESURRECTED | UNQUEUED) == 0:
                 continue
+            if length & UNQUEUED and reserve_retired(tx, 2) == 0:
+                return 0
             st8(version + V_LENGTH, length & ~(RESURRECTED | UNQUEUED))
             if length & UNQUEUED:
-                if reserve_retired(tx, 2) == 0:
-                    return 0
                 retire(tx, record, RETIRE_TOMBSTONE, 0, ld8(version + V_TIMESTAMP), table)
         leaf = ld8(leaf + N_NEXT)
     return 1
@@ -188,7 +223,7 @@ def _clear_marks(tx: int, table: int) -> int:
 @compiled
 def discard_above(tx: int, final: int) -> int:
     """Remove every version above `final`; how many they were, or -1 when memory is full: then
-    it is half done, and may be done again."""
+    it is half done, and the engine of no use any more."""
     engine = ld8(tx + C_ENGINE)
     gone = 0
     full = False
@@ -210,3 +245,39 @@ def discard_above(tx: int, final: int) -> int:
         if ld8(table + T_KIND) != 0 and _clear_marks(tx, table) == 0:
             full = True
     return -1 if full else gone
+
+
+@compiled
+def _cross_out_table(context: int, table: int) -> None:
+    """Forget the tombstones of a table in the queue of one context."""
+    block = ld8(context + C_RETIRED_HEAD)
+    at = ld8(context + C_RETIRED_HEAD_AT)
+    for _ in range(ld8(context + C_RETIRED_COUNT)):
+        block, at = _queued(block, at)
+        entry = block + at
+        at += RETIRED_BYTES
+        if ld8(entry + 16) & 255 == RETIRE_TOMBSTONE and ld8(entry + 24) == table:
+            st8(entry + 16, RETIRE_NOTHING)
+
+
+@compiled
+def empty_table(tx: int, table: int) -> None:
+    """Take every record out of a table in which nobody sees a row. Who runs is as for
+    `discard_above`. The memory of what does not fit into the queue is lost."""
+    children = _children(ld8(table + T_KIND))
+    leaf = _first_leaf(table, children)
+    while ld8(leaf + N_COUNT) > 0:
+        record = ld8(leaf + children)
+        version = ld8(record + R_HEAD) & POINTER
+        if unlink_record(tx, table, record) == 0:
+            break  # Nobody holds its leaf: it cannot be.
+        store_release(record + R_HEAD, DEAD)
+        if version != 0:
+            size = V_VALUE + (ld8(version + V_LENGTH) & LENGTH_MASK)
+            retire(tx, version, RETIRE_VALUE, size_class(size), 0, 0)
+        retire(tx, record, RETIRE_RECORD, size_class(record_bytes(table, record)), 0, 0)
+        leaf = _first_leaf(table, children)
+    engine = ld8(tx + C_ENGINE)
+    contexts = ld8(engine + CONTEXTS)
+    for i in range(ld8(engine + CONTEXT_COUNT)):
+        _cross_out_table(contexts + i * CONTEXT_BYTES, table)

@@ -131,8 +131,9 @@ class Dumper:
 
     def blocks(self) -> Iterator[Block]:
         """All rows."""
-        for number in sorted(self._engine.tables):
-            yield from self._table(self._engine.tables[number])
+        tables = dict(self._engine.tables)  # One of them may be forgotten meanwhile.
+        for number in sorted(tables):
+            yield from self._table(tables[number])
         if self._rows:
             yield self._take()
 

@@ -4,8 +4,9 @@
                                                     ▲
                      the watermark passes the timestamp, in the order of timestamps
 
-The worker looks after each transaction, so a latency is late by at most one of those; where the
-ring is full it waits, which bounds what is not durable. Only the worker touches any of it.
+The worker looks after each transaction, and ten times a millisecond where it has nothing to do, so
+a latency is late by at most that; where the ring is full it waits, which bounds what is not
+durable. Only the worker touches any of it.
 """
 
 from mako.engine.atomics import ld8, leading_zeros, load_acquire, st8
@@ -44,6 +45,12 @@ def has_room(tx: int) -> bool:
     if ld8(ring + DURABLE_RING) == 0:
         return True
     return ld8(ring + DURABLE_HEAD) - ld8(ring + DURABLE_TAIL) < DURABLE_SLOTS
+
+
+@compiled
+def unsettled(tx: int) -> bool:
+    """Whether anything noted is not durable yet."""
+    return ld8(tx + C_DURABLE + DURABLE_HEAD) != ld8(tx + C_DURABLE + DURABLE_TAIL)
 
 
 @compiled

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from mako.engine.closing import close, open_snapshot, tick
 from mako.engine.codec import Description
 from mako.engine.described import description_of, table_of
+from mako.engine.discard import empty_table
 from mako.engine.entries import Entry, procedure_entry, raised_by
 from mako.engine.interactive import session_abort, session_commit
 from mako.engine.keeper import TOUCHED_PER_TURN, touch
@@ -304,10 +305,13 @@ class Engine:
             self._register(TableHandle(table, handle.address, described=True))
 
     def forget_table(self, number: int) -> None:
-        """Let go of an empty table whose creation was undone. Its root stays where it is."""
+        """Let go of a table whose creation was undone, and nobody sees a row of. Nobody runs but
+        readers. Its root stays where it is."""
         with self._tables_lock:
             handle = self.tables.pop(number)
             del self._names[handle.table.name]
+            with self.borrowed() as context:
+                empty_table(context, handle.address)
             self.set_word(handle.address + T_KIND, 0)
 
     def table_named(self, name: str) -> TableHandle | None:

@@ -22,7 +22,7 @@ from mako.engine.atomics import (
 )
 from mako.engine.closing import close, tick
 from mako.engine.commit import abort, begin, commit, finish, rest
-from mako.engine.durability import bucket_of, has_room, note, settle
+from mako.engine.durability import bucket_of, has_room, note, settle, unsettled
 from mako.engine.jit import compiled
 from mako.engine.layout import (
     C_CONTROL,
@@ -184,10 +184,11 @@ def _wait_until_due(tx: int) -> int:
             break
         if load_acquire(tx + C_CONTROL) != DRIVE:
             return -1
+        settle(tx, monotonic_ns())
         if left > 200_000:
             rest(tx)
             close(ld8(tx + C_ENGINE))
-            sleep_us(min(left // 1000 - 100, 1000))
+            sleep_us(min(left // 1000 - 100, 100 if unsettled(tx) else 1000))
         else:
             pause()
     st8(tx + K_DUE, due + ld8(tx + K_INTERVAL))

@@ -226,6 +226,12 @@ class Drive:
             stopped=self._stopped,
         )
 
+    @property
+    def cpu_seconds(self) -> float:
+        """Processor time that the workers have used, while they run."""
+        clocks = [time.pthread_getcpuclockid(one.thread.ident or 0) for one in self._threads]
+        return sum(time.clock_gettime(clock) for clock in clocks)
+
     def _note_stop(self) -> None:
         from mako.engine import layout
 

@@ -71,7 +71,11 @@ class Stage:
                 fanout=scenario.fanout, spin_max=scenario.spin_max, kept_bytes=scenario.kept_bytes
             )
         )
-        self.world = World(scenario.kind, impatient=scenario.spin_max is not None)
+        self.world = World(
+            scenario.kind,
+            impatient=scenario.spin_max is not None,
+            replicated=scenario.replicated,
+        )
         self._undo.callback(self.world.close)
         self._undo.enter_context(log_kept(self.world))
         scenario.fill(self.world)

@@ -6,7 +6,8 @@ texts are there, and some schedule of the scenarios fails.
 
 Not in the list, because the engine stays right without them: bringing own notes of leaves up to
 date after own inserts only saves aborts (it is here as a mutation that a `quiet` scenario
-notices: alone, a transaction must commit).
+notices: alone, a transaction must commit). And freeing at once what a discard takes back: who walks
+a chain at that moment does so between two atomics, which is one step here.
 """
 
 from __future__ import annotations
@@ -419,6 +420,62 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         ),
         ("end-of-memory",),
         exhaustive=True,
+    ),
+    # --- discarding ------------------------------------------------------------------------
+    Mutation(
+        "a version that is the head again is freed all the same",
+        (
+            (
+                "discard",
+                "if ld8(address + V_TIMESTAMP) <= final and ld8(address + V_LENGTH) & RESURRECTED:",
+                "if False:",
+            ),
+        ),
+        ("discard",),
+    ),
+    Mutation(
+        "what vanishes is never freed",
+        (
+            (
+                "discard",
+                "    retire(tx, newest, RETIRE_VALUE, size_class(size), 0, 0)\n    return gone",
+                "    return gone",
+            ),
+        ),
+        ("discard",),
+    ),
+    Mutation(
+        "a record without a version stays in the tree",
+        (("discard", "        retire(tx, record, RETIRE_TOMBSTONE, 0, final, table)\n", ""),),
+        ("discard",),
+    ),
+    Mutation(
+        "a tombstone that is the head again stays in the tree",
+        (("discard", "            marks |= UNQUEUED\n", "            pass\n"),),
+        ("discard",),
+    ),
+    Mutation(
+        "a record is taken as queued because of an older tombstone",
+        (("discard", "and ld8(version + V_TIMESTAMP) == ld8(entry)", "and True"),),
+        ("discard-queued",),
+    ),
+    Mutation(
+        "only the newest version above the final watermark is taken back",
+        (
+            (
+                "discard",
+                "    while version != 0 and ld8(version + V_TIMESTAMP) > final:\n"
+                "        gone += 1\n        version",
+                "    if version != 0 and ld8(version + V_TIMESTAMP) > final:\n"
+                "        gone += 1\n        version",
+            ),
+        ),
+        ("discard",),
+    ),
+    Mutation(
+        "the stable timestamp moves with the closed one",
+        (("closing", "if ld8(engine + REPLICATED) == 0:", "if True:"),),
+        ("discard",),
     ),
     # --- the tree --------------------------------------------------------------------------
     Mutation(

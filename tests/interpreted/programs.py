@@ -39,6 +39,7 @@ class Scenario:
     fanout: int = 4
     spin_max: int | None = None  # rounds of a spin, if not as many as usual
     kept_bytes: int | None = None  # free memory a context keeps for itself, likewise
+    replicated: bool = False  # the watermark moves with `World.advance` only
 
 
 SCENARIOS: Final[dict[str, Scenario]] = {}
@@ -55,6 +56,7 @@ def scenario(
     fanout: int = 4,
     spin_max: int | None = None,
     kept_bytes: int | None = None,
+    replicated: bool = False,
 ) -> Callable[[Body], Body]:
     """Register the function that makes the tasks, once per kind of key."""
 
@@ -63,7 +65,17 @@ def scenario(
             full = name if kind == "word" else f"{name}-{kind}"
             assert full not in SCENARIOS, "names are unique"
             SCENARIOS[full] = Scenario(
-                full, fill, tasks, kind, seeds, preemptions, quiet, fanout, spin_max, kept_bytes
+                full,
+                fill,
+                tasks,
+                kind,
+                seeds,
+                preemptions,
+                quiet,
+                fanout,
+                spin_max,
+                kept_bytes,
+                replicated,
             )
         return tasks
 

@@ -24,6 +24,7 @@ def explore(folder: Path, edits: Iterable[Edit], *arguments: str) -> tuple[int, 
     """Explore with a copy of the engine that has `edits`; (exit status, what it said)."""
     shutil.copytree(REPOSITORY / "mako", folder / "mako")
     (folder / "tests").mkdir()
+    (folder / "tests" / "__init__.py").touch()  # Before any other folder of that name.
     shutil.copytree(REPOSITORY / "tests" / "interpreted", folder / "tests" / "interpreted")
     for module, old, new in edits:
         source = folder / "mako" / "engine" / f"{module}.py"

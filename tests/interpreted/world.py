@@ -22,6 +22,7 @@ from mako.engine import (
     ahead,
     closing,
     commit,
+    discard,
     interactive,
     interpreted,
     keeper,
@@ -88,9 +89,19 @@ class Drained:
 class World:
     """An engine with one table of the given kind, and what was seen in it."""
 
-    def __init__(self, kind: str = "word", *, contexts: int = 4, impatient: bool = False) -> None:
+    def __init__(
+        self,
+        kind: str = "word",
+        *,
+        contexts: int = 4,
+        impatient: bool = False,
+        replicated: bool = False,
+    ) -> None:
         self.impatient = impatient  # spins give up early: whoever meets a lock may abort
-        self.engine = Engine(16 << 20, contexts=contexts, ring_bytes=1 << 14, now_ms=1)
+        self.replicated = replicated  # the watermark moves with `advance` only
+        self.engine = Engine(
+            16 << 20, contexts=contexts, ring_bytes=1 << 14, now_ms=1, replicated=replicated
+        )
         self.engine.logging = True
         fields = {"word": {"k": 64}, "pair": {"h": 64, "l": 64}}
         self.kind = KINDS[kind]
@@ -264,10 +275,24 @@ class World:
         closing.close(self.base)
         reclaim.reclaim_at_rest(self.contexts[number], budget)
 
+    def advance(self, timestamp: int) -> None:
+        """The log of a replicated engine is committed up to an entry with this closed timestamp;
+        one task says so."""
+        if self.replicated:
+            closing.advance_watermark(self.base, timestamp)
+
+    def discard(self, number: int, final: int) -> None:
+        """Take back what is above `final`; nobody runs but readers at snapshots."""
+        self.turn()
+        assert discard.discard_above(self.contexts[number], final) >= 0
+        self.history = [each for each in self.history if each.timestamp <= final]
+        self.log = {stamp: writes for stamp, writes in self.log.items() if stamp <= final}
+
     def reclaim_all(self) -> None:
         """Nobody runs, and no snapshot is open: everything that was retired is reclaimed."""
         for _ in range(SETTLE_MAX):
             closing.next_timestamp(self.base)
+            self.advance(closing.close(self.base))
             closing.close(self.base)
             for context in self.contexts:
                 commit.begin(context)
