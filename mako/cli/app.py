@@ -35,6 +35,9 @@ _COMMANDS: Final = {
     ),
     "sim": LazyCommand("mako.cli.sim", "sim", "Attack a simulated cluster, seed after seed."),
     "server": LazyCommand("mako.cli.server", "server", "Run one process of a cluster."),
+    "replica": LazyCommand(
+        "mako.cli.replica", "replica", "Add, replace and remove replicas; hand leaderships over."
+    ),
     "bench": LazyCommand("bench.cli", "bench", "Run TPC-C, TPC-A or the micro-benchmark."),
 }
 
