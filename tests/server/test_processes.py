@@ -140,6 +140,9 @@ def test_metrics_status_and_health_over_http(cluster: Cluster) -> None:
             family.name: family for family in text_string_to_metric_families(get("/metrics"))
         }
         assert families["raft_term"].samples[0].value >= 1
+        peers = {each.labels["peer"] for each in families["raft_replication_failures"].samples}
+        assert len(peers) == 2
+        assert peers < set(NAMES)
         assert {
             "raft_role",
             "raft_commit_index",
