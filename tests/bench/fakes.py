@@ -208,6 +208,9 @@ class FakeBenchmark:
     def states(self, workers: int, _seed: int) -> list[dict[str, Any]]:
         return [{"home": worker + 1} for worker in range(workers)]
 
+    def terminals(self, count: int, _seed: int) -> Sequence[Any]:
+        raise AssertionError(f"{count} terminals of cardboard")
+
     def check(self, _db: object, *, after_load: bool) -> list[CheckResult]:
         self.calls.append(f"check {after_load=}")
         clauses = [11] if after_load else [clause for clause in TITLES if clause != 11]
