@@ -147,6 +147,7 @@ class Hosted:
             "applied": partition.applied,
             "last": 0 if node is None else node.last_index,
             "memory": partition.engine.memory_bytes,
+            "memory_limit": partition.engine.memory_limit,
             "watermark": watermark,
             "watermark_lag_ms": lag,
             "log_bytes": self._store.total_bytes,

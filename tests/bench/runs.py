@@ -3,8 +3,9 @@
 from dataclasses import replace
 from typing import Any, cast
 
+from bench.interrupt import Interrupt
 from bench.report.model import RunReport, Setting
-from bench.runner import Interrupt, Runner
+from bench.runner import Runner
 from bench.stats import Interval, Phase
 from tests.bench.fakes import FakeBenchmark, FakeClock, FakeDatabase
 

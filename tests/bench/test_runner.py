@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from bench.runner import PER_S_MAX, PRETOUCHED_MAX, Interrupt, in_clause_order
+from bench.interrupt import Interrupt
+from bench.runner import PER_S_MAX, PRETOUCHED_MAX, in_clause_order
 from bench.workload import CheckResult, Progress, Status
 from mako.errors import Error, OutOfMemory
 from tests.bench.fakes import FakeBenchmark

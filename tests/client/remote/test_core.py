@@ -98,6 +98,7 @@ def test_what_was_not_executed_goes_to_the_leader(played: Played) -> None:
     assert not call.ended
     assert played.serve() == "b:2"
     assert played.calls() == [call.id]
+    assert call.tries == 1
     played.feed(result(call.id, value=3))
     assert call.value == 3
 
