@@ -27,7 +27,7 @@ from bench.report.model import Loaded, RunReport, Setting
 from bench.stats import Interval, Phase, between
 from bench.view import View
 from bench.workload import AuditResult, Benchmark, CheckResult, Status
-from mako.errors import ConfigError, Error, Exists, OutOfMemory
+from mako.errors import ConfigError, Error, Exists, OutOfMemory, RemoteError
 
 if TYPE_CHECKING:
     import mako
@@ -47,6 +47,8 @@ PRETOUCHED_MAX: Final = 4 << 30
 #: A rest shorter than this at the end of a phase is left out of the intervals: its rates would
 #: be noise. The total includes it.
 INTERVAL_S_MIN: Final = 0.2
+#: How often the checks are begun, if a server is lost amid them.
+CHECK_TRIES: Final = 5
 
 
 class Clock(Protocol):
@@ -195,7 +197,7 @@ class Runner:
         when = "just loaded" if after_load else "after the run"
         self._view.event("check", f"consistency conditions at one snapshot, {when}")
         try:
-            results = self._benchmark.check(db, after_load=after_load)
+            results = self._checked(db, after_load=after_load)
         except KeyboardInterrupt:
             self._interrupt.requested = True
             self._note("interrupted during the checks: the conditions were not evaluated")
@@ -209,6 +211,17 @@ class Runner:
             self._view.event("check", f"{result.clause} FAIL {result.title}: {result.detail}")
         if results:
             self._view.event("check", f"{len(failed)} of {len(results)} failed")
+
+    def _checked(self, db: "mako.Database", *, after_load: bool) -> list[CheckResult]:
+        """A snapshot ends with its connection: when another process takes over, once more."""
+        for _ in range(CHECK_TRIES - 1):
+            try:
+                return self._benchmark.check(db, after_load=after_load)
+            except RemoteError as error:
+                if not error.retryable:
+                    raise
+                self._view.event("check", f"once more: {error}")
+        return self._benchmark.check(db, after_load=after_load)
 
     def _start_workers(self, db: "mako.Database") -> Drive:
         setting = self._setting
@@ -288,8 +301,11 @@ class Runner:
         if self._watch is None:
             return interval
         cluster = self._watch.stretch(start, end)
-        aborts = dict(cluster.aborts) if self._setting.clients else interval.aborts
-        return replace(interval, cluster=cluster, aborts=aborts)
+        if cluster.lag is not None:  # Of many looks, not of one.
+            interval = replace(interval, watermark_lag_ms=cluster.lag.mean_ms)
+        if self._setting.clients:
+            interval = replace(interval, aborts=dict(cluster.aborts))
+        return replace(interval, cluster=cluster)
 
     def _keep(self, interval: Interval) -> None:
         self._run.intervals.append(interval)

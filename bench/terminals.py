@@ -131,8 +131,8 @@ class TerminalDrive:
             )
             for k, name in enumerate(self._kinds)
         )
-        # As long as nobody answers it falls behind with the clock.
-        lag = facts.get("watermark_lag_ms", 0.0) + 1000 * (now - self._seen_at) if facts else 0.0
+        # As long as nobody answers, it falls behind with the clock.
+        silent_s = max(now - self._seen_at - 2 * LOOK_SECONDS, 0.0)
         return TerminalSample(
             seconds=now - counts.since,
             kinds=kinds,
@@ -142,7 +142,7 @@ class TerminalDrive:
             memory_bytes=facts.get("memory", 0),
             memory_limit=facts.get("memory_limit", 0),
             watermark=facts.get("watermark", 0),
-            watermark_lag_ms=lag,
+            watermark_lag_ms=facts.get("watermark_lag_ms", 0) + 1000 * silent_s,
             stopped=self._stopped,
             endings=dict(counts.endings),
         )

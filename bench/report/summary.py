@@ -156,7 +156,6 @@ def _cluster_then(interval: Interval) -> dict[str, Any]:
     if cluster is not None:
         lag = cluster.lag
         found |= {
-            "watermark_lag_ms": _round(lag.mean_ms if lag else interval.watermark_lag_ms),
             "watermark_lag_ms_p50": _round(lag.p50_ms) if lag else None,
             "watermark_lag_ms_p99": _round(lag.p99_ms) if lag else None,
             "watermark_lag_ms_max": _round(lag.max_ms) if lag else None,
