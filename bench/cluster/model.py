@@ -1,5 +1,6 @@
 """A cluster during a stretch of time, as it was seen from outside."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -20,8 +21,8 @@ class Lag:
         if not values:
             return None
         ordered = sorted(values)
-        last = len(ordered) - 1
-        p50, p99 = (ordered[min(int(q * len(ordered)), last)] for q in (0.5, 0.99))
+        # The nearest rank, as of all histograms here.
+        p50, p99 = (ordered[math.ceil(q * len(ordered)) - 1] for q in (0.5, 0.99))
         return cls(sum(ordered) / len(ordered), p50, p99, ordered[-1], len(ordered))
 
 

@@ -48,10 +48,12 @@ class Record:
         """A process has said this at /status. LookupError, TypeError: it is not what we know."""
         seen = self._seen[name]
         partitions = status["partitions"]
-        leads = {each["partition"] for each in partitions if each["role"] == _LEADER}
-        for each in partitions:
-            if each["role"] == _LEADER:
-                self._led(Leadership(at, name, each["partition"], each["term"]))
+        leads = {
+            each["partition"]
+            for each in partitions
+            if each["role"] == _LEADER
+            if self._led(Leadership(at, name, each["partition"], each["term"]))
+        }
         seen.leads = leads
         roles = [str(each["role"]) for each in partitions] or ["starting"]
         self._note_role(name, at, _LEADER if leads else roles[0])
@@ -86,20 +88,26 @@ class Record:
         if not roles or roles[-1][1] != role:
             roles.append((at, role))
 
-    def _led(self, led: Leadership) -> None:
-        """One that was deposed and does not know it yet still says that it leads."""
-        known = [each for each in self._leaderships if each.partition == led.partition]
-        if not known or known[-1].term < led.term:
+    def _led(self, led: Leadership) -> bool:
+        """Whether it is so: one that was deposed says so until it hears of it."""
+        last = self._last(led.partition)
+        if last is None or last.term < led.term:
             self._leaderships.append(led)
+            return True
+        return (last.term, last.process) == (led.term, led.process)
+
+    def _last(self, partition: int) -> Leadership | None:
+        for each in reversed(self._leaderships):
+            if each.partition == partition:
+                return each
+        return None
 
     # --- What is known -------------------------------------------------------------------------
 
     def leader(self, partition: int) -> str:
         """Who leads it, by what was heard last; empty if nobody says so."""
-        for each in reversed(self._leaderships):
-            if each.partition == partition:
-                return each.process if partition in self._seen[each.process].leads else ""
-        return ""
+        last = self._last(partition)
+        return last.process if last and partition in self._seen[last.process].leads else ""
 
     def leads(self, name: str) -> bool:
         """Whether a process said that it leads when it was asked last."""

@@ -157,20 +157,13 @@ def _latency_section(report: RunReport) -> str:
     if len(groups) > 1:
         groups.append(("all types", [interval.every for interval in report.intervals]))
     both = report.total.every.durable is not None
-    series_of = page_cluster.latency_series if both else _latency_series
+    times_s = [interval.end_s for interval in report.intervals]
+    marks = page_cluster.marks(report)
     figures = "".join(
         render(
-            Plot(
-                name,
-                "µs, log",
-                [interval.end_s for interval in report.intervals],
-                series_of(kinds),
-                shape="bands" if both else "band",
-                log=True,
-                thin="max",
-                format_value=numbers.micros,
-                marks=page_cluster.marks(report),
-            )
+            page_cluster.latency_plot(name, kinds, times_s, marks)
+            if both
+            else _latency_plot(name, kinds, times_s)
         )
         for name, kinds in groups
     )
@@ -178,13 +171,22 @@ def _latency_section(report: RunReport) -> str:
     return f'<section><h2>{title}</h2><div class="plots">{figures}</div></section>'
 
 
-def _latency_series(kinds: list[KindStats]) -> list[Series]:
+def _latency_plot(name: str, kinds: list[KindStats], times_s: list[float]) -> Plot:
     known = [kind.latency for kind in kinds]
-    return [
-        Series("p50", "p50", [each.p50_us if each else None for each in known]),
-        Series("p90", "p90", [each.p90_us if each else None for each in known]),
-        Series("p99", "p99", [each.p99_us if each else None for each in known]),
-    ]
+    return Plot(
+        name,
+        "µs, log",
+        times_s,
+        [
+            Series("p50", "p50", [each.p50_us if each else None for each in known]),
+            Series("p90", "p90", [each.p90_us if each else None for each in known]),
+            Series("p99", "p99", [each.p99_us if each else None for each in known]),
+        ],
+        shape="band",
+        log=True,
+        thin="max",
+        format_value=numbers.micros,
+    )
 
 
 def _engine_section(report: RunReport) -> str:

@@ -47,21 +47,30 @@ def latency_cells(kind: KindStats) -> str:
     )
 
 
-def latency_series(kinds: Sequence[KindStats]) -> list[Series]:
-    """p50 and p99 of both latencies of one type, over the intervals."""
-    return [
-        Series(
-            f"{name} p{percent}",
-            f"{colour}{percent}",
-            [None if each is None else (each.p50_us if percent == 50 else each.p99_us)
-             for each in latencies],
-        )
-        for name, colour, latencies in (
-            ("executed", "e", [kind.latency for kind in kinds]),
-            ("durable", "d", [kind.durable for kind in kinds]),
-        )
-        for percent in (50, 99)
-    ]  # fmt: skip
+def latency_plot(
+    name: str, kinds: Sequence[KindStats], times_s: Sequence[float], marks: Sequence[Mark]
+) -> Plot:
+    """Both latencies of one type over the intervals, each from its p50 to its p99."""
+    series = []
+    for what, colour, latencies in (
+        ("executed", "e", [kind.latency for kind in kinds]),
+        ("durable", "d", [kind.durable for kind in kinds]),
+    ):
+        low = [each.p50_us / 1000 if each else None for each in latencies]
+        high = [each.p99_us / 1000 if each else None for each in latencies]
+        series.append(Series(f"{what} p50", f"{colour}50", low, key=""))
+        series.append(Series(f"{what} p99", f"{colour}99", high, key=f"{what}, p50 to p99"))
+    return Plot(
+        name,
+        "ms, log",
+        times_s,
+        series,
+        shape="bands",
+        log=True,
+        thin="max",
+        format_value=lambda value: numbers.micros(None if value is None else 1000 * value),
+        marks=marks,
+    )
 
 
 def marks(report: RunReport) -> list[Mark]:

@@ -36,6 +36,8 @@ class Series:
     #: One of the colour classes of page.css.
     colour: str
     values: Values
+    #: What the legend says about it: its name, or "" for nothing.
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +86,9 @@ WIDE: Final = Frame(width=1240, height=260, left=52, time_ticks=16)
 def render(plot: Plot, frame: Frame = SMALL, *, css: str = "") -> str:
     """The figure: caption, drawing, and the texts of the crosshair."""
     legend = "".join(
-        f'<span class="key"><i class="{series.colour}"></i>{escape(series.name)}</span>'
+        f'<span class="key"><i class="{series.colour}"></i>{escape(key)}</span>'
         for series in plot.series
-        if len(plot.series) > 1
+        if len(plot.series) > 1 and (key := series.name if series.key is None else series.key)
     )
     caption = (
         f'<figcaption><span class="name">{escape(plot.title)}</span>'
@@ -117,7 +119,7 @@ def thinned(plot: Plot) -> Plot:
         plot,
         times_s=[plot.times_s[span][-1] for span in spans],
         series=[
-            Series(s.name, s.colour, [_one_of(s.values[span], plot.thin) for span in spans])
+            replace(s, values=[_one_of(s.values[span], plot.thin) for span in spans])
             for s in plot.series
         ],
     )
