@@ -49,7 +49,7 @@ def live_view(state: LiveState, *, width: int = 100) -> RenderableType:
             Text(),
             table.types_table(state.intervals[-1]),
             Text(),
-            _figures(state.intervals[-1]),
+            _figures(state.intervals[-1], state.setting),
         ]
     return Panel(
         Group(*parts),
@@ -88,13 +88,14 @@ def _throughput(intervals: list[Interval]) -> Text:
     )
 
 
-def _figures(interval: Interval) -> Table:
+def _figures(interval: Interval, setting: Setting) -> Table:
     row = Table.grid(padding=(0, 2, 0, 0))
     row.add_column(style="dim", no_wrap=True)
     row.add_column()
     row.add_row("watermark", f"{interval.watermark}, {interval.watermark_lag_ms:.2f} ms behind")
     row.add_row("memory", table.memory_text(interval))
-    row.add_row("log", table.log_text(interval))
+    if not setting.clients:  # Terminals do not see it.
+        row.add_row("log", table.log_text(interval))
     row.add_row("aborts", table.aborts_text(interval))
     durable = interval.every.durable
     if durable is not None:

@@ -59,10 +59,10 @@ def latency_plot(
         low = [each.p50_us / 1000 if each else None for each in latencies]
         high = [each.p99_us / 1000 if each else None for each in latencies]
         series.append(Series(f"{what} p50", f"{colour}50", low, key=""))
-        series.append(Series(f"{what} p99", f"{colour}99", high, key=f"{what}, p50 to p99"))
+        series.append(Series(f"{what} p99", f"{colour}99", high, key=what))
     return Plot(
         name,
-        "ms, log",
+        "ms, log, p50 to p99",
         times_s,
         series,
         shape="bands",
