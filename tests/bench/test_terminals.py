@@ -1,9 +1,10 @@
 """Terminals that ask a real server over the loopback: what they count, and how they end."""
 
+import asyncio
 import random
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -11,6 +12,7 @@ import mako
 from bench.stats import between
 from bench.terminals import TerminalDrive, TerminalSample, ending_of
 from bench.workload import Request
+from mako import histogram
 from mako.procedure import Procedure
 from tests.client.remote.proxy import Proxy
 from tests.server import procedures
@@ -107,11 +109,105 @@ def test_an_open_loop_begins_as_many_as_it_was_asked_to(server: Loopback) -> Non
     assert completed(sample) <= 400 * sample.seconds + len(terminals)
 
 
-def test_a_slow_open_loop_does_not_hold_up_the_end(server: Loopback) -> None:
+def test_a_slow_open_loop_does_not_hold_up_the_end(
+    server: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.terminals.STOP_SECONDS", 1e6)
     drive = start(server, [Counting(30)], rate=0.001)
     until(drive, lambda sample: completed(sample) == 1)
-    drive.stop()
+    stopping = threading.Thread(target=drive.stop, daemon=True)
+    stopping.start()
+    stopping.join(60)
+    assert not stopping.is_alive(), "who waits for its next transaction has nothing to end"
     assert completed(drive.sample()) == 1
+
+
+class Script:
+    """A cluster of cardboard: every call has its early answer after 2 ms, the last after 5 more."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.calls = 0
+        #: What the last answer of each call is, besides a result.
+        self.errors: list[Exception | None] = []
+        self.done = threading.Event()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def status(self) -> dict[str, int]:
+        return {"memory": 7, "memory_limit": 70, "watermark": 5, "watermark_lag_ms": 3}
+
+    async def submit(self, _procedure: Procedure, *_arguments: int) -> "Script":
+        self.calls += 1
+        return self
+
+    @property
+    def retries(self) -> int:
+        return 2 if self.calls == 1 else 0
+
+    async def result(self) -> int:
+        self.now += 0.002
+        return self.calls
+
+    async def wait_durable(self) -> int:
+        self.now += 0.005
+        if self.calls > len(self.errors):
+            self.done.set()
+            await asyncio.Event().wait()
+        error = self.errors[self.calls - 1]
+        if error is not None:
+            raise error
+        return self.calls
+
+
+def test_both_latencies_begin_when_the_terminal_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = Script()
+    script.errors = [None, mako.Discarded("x"), None, mako.Unknown("x")]
+
+    async def connected(*_: object, **_options: object) -> Script:
+        return script
+
+    monkeypatch.setattr(mako, "aconnect", connected, raising=False)
+    monkeypatch.setattr("bench.terminals.STOP_SECONDS", 0.0)
+    terminal = Counting(1)
+    drive = TerminalDrive("a:1", [terminal], KINDS, connections=1, clock=lambda: script.now)
+    assert script.done.wait(60)
+    drive.stop()
+    sample = drive.sample()
+    (add, _) = sample.kinds
+    assert terminal.results == [1, 3]
+    assert add.committed == 2
+    # Five were answered early, the last of them never again.
+    assert {i: n for i, n in enumerate(add.histogram) if n} == {near(0.002): 5}
+    assert {i: n for i, n in enumerate(add.durable) if n} == {near(0.007): 2}
+    assert sample.endings == {"retried": 2, "discarded": 1, "unknown": 1, "unanswered": 1}
+    assert (sample.memory_bytes, sample.memory_limit, sample.watermark) == (7, 70, 5)
+
+
+def near(seconds: float) -> int:
+    """The bucket of so many seconds, counted by a clock that adds them up."""
+    return histogram.bucket_of(round(1e9 * (100 + seconds - 100)))
+
+
+def test_who_hears_nothing_sees_the_watermark_fall_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = Script()
+
+    async def connected(*_: object, **_options: object) -> Script:
+        return script
+
+    monkeypatch.setattr(mako, "aconnect", connected, raising=False)
+    monkeypatch.setattr("bench.terminals.STOP_SECONDS", 0.0)
+    monkeypatch.setattr("bench.terminals.LOOK_SECONDS", 1000.0)
+    drive = TerminalDrive("a:1", [Counting(1)], KINDS, connections=1, clock=lambda: script.now)
+    assert script.done.wait(60)
+    assert drive.sample().watermark_lag_ms == 3, "it was just heard"
+    script.now += 2005.0
+    assert drive.sample().watermark_lag_ms == pytest.approx(3 + 1000 * 5, abs=50)
+    drive.stop()
 
 
 def test_errors_of_single_transactions_do_not_end_the_run(server: Loopback) -> None:

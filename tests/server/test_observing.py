@@ -166,6 +166,26 @@ async def test_metrics_follow_what_happens(tmp_path: Path) -> None:
             assert after[used] > before[used], "who did the work has used time"
 
 
+async def test_a_leader_counts_whom_it_cannot_reach(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path) as seen:
+        await seen.until(lambda each: each.role == "leader")
+        monkeypatch.setitem(cast(dict[int, str], seen.server.plan.names), 2, "b")
+        observer = observer_of(seen.server)
+        line = 'raft_replication_failures_total{partition="0",node="1",peer="b"}'
+        assert f"\n{line} 0\n" in observer.metrics()
+        seen.server.on_unreachable(2)
+        seen.server.on_unreachable(2)
+        assert f"\n{line} 2\n" in observer.metrics()
+        (hosted,) = seen.server.hosted.values()
+        assert hosted.node is not None
+        with monkeypatch.context() as patch:
+            patch.setattr(hosted.node.state, "role", Role.FOLLOWER)
+            seen.server.on_unreachable(2)
+        assert f"\n{line} 2\n" in observer.metrics(), "a follower has nobody to reach"
+
+
 async def test_a_hash_is_of_the_rows_at_its_timestamp(tmp_path: Path) -> None:
     async with running(tmp_path) as seen:
         await seen.until(lambda each: each.role == "leader" and each.watermark > 0)

@@ -190,6 +190,7 @@ def test_what_is_run_once_is_sent_again_with_the_same_id(played: Played) -> None
         played.lose()
         played.serve()
         assert played.calls() == [call.id]
+    assert call.tries == 3
     played.feed(result(call.id, value=8))
     assert call.value == 8
 
