@@ -248,10 +248,19 @@ class Runner:
                     drive.reset()
                     self._phase(drive, "measure", setting.seconds)
             except Error as error:  # R2
-                self._stop(f"the leader that ran the workers is lost: {error}", broken=True)
+                self._stop(self._lost(error), broken=True)
             finally:
                 lost = self._stop_drive(drive)
         return None if lost else drive.states()
+
+    def _lost(self, error: Error) -> str:
+        """Why nobody answers for the workers any more."""
+        if not self._setting.cluster:
+            return f"the workers cannot be asked any more: {error}"
+        return (
+            "the leader that ran the workers was lost or gave up its lead, and they ended with it;"
+            " the terminals of --clients go on when another process takes over"
+        )
 
     def _stop_drive(self, drive: Drive) -> bool:
         """Whether its workers were lost with their leader before."""

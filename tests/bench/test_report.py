@@ -227,6 +227,37 @@ def test_the_page_of_a_cluster(of_cluster: RunReport) -> None:
     assert "nothing was seen of three" in text
 
 
+class Table(HTMLParser):
+    """Counts the columns of each row, those of cells that span several included."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: Of each table its rows' columns; cells that reach into the next row count there, too.
+        self.tables: list[list[int]] = []
+        self._below = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        span = {name: int(value or 1) for name, value in attrs if name.endswith("span")}
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append(self._below)
+            self._below = 0
+        elif tag in ("td", "th"):
+            columns = span.get("colspan", 1)
+            self.tables[-1][-1] += columns
+            if span.get("rowspan", 1) == 2:
+                self._below += columns
+
+
+def test_rows_of_a_table_have_its_columns(of_cluster: RunReport, report: RunReport) -> None:
+    for each, types in ((of_cluster, 13), (report, 9)):
+        parser = Table()
+        parser.feed(page(each))
+        assert all(len(set(rows)) == 1 for rows in parser.tables), parser.tables
+        assert types in [rows[0] for rows in parser.tables]
+
+
 def test_a_mark_outside_of_the_plot_is_left_out(of_cluster: RunReport) -> None:
     later = replace(of_cluster.leaderships[1], at_s=99.0)
     document = page(replace(of_cluster, leaderships=(of_cluster.leaderships[0], later)))

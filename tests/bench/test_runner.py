@@ -84,11 +84,18 @@ def test_a_leader_lost_with_its_workers_ends_the_run_and_there_is_a_report() -> 
     run = cluster_run(clients=0, drive={"lost_s": 4.2})
     report = run.run()
     assert report.broken
-    assert report.stopped.startswith("the leader that ran the workers is lost: sample: the conn")
+    assert report.stopped.startswith("the leader that ran the workers was lost or gave up its lead")
     assert [i.end_s for i in report.intervals] == [-1.0, 0.0, 1.0, 2.0]
     assert report.total.every.count > 0
     assert report.audits == (), "their states are lost"
     assert len(report.checks) == 12
+
+
+def test_workers_that_cannot_be_asked_say_why() -> None:
+    report = FakeRun(drive={"lost_s": 4.2}).run()
+    assert report.verdict == (
+        "FAIL: the workers cannot be asked any more: sample: the connection was lost"
+    )
 
 
 def test_checks_begin_again_when_another_process_takes_over() -> None:
