@@ -237,10 +237,11 @@ def _types_section(report: RunReport) -> str:
         _kind_row(kind, colour, max(1, total.every.count), both=both) for kind, colour in kinds
     )
     head = page_cluster.TYPES_HEAD if both else _TYPES_HEAD
+    dense = " dense" if both else ""
     hint = page_cluster.hint(report.setting) if both else _LATENCY_HINT
     return (
-        f'<section><h2>Transactions</h2><div class="scroll"><table class="figures"><thead>{head}'
-        f"</thead><tbody>{body}</tbody></table></div>"
+        '<section><h2>Transactions</h2><div class="scroll">'
+        f'<table class="figures{dense}"><thead>{head}</thead><tbody>{body}</tbody></table></div>'
         f'<p class="hint">{hint} Transactions that roll themselves back by design are completed '
         "work and count.</p></section>"
     )
