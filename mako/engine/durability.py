@@ -1,12 +1,16 @@
 """When the transactions of a driven worker are durable, measured without leaving compiled code.
 
-    commit ──note──▶ ring of (timestamp, when it began, kind) ──settle──▶ histograms
+    commit ──note──▶ ring of (timestamp, when it began, kind, when it ended) ──settle──▶ histograms
                                                     ▲
                      the watermark passes the timestamp, in the order of timestamps
 
 The worker looks after each transaction, and ten times a millisecond where it has nothing to do, so
-a latency is late by at most that; where the ring is full it waits, which bounds what is not
-durable. Only the worker touches any of it.
+a latency is late by at most that. Only the worker touches any of it.
+
+A worker that runs far ahead of the watermark makes nothing faster: what it has executed waits in
+queues, takes cache and processor from those who replicate it, and is what a failover discards. So
+it waits while its oldest transaction is not durable after a few times the least latency. As in
+BBR (Cardwell et al., 2016) that is looked for anew every ten seconds, with nothing under way.
 """
 
 from mako.engine.atomics import ld8, leading_zeros, load_acquire, st8
@@ -17,6 +21,8 @@ from mako.engine.layout import (
     DURABLE_COUNT,
     DURABLE_HEAD,
     DURABLE_HISTOGRAMS,
+    DURABLE_LEAST,
+    DURABLE_LOOK,
     DURABLE_RING,
     DURABLE_SLOTS,
     DURABLE_SUM,
@@ -25,7 +31,13 @@ from mako.engine.layout import (
     STABLE,
 )
 
-SLOT_BYTES = 24
+SLOT_BYTES = 32
+#: From its commit on a transaction may take so many times what one took at least, and so many ns
+#: more, before others wait.
+LEAD_TIMES = 3
+LEAD_NS = 4_000_000
+#: The least latency is looked for anew after so many ns.
+LOOK_NS = 10_000_000_000
 
 
 @compiled
@@ -39,12 +51,25 @@ def bucket_of(ns: int) -> int:
 
 
 @compiled
-def has_room(tx: int) -> bool:
-    """Whether another transaction can be noted; also if nothing is measured."""
+def may_begin(tx: int, now: int) -> bool:
+    """Whether another transaction should begin at `now`, ns; also if nothing is measured."""
     ring = tx + C_DURABLE
-    if ld8(ring + DURABLE_RING) == 0:
+    place = ld8(ring + DURABLE_RING)
+    if place == 0:
         return True
-    return ld8(ring + DURABLE_HEAD) - ld8(ring + DURABLE_TAIL) < DURABLE_SLOTS
+    tail = ld8(ring + DURABLE_TAIL)
+    head = ld8(ring + DURABLE_HEAD)
+    look = ld8(ring + DURABLE_LOOK)
+    if head == tail:
+        if now >= look:
+            st8(ring + DURABLE_LEAST, 0)
+            st8(ring + DURABLE_LOOK, now + LOOK_NS)
+        return True
+    if now >= look or head - tail >= DURABLE_SLOTS:
+        return False
+    least = ld8(ring + DURABLE_LEAST)
+    age = now - ld8(place + tail % DURABLE_SLOTS * SLOT_BYTES + 24)
+    return least == 0 or age <= LEAD_TIMES * least + LEAD_NS
 
 
 @compiled
@@ -54,8 +79,8 @@ def unsettled(tx: int) -> bool:
 
 
 @compiled
-def note(tx: int, timestamp: int, started: int, kind: int) -> None:
-    """A transaction of `kind` that began at `started`, ns, has committed at `timestamp`."""
+def note(tx: int, timestamp: int, started: int, kind: int, ended: int) -> None:
+    """A transaction of `kind` has committed at `timestamp`; it began and ended at those ns."""
     ring = tx + C_DURABLE
     place = ld8(ring + DURABLE_RING)
     if place == 0:
@@ -65,6 +90,7 @@ def note(tx: int, timestamp: int, started: int, kind: int) -> None:
     st8(slot, timestamp)
     st8(slot + 8, started)
     st8(slot + 16, kind)
+    st8(slot + 24, ended)
     st8(ring + DURABLE_HEAD, head + 1)
 
 
@@ -94,6 +120,11 @@ def settle(tx: int, now: int) -> None:
         st8(ring + DURABLE_TAIL, tail)
         st8(ring + DURABLE_COUNT, ld8(ring + DURABLE_COUNT) + tail - first)
         st8(ring + DURABLE_SUM, ld8(ring + DURABLE_SUM) + total)
+        # The last one has waited for the shortest time.
+        waited = now - ld8(place + (tail - 1) % DURABLE_SLOTS * SLOT_BYTES + 24)
+        least = ld8(ring + DURABLE_LEAST)
+        if least == 0 or waited < least:
+            st8(ring + DURABLE_LEAST, waited)
 
 
 @compiled

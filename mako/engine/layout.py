@@ -244,6 +244,8 @@ DURABLE_HEAD: Final = 8
 DURABLE_TAIL: Final = 16
 DURABLE_COUNT: Final = 24  # transactions that have become durable
 DURABLE_SUM: Final = 32  # of their latencies, ns
+DURABLE_LEAST: Final = 40  # the least time from commit to durable, ns; 0: none is known
+DURABLE_LOOK: Final = 48  # when it is looked for anew, ns
 DURABLE_HISTOGRAMS: Final = LINE  # kinds x HISTOGRAM_BUCKETS, like C_HISTOGRAMS
 #: Commits of a worker that are not durable yet; some hundred milliseconds of TPC-C.
 DURABLE_SLOTS: Final = 1 << 14

@@ -22,7 +22,7 @@ from mako.engine.atomics import (
 )
 from mako.engine.closing import close, tick
 from mako.engine.commit import abort, begin, commit, finish, rest
-from mako.engine.durability import bucket_of, has_room, note, settle, unsettled
+from mako.engine.durability import bucket_of, may_begin, note, settle, unsettled
 from mako.engine.jit import compiled
 from mako.engine.layout import (
     C_CONTROL,
@@ -202,13 +202,17 @@ def _drive_one(tx: int, started: int) -> int:
         started = _wait_until_due(tx)
         if started < 0:
             return -1
-    while not has_room(tx):
+    now = started
+    while not may_begin(tx, now):
         if load_acquire(tx + C_CONTROL) != DRIVE:
             return -1
         rest(tx)
         close(ld8(tx + C_ENGINE))
         sleep_us(50)
-        settle(tx, monotonic_ns())
+        now = monotonic_ns()
+        settle(tx, now)
+        if ld8(tx + K_INTERVAL) == 0:
+            started = now  # Nobody was waiting for it.
     state = ld8(tx + K_STATE)
     st8(tx + C_RANDOM, ld8(tx + K_RANDOM))
     st8(tx + C_NOW, (started + ld8(tx + K_OFFSET)) // 1_000_000)
@@ -246,7 +250,7 @@ def _drive_one(tx: int, started: int) -> int:
     ended = monotonic_ns()
     _record_latency(tx, kind, ended - started)
     if outcome == COMMITTED:
-        note(tx, ld8(tx + C_TIMESTAMP), started, kind)
+        note(tx, ld8(tx + C_TIMESTAMP), started, kind, ended)
     settle(tx, ended)
     if outcome == _ROLLED_BACK:
         counter = tx + K_ROLLED_BACK + 8 * kind
