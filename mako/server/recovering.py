@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from mako.errors import ConfigError
 from mako.storage.disk import Disk
@@ -9,7 +10,9 @@ from mako.storage.errors import Damaged, WrongFiles
 from mako.storage.snapshot_store import SnapshotStore
 from mako.storage.store import LogStore
 from mako.storage.wal import Identity, Wal, WalSettings
+from mako.storage.wal_format import segment_number
 
+_LOG: Final = "wal"
 #: Told of an event, as mako.server.events.EventLog is.
 Tell = Callable[..., None]
 
@@ -30,13 +33,15 @@ class Recovery:
 
     def log(self, settings: WalSettings, *, formed: bool) -> Wal:
         """The log, read and repaired. Fenced if a folder that was `formed` has none any more."""
-        wal = Wal(self.disk, "wal", self.identity, settings)
+        # Looked for before a new one is begun, which the next start would find and believe.
+        segments = [name for name in self.disk.list(_LOG) if segment_number(name) is not None]
+        if formed and not segments:
+            raise Fenced(f"the log of {self.where} is gone, and there was one; {self.remedy}")
+        wal = Wal(self.disk, _LOG, self.identity, settings)
         try:
             found = wal.recover()
         except (Damaged, WrongFiles) as error:
             raise self.fenced(error) from error
-        if found.fresh and formed:
-            raise Fenced(f"the log of {self.where} is gone, and there was one; {self.remedy}")
         if found.repair is not None:
             self.tell(
                 "repaired the torn end of the log",
