@@ -64,6 +64,10 @@ class Crew:
         # Also when the interpreter ends.
         self._stopper = weakref.finalize(self, self._threads.stop_all)
 
+    def works(self) -> bool:
+        """Whether any worker runs, or may still."""
+        return self._threads.some
+
     def watch(self) -> None:
         """Have a watchdog from now on."""
         if self._watchdog is not None:
@@ -100,6 +104,10 @@ class _Threads:
         self._lock = threading.Lock()
         self._running: list[WorkerThread] = []
         self._keeper: threading.Thread | None = None
+
+    @property
+    def some(self) -> bool:
+        return bool(self._running)
 
     def launch(self, context: int, control: int, core: int | None) -> WorkerThread:
         from mako.engine import layout
