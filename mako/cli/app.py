@@ -35,6 +35,13 @@ _COMMANDS: Final = {
     ),
     "sim": LazyCommand("mako.cli.sim", "sim", "Attack a simulated cluster, seed after seed."),
     "server": LazyCommand("mako.cli.server", "server", "Run one process of a cluster."),
+    "replica": LazyCommand(
+        "mako.cli.replica", "replica", "Add, replace and remove replicas; hand leaderships over."
+    ),
+    "backup": LazyCommand("mako.cli.backup", "backup", "Copy all data of a running cluster."),
+    "restore": LazyCommand(
+        "mako.cli.backup", "restore", "Make the folders of processes from a backup."
+    ),
     "bench": LazyCommand("bench.cli", "bench", "Run TPC-C, TPC-A or the micro-benchmark."),
 }
 

@@ -25,6 +25,8 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _PORT: Final = re.compile(r"[0-9]{1,5}")
 #: Where the HTTP server of a process is, from the lowest port of its sites.
 HTTP_OFFSET: Final = 10_000
+#: What stands in the place of a site that is no member any more: node ids are places.
+TAKEN_OUT: Final = "-"
 MEMORY_MIN: Final = 16 << 20
 SIZE_MAX: Final = 64 << 40
 
@@ -40,7 +42,7 @@ class Site:
     host: str
     port: int
     is_learner: bool
-    #: Its place in the list: the node that the group began with there.
+    #: Its place in the list: the node that the group began with there; 0 if it came later.
     first_node: int
 
 
@@ -188,10 +190,10 @@ class _Resolver:
             if name not in document.host:
                 problem = f"there is no process {name!r:.40} in `host`; correct the name"
                 raise self._error((key, name) if key == "http" else (key,), problem)
-        for name in document.node:
+        sites = [(("node", name), name) for name in document.node]
+        for path, name in [*sites, *((("joined",), name) for name in document.joined)]:
             if name not in document.process:
-                problem = f"there is no site {name!r:.40}; correct the name"
-                raise self._error(("node", name), problem)
+                raise self._error(path, f"there is no site {name!r:.40}; correct the name")
         for text in (document.data, document.cluster.name, *document.host.values()):
             if not text.isprintable():
                 raise self._error((), f"{text!r:.40} has characters that cannot be printed")
@@ -208,7 +210,9 @@ class _Resolver:
         partitions = []
         for partition, listed in enumerate(lists):
             sites = tuple(
-                self._site(partition, place, text, seen) for place, text in enumerate(listed, 1)
+                self._site(partition, place, text, seen)
+                for place, text in enumerate(listed, 1)
+                if text != TAKEN_OUT
             )
             self._check_voters(partition, sites)
             partitions.append(sites)
@@ -247,7 +251,7 @@ class _Resolver:
             document.host[process],
             int(port),
             process in document.learner,
-            place,
+            0 if name in document.joined else place,
         )
 
     def _check_voters(self, partition: int, sites: tuple[Site, ...]) -> None:
@@ -257,6 +261,9 @@ class _Resolver:
             raise self._error(keys, f"partition {partition} has no site; list at least one")
         if not voters:
             raise self._error(keys, f"partition {partition} has no voter; not all can be learners")
+        if not any(site.first_node for site in voters):
+            problem = f"partition {partition} has no voter that it began with; leave one out here"
+            raise self._error(("joined",), problem)
         if len(voters) % 2 == 0:
             raise self._error(
                 keys,

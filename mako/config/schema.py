@@ -21,7 +21,8 @@ class ClusterSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class SiteSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Replicas: one list per partition, "name:port" each, in the order of their node ids."""
+    """Replicas: one list per partition, "name:port" each, in the order of their node ids; "-" keeps
+    the place of one that was taken out."""
 
     server: list[list[str]]
 
@@ -74,6 +75,8 @@ class Document(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     http_host: str = "127.0.0.1"
     #: Site -> node id, where a replica was replaced: ids are never used again.
     node: dict[str, Positive] = {}
+    #: Sites that came to partitions which ran already.
+    joined: list[str] = []
     #: Partition -> site that should lead it; the first of its list if it is not given.
     preferred: dict[str, str] = {}
     mode: ModeSection = ModeSection()

@@ -117,13 +117,15 @@ class PeerLinks:
         self._unreachable = unreachable
         self._log = log
         self._complain = OncePerMinute(log, trio.current_time)
-        self._names = dict(names) if names is not None else None
+        # Shared with who met the others: it may grow.
+        self._names = names
         self._limits = limits
         self._chance = chance
         self._connect = connect or _connect
         self._peers = {
             process: _Peer(process) for process in addresses if process != self._identity.process
         }
+        self._dialling: trio.Nursery | None = None
 
     @property
     def connected(self) -> set[int]:
@@ -144,9 +146,28 @@ class PeerLinks:
         """Boot id of the process by its last hello, 0 before the first."""
         return self._peers[process].boot
 
+    def meet(self, process: int, name: str, address: Address) -> None:
+        """Link to a process that is new, or has moved to another address."""
+        self._addresses[process] = address
+        peer = self._peers.get(process)
+        if peer is None:
+            peer = self._peers[process] = _Peer(process)
+            if self._dialling is not None and process > self._identity.process:
+                self._dialling.start_soon(self._keep_dialling, peer)
+        elif peer.line is not None:
+            peer.line.reasons.append(f"{name} has moved to {address[0]}:{address[1]}")
+            peer.line.scope.cancel()
+
     def send(self, process: int, messages: Sequence[PeerMessage]) -> None:
         """Send now, or drop and count. Never waits."""
-        peer = self._peers[process]
+        peer = self._peers.get(process)
+        if peer is None:
+            self._complain(
+                f"unknown {process}",
+                "a member lives in a process that the configuration does not have: give this"
+                " process the configuration that the others have",
+            )
+            return
         line = peer.line
         if line is None:
             self._drop(peer, len(messages))
@@ -176,6 +197,7 @@ class PeerLinks:
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Dial all that this process has to dial, until cancelled."""
         async with trio.open_nursery() as nursery:
+            self._dialling = nursery
             for process, peer in self._peers.items():
                 if process > self._identity.process:
                     nursery.start_soon(self._keep_dialling, peer)

@@ -208,8 +208,8 @@ class Driver:
             return
         self._full_limit *= 2
         for group, replica in self.replicas.items():
-            if replica.node.role is Role.LEADER and replica.node.hand_over() is None:
-                self.host.touch(group)
+            if replica.node.role is Role.LEADER:
+                self.hand_over(group)
 
     def _cut(self, now_ms: int) -> None:
         self._maker.release(self._needed_after)
@@ -272,6 +272,11 @@ class Driver:
     def transfer(self, group: GroupId, target: NodeId) -> Refused | None:
         self.host.touch(group)
         return self.replicas[group].node.transfer_leadership(target)
+
+    def hand_over(self, group: GroupId) -> Refused | None:
+        """Hand the leadership to whoever has caught up best."""
+        self.host.touch(group)
+        return self.replicas[group].node.hand_over()
 
     # --- The turn ------------------------------------------------------------------------------
 

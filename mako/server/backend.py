@@ -18,6 +18,7 @@ from mako.wire.hello import PROCESS_NONE, Hello, Role
 if TYPE_CHECKING:
     from mako.engine.codec import Description
     from mako.engine.engine import Engine, TableHandle
+    from mako.server.administration import Administration
 
 #: What hellos say.
 SOFTWARE: Final = "mako 0.1.0"
@@ -37,6 +38,11 @@ class Backend(Protocol):
     @property
     def hello(self) -> Hello:
         """Who this process is. A client that names another cluster is refused."""
+        ...
+
+    @property
+    def administration(self) -> Administration | None:
+        """What operators may ask for; None where there are no replicas."""
         ...
 
     @property
@@ -75,6 +81,7 @@ class LoneBackend:
 
     leads = True
     leader = ""
+    administration = None
 
     def __init__(
         self,

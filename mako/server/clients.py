@@ -63,6 +63,13 @@ ANYWHERE: Final = frozenset(
         Operation.STATUS,
         Operation.CANCEL,
         Operation.WAIT_WATERMARK,
+        Operation.MEET,
+        Operation.MEMBERS,
+        Operation.PREFER,
+        Operation.TAKE_SNAPSHOT,
+        Operation.NEWEST_SNAPSHOT,
+        Operation.READ_SNAPSHOT,
+        Operation.READ_LOG,
     }
 )
 

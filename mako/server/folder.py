@@ -50,7 +50,7 @@ class FolderState:
 class Folder:
     """Reads and writes the state of the folder `where`; `remedy` says what to do if it is lost."""
 
-    def __init__(self, disk: Disk, where: str, remedy: str) -> None:
+    def __init__(self, disk: Disk, where: str, remedy: str = "move the folder away") -> None:
         self._disk = disk
         self._where = where
         self._remedy = remedy

@@ -10,6 +10,7 @@ the third one looks every millisecond.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Final
 
@@ -63,8 +64,8 @@ class Hub:
                     await trio.sleep(0.01)
 
     async def _hand_out(self) -> None:
-        serving = self._backend.serving
         while True:
+            serving = self._backend.serving  # Another one after the partition was restored.
             waits = serving.collect()
             for served in list(self._served):
                 served.go_on()
@@ -74,7 +75,8 @@ class Hub:
             if not serving.listen():
                 await trio.lowlevel.checkpoint()
                 continue
-            with trio.move_on_after(LOOK_SECONDS if waits else TICK_SECONDS):
+            seconds = LOOK_SECONDS if waits else TICK_SECONDS
+            with trio.move_on_after(seconds), contextlib.suppress(trio.ClosedResourceError):
                 await trio.lowlevel.wait_readable(serving.event)
                 serving.heard()
 
@@ -99,6 +101,7 @@ class Hub:
 
     def drop_all(self, reason: str) -> None:
         """End every connection: the engine that it looks at goes."""
+        trio.lowlevel.notify_closing(self._backend.serving.event)
         for served in list(self._served):
             served.finish(reason)
 

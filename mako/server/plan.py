@@ -3,7 +3,7 @@
 The group of partition p is p + 1: groups count from one, as nodes and processes do.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -59,11 +59,11 @@ class ServerPlan:
     cluster: str = "mako"
     name: str
     replicas: Sequence[ReplicaPlan]
-    #: Where a node of a group lives.
-    process_of: Mapping[tuple[GroupId, NodeId], int]
+    #: Where a node of a group lives. This and the next two grow when the process meets others.
+    process_of: dict[tuple[GroupId, NodeId], int]
     #: Name and address of every process.
-    names: Mapping[int, str]
-    addresses: Mapping[int, Address]
+    names: dict[int, str]
+    addresses: dict[int, Address]
     listen: Sequence[Address]
     http: Address | None
     #: None: the log is in memory, and nothing survives the process.

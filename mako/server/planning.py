@@ -63,9 +63,10 @@ def plan_of(
 
 def _replica(config: ClusterConfig, site: Site) -> ReplicaPlan:
     sites = config.partitions[site.partition]
+    began = [each for each in sites if each.first_node]
     first = Configuration(
-        frozenset(NodeId(each.first_node) for each in sites if not each.is_learner),
-        learners=frozenset(NodeId(each.first_node) for each in sites if each.is_learner),
+        frozenset(NodeId(each.first_node) for each in began if not each.is_learner),
+        learners=frozenset(NodeId(each.first_node) for each in began if each.is_learner),
     )
     wanted = config.document.preferred.get(str(site.partition))
     leads = [each for each in sites if each.name == wanted] if wanted else list(sites)
@@ -79,6 +80,6 @@ def _process_of(config: ClusterConfig) -> dict[tuple[GroupId, NodeId], int]:
     found = {}
     for partition, sites in enumerate(config.partitions):
         for site in sites:
-            for node in (site.first_node, site.node):
+            for node in {site.first_node, site.node} - {0}:
                 found[group_of(partition), NodeId(node)] = numbers[site.process]
     return found

@@ -16,10 +16,11 @@ from typing import Final
 
 import trio
 
-from mako.entry import GroupId, NodeId
+from mako.entry import GroupId
 from mako.errors import ConfigError
 from mako.raft import LogLost, Role
 from mako.replication.driver import Driver
+from mako.server.administration import Administration
 from mako.server.deploy import deploy
 from mako.server.driving import deployed_workloads
 from mako.server.events import EventLog
@@ -27,7 +28,7 @@ from mako.server.folder import Folder, FolderState
 from mako.server.forming import Forming, Verdict
 from mako.server.hosting import Hosted
 from mako.server.hub import Hub
-from mako.server.plan import ReplicaPlan, ServerPlan
+from mako.server.plan import Address, ReplicaPlan, ServerPlan
 from mako.server.recovering import Recovery
 from mako.server.turns import Links, Turns
 from mako.storage.disk import Disk
@@ -82,6 +83,8 @@ class ServerProcess:
         self._formed = trio.Event()
         self._answered = trio.Event()
         self.ending = False
+        #: Told of a process that is new, or has moved.
+        self.on_meet: Callable[[int, str, Address], None] = lambda process, name, address: None
         #: Told how long each write and sync took.
         self.on_write: Callable[[float], None] = lambda seconds: None
 
@@ -174,8 +177,9 @@ class ServerProcess:
             self.log,
             self._now_ms,
             hello=self._hello,
-            kick=self._kick,
+            kick=self.kick,
         )
+        hosted.backend.administration = Administration(self, hosted, self._meet)
         self.hosted[replica.group] = hosted
         try:
             hosted.node = self.driver.add(
@@ -203,9 +207,13 @@ class ServerProcess:
 
     # --- Running -------------------------------------------------------------------------------
 
-    def _kick(self) -> None:
+    def kick(self) -> None:
+        """Something was asked of the driver: a turn follows."""
         if self.turns is not None:
             self.turns.kick()
+
+    def _meet(self, process: int, name: str, address: Address) -> None:
+        self.on_meet(process, name, address)
 
     async def run(self, links: Links) -> None:
         """Turns, until cancelled or the disk fails."""
@@ -268,10 +276,13 @@ class ServerProcess:
                     node.report_unreachable(member)
 
     def leaders_here(self) -> list[GroupId]:
+        """The groups that are led here and could be led elsewhere."""
         return [
             group
             for group, hosted in self.hosted.items()
-            if hosted.node is not None and hosted.node.role is Role.LEADER
+            if hosted.node is not None
+            and hosted.node.role is Role.LEADER
+            and hosted.node.configuration.voters != {hosted.node.id}
         ]
 
     async def hand_over(self) -> None:
@@ -280,23 +291,9 @@ class ServerProcess:
         with trio.move_on_after(HANDOVER_SECONDS):
             while leaders := self.leaders_here():
                 for group in leaders:
-                    target = self._successor(group)
-                    if target is None:
-                        continue
-                    self.driver.transfer(group, target)
-                    self._kick()
+                    self.driver.hand_over(group)
+                    self.kick()
                 await trio.sleep(0.1)
-
-    def _successor(self, group: GroupId) -> NodeId | None:
-        node = self.hosted[group].node
-        assert node is not None
-        state = node.state
-        voters = node.configuration.voters - {node.id}
-        best = [state.progress[v] for v in voters if v in state.progress]
-        answering = [progress for progress in best if progress.answers]
-        if not answering:
-            return None
-        return max(answering, key=lambda progress: progress.match).id
 
     def close(self) -> None:
         for hosted in self.hosted.values():

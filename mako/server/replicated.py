@@ -16,6 +16,7 @@ from mako.wire.hello import Hello
 if TYPE_CHECKING:
     from mako.engine.codec import Description
     from mako.engine.engine import Engine, TableHandle
+    from mako.server.administration import Administration
     from mako.server.hosting import Hosted
 
 
@@ -39,6 +40,8 @@ class ReplicatedBackend:
         self._now_ms = now_ms
         self.procedures = procedures
         self._workloads = workloads
+        #: Set by the process before anybody connects.
+        self.administration: Administration | None = None
         self._open()
 
     def _open(self) -> None:

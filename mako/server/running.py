@@ -111,6 +111,7 @@ async def _serve(
         assert isinstance(connection.stream, trio.SocketStream)
         await hub.serve(connection.stream, b"".join(hello_parts(hello)))
 
+    server.on_meet = links.meet
     observer = Observer(server, links, plan.cluster)
     async with trio.open_nursery() as nursery:
         if plan.http is not None:

@@ -59,15 +59,14 @@ class Replay:
                 raise damaged(self._name, 0, f"group {group} was cut behind its snapshot")
             log.cut(index)
             log.base_term = term
-            commit = max(log.hard_state.commit, log.snapshot.index)
-            if commit > log.last_index:
+            log.hard_state = _counted(log.hard_state, log.snapshot)
+            if log.hard_state.commit > log.last_index:
                 raise damaged(
                     self._name,
                     0,
-                    f"group {group} has committed entry {commit}, and its log ends at entry"
-                    f" {log.last_index}",
+                    f"group {group} has committed entry {log.hard_state.commit}, and its log ends"
+                    f" at entry {log.last_index}",
                 )
-            log.hard_state = log.hard_state._replace(commit=Index(commit))
         return self.groups
 
     def _refuse(self, record: Record, reason: str) -> NoReturn:
@@ -154,8 +153,10 @@ class Replay:
             log.reset(state.last_index, state.last_term)
             self._cuts[record.group] = cut
             return
-        known = (log.hard_state, log.snapshot, log.last_index, log.last_term)
-        told = (state.hard_state, state.snapshot, state.last_index, state.last_term)
+        # A start counts what the snapshot covers as committed, and no record says so.
+        hard, saved = (_counted(each.hard_state, each.snapshot) for each in (log, state))
+        known = (hard, log.snapshot, log.last_index, log.last_term)
+        told = (saved, state.snapshot, state.last_index, state.last_term)
         if known != told or self._cuts.get(record.group, (0, 0)) != cut:
             self._refuse(record, f"group {record.group} differs from what was there before")
 
@@ -174,3 +175,8 @@ class Replay:
     }
     # No record type may be without a handler.
     assert set(_HANDLERS) == set(RecordType)
+
+
+def _counted(hard_state: HardState, snapshot: SnapshotMeta) -> HardState:
+    """With a commit index that is at least that of the snapshot."""
+    return hard_state._replace(commit=max(hard_state.commit, snapshot.index))

@@ -68,6 +68,15 @@ class Operation(IntEnum):
     DRIVE_RESET = 21  #: drive
     DRIVE_STOP = 22  #: drive -> [its counts, [state ...]]
     STATE_HASH = 23  #: session of a snapshot -> the hash of all that it sees
+    MEET = 24  #: [[number, name, host, port] ...], [[partition, node, number] ...] of processes
+    MEMBERS = 25  #: -> {"voters": [...], "learners": [...], "progress": {...}, ...}
+    CHANGE_MEMBERS = 26  #: [voter ...], [learner ...]
+    PREFER = 27  #: node, or 0
+    HAND_OVER = 28  #: node
+    TAKE_SNAPSHOT = 29  #: -> the index it will have at least
+    NEWEST_SNAPSHOT = 30  #: -> [index, term, bytes, hash]
+    READ_SNAPSHOT = 31  #: what NEWEST_SNAPSHOT said, offset -> bytes
+    READ_LOG = 32  #: index -> [[term, index, kind, data] ...] behind it
 
 
 class Reply(NamedTuple):

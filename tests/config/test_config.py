@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mako.config import ClusterConfig, load, resolve
+from mako.entry import NodeId
 from mako.errors import ConfigError
+from mako.server.planning import plan_of
 
 CONFIG: Final = Path(__file__).parents[2] / "config"
 
@@ -92,6 +94,28 @@ def test_a_node_that_was_replaced_has_a_new_id(tmp_path: Path) -> None:
     assert (site.node, site.first_node) == (7, 2)
 
 
+def test_sites_that_came_later_were_no_first_members(tmp_path: Path) -> None:
+    config = loaded(tmp_path, GOOD, "joined: [s2, s3]")
+    assert [site.first_node for site in config.partitions[0]] == [1, 0, 0]
+    plan = plan_of(config, "b")
+    assert plan.replicas[0].first.voters == {1}
+    assert not plan.replicas[0].is_founder
+    assert plan.process_of[plan.replicas[0].group, NodeId(2)] == 2
+
+
+def test_a_site_that_was_taken_out_leaves_its_place(tmp_path: Path) -> None:
+    config = loaded(
+        tmp_path,
+        GOOD,
+        "site: {server: [['-', 's2:7002', 's3:7003', 's1:7001', '-']]}",
+    )
+    assert [(site.name, site.node) for site in config.partitions[0]] == [
+        ("s2", 2),
+        ("s3", 3),
+        ("s1", 4),
+    ]
+
+
 # --- Bad ones ----------------------------------------------------------------------------------
 
 BAD: Final = {
@@ -131,6 +155,11 @@ BAD: Final = {
     "unknown learner": ("learner: [nobody]", "1.yml: learner: there is no process 'nobody'"),
     "unknown http": ("http: {nobody: 1}", "1.yml: http.nobody: there is no process 'nobody'"),
     "unknown node": ("node: {s9: 4}", "1.yml: node.s9: there is no site 's9'"),
+    "unknown joined": ("joined: [s9]", "1.yml: joined: there is no site 's9'"),
+    "nobody began": (
+        "joined: [s1, s2, s3]",
+        "1.yml: joined: partition 0 has no voter that it began with",
+    ),
     "old node": ("node: {s2: 3}", "1.yml: node.s2: node 3 was a first member"),
     "unknown preferred": ("preferred: {'0': s9}", "1.yml: preferred.0: 's9' is no site of"),
     "preferred of none": ("preferred: {'1': s1}", "1.yml: preferred.1: there is no such partition"),

@@ -1,11 +1,8 @@
 """Three real processes of a cluster, started, asked, killed and ended like a user does it."""
 
 import json
-import os
 import signal
-import socket
 import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,95 +13,16 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import mako
 from mako.cli.app import main
+from tests.server.processes import PATIENCE, Cluster
 
 pytestmark = pytest.mark.slow
 
 NAMES: Final = ("a", "b", "c")
-#: Seconds for whatever takes as long as it takes on a busy machine.
-PATIENCE: Final = 120.0
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody has now; there is no way to keep them until they are used."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
-
-
-class Cluster:
-    """The processes of one configuration."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        ports = free_ports(6)
-        self.ports, self.http = dict(zip(NAMES, ports[:3], strict=True)), ports[3:]
-        sites = [f"s{name}:{port}" for name, port in self.ports.items()]
-        self.file = folder / "cluster.yml"
-        self.file.write_text(
-            json.dumps(
-                {
-                    "site": {"server": [sites]},
-                    "process": {f"s{name}": name for name in NAMES},
-                    "host": dict.fromkeys(NAMES, "127.0.0.1"),
-                    "http": dict(zip(NAMES, self.http, strict=True)),
-                    "memory": "128MiB",
-                    "raft": {"election_ticks": 60},
-                }
-            )
-        )
-        self.running: dict[str, subprocess.Popen[str]] = {}
-
-    def command(self, name: str, *more: str) -> list[str]:
-        options = ["-f", str(self.file), "--data", str(self.folder / "data")]
-        return [sys.executable, "-m", "mako", "server", "--process", name, *options, *more]
-
-    def start(self, name: str) -> None:
-        self.running[name] = subprocess.Popen(
-            self.command(name), stderr=subprocess.PIPE, text=True, env=dict(os.environ)
-        )
-
-    def line(self, name: str, wanted: str) -> str:
-        """The next line of a process that contains `wanted`; what comes before it is dropped."""
-        stream = self.running[name].stderr
-        assert stream is not None
-        for line in stream:
-            if wanted in line:
-                return line
-        pytest.fail(f"{name} ended without saying {wanted!r}")
-
-    def end(self, name: str, number: signal.Signals) -> int:
-        process = self.running.pop(name)
-        process.send_signal(number)
-        _, said = process.communicate(timeout=PATIENCE)
-        self.said = said
-        return process.returncode
-
-    @property
-    def addresses(self) -> str:
-        return ",".join(f"127.0.0.1:{port}" for port in self.ports.values())
-
-    def connect(self, name: str = "", **options: bool) -> mako.RemoteDatabase:
-        address = f"127.0.0.1:{self.ports[name]}" if name else self.addresses
-        return mako.connect(address, timeout=PATIENCE, **options)
-
-    def leader(self) -> str:
-        with self.connect() as db:
-            port = int(db.status()["leader_address"].rpartition(":")[2])
-        return next(name for name in NAMES if self.ports[name] == port)
-
-    def close(self) -> None:
-        for name in list(self.running):
-            self.end(name, signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    made = Cluster(tmp_path_factory.mktemp("cluster"))
+    made = Cluster(tmp_path_factory.mktemp("cluster"), NAMES)
     try:
         for name in NAMES:
             made.start(name)

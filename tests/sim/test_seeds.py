@@ -21,6 +21,12 @@ REGRESSIONS: dict[int, str] = {
 }
 
 
+#: The same with the engine.
+ENGINE_REGRESSIONS: dict[int, str] = {
+    3002548: "storage: a commit index that a start had counted up contradicted the log before it",
+}
+
+
 @pytest.mark.parametrize("seed", range(1, 31))
 def test_a_seed_is_clean(seed: int) -> None:
     outcome = run_seed(seed)
@@ -31,6 +37,12 @@ def test_a_seed_is_clean(seed: int) -> None:
 def test_a_seed_that_failed_once_is_clean(seed: int) -> None:
     outcome = run_seed(seed)
     assert outcome.problem == "", f"{REGRESSIONS[seed]}: mako sim --seed {seed} --model --trace"
+
+
+@pytest.mark.parametrize("seed", sorted(ENGINE_REGRESSIONS))
+def test_a_seed_that_failed_once_with_the_engine_is_clean(seed: int) -> None:
+    outcome = run_seed(seed, engine=True)
+    assert outcome.problem == "", f"{ENGINE_REGRESSIONS[seed]}: mako sim --seed {seed} --trace"
 
 
 def test_a_seed_has_enough_transactions_and_faults_to_mean_something() -> None:

@@ -489,6 +489,20 @@ def test_entries_that_went_without_a_cut_are_missed() -> None:
     assert "group 1 lacks the entries up to" in str(refused(disk))
 
 
+def test_a_commit_index_below_the_snapshot_is_counted_up_and_is_no_contradiction() -> None:
+    """A node is killed as soon as it has installed a snapshot, and turns segments afterwards."""
+    disk, wal = small_log(1)
+    wal.append(1, None, (), meta(129, 11))
+    turn(wal)
+    wal = opened(disk)
+    assert wal.storage(1).initial_state()[0].commit == 129
+    for index in range(130, 160):
+        wal.append(1, None, [entry(index, 11, bytes(700))])
+        turn(wal)
+    wal = opened(disk)
+    assert wal.storage(1).last_index() == 159
+
+
 def test_a_segment_that_contradicts_those_before_it_is_refused() -> None:
     disk, wal = small_log(1)
     wal._logs[1].hard_state = hard(9, 2, 1)

@@ -315,10 +315,16 @@ def state(
         want(in_oldest, name, "unknown group")
         groups[number] = told
         return
-    want(group.hard_state == told.hard_state, name, "hard state")
+    want(counted(group) == counted(told), name, "hard state")
     want((group.snapshot, group.members) == (told.snapshot, told.members), name, "snapshot")
     want(group.cut == told.cut, name, "cut")
     want((group.last, group.last_term) == (told.last, told.last_term), name, "last")
+
+
+def counted(group: Group) -> tuple[int, int, int]:
+    """What the snapshot covers is committed."""
+    term, vote, commit = group.hard_state
+    return term, vote, max(commit, group.snapshot[0])
 
 
 def finish(groups: dict[int, Group], name: str) -> None:
@@ -328,7 +334,5 @@ def finish(groups: dict[int, Group], name: str) -> None:
         want(cut <= group.snapshot[0], name, "cut")
         del group.entries[: cut - group.base]
         group.base, group.base_term = cut, term
-        old_term, vote, commit = group.hard_state
-        commit = max(commit, group.snapshot[0])
-        want(commit <= group.last, name, "commit")
-        group.hard_state = (old_term, vote, commit)
+        group.hard_state = counted(group)
+        want(group.hard_state[2] <= group.last, name, "commit")

@@ -1,0 +1,100 @@
+"""Real processes of a cluster, started, asked, killed and ended like a user does it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+import mako
+
+#: Seconds for whatever takes as long as it takes on a busy machine.
+PATIENCE: Final = 120.0
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody has now; there is no way to keep them until they are used."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+class Cluster:
+    """The processes `names`, of which `file` describes the `first` ones."""
+
+    def __init__(self, folder: Path, names: Sequence[str], first: int | None = None) -> None:
+        self.folder = folder
+        self.names = names
+        ports = free_ports(2 * len(names))
+        self.ports = dict(zip(names, ports[: len(names)], strict=True))
+        self.http = ports[len(names) :]
+        self.file = folder / "cluster.yml"
+        self.write(names[:first])
+        self.running: dict[str, subprocess.Popen[str]] = {}
+
+    def write(self, names: Sequence[str], **changes: Any) -> None:
+        """The configuration with the processes `names`, "-" for one that was taken out."""
+        here = [name for name in names if name != "-"]
+        http = dict(zip(self.names, self.http, strict=True))
+        document = {
+            "site": {"server": [["-" if n == "-" else f"s{n}:{self.ports[n]}" for n in names]]},
+            "process": {f"s{name}": name for name in here},
+            "host": dict.fromkeys(self.names, "127.0.0.1"),
+            "http": {name: http[name] for name in here},
+            "memory": "128MiB",
+            "raft": {"election_ticks": 60},
+        }
+        self.file.write_text(json.dumps(document | changes))
+
+    def command(self, name: str, *more: str) -> list[str]:
+        options = ["-f", str(self.file), "--data", str(self.folder / "data")]
+        return [sys.executable, "-m", "mako", "server", "--process", name, *options, *more]
+
+    def start(self, name: str) -> None:
+        self.running[name] = subprocess.Popen(
+            self.command(name), stderr=subprocess.PIPE, text=True, env=dict(os.environ)
+        )
+
+    def line(self, name: str, wanted: str) -> str:
+        """The next line of a process that contains `wanted`; what comes before it is dropped."""
+        stream = self.running[name].stderr
+        assert stream is not None
+        for line in stream:
+            if wanted in line:
+                return line
+        pytest.fail(f"{name} ended without saying {wanted!r}")
+
+    def end(self, name: str, number: signal.Signals) -> int:
+        process = self.running.pop(name)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=PATIENCE)
+        self.said = said
+        return process.returncode
+
+    @property
+    def addresses(self) -> str:
+        return ",".join(f"127.0.0.1:{port}" for port in self.ports.values())
+
+    def connect(self, name: str = "", **options: bool) -> mako.RemoteDatabase:
+        address = f"127.0.0.1:{self.ports[name]}" if name else self.addresses
+        return mako.connect(address, timeout=PATIENCE, **options)
+
+    def leader(self) -> str:
+        with self.connect() as db:
+            port = int(db.status()["leader_address"].rpartition(":")[2])
+        return next(name for name in self.names if self.ports[name] == port)
+
+    def close(self) -> None:
+        for name in list(self.running):
+            self.end(name, signal.SIGKILL)
