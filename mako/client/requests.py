@@ -130,7 +130,7 @@ class Requests:
                 raise
             self._mailboxes += made
         if self._replica is not None:
-            self._replica.stir()
+            self._replica.stir()  # From now on it looks into the rings though nobody waits.
 
     def stop(self, *, drain: bool) -> None:
         """Stop the workers; with `drain`, after all that was submitted has ended."""
@@ -173,8 +173,6 @@ class Requests:
                 mailbox = mailboxes[(turn + i) % len(mailboxes)]
                 submitted = mailbox.post(entry.address, words, procedure.name)
                 if submitted is not None:
-                    if self._replica is not None and not self._replica.is_active:
-                        self._replica.stir()  # Nobody waits for it to be durable yet.
                     return submitted
             for mailbox in mailboxes:
                 mailbox.collect()

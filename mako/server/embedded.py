@@ -113,8 +113,6 @@ class EmbeddedReplica:
         self.on_failure: Callable[[], None] = lambda: None
         #: Whether workers run, so that the rings fill without anybody waiting.
         self.works: Callable[[], bool] = lambda: False
-        #: Whether the rings are looked into every millisecond just now.
-        self.is_active = False
         # A turn is to come that has not begun: nobody else need ask for one.
         self._stirred = False
         # Nothing is between the rings and the watermark.
@@ -313,7 +311,6 @@ class EmbeddedReplica:
         if partition.drained != self._seen_drained:
             self._seen_drained = partition.drained
             self._active_until = now + ACTIVE_SECONDS
-        self.is_active = now < self._active_until
         awaited = self._waits.highest > partition.drained
         works = self.works()
         if awaited or works:
@@ -326,7 +323,7 @@ class EmbeddedReplica:
             self._look_due = now + 0.8 * TURN_SECONDS
             self._clean = False
             self._driver.collect(GROUP)
-        if awaited or (works and self.is_active):
+        if awaited or (works and now < self._active_until):
             return now + TURN_SECONDS
         return now + (IDLE_SECONDS if works else _LATER)
 

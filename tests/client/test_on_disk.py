@@ -385,6 +385,28 @@ def test_an_idle_database_rests(monkeypatch: pytest.MonkeyPatch) -> None:
     db.close()
 
 
+def test_whoever_starts_workers_has_the_rings_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
+    db = opened(MemoryDisk())
+    db.create(driven.COUNTER, driven.BLOB)
+    db.run(driven.load, 1)
+    replica = db._replica
+    assert replica is not None
+    working: list[bool] = []
+    stir = replica.stir
+
+    def stir_and_note() -> None:
+        working.append(replica.works())
+        stir()
+
+    monkeypatch.setattr(replica, "stir", stir_and_note)
+    with db.start_workers(1):
+        assert working == [True], "a turn comes, and from then on they come by themselves"
+    working.clear()
+    with db.drive(driven.COUNT, workers=1, states=driven.states()[:1]):
+        assert working == [True]
+    db.close()
+
+
 EXITS = {
     "at its end": "db.put(b'a', b'1')",
     "by an exception": "db.put(b'a', b'1'); raise SystemExit(3)",

@@ -1,12 +1,13 @@
-"""The rest of turns: no tick and no timer from when it begins until somebody kicks."""
+"""Turns that rest, without tick and timer until somebody kicks; a write within the turn that meets
+a full disk."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import trio
 import trio.testing
 
-from mako.server.turns import Turns
+from mako.server.turns import FULL_SECONDS, Turns
 
 
 class Idle:
@@ -26,10 +27,8 @@ class Idle:
         return False
 
 
-async def test_who_rests_does_nothing_until_a_kick(autojump_clock: trio.testing.MockClock) -> None:
-    driver = Idle()
-    resting = False
-    turns = Turns(
+def turns_of(driver: Idle, rests: Callable[[], bool]) -> Turns:
+    return Turns(
         driver,  # type: ignore[arg-type]
         None,  # type: ignore[arg-type]
         now_ms=lambda: 0,
@@ -37,8 +36,14 @@ async def test_who_rests_does_nothing_until_a_kick(autojump_clock: trio.testing.
         before=lambda now: now + 1e6,
         after=lambda: None,
         inline=True,
-        rests=lambda: resting,
+        rests=rests,
     )
+
+
+async def test_who_rests_does_nothing_until_a_kick(autojump_clock: trio.testing.MockClock) -> None:
+    driver = Idle()
+    resting = False
+    turns = turns_of(driver, rests=lambda: resting)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(turns.run)
         await trio.sleep(1.005)
@@ -56,3 +61,42 @@ async def test_who_rests_does_nothing_until_a_kick(autojump_clock: trio.testing.
         await trio.sleep(1.005)
         assert driver.ticks > before[0] + 90
         nursery.cancel_scope.cancel()
+
+
+class Filling(Idle):
+    """A driver with one write to do, whose disk is full at first."""
+
+    def __init__(self, refusals: int) -> None:
+        super().__init__()
+        self.refusals = refusals
+        self.done: list[str] = []
+
+    def begin_write(self) -> bool:
+        if "begin" in self.done:
+            return False
+        self.done.append("begin")
+        return True
+
+    def write(self, now_ms: int) -> bool:
+        self.done.append("write")
+        self.refusals -= 1
+        return self.refusals < 0
+
+    def sync(self) -> None:
+        self.done.append("sync")
+
+    def end_write(self) -> None:
+        self.done.append("end")
+
+
+async def test_a_write_within_the_turn_that_finds_the_disk_full_is_tried_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    for refusals in (0, 2):
+        driver = Filling(refusals)
+        turns = turns_of(driver, rests=lambda: False)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(turns.run)
+            await trio.sleep((refusals + 1) * FULL_SECONDS)
+            nursery.cancel_scope.cancel()
+        assert driver.done == ["begin", *["write"] * (refusals + 1), "sync", "end"]
