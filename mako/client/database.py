@@ -107,6 +107,7 @@ class Database(Writable):
         if replica is not None:
             replica.works = self._crew.works
             replica.on_failure = _ending(self)
+            self._open = replica.failure is None  # It may have ended meanwhile.
             # A database that is forgotten, or not closed at the exit, lets go of its folder.
             weakref.finalize(self, _let_go, self._crew, replica)
 

@@ -1,10 +1,9 @@
 """The embedded database on disk: one replica, the only voter of its group, in a thread of its own.
 
-    threads of the program                      the thread of the turns            the disk's thread
+    threads of the program        the thread of the turns, on trio
     commit ─▶ ring
-    wait(timestamp) ─stir─▶ drain ─▶ entry ─▶ begin_write ───────────────────▶ write, sync
-         sleeps                                                                     │
-    goes on ◀── wake ◀── watermark ◀── applied ◀── committed ◀── end_write ◀────────┘
+    wait(timestamp) ───stir─────▶ drain ─▶ entry ─▶ write, sync ─▶ committed, applied
+         asleep  ◀────wake─────────────────────────────────────── watermark
 
 Folder, log, snapshots, driver and turns are those of a server (mako.server.process); there are no
 links, no clients and no elections but the first. One difference is the pace. A server closes a
@@ -263,9 +262,12 @@ class EmbeddedReplica:
 
     def sync(self) -> None:
         """Return once everything committed by now is on the disk, tables included."""
-        from mako.engine.closing import next_timestamp
+        from mako.engine.replay import raise_clock
 
-        self.wait(next_timestamp(self.engine.base))
+        # Above what any drain that has not seen all of it can close at.
+        timestamp = self.engine.clock + 1
+        raise_clock(self.engine.base, timestamp)
+        self.wait(timestamp)
 
     def stir(self) -> None:
         """Have a turn soon: somebody waits, or workers have been started."""

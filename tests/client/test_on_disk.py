@@ -177,6 +177,23 @@ def test_what_is_read_from_another_is_durable_when_the_read_returns(
     db.close()
 
 
+def test_that_a_row_is_gone_is_durable_when_it_was_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = MemoryDisk()
+    db = opened(disk)
+    db.create(p.COUNTER)
+    db.run(p.add, 1, 5)
+    db.start_workers(1)
+    monkeypatch.setattr(db._replica, "works", lambda: False)
+    db.submit(p.remove, 1).result()
+    with db.snapshot() as snapshot:
+        assert snapshot.get((1,), table=p.COUNTER) == {"value": 5}
+    assert db.table(p.COUNTER).get((1,)) is None
+    db = crashed(db, disk)
+    db.create(p.COUNTER)
+    assert db.table(p.COUNTER).get((1,)) is None
+    db.close()
+
+
 def test_reads_of_what_is_durable_write_nothing() -> None:
     disk = MemoryDisk()
     db = opened(disk)

@@ -7,7 +7,7 @@ from typing import Any
 import trio
 import trio.testing
 
-from mako.server.turns import FULL_SECONDS, Turns
+from mako.server.turns import Turns
 
 
 class Idle:
@@ -70,6 +70,7 @@ class Filling(Idle):
         super().__init__()
         self.refusals = refusals
         self.done: list[str] = []
+        self.ended = trio.Event()
 
     def begin_write(self) -> bool:
         if "begin" in self.done:
@@ -87,6 +88,7 @@ class Filling(Idle):
 
     def end_write(self) -> None:
         self.done.append("end")
+        self.ended.set()
 
 
 async def test_a_write_within_the_turn_that_finds_the_disk_full_is_tried_again(
@@ -97,6 +99,6 @@ async def test_a_write_within_the_turn_that_finds_the_disk_full_is_tried_again(
         turns = turns_of(driver, rests=lambda: False)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(turns.run)
-            await trio.sleep((refusals + 1) * FULL_SECONDS)
+            await driver.ended.wait()
             nursery.cancel_scope.cancel()
         assert driver.done == ["begin", *["write"] * (refusals + 1), "sync", "end"]
