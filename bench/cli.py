@@ -10,14 +10,11 @@ imports neither numba nor a benchmark: `mako bench --help` must be quick.
 """
 
 import shlex
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final, Literal, TypeVar, get_args
+from typing import Any, Final, get_args
 
 import click
 
-from bench import machine
+from bench.common import Common, client_options, common_of, common_options
 from bench.options import (
     BRANCHES_MAX,
     WAREHOUSES_MAX,
@@ -30,42 +27,14 @@ from bench.options import (
     TpccOptions,
 )
 from bench.parameters import (
-    SEED_MAX,
     BadInput,
     Count,
     Dist,
-    Duration,
     Mix,
     OneLineGroup,
-    Size,
 )
-from bench.report import numbers
 
-#: Worker threads when --workers is not given: all cores up to this many, because a first try
-#: on a large machine should not fill its memory with one full-size warehouse per core.
-WORKERS_DEFAULT_MAX: Final = 4
-#: Share of the available memory that a database gets when --memory is not given.
-MEMORY_SHARE_DEFAULT: Final = 0.7
-MEMORY_BYTES_MIN: Final = 64 << 20
 OPS_MAX: Final = 64
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-@dataclass(frozen=True, slots=True)
-class Common:
-    """Options that every benchmark has, checked."""
-
-    workers: int
-    seconds: float
-    warmup: float
-    seed: int
-    rate: int
-    memory: int
-    output: Literal["table", "json"]
-    report: Path | None
-    check: bool
-    config: tuple[str, ...]
 
 
 class RunCommand(click.Command):
@@ -74,116 +43,6 @@ class RunCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta["bench.command"] = f"{ctx.command_path} {shlex.join(args)}".strip()
         return super().parse_args(ctx, args)
-
-
-_COMMON_OPTIONS: Final = (
-    click.option(
-        "--config",
-        "-f",
-        "files",
-        multiple=True,
-        type=click.Path(),
-        metavar="FILE",
-        help="Run on the cluster of this configuration, whose processes are up and have the"
-        " benchmark deployed; several files combine. Workers are threads of the leader.",
-    ),
-    click.option(
-        "--workers",
-        type=Count(),
-        show_default=f"cores, at most {WORKERS_DEFAULT_MAX}",
-        help="Worker threads, each on a core of its own.",
-    ),
-    click.option(
-        "--seconds",
-        type=Duration(),
-        default="10s",
-        show_default=True,
-        help="How long to measure: 30, 30s, 5m.",
-    ),
-    click.option(
-        "--warmup",
-        type=Duration(zero=True),
-        default="2s",
-        show_default=True,
-        help="How long to run before the measurement starts.",
-    ),
-    click.option(
-        "--rate",
-        type=Count(least=0),
-        default=0,
-        show_default="0, closed loop",
-        help="Open loop: start this many transactions per second in total, and count the"
-        " latency of each from the moment it was due.",
-    ),
-    click.option(
-        "--seed",
-        type=Count(least=0, most=SEED_MAX),
-        default=1,
-        show_default=True,
-        help="The same seed and workers give the same input.",
-    ),
-    click.option(
-        "--memory",
-        type=Size(least=MEMORY_BYTES_MIN),
-        show_default=f"{MEMORY_SHARE_DEFAULT:.0%} of what is available",
-        help="Memory for the database: 4GiB, 512MiB. The run ends before it is full.",
-    ),
-    click.option(
-        "--output",
-        "-o",
-        type=click.Choice(["table", "json"]),
-        default="table",
-        show_default=True,
-        help="json: exactly one JSON object on stdout, all else on stderr.",
-    ),
-    click.option(
-        "--report",
-        type=click.Path(path_type=Path),
-        metavar="DIR",
-        help="Write intervals.jsonl, summary.json and report.html to this folder.",
-    ),
-    click.option(
-        "--no-check",
-        is_flag=True,
-        help="Leave out the consistency conditions (they take seconds on a large database).",
-    ),
-)
-
-
-def common_options(command: Command) -> Command:
-    """Add the options of `Common`, in the order in which --help shows them."""
-    for option in reversed(_COMMON_OPTIONS):
-        command = option(command)
-    return command
-
-
-def common_of(values: dict[str, Any]) -> Common:
-    """Take the shared options out of `values` and check what needs the machine."""
-    cores = machine.core_count()
-    config: tuple[str, ...] = values.pop("files")
-    workers = values.pop("workers") or (1 if config else min(cores, WORKERS_DEFAULT_MAX))
-    if workers > cores and not config:
-        raise BadInput(
-            f"--workers {workers}: this machine has {cores} core{'' if cores == 1 else 's'} for"
-            f" this process, and a worker keeps one busy; give at most {cores}"
-        )
-    memory = values.pop("memory")
-    total = machine.memory_bytes()
-    if memory is None:
-        memory = int(MEMORY_SHARE_DEFAULT * machine.memory_available_bytes())
-        memory = max(MEMORY_BYTES_MIN, memory)
-    elif memory > total:
-        raise BadInput(
-            f"--memory {numbers.size(memory)}: this machine has {numbers.size(total)}; give less"
-        )
-    return Common(
-        workers=workers,
-        memory=memory,
-        check=not values.pop("no_check"),
-        config=config,
-        **{name: values.pop(name) for name in ("seconds", "warmup", "seed", "rate")},
-        **{name: values.pop(name) for name in ("output", "report")},
-    )
 
 
 @click.group(cls=OneLineGroup)
@@ -243,6 +102,7 @@ def micro() -> None:
     help="deck: the cards of clause 5.2.4.2, 10:10:1:1:1, shuffled. Or the weights of new order,"
     " payment, order status, delivery, stock level, such as 45,43,4,4,4.",
 )
+@client_options
 @common_options
 def tpcc_run(
     scale: Scale,
@@ -252,8 +112,9 @@ def tpcc_run(
 ) -> None:
     """Load warehouses, run the five transactions, check the twelve conditions of clause 3.3.2.
 
-    Workers run without keying and think times, so the figures say how fast the database is, not
-    how many terminals it serves. tpmC is unaudited, and only --scale spec has one.
+    Workers, and the terminals of --clients, run without keying and think times, so the figures say
+    how fast the database is, not how many people it serves. tpmC is unaudited, and only --scale
+    spec has one.
     """
     common = common_of(values)
     options = TpccOptions(
@@ -300,6 +161,7 @@ def tpcc_run(
     metavar="uniform|zipf:THETA",
     help="How the janus profile draws keys; the skew THETA is between 0 and 1.",
 )
+@client_options
 @common_options
 def tpca_run(
     profile: Profile,
@@ -455,5 +317,7 @@ def _run(name: str, options: BenchmarkOptions, common: Common) -> None:
         check=common.check,
         command=ctx.meta["bench.command"],
         config=common.config,
+        clients=common.clients,
+        connections=common.connections,
     )
     ctx.exit(session.run(request))

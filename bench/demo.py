@@ -25,6 +25,7 @@ from bench.options import TpccOptions
 from bench.tpcc.benchmark import Tpcc
 from bench.tpcc.scale import SCALES
 from bench.tpcc.terminals import Terminal, lost_orders
+from bench.workload import Request
 from mako.config import ClusterConfig, load
 
 ROOT: Final = Path(__file__).parents[1]
@@ -126,6 +127,33 @@ def show_status(cluster: Cluster) -> None:
         )
 
 
+class Seat:
+    """A terminal in a thread, with a connection of its own."""
+
+    def __init__(self, db: mako.RemoteDatabase, terminal: Terminal) -> None:
+        self.db = db
+        self.terminal = terminal
+        #: Transactions by how they ended, as the client was told.
+        self.counts: dict[str, int] = {}
+
+    def run(self, stop: threading.Event) -> None:
+        """Transactions, one after the other, until told to stop."""
+        while not stop.is_set():
+            ending = self._one(self.terminal.draw())
+            self.counts[ending] = self.counts.get(ending, 0) + 1
+
+    def _one(self, request: Request) -> str:
+        try:
+            self.terminal.told(self.db.run(request.procedure, *request.arguments))
+        except mako.RolledBack:
+            return "rolled back"
+        except mako.Unknown:
+            return "unknown"
+        except (mako.Error, TimeoutError) as error:
+            return type(error).__name__
+        return "acknowledged"
+
+
 class Load:
     """Terminals in threads of this process, until they are stopped."""
 
@@ -133,29 +161,36 @@ class Load:
         self._stop = threading.Event()
         # Every transaction carries a number, so that one whose answer was lost is asked again
         # and still runs once.
-        self.databases = [
-            mako.connect(cluster.addresses, timeout=20, once=True) for _ in range(terminals)
-        ]
-        self.terminals = [
-            Terminal(number, db, 1, SCALES[scale])  # type: ignore[index]
-            for number, db in enumerate(self.databases)
+        self.seats = [
+            Seat(
+                mako.connect(cluster.addresses, timeout=20, once=True),
+                Terminal(
+                    number,
+                    count=terminals,
+                    warehouses=1,
+                    scale=SCALES[scale],  # type: ignore[index]
+                    mix=(1, 1, 0, 0, 0),
+                    seed=1,
+                ),
+            )
+            for number in range(terminals)
         ]
         self._threads = [
-            threading.Thread(target=terminal.run, args=(self._stop,)) for terminal in self.terminals
+            threading.Thread(target=seat.run, args=(self._stop,)) for seat in self.seats
         ]
         for thread in self._threads:
             thread.start()
 
     @property
     def done(self) -> int:
-        return sum(t.counts.get("acknowledged", 0) for t in self.terminals)
+        return sum(seat.counts.get("acknowledged", 0) for seat in self.seats)
 
     def stop(self) -> None:
         self._stop.set()
         for thread in self._threads:
             thread.join()
-        for db in self.databases:
-            db.close()
+        for seat in self.seats:
+            seat.db.close()
 
 
 def watch(load: Load, seconds: float, note: str) -> None:
@@ -174,7 +209,7 @@ def wait_until_serving(load: Load) -> float:
     """Seconds until something is acknowledged again."""
     started, before = time.monotonic(), load.done
     # What was under way when the leader died may still come in.
-    while load.done <= before + 2 * len(load.terminals):
+    while load.done <= before + 2 * len(load.seats):
         time.sleep(0.005)
         if time.monotonic() - started > 30:
             raise SystemExit("nothing is acknowledged after the leader was killed")
@@ -260,8 +295,8 @@ def _run(cluster: Cluster, scale: str, terminals: int, seconds: float) -> int:
 
 def _verify(cluster: Cluster, benchmark: Tpcc, load: Load, failed: int) -> int:
     counts: dict[str, int] = {}
-    for terminal in load.terminals:
-        for ending, count in terminal.counts.items():
+    for seat in load.seats:
+        for ending, count in seat.counts.items():
             counts[ending] = counts.get(ending, 0) + count
     say("what the terminals were told: " + ", ".join(f"{n:,} {e}" for e, n in counts.items()))
     leader = wait_for_leader(cluster)
@@ -273,7 +308,8 @@ def _verify(cluster: Cluster, benchmark: Tpcc, load: Load, failed: int) -> int:
     for name in (leader, follower):
         failed += len(check_conditions(cluster, benchmark, name))
     hashes = {}
-    orders = [order for terminal in load.terminals for order in terminal.acknowledged]
+    told = [seat.terminal.acknowledged for seat in load.seats]
+    orders = sum(len(each) for acknowledged in told for each in acknowledged.values())
     lost = {}
     for name in NAMES:
         with (
@@ -281,14 +317,14 @@ def _verify(cluster: Cluster, benchmark: Tpcc, load: Load, failed: int) -> int:
             db.snapshot() as snapshot,
         ):
             hashes[name] = snapshot.state_hash()
-            lost[name] = lost_orders(snapshot, orders)
+            lost[name] = lost_orders(snapshot, told)
     equal = len(set(hashes.values())) == 1
     say(
         "state hashes "
         + ("are equal: " if equal else "DIFFER: ")
         + ", ".join(f"{name} {value[:16]}" for name, value in hashes.items())
     )
-    say(f"{len(orders):,} acknowledged new orders were looked up at each replica")
+    say(f"{orders:,} acknowledged new orders were looked up at each replica")
     total = max(lost.values())
     good = total == 0 and equal and not failed
     say(f"{total} acknowledged transactions lost", fg="green" if good else "red", bold=True)

@@ -8,27 +8,26 @@ The drive ends early, and everything behind it still happens, when
 
     R1  memory in use passes MEMORY_SHARE_MAX of the limit: a transaction that finds no memory
         is an abort like any other, but a run full of them measures nothing;
-    R2  the engine says that it has stopped by itself;
+    R2  the engine says that it has stopped by itself, or the leader that ran the workers is lost;
     R3  the user interrupts (a second time: at once, without checks).
 
 Time is an argument, so that tests run on a clock of their own.
 """
 
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from types import FrameType
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from bench.cluster.model import Leadership, Stretch
+from bench.interrupt import Interrupt
 from bench.report import numbers
 from bench.report.model import Loaded, RunReport, Setting
 from bench.stats import Interval, Phase, between
 from bench.view import View
 from bench.workload import AuditResult, Benchmark, CheckResult, Status
-from mako.errors import ConfigError, Error, OutOfMemory
+from mako.errors import ConfigError, Error, Exists, OutOfMemory, RemoteError
 
 if TYPE_CHECKING:
     import mako
@@ -48,6 +47,8 @@ PRETOUCHED_MAX: Final = 4 << 30
 #: A rest shorter than this at the end of a phase is left out of the intervals: its rates would
 #: be noise. The total includes it.
 INTERVAL_S_MIN: Final = 0.2
+#: How often the checks are begun, if a server is lost amid them.
+CHECK_TRIES: Final = 5
 
 
 class Clock(Protocol):
@@ -55,6 +56,22 @@ class Clock(Protocol):
         """Seconds from an arbitrary moment."""
 
     def sleep(self, seconds: float) -> None: ...
+
+
+class Drive(Protocol):
+    """Transactions that run until they are stopped: `mako.Drive`, or terminals."""
+
+    def sample(self) -> "mako.Sample": ...
+    def reset(self) -> None: ...
+    def stop(self) -> None: ...
+    def states(self) -> list[dict[str, Any]]: ...
+
+
+class Watch(Protocol):
+    """What is seen of a cluster (`bench.cluster.watch`); moments are by the runner's clock."""
+
+    def stretch(self, start: float, end: float) -> Stretch: ...
+    def leaderships(self, start: float, end: float) -> tuple[Leadership, ...]: ...
 
 
 class RealClock:
@@ -65,42 +82,6 @@ class RealClock:
         time.sleep(seconds)
 
 
-class Interrupt:
-    """Whether the user has asked to end the run."""
-
-    def __init__(self) -> None:
-        self.requested = False
-
-    @contextmanager
-    def catch(self) -> Iterator[None]:
-        """Take SIGINT and SIGTERM as a request. The second signal has its usual effect.
-
-        Compiled code must not be left at an arbitrary instruction, so no exception may be
-        raised while it runs: the handler only leaves a note. Off the main thread, where
-        Python allows no handlers, nothing is caught.
-        """
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        numbers_caught = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.getsignal(number) for number in numbers_caught}
-
-        def restore() -> None:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-        def on_signal(_number: int, _frame: FrameType | None) -> None:
-            self.requested = True
-            restore()
-
-        for number in numbers_caught:
-            signal.signal(number, on_signal)
-        try:
-            yield
-        finally:
-            restore()
-
-
 @dataclass(slots=True)
 class _Progress:
     """What a run has come to; grows from step to step."""
@@ -109,6 +90,10 @@ class _Progress:
     first: "mako.Sample | None" = None
     last: "mako.Sample | None" = None
     last_phase: Phase = "warmup"
+    #: By the clock: when transactions began, the last phase began, and the last sample was taken.
+    began_at: float = 0.0
+    phase_at: float = 0.0
+    last_at: float = 0.0
     stopped: str = ""
     broken: bool = False
     notes: list[str] = field(default_factory=list)
@@ -117,7 +102,10 @@ class _Progress:
 
 
 class Runner:
-    """Runs one benchmark once. `on_interval` is told every second, and may keep it in a file."""
+    """Runs one benchmark once. `on_interval` is told every second, and may keep it in a file.
+
+    `start` begins to drive a database; by default its workers do. `watch` sees the cluster.
+    """
 
     def __init__(
         self,
@@ -129,7 +117,11 @@ class Runner:
         on_interval: Callable[[Interval], None] = lambda _interval: None,
         clock: Clock | None = None,
         interrupt: Interrupt | None = None,
+        start: "Callable[[mako.Database], Drive] | None" = None,
+        watch: Watch | None = None,
     ) -> None:
+        self._start = start or self._start_workers
+        self._watch = watch
         self._setting = setting
         self._benchmark = benchmark
         self._view = view
@@ -142,7 +134,9 @@ class Runner:
     def run(self, open_database: "Callable[[], mako.Database]") -> RunReport:
         """Do it all. Errors of mako before the drive starts are the caller's to report."""
         self._view.start(self._setting)
-        self._view.event("open", f"memory {numbers.size(self._setting.memory_limit_bytes)}")
+        memory = f"memory {numbers.size(self._setting.memory_limit_bytes)}"
+        cluster = self._setting.cluster
+        self._view.event("open", f"{cluster}, {memory}" if cluster else memory)
         with open_database() as db:
             try:
                 load_s = self._load(db)
@@ -175,6 +169,11 @@ class Runner:
                 f"--memory {numbers.size(self._setting.memory_limit_bytes)} is too small for the"
                 " rows to be loaded; give more, or load fewer rows"
             ) from error
+        except Exists as error:
+            raise ConfigError(
+                "the tables of this cluster have rows already, of an earlier run; end its"
+                " processes, move their data folders away, and start them again"
+            ) from error
 
     def _pretouch(self, db: "mako.Database") -> int:
         """Have the system provide what the run will add, so that no page is waited for in it."""
@@ -187,6 +186,8 @@ class Runner:
             return 0
         started = self._clock.now()
         touched = db.pretouch(wanted)
+        if not touched:  # Servers do it themselves.
+            return 0
         took = numbers.seconds(self._clock.now() - started)
         self._view.event("memory", f"{numbers.size(touched)} ahead of the run in {took}")
         return touched
@@ -196,7 +197,7 @@ class Runner:
         when = "just loaded" if after_load else "after the run"
         self._view.event("check", f"consistency conditions at one snapshot, {when}")
         try:
-            results = self._benchmark.check(db, after_load=after_load)
+            results = self._checked(db, after_load=after_load)
         except KeyboardInterrupt:
             self._interrupt.requested = True
             self._note("interrupted during the checks: the conditions were not evaluated")
@@ -211,40 +212,76 @@ class Runner:
         if results:
             self._view.event("check", f"{len(failed)} of {len(results)} failed")
 
-    def _drive(self, db: "mako.Database") -> list[dict[str, Any]]:
-        """Warm up and measure; return the last states of the workers."""
+    def _checked(self, db: "mako.Database", *, after_load: bool) -> list[CheckResult]:
+        """A snapshot ends with its connection: when another process takes over, once more."""
+        for _ in range(CHECK_TRIES - 1):
+            try:
+                return self._benchmark.check(db, after_load=after_load)
+            except RemoteError as error:
+                if not error.retryable:
+                    raise
+                self._view.event("check", f"once more: {error}")
+        return self._benchmark.check(db, after_load=after_load)
+
+    def _start_workers(self, db: "mako.Database") -> Drive:
         setting = self._setting
         self._view.event("start", "compiling the workload if this machine has not run it before")
+        return db.drive(
+            self._benchmark.workload(),
+            workers=setting.workers,
+            states=self._benchmark.states(setting.workers, setting.seed),
+            seed=setting.seed,
+            rate=setting.rate,
+        )
+
+    def _drive(self, db: "mako.Database") -> list[dict[str, Any]] | None:
+        """Warm up and measure; return the last states of the workers, None if they are lost."""
+        setting = self._setting
         with self._enough_memory():
-            drive = db.drive(
-                self._benchmark.workload(),
-                workers=setting.workers,
-                states=self._benchmark.states(setting.workers, setting.seed),
-                seed=setting.seed,
-                rate=setting.rate,
-            )
+            drive = self._start(db)
+        self._run.began_at = self._clock.now()
         with self._interrupt.catch():
+            self._run.first = drive.sample()
             try:
-                self._run.first = drive.sample()
                 self._phase(drive, "warmup", setting.warmup_s)
                 if not self._ended:
                     drive.reset()
                     self._phase(drive, "measure", setting.seconds)
+            except Error as error:  # R2
+                self._stop(self._lost(error), broken=True)
             finally:
-                drive.stop()
-        states: list[dict[str, Any]] = drive.states()
-        return states
+                lost = self._stop_drive(drive)
+        return None if lost else drive.states()
+
+    def _lost(self, error: Error) -> str:
+        """Why nobody answers for the workers any more."""
+        if not self._setting.cluster:
+            return f"the workers cannot be asked any more: {error}"
+        return (
+            "the leader that ran the workers was lost or gave up its lead, and they ended with it;"
+            " the terminals of --clients go on when another process takes over"
+        )
+
+    def _stop_drive(self, drive: Drive) -> bool:
+        """Whether its workers were lost with their leader before."""
+        try:
+            drive.stop()
+        except Error:
+            if not self._run.broken:
+                raise
+            return True
+        return False
 
     @property
     def _ended(self) -> bool:
         return bool(self._run.stopped) or self._interrupt.requested
 
-    def _phase(self, drive: "mako.Drive", phase: Phase, length_s: float) -> None:
+    def _phase(self, drive: Drive, phase: Phase, length_s: float) -> None:
         """Look at the drive every tick, keep an interval every second, until the time is up."""
         if length_s <= 0:
             return
         self._view.begin(phase, length_s)
-        started = self._clock.now()
+        started = self._run.phase_at = self._clock.now()
         offset_s = length_s if phase == "warmup" else 0.0
         previous: mako.Sample | None = None
         previous_s = elapsed_s = 0.0
@@ -256,15 +293,28 @@ class Runner:
             elapsed_s = round(self._clock.now() - started, 3)
             sample = drive.sample()
             self._run.last, self._run.last_phase = sample, phase
+            self._run.last_at = started + elapsed_s
             self._guard(sample)
             over = elapsed_s >= length_s or self._ended
             since_s = elapsed_s - previous_s
             if elapsed_s // INTERVAL_S > previous_s // INTERVAL_S or (
                 over and since_s >= INTERVAL_S_MIN
             ):
-                self._keep(between(previous, sample, phase=phase, end_s=elapsed_s - offset_s))
+                interval = between(previous, sample, phase=phase, end_s=elapsed_s - offset_s)
+                self._keep(self._seen(interval, started + previous_s, started + elapsed_s))
                 previous, previous_s = sample, elapsed_s
             self._view.tick(elapsed_s)
+
+    def _seen(self, interval: Interval, start: float, end: float) -> Interval:
+        """With what the cluster did in the meantime; terminals do not see conflicts themselves."""
+        if self._watch is None:
+            return interval
+        cluster = self._watch.stretch(start, end)
+        if cluster.lag is not None:  # Of many looks, not of one.
+            interval = replace(interval, watermark_lag_ms=cluster.lag.mean_ms)
+        if self._setting.clients:
+            interval = replace(interval, aborts=dict(cluster.aborts))
+        return replace(interval, cluster=cluster)
 
     def _keep(self, interval: Interval) -> None:
         self._run.intervals.append(interval)
@@ -291,7 +341,9 @@ class Runner:
         self._run.notes.append(text)
         self._view.warn(text)
 
-    def _report(self, states: list[dict[str, Any]], load_s: float, pretouched: int) -> RunReport:
+    def _report(
+        self, states: list[dict[str, Any]] | None, load_s: float, pretouched: int
+    ) -> RunReport:
         run = self._run
         assert run.first is not None, "the drive was started"
         sample = run.last or run.first
@@ -300,6 +352,8 @@ class Runner:
         if self._interrupt.requested:
             self._note("interrupted: the figures are of the time until then")
         total = between(None, sample, phase=run.last_phase, end_s=sample.seconds)
+        total = self._seen(total, run.phase_at, run.last_at)
+        self._note_silence(total)
         return RunReport(
             setting=self._setting,
             loaded=Loaded(self._benchmark.size(), load_s, run.first.memory_bytes, pretouched),
@@ -307,12 +361,32 @@ class Runner:
             intervals=tuple(run.intervals),
             extras=tuple(self._benchmark.extras(sample)),
             checks=in_clause_order(run.checks),
-            audits=tuple(self._benchmark.audit(states, sample)),
+            audits=() if states is None else tuple(self._benchmark.audit(states, sample)),
             stopped=run.stopped,
             broken=run.broken,
             interrupted=self._interrupt.requested,
+            leaderships=self._leaderships(),
             notes=tuple(run.notes),
         )
+
+    def _leaderships(self) -> tuple[Leadership, ...]:
+        """In seconds from the start of the measurement."""
+        run = self._run
+        if self._watch is None:
+            return ()
+        zero_at = run.phase_at + (self._setting.warmup_s if run.last_phase == "warmup" else 0)
+        found = self._watch.leaderships(run.began_at, run.last_at)
+        return tuple(replace(each, at_s=round(each.at_s - zero_at, 3)) for each in found)
+
+    def _note_silence(self, total: Interval) -> None:
+        """A report without some of the processes says so."""
+        processes = total.cluster.processes if total.cluster else ()
+        unseen = [process.name for process in processes if not process.duration_s]
+        if unseen:
+            self._note(
+                f"nothing was seen of {', '.join(unseen)}: the HTTP port did not answer"
+                " (http and http_host in the configuration say where it is)"
+            )
 
 
 def in_clause_order(results: list[CheckResult]) -> tuple[CheckResult, ...]:

@@ -3,6 +3,8 @@
 The first module on the way that may import a benchmark, and with it the engine.
 """
 
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
@@ -14,14 +16,16 @@ import click
 from rich.console import Console
 
 from bench import machine
+from bench.cluster.watch import ClusterWatch, HttpAddress
 from bench.options import BenchmarkOptions
 from bench.report.model import RunReport, Setting
 from bench.report.summary import summary_text
 from bench.report.table import closing
 from bench.results import ResultsFolder
-from bench.runner import Runner
+from bench.runner import Drive, Runner
 from bench.view import LiveView, PlainView, View
 from bench.workload import Benchmark
+from mako.config import ClusterConfig, load
 
 if TYPE_CHECKING:
     import mako
@@ -29,6 +33,9 @@ if TYPE_CHECKING:
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_INTERRUPTED: Final = 130
+
+#: Seconds that a call of the load and of the checks may take.
+CALL_SECONDS: Final = 60.0
 
 #: Columns of the closing tables in a pipe or a file.
 PIPE_COLUMNS: Final = 110
@@ -54,6 +61,9 @@ class Request:
     command: str
     #: Configurations of a running cluster, in place of a database in this process.
     config: tuple[str, ...] = ()
+    #: Terminals that ask the cluster, and the connections they share; 0: its workers drive.
+    clients: int = 0
+    connections: int = 0
 
 
 def run(request: Request) -> int:
@@ -71,15 +81,18 @@ def _run(request: Request, folder: ResultsFolder | None) -> int:
     view: View = LiveView(console) if console.is_terminal else PlainView(to_stderr=request.json)
     view.event("start", "loading the engine")
     benchmark = create(request.name, request.options)
-    setting = setting_of(request, benchmark)
-    runner = Runner(
-        setting,
-        benchmark,
-        view,
-        check=request.check,
-        on_interval=folder.append if folder else lambda _interval: None,
-    )
-    report = runner.run(lambda: database_of(request))
+    config = load(request.config) if request.config else None
+    with ExitStack() as stack:
+        runner = Runner(
+            setting_of(request, benchmark, config),
+            benchmark,
+            view,
+            check=request.check,
+            on_interval=folder.append if folder else lambda _interval: None,
+            start=terminals_of(request, benchmark, config) if config and request.clients else None,
+            watch=stack.enter_context(ClusterWatch(shown_by(config))) if config else None,
+        )
+        report = runner.run(lambda: database_of(request, config))
     page = folder.finish(report) if folder else None
     if request.json:
         click.echo(summary_text(report), nl=False)
@@ -96,35 +109,75 @@ def create(name: str, options: BenchmarkOptions) -> Benchmark:
     return benchmark
 
 
-def database_of(request: Request) -> "mako.Database":
+def database_of(request: Request, config: ClusterConfig | None) -> "mako.Database":
     """A new database in memory, or the cluster that runs."""
     import mako
 
-    if not request.config:
+    if config is None:
         return mako.open(":memory:", memory=request.memory_bytes)
-    from mako.config import load
-
-    config = load(request.config)
-    addresses = [f"{p.host}:{port}" for p in config.processes for port in p.ports]
-    remote = mako.connect(",".join(addresses), timeout=60, cluster=config.id)
+    remote = mako.connect(addresses_of(config), timeout=CALL_SECONDS, cluster=config.id)
     return cast("mako.Database", remote)  # It has the methods of the embedded one.
 
 
-def setting_of(request: Request, benchmark: Benchmark) -> Setting:
+def addresses_of(config: ClusterConfig) -> str:
+    """Every process, for `mako.connect`."""
+    return ",".join(f"{p.host}:{port}" for p in config.processes for port in p.ports)
+
+
+def shown_by(config: ClusterConfig) -> list[HttpAddress]:
+    """Where processes show themselves; without a port one is watched in vain, and reported so."""
+    return [
+        HttpAddress(process.name, process.host, process.http_port)
+        for process in config.processes
+        if process.sites
+    ]
+
+
+def terminals_of(
+    request: Request, benchmark: Benchmark, config: ClusterConfig
+) -> "Callable[[mako.Database], Drive]":
+    """What starts terminals instead of workers. ConfigError if the benchmark has none."""
+    from bench.terminals import TerminalDrive
+
+    terminals = benchmark.terminals(request.clients, request.seed)
+    kinds = benchmark.workload().kinds
+
+    def start(_db: "mako.Database") -> Drive:
+        return TerminalDrive(
+            addresses_of(config),
+            terminals,
+            kinds,
+            connections=request.connections,
+            rate=request.rate,
+            cluster=config.id,
+        )
+
+    return start
+
+
+def setting_of(request: Request, benchmark: Benchmark, config: ClusterConfig | None) -> Setting:
+    workers, memory = request.workers, request.memory_bytes
+    if config is not None:
+        memory = config.memory_bytes
+        if request.clients:  # The leader's own work for them.
+            workers = config.document.workers
     return Setting(
         workload=benchmark.name,
         title=benchmark.title,
         options=benchmark.options(),
-        workers=request.workers,
+        workers=workers,
         seed=request.seed,
         seconds=request.seconds,
         warmup_s=request.warmup_s,
         rate=request.rate,
-        memory_limit_bytes=request.memory_bytes,
+        memory_limit_bytes=memory,
         command=request.command,
         started=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         version=machine.version_of("mako-db"),
         machine=machine.describe(),
+        clients=request.clients,
+        connections=min(request.connections, request.clients),
+        cluster=config.document.cluster.name if config else "",
     )
 
 

@@ -9,10 +9,11 @@ counts, as clause 5.4.2 wants it. An attempt that lost a conflict is retried and
 `aborts`, by reason, not as a transaction.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from bench.cluster.model import Stretch
 from mako import histogram
 
 if TYPE_CHECKING:
@@ -66,6 +67,17 @@ class Interval:
     memory_limit_bytes: int
     watermark: int
     watermark_lag_ms: float
+    #: Of terminals: transactions that did not end well, by how (`bench.terminals`).
+    endings: Mapping[str, int] = field(default_factory=dict)
+    #: Of a cluster: what its processes did meanwhile.
+    cluster: Stretch | None = None
+
+    @property
+    def sent_bytes_per_txn(self) -> float | None:
+        """What processes sent to each other, per completed transaction."""
+        if self.cluster is None or not self.every.per_s or not self.cluster.sent_per_s:
+            return None
+        return self.cluster.sent_per_s / self.every.per_s
 
     @property
     def abort_pct(self) -> float:
@@ -112,12 +124,13 @@ def between(
         duration_s=duration_s,
         kinds=tuple(kinds),
         every=every,
-        aborts=_aborts(before, after),
+        aborts=_less(after.aborts, before.aborts if before else {}),
         log_bytes_per_txn=log_bytes / logged if logged else None,
         memory_bytes=after.memory_bytes,
         memory_limit_bytes=after.memory_limit,
         watermark=after.watermark,
         watermark_lag_ms=after.watermark_lag_ms,
+        endings=_less(_endings(after), _endings(before)),
     )
 
 
@@ -145,7 +158,13 @@ def latency_of(counts: Sequence[int]) -> Latency | None:
     return Latency(p50, p90, p99, greatest)
 
 
-def _aborts(before: "mako.Sample | None", after: "mako.Sample") -> dict[str, int]:
-    earlier = before.aborts if before else {}
-    lost = {reason: count - earlier.get(reason, 0) for reason, count in after.aborts.items()}
-    return {reason: count for reason, count in sorted(lost.items()) if count > 0}
+def _endings(sample: "mako.Sample | None") -> dict[str, int]:
+    """Those of terminals; workers have none."""
+    found: dict[str, int] = getattr(sample, "endings", {})
+    return found
+
+
+def _less(after: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
+    """How often each occurred in between; what never did is left out."""
+    grown = {reason: count - before.get(reason, 0) for reason, count in after.items()}
+    return {reason: count for reason, count in sorted(grown.items()) if count > 0}

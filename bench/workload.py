@@ -2,7 +2,7 @@
 
 `bench/<name>/benchmark.py` offers `create(options) -> Benchmark`, where `options` is the matching
 class of `bench.options`. The runner imports that module only when the benchmark is started, and
-calls the object in this order:
+calls the object in this order (terminals of a cluster take the place of `db.drive`):
 
     db.open ─▶ prepare ─▶ check(after_load=True) ─▶ db.drive(workload(), states=states(...))
             ─▶ warm-up ─▶ drive.reset() ─▶ one sample() a second ─▶ drive.stop()
@@ -15,7 +15,7 @@ name, and a new benchmark needs no change in them.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import mako
@@ -85,6 +85,28 @@ class Extra:
     headline: bool = True
 
 
+class Request(NamedTuple):
+    """A transaction that a terminal asks for."""
+
+    #: Place of its type in `Workload.kinds`.
+    kind: int
+    procedure: "mako.Procedure"
+    arguments: tuple[int, ...]
+
+
+class Terminal(Protocol):
+    """Somebody who asks a server for one transaction after the other."""
+
+    def draw(self) -> Request:
+        """The next transaction."""
+
+    def told(self, result: int) -> None:
+        """The transaction drawn last is durable, and this is its result."""
+
+    def state(self) -> Mapping[str, Any]:
+        """What was drawn, for the audit: as the state of a worker."""
+
+
 class Benchmark(Protocol):
     """One benchmark with its options, before, during and after a run."""
 
@@ -113,6 +135,12 @@ class Benchmark(Protocol):
 
     def states(self, workers: int, seed: int) -> list[dict[str, Any]]:
         """First state of each worker: home warehouse, random constants, zero counters."""
+
+    def terminals(self, count: int, seed: int) -> "Sequence[Terminal]":
+        """Terminals that do together what workers would. Its checks look at what they were told.
+
+        ConfigError if the benchmark has none, or not so many.
+        """
 
     def check(self, db: "mako.Database", *, after_load: bool) -> list[CheckResult]:
         """Every consistency condition that holds at this moment, all at one snapshot.

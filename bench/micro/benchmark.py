@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any, Final
 from bench.distribution import first_fields
 from bench.micro.workload import RECORD, WORKLOAD, load, sum_values, sum_writes
 from bench.options import MicroOptions
-from bench.workload import AuditResult, CheckResult, DataSize, Extra, Progress, Status
+from bench.workload import (
+    AuditResult,
+    CheckResult,
+    DataSize,
+    Extra,
+    Progress,
+    Status,
+    Terminal,
+)
+from mako.errors import ConfigError
 
 if TYPE_CHECKING:
     import mako
@@ -57,6 +66,9 @@ class Micro:
             "read_pct": self._options.read_pct,
         }
         return [dict(first) for _ in range(workers)]
+
+    def terminals(self, count: int, seed: int) -> Sequence[Terminal]:
+        raise ConfigError("the micro-benchmark runs in workers only; leave out --clients")
 
     def check(self, db: "mako.Database", *, after_load: bool) -> list[CheckResult]:
         """No part of a transaction is missing, and no update was lost."""

@@ -6,6 +6,9 @@ p50_us … max_us   latency of all types together
 abort/s  attempts lost to a conflict and retried
 w        watermark: the closed timestamp; lag_ms: how far it is behind the clock
 mem_mib  memory in use; log_b: log bytes per transaction that wrote
+durable_p50_us …  of a replicated database: latency until durable
+sent_b_s, leader  of a cluster: bytes that processes sent each other, and who leads
+retried=, unknown=, …  of terminals: what did not end with a result, if there was any
 """
 
 from bench.report.model import Setting
@@ -38,8 +41,21 @@ def format_interval(interval: Interval) -> str:
         f" txn/s={interval.every.per_s:.0f} {kinds} {micros} abort/s={aborts_per_s:.0f}"
         f" w={interval.watermark} lag_ms={interval.watermark_lag_ms:.2f}"
         f" mem_mib={interval.memory_bytes / (1 << 20):.0f}"
-        f" log_b={'-' if log_bytes is None else f'{log_bytes:.0f}'}"
+        f" log_b={'-' if log_bytes is None else f'{log_bytes:.0f}'}{_cluster(interval)}"
     )
+
+
+def _cluster(interval: Interval) -> str:
+    parts: list[str] = []
+    durable = interval.every.durable
+    if durable is not None:
+        parts.append(f"durable_p50_us={durable.p50_us:.0f} durable_p99_us={durable.p99_us:.0f}")
+    cluster = interval.cluster
+    if cluster is not None:
+        parts.append(f"sent_b_s={cluster.sent_per_s:.0f}")
+        parts.append(f"leader={','.join(cluster.leaders.values()) or '-'}")
+    parts += [f"{how}={count}" for how, count in interval.endings.items()]
+    return "".join(f" {part}" for part in parts)
 
 
 def format_event(label: str, text: str) -> str:
@@ -50,7 +66,10 @@ def format_event(label: str, text: str) -> str:
 def format_setting(setting: Setting) -> str:
     """What runs, in one line; the first of every run."""
     chosen = " ".join(f"{name}={value}" for name, value in setting.options.items())
+    who = f"workers={setting.workers}"
+    if setting.clients:
+        who = f"clients={setting.clients} connections={setting.connections}"
     return (
-        f"{setting.workload}: {setting.title} · {chosen} · workers={setting.workers}"
+        f"{setting.workload}: {setting.title} · {chosen} · {who}"
         f" seed={setting.seed} · {setting.loop}"
     )

@@ -20,7 +20,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from bench.report import numbers, table
+from bench.report import cluster, numbers, table
 from bench.report.model import Setting
 from bench.stats import Interval, Phase
 
@@ -49,7 +49,7 @@ def live_view(state: LiveState, *, width: int = 100) -> RenderableType:
             Text(),
             table.types_table(state.intervals[-1]),
             Text(),
-            _figures(state.intervals[-1]),
+            _figures(state.intervals[-1], state.setting),
         ]
     return Panel(
         Group(*parts),
@@ -88,12 +88,22 @@ def _throughput(intervals: list[Interval]) -> Text:
     )
 
 
-def _figures(interval: Interval) -> Table:
+def _figures(interval: Interval, setting: Setting) -> Table:
     row = Table.grid(padding=(0, 2, 0, 0))
     row.add_column(style="dim", no_wrap=True)
     row.add_column()
     row.add_row("watermark", f"{interval.watermark}, {interval.watermark_lag_ms:.2f} ms behind")
     row.add_row("memory", table.memory_text(interval))
-    row.add_row("log", table.log_text(interval))
+    if not setting.clients:  # Terminals do not see it.
+        row.add_row("log", table.log_text(interval))
     row.add_row("aborts", table.aborts_text(interval))
+    durable = interval.every.durable
+    if durable is not None:
+        text = f"p50 {numbers.micros(durable.p50_us)}, p99 {numbers.micros(durable.p99_us)}"
+        row.add_row("durable in", text)
+    if interval.cluster is not None:
+        row.add_row("leader", ", ".join(interval.cluster.leaders.values()) or numbers.NOTHING)
+        row.add_row("replication", cluster.replication_text(interval))
+    if interval.endings:
+        row.add_row("told", cluster.endings_text(interval.endings))
     return row

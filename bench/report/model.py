@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from bench.cluster.model import Lag, Leadership
 from bench.stats import Interval
 from bench.workload import AuditResult, CheckResult, DataSize, Extra, Status
 
@@ -28,6 +29,19 @@ class Setting:
     started: str
     version: str
     machine: Mapping[str, str | int]
+    #: Terminals that ask a cluster, and the connections that they share; 0: its workers drive.
+    clients: int = 0
+    connections: int = 0
+    #: The cluster that runs; empty: a database in this process.
+    cluster: str = ""
+
+    @property
+    def who(self) -> str:
+        """Who starts the transactions."""
+        if self.clients:
+            over = f"{self.connections} connection{'' if self.connections == 1 else 's'}"
+            return f"{self.clients} terminal{'' if self.clients == 1 else 's'}, {over}"
+        return f"{self.workers} worker{'' if self.workers == 1 else 's'}"
 
     @property
     def loop(self) -> str:
@@ -68,6 +82,9 @@ class RunReport:
     #: Whether that reason is a fault of the engine, not a bound that the user set.
     broken: bool = False
     interrupted: bool = False
+    #: Who led the partitions of a cluster when the first interval began, and who took over; in
+    #: seconds from the start of the measurement.
+    leaderships: tuple[Leadership, ...] = ()
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -81,15 +98,28 @@ class RunReport:
         return self.broken or bool(self.failures)
 
     @property
-    def watermark_lag_ms(self) -> float:
-        """Mean over the measured intervals: a single sample is mostly noise."""
+    def lag(self) -> Lag:
+        """How far the watermark was behind during the measurement.
+
+        Of a cluster many looks at its leader; else one for each interval, as a single one is noise.
+        """
+        if self.total.cluster is not None and self.total.cluster.lag is not None:
+            return self.total.cluster.lag
         measured = [i.watermark_lag_ms for i in self.intervals if i.phase == "measure"]
-        return sum(measured) / len(measured) if measured else self.total.watermark_lag_ms
+        found = Lag.of(measured or [self.total.watermark_lag_ms])
+        assert found is not None, "there is one value at least"
+        return found
 
     @property
-    def watermark_lag_ms_max(self) -> float:
-        measured = [i.watermark_lag_ms for i in self.intervals if i.phase == "measure"]
-        return max(measured, default=self.total.watermark_lag_ms)
+    def changes(self) -> tuple[Leadership, ...]:
+        """Leaderships that began while transactions ran: those but the first of each partition."""
+        seen: set[int] = set()
+        found = []
+        for each in self.leaderships:
+            if each.partition in seen:
+                found.append(each)
+            seen.add(each.partition)
+        return tuple(found)
 
     @property
     def verdict(self) -> str:

@@ -5,11 +5,12 @@ engine's inner state, the table of types, checks, audit, and what is needed to r
 Style and script are page.css and page.js beside this file, copied into the page.
 """
 
+from dataclasses import replace
 from html import escape
 from importlib.resources import files
 from typing import Final
 
-from bench.report import numbers, table
+from bench.report import numbers, page_cluster, table
 from bench.report.model import RunReport
 from bench.report.plot import SMALL, WIDE, Plot, Series, render
 from bench.stats import Interval, KindStats
@@ -32,6 +33,7 @@ def page(report: RunReport) -> str:
         _throughput_section(report),
         _latency_section(report),
         _engine_section(report),
+        page_cluster.section(report),
         _types_section(report),
         _checks_section(report),
         _audit_section(report),
@@ -52,7 +54,8 @@ def _header(report: RunReport) -> str:
     setting = report.setting
     chips = [
         *(f"{name.replace('_', ' ')} {value}" for name, value in setting.options.items()),
-        f"{setting.workers} worker{'' if setting.workers == 1 else 's'}",
+        *([f"cluster {setting.cluster}"] if setting.cluster else []),
+        setting.who,
         setting.loop,
         f"{numbers.seconds(report.total.duration_s)} measured",
         f"seed {setting.seed}",
@@ -81,19 +84,24 @@ def _cards(report: RunReport) -> str:
             if extra.headline
         ),
     ]
-    if latency:
-        worst = f"p50 {numbers.micros(latency.p50_us)}, max {numbers.micros(latency.max_us)}"
-        cards.append(("latency, p99", numbers.micros(latency.p99_us), worst))
+    durable = total.every.durable
+    name = "latency, p99" if durable is None else "executed in, p99"
+    for label, each in ((name, latency), ("durable in, p99", durable)):
+        if each:
+            rest = f"p50 {numbers.micros(each.p50_us)}, max {numbers.micros(each.max_us)}"
+            cards.append((label, numbers.micros(each.p99_us), rest))
     reasons = ", ".join(f"{reason} {numbers.count(n)}" for reason, n in total.aborts.items())
     share = f"{total.abort_pct:.2f} %" if total.aborts else "0 %"
     cards.append(("aborted attempts", share, reasons or "no conflict"))
     cards.append(
         (
             "watermark lag",
-            f"{numbers.decimal(report.watermark_lag_ms)} ms",
-            f"at most {numbers.decimal(report.watermark_lag_ms_max)} ms",
+            f"{numbers.decimal(report.lag.mean_ms)} ms",
+            f"p99 {numbers.decimal(report.lag.p99_ms)}, at most"
+            f" {numbers.decimal(report.lag.max_ms)} ms",
         )
     )
+    cards += page_cluster.cards(report)
     cards.append(
         (
             "memory in use",
@@ -135,6 +143,7 @@ def _throughput_section(report: RunReport) -> str:
         ],
         shape="stack",
         format_value=lambda value: f"{numbers.count(value or 0)} /s",
+        marks=page_cluster.marks(report),
     )
     # Text in a drawing shrinks with it: a narrow screen gets a narrow drawing instead.
     figures = render(plot, WIDE, css="wide") + render(plot, SMALL, css="narrow")
@@ -144,30 +153,40 @@ def _throughput_section(report: RunReport) -> str:
 def _latency_section(report: RunReport) -> str:
     if not report.intervals:
         return ""
-    times_s = [interval.end_s for interval in report.intervals]
     groups = [(name, kinds) for name, _, kinds in _kind_series(report.intervals)]
     if len(groups) > 1:
         groups.append(("all types", [interval.every for interval in report.intervals]))
+    both = report.total.every.durable is not None
+    times_s = [interval.end_s for interval in report.intervals]
+    marks = page_cluster.marks(report)
     figures = "".join(
         render(
-            Plot(
-                name,
-                "µs, log",
-                times_s,
-                [
-                    Series("p50", "p50", [k.latency.p50_us if k.latency else None for k in kinds]),
-                    Series("p90", "p90", [k.latency.p90_us if k.latency else None for k in kinds]),
-                    Series("p99", "p99", [k.latency.p99_us if k.latency else None for k in kinds]),
-                ],
-                shape="band",
-                log=True,
-                thin="max",
-                format_value=numbers.micros,
-            )
+            page_cluster.latency_plot(name, kinds, times_s, marks)
+            if both
+            else _latency_plot(name, kinds, times_s)
         )
         for name, kinds in groups
     )
-    return f'<section><h2>Latency</h2><div class="plots">{figures}</div></section>'
+    title = "Latency until executed, and until durable" if both else "Latency"
+    return f'<section><h2>{title}</h2><div class="plots">{figures}</div></section>'
+
+
+def _latency_plot(name: str, kinds: list[KindStats], times_s: list[float]) -> Plot:
+    known = [kind.latency for kind in kinds]
+    return Plot(
+        name,
+        "µs, log",
+        times_s,
+        [
+            Series("p50", "p50", [each.p50_us if each else None for each in known]),
+            Series("p90", "p90", [each.p90_us if each else None for each in known]),
+            Series("p99", "p99", [each.p99_us if each else None for each in known]),
+        ],
+        shape="band",
+        log=True,
+        thin="max",
+        format_value=numbers.micros,
+    )
 
 
 def _engine_section(report: RunReport) -> str:
@@ -180,14 +199,7 @@ def _engine_section(report: RunReport) -> str:
     limit = numbers.size(intervals[-1].memory_limit_bytes)
     reasons = sorted({reason for interval in intervals for reason in interval.aborts})
     plots = (
-        Plot(
-            "Watermark lag",
-            "ms behind the clock",
-            times_s,
-            [Series("lag", "c2", [interval.watermark_lag_ms for interval in intervals])],
-            thin="max",
-            format_value=lambda value: f"{numbers.decimal(value)} ms",
-        ),
+        page_cluster.lag_plot(report),
         Plot(
             "Memory in use",
             f"{unit_name} of {limit}",
@@ -212,53 +224,60 @@ def _engine_section(report: RunReport) -> str:
             format_value=lambda value: f"{numbers.decimal(value)} /s",
         ),
     )
-    figures = "".join(map(render, plots))
+    marks = page_cluster.marks(report)
+    figures = "".join(render(replace(plot, marks=marks)) for plot in plots)
     return f'<section><h2>Engine</h2><div class="plots">{figures}</div></section>'
 
 
 def _types_section(report: RunReport) -> str:
     total = report.total
+    both = total.every.durable is not None
     kinds = [*zip(total.kinds, _COLOURS * len(total.kinds), strict=False), (total.every, "")]
     body = "".join(
-        _kind_row(kind, colour, max(1, total.every.count), last=not colour)
-        for kind, colour in kinds
+        _kind_row(kind, colour, max(1, total.every.count), both=both) for kind, colour in kinds
     )
-    headings = ("count", "share", "per second", "p50 µs", "p90 µs", "p99 µs", "max µs")
-    head = "".join(f"<th>{heading}</th>" for heading in (*headings, "rolled back"))
+    head = page_cluster.TYPES_HEAD if both else _TYPES_HEAD
+    dense = " dense" if both else ""
+    hint = page_cluster.hint(report.setting) if both else _LATENCY_HINT
     return (
-        "<section><h2>Transactions</h2>"
-        f'<div class="scroll"><table class="figures"><thead><tr><th class="first">type</th>{head}'
-        f"</tr></thead><tbody>{body}</tbody></table></div>"
-        '<p class="hint">Latency runs from begin to install, for an open loop from the moment the '
-        "transaction was due. Transactions that roll themselves back by design are completed work "
-        "and count.</p></section>"
+        '<section><h2>Transactions</h2><div class="scroll">'
+        f'<table class="figures{dense}"><thead>{head}</thead><tbody>{body}</tbody></table></div>'
+        f'<p class="hint">{hint} Transactions that roll themselves back by design are completed '
+        "work and count.</p></section>"
     )
 
 
-def _kind_row(kind: KindStats, colour: str, all_count: int, *, last: bool) -> str:
-    latency = kind.latency
+_TYPES_HEAD: Final = (
+    '<tr><th class="first">type</th><th>count</th><th>share</th><th>per second</th><th>p50 µs</th>'
+    "<th>p90 µs</th><th>p99 µs</th><th>max µs</th><th>rolled back</th></tr>"
+)
+_LATENCY_HINT: Final = (
+    "Latency runs from begin to install, for an open loop from the moment the transaction was due."
+)
+
+
+def _kind_row(kind: KindStats, colour: str, all_count: int, *, both: bool) -> str:
+    """The row of a type, or without a colour that of all together."""
     share = 100 * kind.count / all_count
+    latencies = page_cluster.latency_cells(kind) if both else _latency_cells(kind)
     cells = [
         numbers.count(kind.count),
         f'<span class="bar"><i class="{colour}" style="width:{share:.1f}%"></i></span>{share:.1f} %'
-        if not last
+        if colour
         else "",
         numbers.count(kind.per_s),
-        *(
-            numbers.decimal(value)
-            for value in (
-                (latency.p50_us, latency.p90_us, latency.p99_us, latency.max_us)
-                if latency
-                else (None,) * 4
-            )
-        ),
-        numbers.count(kind.rolled_back),
     ]
     dot = f'<i class="dot {colour}"></i>' if colour else ""
     name = escape(kind.name.replace("_", " "))
-    css = ' class="sum"' if last else ""
+    css = "" if colour else ' class="sum"'
     row = "".join(f"<td>{cell}</td>" for cell in cells)
-    return f'<tr{css}><th scope="row">{dot}{name}</th>{row}</tr>'
+    last = f"<td>{numbers.count(kind.rolled_back)}</td>"
+    return f'<tr{css}><th scope="row">{dot}{name}</th>{row}{latencies}{last}</tr>'
+
+
+def _latency_cells(kind: KindStats) -> str:
+    values = map(numbers.decimal, table.percentiles(kind.latency))
+    return "".join(f"<td>{value}</td>" for value in values)
 
 
 def _badge(status: Status) -> str:

@@ -4,7 +4,7 @@
     │ title  unit                 ● a  ● b  ● c │   legend, from two series on
     │ 20 ┤ ░░░│     ╭─╮                         │   ░ warm-up, shaded up to second 0
     │ 10 ┤ ░░░│─────╯ ╰────                     │
-    │  0 ┼────┴──────────────                   │
+    │  0 ┼────┴────────┊─────                   │   ┊ a mark, with a word about it
     │       0 s     10 s     20 s               │
     └───────────────────────────────────────────┘
 
@@ -14,7 +14,7 @@ crosshair says is prepared here as text: the script only looks it up.
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import Final, Literal
 
@@ -23,8 +23,10 @@ from bench.report.scale import Axis
 
 #: Points of one line. A run of an hour is thinned to this many: more are less than a pixel apart.
 POINTS_MAX: Final = 400
+#: About the width of a letter of a mark's word.
+_LETTER_PIXELS: Final = 6
 
-Shape = Literal["lines", "stack", "band"]
+Shape = Literal["lines", "stack", "band", "bands"]
 Values = Sequence[float | None]
 
 
@@ -34,6 +36,16 @@ class Series:
     #: One of the colour classes of page.css.
     colour: str
     values: Values
+    #: What the legend says about it: its name, or "" for nothing.
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Something that happened at a moment."""
+
+    at_s: float
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +57,13 @@ class Plot:
     times_s: Sequence[float]
     series: Sequence[Series]
     #: `stack`: areas on top of each other. `band`: lines, and the space between the outer ones.
+    #: `bands`: the same for each two series.
     shape: Shape = "lines"
     log: bool = False
     #: How one point stands for several when a long run is thinned.
     thin: Literal["mean", "max"] = "mean"
     format_value: Callable[[float | None], str] = numbers.decimal
+    marks: Sequence[Mark] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +86,9 @@ WIDE: Final = Frame(width=1240, height=260, left=52, time_ticks=16)
 def render(plot: Plot, frame: Frame = SMALL, *, css: str = "") -> str:
     """The figure: caption, drawing, and the texts of the crosshair."""
     legend = "".join(
-        f'<span class="key"><i class="{series.colour}"></i>{escape(series.name)}</span>'
+        f'<span class="key"><i class="{series.colour}"></i>{escape(key)}</span>'
         for series in plot.series
-        if len(plot.series) > 1
+        if len(plot.series) > 1 and (key := series.name if series.key is None else series.key)
     )
     caption = (
         f'<figcaption><span class="name">{escape(plot.title)}</span>'
@@ -101,18 +115,13 @@ def thinned(plot: Plot) -> Plot:
             starts.append(position)
     ends = [*starts[1:], len(plot.times_s)]
     spans = [slice(first, end) for first, end in zip(starts, ends, strict=True)]
-    return Plot(
-        plot.title,
-        plot.unit,
-        [plot.times_s[span][-1] for span in spans],
-        [
-            Series(s.name, s.colour, [_one_of(s.values[span], plot.thin) for span in spans])
+    return replace(
+        plot,
+        times_s=[plot.times_s[span][-1] for span in spans],
+        series=[
+            replace(s, values=[_one_of(s.values[span], plot.thin) for span in spans])
             for s in plot.series
         ],
-        plot.shape,
-        plot.log,
-        plot.thin,
-        plot.format_value,
     )
 
 
@@ -149,6 +158,7 @@ def _drawing(plot: Plot, frame: Frame) -> str:
         _warmup(x_axis, frame),
         _grid(x_axis, y_axis, frame),
         _shapes(plot, levels, xs, y_axis),
+        _marks(plot.marks, x_axis, frame),
         _cursor(len(plot.series), frame),
         "</svg>",
         _hover_data(plot, levels, xs, y_axis),
@@ -203,6 +213,26 @@ def _grid(x_axis: Axis, y_axis: Axis, frame: Frame) -> str:
     return "".join(parts)
 
 
+def _marks(marks: Sequence[Mark], x_axis: Axis, frame: Frame) -> str:
+    """A line across the drawing, and its word where no other one is in the way."""
+    parts: list[str] = []
+    free = 0.0
+    for mark in marks:
+        if not x_axis.low <= mark.at_s <= x_axis.high:
+            continue
+        x = x_axis.pixel(mark.at_s)
+        parts.append(f'<path class="mark" d="M{x:g} {frame.top}V{frame.height - frame.bottom}"/>')
+        width = _LETTER_PIXELS * len(mark.text)
+        left = x + 4 if x + 4 + width <= frame.width else x - 4 - width
+        if left < free:
+            continue
+        free = left + width
+        side = f'x="{x + 4:g}"' if left > x else f'x="{x - 4:g}" text-anchor="end"'
+        text = escape(mark.text)
+        parts.append(f'<text class="hint mark" {side} y="{frame.top + 10}">{text}</text>')
+    return "".join(parts)
+
+
 def _shapes(plot: Plot, levels: Sequence[Values], xs: Sequence[float], y_axis: Axis) -> str:
     parts: list[str] = []
     if plot.shape == "stack":
@@ -214,6 +244,10 @@ def _shapes(plot: Plot, levels: Sequence[Values], xs: Sequence[float], y_axis: A
     elif plot.shape == "band" and len(levels) > 1:
         outline = _outline(xs, levels[-1], levels[0], y_axis)
         parts.append(f'<path class="band {plot.series[-1].colour}" d="{outline}"/>')
+    elif plot.shape == "bands":
+        for lower, upper, series in zip(levels[::2], levels[1::2], plot.series[1::2], strict=True):
+            outline = _outline(xs, upper, lower, y_axis)
+            parts.append(f'<path class="band {series.colour}" d="{outline}"/>')
     elif len(levels) == 1:
         outline = _outline(xs, levels[0], [y_axis.low] * len(xs), y_axis)
         parts.append(f'<path class="band {plot.series[0].colour}" d="{outline}"/>')

@@ -13,12 +13,18 @@
     memory_bytes        in use at the end; loaded.memory_bytes right after the load, and
                         loaded.memory_per_data that divided by key_bytes + row_bytes
     watermark           the closed timestamp at the end
-    watermark_lag_ms    how far it is behind the clock: mean of the samples; _max the greatest
+    watermark_lag_ms    how far it is behind the clock: mean; _p50, _p99, _max
     consistency, audit  clause to PASS, FAIL or SKIP; property to value, bounds and status
+    clients             with --clients: terminals that asked a cluster; connections they shared
+    endings             what they were told that is no result: retried, unknown, discarded, …
+    cluster             of a run with -f: replication bytes (all that processes sent each other)
+                        per second and transaction; per process role, processor seconds, those of
+                        its workers, bytes sent; leaders: who led from when on, t as below
     stopped             why the run ended early, "" if it did not; interrupted: by the user
 
 A line of intervals.jsonl is one second: `t` is when it ended, from the start of the measurement
-(so not positive in the warm-up), and the other fields are those of that second.
+(so not positive in the warm-up), and the other fields are those of that second. Of a cluster it
+has replication_bytes_per_s, leaders by partition, and cores: processor seconds per second.
 
 Latencies are in microseconds, sizes in bytes, percentages from 0 to 100. A value that does not
 exist or is not finite, as the latency of a type that never ran, is null.
@@ -28,7 +34,8 @@ import json
 import math
 from typing import Any, Final
 
-from bench.report.model import RunReport
+from bench.cluster.model import ProcessUse
+from bench.report.model import RunReport, Setting
 from bench.stats import Interval, KindStats
 from bench.workload import AuditResult
 
@@ -45,6 +52,7 @@ def summary(report: RunReport) -> dict[str, Any]:
         "title": setting.title,
         "result": "FAIL" if report.failed else "PASS" if report.checks else "UNCHECKED",
         "workers": setting.workers,
+        **_terminals(setting),
         **dict(setting.options),
         "seed": setting.seed,
         "rate": setting.rate,
@@ -61,8 +69,11 @@ def summary(report: RunReport) -> dict[str, Any]:
         "memory_limit_bytes": total.memory_limit_bytes,
         "loaded": _loaded(report),
         "watermark": total.watermark,
-        "watermark_lag_ms": _round(report.watermark_lag_ms),
-        "watermark_lag_ms_max": _round(report.watermark_lag_ms_max),
+        "watermark_lag_ms": _round(report.lag.mean_ms),
+        "watermark_lag_ms_p50": _round(report.lag.p50_ms),
+        "watermark_lag_ms_p99": _round(report.lag.p99_ms),
+        "watermark_lag_ms_max": _round(report.lag.max_ms),
+        **_cluster(report),
         "consistency": {check.clause: check.status.value for check in report.checks},
         "consistency_detail": {check.clause: check.detail for check in report.checks},
         "audit": {audit.name: _audit(audit) for audit in report.audits},
@@ -72,6 +83,47 @@ def summary(report: RunReport) -> dict[str, Any]:
         "version": setting.version,
         "command": setting.command,
         "started": setting.started,
+    }
+
+
+def _terminals(setting: Setting) -> dict[str, int]:
+    if not setting.clients:
+        return {}
+    return {"clients": setting.clients, "connections": setting.connections}
+
+
+def _cluster(report: RunReport) -> dict[str, Any]:
+    """Nothing for a database in this process."""
+    found: dict[str, Any] = {}
+    if report.setting.clients:
+        found["endings"] = dict(report.total.endings)
+    if report.total.cluster is not None:
+        found["cluster"] = {
+            "name": report.setting.cluster,
+            "replication_bytes_per_s": _round(report.total.cluster.sent_per_s),
+            "replication_bytes_per_txn": _round(report.total.sent_bytes_per_txn),
+            "processes": {each.name: _process(each) for each in report.total.cluster.processes},
+            "leader_changes": len(report.changes),
+            "leaders": [
+                {
+                    "t": _round(led.at_s),
+                    "process": led.process,
+                    "partition": led.partition,
+                    "term": led.term,
+                }
+                for led in report.leaderships
+            ],
+        }
+    return found
+
+
+def _process(process: ProcessUse) -> dict[str, Any]:
+    return {
+        "role": process.role,
+        "seconds": _round(process.duration_s),
+        "cpu_seconds": _round(process.cpu_s),
+        "worker_cpu_seconds": {name: _round(used) for name, used in process.workers_s.items()},
+        "sent_bytes": round(process.sent_bytes),
     }
 
 
@@ -94,7 +146,24 @@ def interval_record(interval: Interval) -> dict[str, Any]:
         "memory_bytes": interval.memory_bytes,
         "watermark": interval.watermark,
         "watermark_lag_ms": _round(interval.watermark_lag_ms),
+        **_cluster_then(interval),
     }
+
+
+def _cluster_then(interval: Interval) -> dict[str, Any]:
+    found: dict[str, Any] = {"endings": dict(interval.endings)} if interval.endings else {}
+    cluster = interval.cluster
+    if cluster is not None:
+        lag = cluster.lag
+        found |= {
+            "watermark_lag_ms_p50": _round(lag.p50_ms) if lag else None,
+            "watermark_lag_ms_p99": _round(lag.p99_ms) if lag else None,
+            "watermark_lag_ms_max": _round(lag.max_ms) if lag else None,
+            "replication_bytes_per_s": _round(cluster.sent_per_s),
+            "cores": {each.name: _round(each.cores) for each in cluster.processes},
+            "leaders": {str(partition): name for partition, name in cluster.leaders.items()},
+        }
+    return found
 
 
 def interval_text(interval: Interval) -> str:

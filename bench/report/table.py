@@ -9,9 +9,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bench.report import numbers
+from bench.report import cluster, numbers
 from bench.report.model import RunReport
-from bench.stats import Interval, KindStats
+from bench.stats import Interval, KindStats, Latency
 from bench.workload import Status
 
 _STATUS_STYLE = {Status.PASS: "green", Status.FAIL: "bold red", Status.SKIP: "dim"}
@@ -23,11 +23,12 @@ def closing(report: RunReport) -> RenderableType:
         Text(report.setting.title, style="bold"),
         Text(setting_line(report), style="dim"),
         Text(),
-        types_table(report.total),
-        *_durable_part(report),
+        *_types_part(report.total),
         Text(),
         figures_table(report),
     ]
+    if report.total.cluster is not None:
+        parts += [Text(), cluster.processes_table(report.total.cluster)]
     if report.checks:
         parts += [Text(), checks_table(report)]
     if report.audits:
@@ -38,10 +39,11 @@ def closing(report: RunReport) -> RenderableType:
     return Group(*parts)
 
 
-def _durable_part(report: RunReport) -> list[RenderableType]:
-    if report.total.every.durable is None:
-        return []
-    return [Text(), durable_table(report.total)]
+def _types_part(total: Interval) -> list[RenderableType]:
+    """Of a replicated database two tables: there are two latencies."""
+    if total.every.durable is None:
+        return [types_table(total)]
+    return [counts_table(total), Text(), latencies_table(total)]
 
 
 def setting_line(report: RunReport) -> str:
@@ -50,7 +52,7 @@ def setting_line(report: RunReport) -> str:
     chosen = [f"{name.replace('_', ' ')} {value}" for name, value in setting.options.items()]
     facts = [
         *chosen,
-        f"workers {setting.workers}",
+        setting.who,
         f"seed {setting.seed}",
         setting.loop,
         f"{numbers.seconds(report.total.duration_s)} after {numbers.seconds(setting.warmup_s)}"
@@ -71,35 +73,55 @@ def types_table(interval: Interval) -> Table:
     return table
 
 
-def durable_table(interval: Interval) -> Table:
-    """From the begin of a transaction to its being durable, in milliseconds."""
+def counts_table(interval: Interval) -> Table:
+    """How many of each type completed, and how many of them were durable per second."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
-    table.add_column("until durable", no_wrap=True)
-    for heading in ("per second", "p50 ms", "p90 ms", "p99 ms", "max ms"):
+    table.add_column("transaction", no_wrap=True)
+    for heading in ("count", "per second", "durable per second", "rolled back"):
         table.add_column(heading, justify="right", no_wrap=True)
     for position, kind in enumerate((*interval.kinds, interval.every)):
-        latency = kind.durable
-        values = [latency.p50_us, latency.p90_us, latency.p99_us, latency.max_us] if latency else []
         table.add_row(
             kind.name.replace("_", " "),
+            numbers.count(kind.count),
+            numbers.count(kind.per_s),
             numbers.count(kind.durable_per_s or 0),
-            *[numbers.decimal(value / 1000) for value in values],
+            numbers.count(kind.rolled_back),
             end_section=position == len(interval.kinds) - 1,
             style="bold" if kind is interval.every else None,
         )
     return table
 
 
+def latencies_table(interval: Interval) -> Table:
+    """From the begin of a transaction until it is executed, and until it is durable."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
+    table.add_column("latency until", no_wrap=True)
+    for first in ("executed: p50", "durable: p50"):
+        for heading in (first, "p90", "p99", "max"):
+            table.add_column(heading, justify="right", no_wrap=True)
+    for position, kind in enumerate((*interval.kinds, interval.every)):
+        table.add_row(
+            kind.name.replace("_", " "),
+            *map(numbers.micros, (*percentiles(kind.latency), *percentiles(kind.durable))),
+            end_section=position == len(interval.kinds) - 1,
+            style="bold" if kind is interval.every else None,
+        )
+    return table
+
+
+def percentiles(latency: Latency | None) -> tuple[float | None, ...]:
+    """p50, p90, p99 and the greatest, in microseconds; None where there is none."""
+    if latency is None:
+        return (None,) * 4
+    return latency.p50_us, latency.p90_us, latency.p99_us, latency.max_us
+
+
 def _cells(kind: KindStats) -> list[str]:
-    latency = kind.latency
     return [
         kind.name.replace("_", " "),
         numbers.count(kind.count),
         numbers.count(kind.per_s),
-        numbers.decimal(latency.p50_us if latency else None),
-        numbers.decimal(latency.p90_us if latency else None),
-        numbers.decimal(latency.p99_us if latency else None),
-        numbers.decimal(latency.max_us if latency else None),
+        *map(numbers.decimal, percentiles(kind.latency)),
         numbers.count(kind.rolled_back),
     ]
 
@@ -109,14 +131,12 @@ def figures(report: RunReport) -> list[tuple[str, str]]:
     total, loaded = report.total, report.loaded
     rows = [(extra.title, numbers.decimal(extra.value)) for extra in report.extras]
     rows += [
+        *cluster.figures(report),
         ("aborts", aborts_text(total)),
-        ("log", log_text(total)),
+        # Terminals do not see the log.
+        *([] if report.setting.clients else [("log", log_text(total))]),
         ("watermark (closed timestamp)", str(total.watermark)),
-        (
-            "watermark lag",
-            f"{numbers.decimal(report.watermark_lag_ms)} ms on average, "
-            f"{numbers.decimal(report.watermark_lag_ms_max)} ms at most",
-        ),
+        ("watermark lag", cluster.lag_text(report.lag)),
         ("memory", memory_text(total)),
         (
             "loaded",

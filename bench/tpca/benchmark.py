@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any, Final
 from bench.distribution import first_fields
 from bench.options import BRANCHES_MAX, TpcaOptions
 from bench.tpca import conditions, janus, spec
-from bench.workload import AuditResult, Benchmark, CheckResult, DataSize, Extra, Progress, Status
+from bench.tpca.terminals import SpecTerminal
+from bench.workload import (
+    AuditResult,
+    Benchmark,
+    CheckResult,
+    DataSize,
+    Extra,
+    Progress,
+    Status,
+    Terminal,
+)
 from mako.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -74,6 +84,12 @@ class SpecTpca:
             dict(spec.first_state(worker, workers=workers, branches=branches, accounts=accounts))
             for worker in range(workers)
         ]
+
+    def terminals(self, count: int, seed: int) -> Sequence[Terminal]:
+        if count > spec.WORKERS_MAX:
+            raise ConfigError(f"{count} terminals are too many; take at most {spec.WORKERS_MAX}")
+        states = self.states(count, seed)
+        return [SpecTerminal(state, seed * spec.WORKERS_MAX + k) for k, state in enumerate(states)]
 
     def check(self, db: "mako.Database", *, after_load: bool) -> list[CheckResult]:
         """Nothing ceases to hold after the load, so nothing is checked then."""
@@ -173,6 +189,9 @@ class JanusTpca:
     def states(self, workers: int, seed: int) -> list[dict[str, Any]]:
         first = first_fields(self._options.dist, self._options.accounts)
         return [dict(first) for _ in range(workers)]
+
+    def terminals(self, count: int, seed: int) -> Sequence[Terminal]:
+        raise ConfigError("the janus profile runs in workers only; leave out --clients")
 
     def check(self, db: "mako.Database", *, after_load: bool) -> list[CheckResult]:
         if after_load:

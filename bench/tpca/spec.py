@@ -24,6 +24,9 @@ DELTA_MAX: Final = 999_999
 _HOME_PCT: Final = 85
 BLOCK: Final = 1 << 12  #: accounts
 BLOCK_BITS: Final = 20
+_WORKER_BITS: Final = 10
+#: Workers and terminals are numbered from 1.
+WORKERS_MAX: Final = (1 << _WORKER_BITS) - 1
 
 BRANCH: Final = mako.Table(
     "branch", id=101, key={"b_id": 24}, row={"b_balance": "i8", "b_filler": "S92"}
@@ -43,7 +46,7 @@ ACCOUNT: Final = mako.Table(
 HISTORY: Final = mako.Table(
     "account_history",
     id=104,
-    key={"h_a_block": BLOCK_BITS, "h_worker": 10, "h_number": 34},
+    key={"h_a_block": BLOCK_BITS, "h_worker": _WORKER_BITS, "h_number": 34},
     row={
         "h_time": "i8",
         "h_a_id": "i8",
@@ -125,19 +128,38 @@ def generate(random: Any, state: Any) -> int:
 @mako.function
 def execute(tx: Any, state: Any) -> None:
     """Debit or credit the account that was drawn."""
-    account = tx.write(ACCOUNT, (state.a_id,))
-    account.a_balance += state.delta
-    state.a_balance = account.a_balance
-    teller = tx.write(TELLER, (state.t_id,))
-    teller.t_balance += state.delta
-    branch = tx.write(BRANCH, (state.b_id,))
-    branch.b_balance += state.delta
-    history = tx.insert(HISTORY, (state.a_id // BLOCK, state.worker, state.h_number))
+    state.a_balance = _debit_credit(
+        tx, state.worker, state.h_number, state.b_id, state.t_id, state.a_id, state.delta
+    )
+
+
+@mako.procedure
+def debit_credit(
+    tx: Any, worker: int, number: int, b_id: int, t_id: int, a_id: int, delta: int
+) -> int:
+    """The same for a terminal at a distance: the new balance of the account."""
+    balance: int = _debit_credit(tx, worker, number, b_id, t_id, a_id, delta)
+    return balance
+
+
+@mako.function
+def _debit_credit(
+    tx: Any, worker: int, number: int, b_id: int, t_id: int, a_id: int, delta: int
+) -> int:
+    account = tx.write(ACCOUNT, (a_id,))
+    account.a_balance += delta
+    balance: int = account.a_balance
+    teller = tx.write(TELLER, (t_id,))
+    teller.t_balance += delta
+    branch = tx.write(BRANCH, (b_id,))
+    branch.b_balance += delta
+    history = tx.insert(HISTORY, (a_id // BLOCK, worker, number))
     history.h_time = tx.now()
-    history.h_a_id = state.a_id
-    history.h_t_id = state.t_id
-    history.h_b_id = state.b_id
-    history.h_delta = state.delta
+    history.h_a_id = a_id
+    history.h_t_id = t_id
+    history.h_b_id = b_id
+    history.h_delta = delta
+    return balance
 
 
 WORKLOAD: Final = mako.Workload(

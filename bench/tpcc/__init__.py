@@ -12,6 +12,8 @@ transactions as terminals do: compare its numbers only with other unaudited ones
     customers       the customer in the middle of those with a last name
     new_order, payment, order_status, delivery, stock_level
                     the five transactions, clauses 2.4 to 2.8
+    calls           the five transactions as procedures, for terminals at a distance
+    terminals       such a terminal: what it asks for next, what it was told
     workload        ties inputs and transactions together for `db.drive`
     consistency     the conditions of clause 3.3.2, as procedures and as a list to run
     audit           whether the inputs were what clause 2 asks for

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from bench.options import TPCC_KINDS, WAREHOUSES_MAX, TpccOptions
 from bench.tpcc.audit import audit
+from bench.tpcc.calls import TERMINALS_MAX
 from bench.tpcc.consistency import check
 from bench.tpcc.load import load
 from bench.tpcc.scale import SCALES, data_size
+from bench.tpcc.terminals import Terminal, lost_orders
 from bench.tpcc.workload import WORKLOAD, first_state
-from bench.workload import AuditResult, CheckResult, DataSize, Extra, Progress
+from bench.workload import AuditResult, CheckResult, DataSize, Extra, Progress, Status
 from mako.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ class Tpcc:
         self._options = options
         self.scale = SCALES[options.scale]
         self._order_lines = 0
+        self._terminals: list[Terminal] = []
         #: With the result of anybody else.
         self.comparable = options.scale == "spec"
         note = "" if self.comparable else ", not comparable"
@@ -75,8 +78,41 @@ class Tpcc:
             for worker in range(workers)
         ]
 
+    def terminals(self, count: int, seed: int) -> "Sequence[Terminal]":
+        if count > TERMINALS_MAX:
+            raise ConfigError(f"{count} terminals are too many; take at most {TERMINALS_MAX}")
+        self._terminals = [
+            Terminal(
+                number,
+                count=count,
+                warehouses=self._options.warehouses,
+                scale=self.scale,
+                mix=self._options.mix,
+                seed=seed,
+            )
+            for number in range(count)
+        ]
+        return self._terminals
+
     def check(self, db: "mako.Database", *, after_load: bool) -> list[CheckResult]:
-        return check(db, self.scale, self._options.warehouses, after_load=after_load)
+        results = check(db, self.scale, self._options.warehouses, after_load=after_load)
+        if self._terminals and not after_load:
+            results.append(self._check_acknowledged(db))
+        return results
+
+    def _check_acknowledged(self, db: "mako.Database") -> CheckResult:
+        """What no clause asks for: nothing that a terminal was told is durable may be lost."""
+        told = [terminal.acknowledged for terminal in self._terminals]
+        count = sum(len(orders) for each in told for orders in each.values())
+        with db.snapshot() as snapshot:
+            lost = lost_orders(snapshot, told)
+        detail = f"{count} orders" if not lost else f"{lost} of {count} orders are lost"
+        return CheckResult(
+            "acknowledged",
+            "every order that was acknowledged is there",
+            Status.FAIL if lost else Status.PASS,
+            detail,
+        )
 
     def audit(
         self, states: Sequence[Mapping[str, Any]], sample: "mako.Sample"

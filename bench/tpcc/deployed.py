@@ -1,11 +1,19 @@
 """TPC-C as a cluster deploys it: `procedures: [bench.tpcc.deployed]` in its configuration.
 
-The workload, what fills the tables, and what checks them.
+The workload, the transactions that terminals call, what fills the tables, and what checks them.
 """
 
 from typing import Final
 
 import mako
+from bench.tpcc.calls import (
+    count_low_stock,
+    count_orders,
+    deliver,
+    enter_order,
+    look_up_order,
+    pay,
+)
 from bench.tpcc.consistency import AFTER_LOAD, AFTER_RUN
 from bench.tpcc.population import (
     load_customers,
@@ -14,19 +22,21 @@ from bench.tpcc.population import (
     load_stock,
     load_warehouse,
 )
-from bench.tpcc.terminals import count_orders, enter_order, pay
 from bench.tpcc.workload import WORKLOAD
 
 __all__ = [
     "AT_SNAPSHOT",
     "WORKLOAD",
+    "count_low_stock",
     "count_orders",
+    "deliver",
     "enter_order",
     "load_customers",
     "load_items",
     "load_orders",
     "load_stock",
     "load_warehouse",
+    "look_up_order",
     "pay",
 ]
 

@@ -36,6 +36,9 @@ import mako
 from bench.options import WAREHOUSES_MAX
 
 DISTRICTS: Final = 10  #: per warehouse
+_WRITER_BITS: Final = 10
+#: Who wrote a row of HISTORY is numbered from 1 up to here; 0 loaded it.
+WRITERS_MAX: Final = (1 << _WRITER_BITS) - 1
 LINES_MIN: Final = 5  #: of one order
 LINES_MAX: Final = 15
 
@@ -124,7 +127,7 @@ CUSTOMER_NAME: Final = mako.Table(
 HISTORY: Final = mako.Table(
     "history",
     id=10,
-    key={"h_c_w_id": W_BITS, "h_c_d_id": D_BITS, "h_worker": 10, "h_number": 33},
+    key={"h_c_w_id": W_BITS, "h_c_d_id": D_BITS, "h_worker": _WRITER_BITS, "h_number": 33},
     row={
         "h_date": "i8",
         "h_amount": "i4",

@@ -1,229 +1,120 @@
-"""Remote terminals of TPC-C: every transaction is a call of a client, with its inputs.
+"""Terminals of TPC-C: what each asks for next, and what it was told.
 
-What a terminal does is drawn in the client, by the same functions that compiled workers use; the
-server runs two procedures. A terminal remembers which of its new orders were acknowledged as
-durable, so that after any failure each can be looked up.
+Inputs are drawn by the function that compiled workers use. A terminal remembers which of its new
+orders were acknowledged as durable, so that after any failure each can be looked up.
 """
 
-import random
-import threading
-import time
-from dataclasses import dataclass, field
-from types import SimpleNamespace
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-import mako
-from bench.tpcc.inputs import NEW_ORDER_KIND, PAYMENT_KIND, STATE, generate
-from bench.tpcc.new_order import new_order
-from bench.tpcc.payment import payment
-from bench.tpcc.scale import Scale
-from bench.tpcc.schema import LINES_MAX, ORDER
-from bench.tpcc.workload import first_state
-
-#: Fields of a worker's state that the two transactions do not touch.
-_LARGE: Final = {"decks", "undelivered", "low_items", "weights"}
-#: Where a call has its inputs and answers: a row that the transaction inserts and deletes again,
-#: so that it leaves nothing behind, neither in the table nor in the log.
-SCRATCH: Final = mako.Table(
-    "terminal",
-    id=90,
-    key={"caller": 32},
-    row={
-        item.name: item.code
-        for item in STATE.fields
-        if item.name not in _LARGE and not item.name.startswith("n_")
-    },
+from bench.drawing import Chance, state_of
+from bench.tpcc.calls import (
+    TERMINALS_MAX,
+    count_low_stock,
+    count_orders,
+    deliver,
+    enter_order,
+    line_of,
+    look_up_order,
+    pay,
 )
+from bench.tpcc.inputs import (
+    DELIVERY_KIND,
+    NEW_ORDER_KIND,
+    ORDER_STATUS_KIND,
+    PAYMENT_KIND,
+    STATE,
+    generate,
+)
+from bench.tpcc.scale import Scale
+from bench.tpcc.schema import LINES_MAX, WRITERS_MAX
+from bench.tpcc.workload import first_state
+from bench.workload import Request
 
-_LINE_BITS: Final = 24
-_LINE_MASK: Final = (1 << _LINE_BITS) - 1
+#: Numbers of HISTORY rows that a terminal has for itself where several share a writer's number.
+_HISTORY_BITS: Final = 28
 
-
-@mako.procedure
-def enter_order(
-    tx: Any,
-    terminal: int,
-    w_id: int,
-    d_id: int,
-    c_id: int,
-    all_local: int,
-    count: int,
-    l_1: int,
-    l_2: int,
-    l_3: int,
-    l_4: int,
-    l_5: int,
-    l_6: int,
-    l_7: int,
-    l_8: int,
-    l_9: int,
-    l_10: int,
-    l_11: int,
-    l_12: int,
-    l_13: int,
-    l_14: int,
-    l_15: int,
-) -> int:
-    """New order (clause 2.4) from a terminal; its number. A line is packed by `line_of`."""
-    lines = (l_1, l_2, l_3, l_4, l_5, l_6, l_7, l_8, l_9, l_10, l_11, l_12, l_13, l_14, l_15)
-    state = tx.insert(SCRATCH, (terminal,))
-    state.w_id = w_id
-    state.d_id = d_id
-    state.c_id = c_id
-    state.all_local = all_local
-    state.ol_cnt = count
-    for at in range(count):
-        line = lines[at]
-        state.i_id[at] = line & _LINE_MASK
-        state.supply_w_id[at] = line >> _LINE_BITS & _LINE_MASK
-        state.quantity[at] = line >> 2 * _LINE_BITS
-    new_order(tx, state)
-    o_id: int = state.a_o_id
-    tx.delete(SCRATCH, (terminal,))
-    return o_id
+#: By district (w_id, d_id): the orders that were acknowledged as durable.
+Acknowledged = dict[tuple[int, int], "array[int]"]
 
 
-@mako.procedure
-def pay(
-    tx: Any,
-    terminal: int,
-    w_id: int,
-    d_id: int,
-    c_id: int,
-    c_w_id: int,
-    c_d_id: int,
-    c_last: int,
-    h_amount: int,
-    history_number: int,
-) -> int:
-    """Payment (clause 2.5) from a terminal."""
-    state = tx.insert(SCRATCH, (terminal,))
-    state.worker = terminal
-    state.w_id = w_id
-    state.d_id = d_id
-    state.c_id = c_id
-    state.c_w_id = c_w_id
-    state.c_d_id = c_d_id
-    state.c_last = c_last
-    state.h_amount = h_amount
-    state.history_number = history_number
-    payment(tx, state)
-    tx.delete(SCRATCH, (terminal,))
-    return 1
-
-
-@mako.procedure
-def count_orders(tx: Any, w_id: int, d_id: int, first: int, end: int) -> int:
-    """How many of the orders first <= O_ID < end of a district are there."""
-    found = 0
-    for o_id in range(first, end):
-        there, _ = tx.find(ORDER, (w_id, d_id, o_id))
-        if there:
-            found += 1
-    return found
-
-
-def line_of(i_id: int, supply_w_id: int, quantity: int) -> int:
-    return i_id | supply_w_id << _LINE_BITS | quantity << 2 * _LINE_BITS
-
-
-class _Random:
-    """The numbers that compiled workers draw, from Python's generator."""
-
-    def __init__(self, seed: int) -> None:
-        self._draw = random.Random(seed)
-
-    def uniform(self, low: int, high: int) -> int:
-        return self._draw.randint(low, high)
-
-
-@dataclass
 class Terminal:
-    """One terminal: a thread of a client with a connection of its own, or a shared one."""
+    """See `bench.workload.Terminal`. Number `number` of `count`, from 0."""
 
-    number: int
-    db: Any
-    warehouses: int
-    scale: Scale
-    #: Orders that were acknowledged as durable: (w_id, d_id, o_id).
-    acknowledged: list[tuple[int, int, int]] = field(default_factory=list)
-    #: Transactions by how they ended, as the client was told.
-    counts: dict[str, int] = field(default_factory=dict)
-    #: Seconds of the longest wait for an answer, and when the last one came.
-    longest: float = 0.0
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        number: int,
+        *,
+        count: int,
+        warehouses: int,
+        scale: Scale,
+        mix: Sequence[int] | None,
+        seed: int,
+    ) -> None:
+        assert number < count <= TERMINALS_MAX
         state = first_state(
-            0,
-            workers=1,
-            warehouses=self.warehouses,
-            scale=self.scale,
-            mix=(1, 1, 0, 0, 0),
-            history_number=0,
+            number,
+            workers=count,
+            warehouses=warehouses,
+            scale=scale,
+            mix=None if mix is None else tuple(mix),
+            history_number=number // WRITERS_MAX << _HISTORY_BITS,
         )
-        fields = {item.name: [0] * item.count if item.is_array else 0 for item in STATE.fields}
-        self._state = SimpleNamespace(**fields)
-        for name, value in state.items():
-            setattr(self._state, name, list(value) if isinstance(value, tuple) else value)
-        self._random = _Random(self.number)
-        # Rows of HISTORY are told apart by terminal and number.
-        self._key = 1_000 + self.number
+        self._state = state_of(STATE, state)
+        self._random = Chance(seed * TERMINALS_MAX + number)
+        self._number = number
+        #: Rows of HISTORY are told apart by writer and number.
+        self._writer = number % WRITERS_MAX + 1
+        self.acknowledged: Acknowledged = {}
 
-    def run(self, stop: threading.Event) -> None:
-        """Transactions, one after the other, until told to stop."""
-        while not stop.is_set():
-            self._one()
-
-    def _one(self) -> None:
-        generate(self._random, self._state)
-        started = time.monotonic()
-        try:
-            self._call()
-            ending = "acknowledged"
-        except mako.RolledBack:
-            ending = "rolled back"
-        except mako.Unknown:
-            ending = "unknown"
-        except (mako.Error, TimeoutError) as error:
-            ending = type(error).__name__
-        self.longest = max(self.longest, time.monotonic() - started)
-        self.counts[ending] = self.counts.get(ending, 0) + 1
-
-    def _call(self) -> None:
+    def draw(self) -> Request:
+        """The next transaction."""
         s = self._state
-        if s.kind == NEW_ORDER_KIND:
+        kind = generate(self._random, s)
+        if kind == NEW_ORDER_KIND:
             lines = [
                 line_of(s.i_id[at], s.supply_w_id[at], s.quantity[at]) if at < s.ol_cnt else 0
                 for at in range(LINES_MAX)
             ]
-            o_id = self.db.run(
-                enter_order, self._key, s.w_id, s.d_id, s.c_id, s.all_local, s.ol_cnt, *lines
-            )
-            self.acknowledged.append((s.w_id, s.d_id, o_id))
-        else:
-            assert s.kind == PAYMENT_KIND
-            self.db.run(
-                pay,
-                self._key,
-                s.w_id,
-                s.d_id,
-                s.c_id,
-                s.c_w_id,
-                s.c_d_id,
-                s.c_last,
-                s.h_amount,
-                s.history_number,
-            )
+            inputs = (s.w_id, s.d_id, s.c_id, s.all_local, s.ol_cnt, *lines)
+            return Request(kind, enter_order, (self._number, *inputs))
+        if kind == PAYMENT_KIND:
+            customer = (s.c_id, s.c_w_id, s.c_d_id, s.c_last)
+            rest = (s.h_amount, s.history_number)
+            who = (self._number, self._writer)
+            return Request(kind, pay, (*who, s.w_id, s.d_id, *customer, *rest))
+        if kind == ORDER_STATUS_KIND:
+            inputs = (s.w_id, s.d_id, s.c_id, s.c_last)
+            return Request(kind, look_up_order, (self._number, *inputs))
+        if kind == DELIVERY_KIND:
+            s.a_skipped = 0  # As long as it is not told otherwise.
+            return Request(kind, deliver, (self._number, s.w_id, s.o_carrier_id))
+        return Request(kind, count_low_stock, (self._number, s.w_id, s.d_id, s.threshold))
+
+    def told(self, result: int) -> None:
+        """The last transaction is durable."""
+        s = self._state
+        if s.kind == NEW_ORDER_KIND:
+            orders = self.acknowledged.setdefault((s.w_id, s.d_id), array("q"))
+            orders.append(result)
+        elif s.kind == DELIVERY_KIND:
+            s.a_skipped = result
+
+    def state(self) -> Mapping[str, Any]:
+        """What it has drawn, as the state of a worker."""
+        return vars(self._state)
 
 
-def lost_orders(snapshot: Any, acknowledged: list[tuple[int, int, int]]) -> int:
+def lost_orders(snapshot: Any, acknowledged: Iterable[Acknowledged]) -> int:
     """How many of the acknowledged orders are not there."""
+    by_district: dict[tuple[int, int], set[int]] = {}
+    for each in acknowledged:
+        for district, orders in each.items():
+            by_district.setdefault(district, set()).update(orders)
     lost = 0
-    by_district: dict[tuple[int, int], list[int]] = {}
-    for w_id, d_id, o_id in acknowledged:
-        by_district.setdefault((w_id, d_id), []).append(o_id)
-    for (w_id, d_id), orders in sorted(by_district.items()):
-        for first, end in _runs(sorted(set(orders))):
+    for (w_id, d_id), numbers in sorted(by_district.items()):
+        for first, end in _runs(sorted(numbers)):
             lost += end - first - snapshot.run(count_orders, w_id, d_id, first, end)
     return lost
 

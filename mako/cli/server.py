@@ -1,8 +1,13 @@
 """`mako server`: one process of a cluster, until it is told to end."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from mako.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mako.config import ClusterConfig
 
 
 @click.command()
@@ -37,7 +42,9 @@ def server(
     from mako.config import load
     from mako.server.planning import plan_of
 
-    plan = plan_of(load(files), name, workers=threads, data=data)
+    config = load(files)
+    plan = plan_of(config, name, workers=threads, data=data)
+    _check_procedures(config)
     if check:
         addresses = ", ".join(f"{host}:{port}" for host, port in plan.listen)
         click.echo(
@@ -49,6 +56,18 @@ def server(
             click.echo(f"partition {replica.partition}: node {replica.node}, {role}")
         return
     _run(name, plan)
+
+
+def _check_procedures(config: "ClusterConfig") -> None:
+    """Only here: whoever asks a cluster needs its addresses, not its modules."""
+    from mako.server.deploy import deploy
+    from mako.server.driving import deployed_workloads
+
+    try:
+        deploy(config.document.procedures)
+        deployed_workloads(config.document.procedures)
+    except ConfigError as error:
+        raise config.error(("procedures",), str(error).removeprefix("procedures: ")) from None
 
 
 def _run(name: str, plan: object) -> None:

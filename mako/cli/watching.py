@@ -146,7 +146,8 @@ def as_table(answers: Sequence[Answer]) -> Table:
     for name in columns:
         right = name in ("partition", "epoch", "term", "commit", "applied")
         table.add_column(name, justify="right" if right else "left", no_wrap=True)
-    table.add_column("lag", justify="right", no_wrap=True)
+    for name in ("lag", "log", "snapshot"):
+        table.add_column(name, justify="right", no_wrap=True)
     with_hashes = any({"hash", "hash_error"} & answer.facts.keys() for answer in answers)
     if with_hashes:
         table.add_column("hash", no_wrap=True)
@@ -163,11 +164,21 @@ def as_table(answers: Sequence[Answer]) -> Table:
             *(str(facts[name]) for name in ("epoch", "term", "commit", "applied")),
             moment(facts["watermark"]),
             f"{facts['watermark_lag_ms']} ms",
+            # A process of an older version does not say them.
+            *(_size(facts.get(name, 0)) for name in ("log_bytes", "snapshot_bytes")),
         ]
         if with_hashes:
             cells.append(facts["hash"][:16] if "hash" in facts else "[red]none: see -w json")
         table.add_row(*cells)
     return table
+
+
+def _size(count: int) -> str:
+    """Bytes for people; a dash for none."""
+    for power, name in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if count >= 1 << power:
+            return f"{count / (1 << power):.1f} {name}"
+    return f"{count} B" if count else "-"
 
 
 def moment(timestamp: int) -> str:

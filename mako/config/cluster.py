@@ -8,7 +8,7 @@ process        place of its name in `host`, from 1
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any, Final
@@ -71,6 +71,13 @@ class ClusterConfig:
     partitions: tuple[tuple[Site, ...], ...]
     processes: tuple[Process, ...]
     memory_bytes: int
+    #: Where its keys came from, for messages about what only a process of it can check.
+    origins: Origins = field(default_factory=dict, repr=False, compare=False)
+    source: str = field(default="configuration", repr=False, compare=False)
+
+    def error(self, keys: Iterable[str], problem: str) -> ConfigError:
+        """A message with the file that has the key, and the key."""
+        return _error(self.origins, self.source, keys, problem)
 
     def process(self, name: str) -> Process:
         for process in self.processes:
@@ -96,6 +103,20 @@ def resolve(
     return _Resolver(merged, origins or {}, source).resolve()
 
 
+def _error(origins: Origins, source: str, keys: Iterable[str], problem: str) -> ConfigError:
+    path = tuple(keys)
+    for length in range(len(path), 0, -1):
+        if path[:length] in origins:
+            source = origins[path[:length]]
+            break
+    where = f"{source}: {'.'.join(path)}" if path else source
+    return ConfigError(f"{where}: {problem}")
+
+
+def _is_address(host: str) -> bool:
+    return bool(host) and not any(character.isspace() for character in host)
+
+
 _LEARNERS: Final = ["learner"]
 
 
@@ -117,15 +138,7 @@ class _Resolver:
             raise self._error(keys, f"{problem}; see docs/configuration.md") from None
 
     def _error(self, keys: Iterable[str], problem: str) -> ConfigError:
-        """A message with the file that has the key, and the key."""
-        path = tuple(keys)
-        source = self._source
-        for length in range(len(path), 0, -1):
-            if path[:length] in self._origins:
-                source = self._origins[path[:length]]
-                break
-        where = f"{source}: {'.'.join(path)}" if path else source
-        return ConfigError(f"{where}: {problem}")
+        return _error(self._origins, self._source, keys, problem)
 
     def resolve(self) -> ClusterConfig:
         document = self._document
@@ -144,7 +157,13 @@ class _Resolver:
             problem = "must be more than twice raft.heartbeat_ticks"
             raise self._error(("raft", "election_ticks"), f"{raft.election_ticks} {problem}")
         return ClusterConfig(
-            number, document, partitions, processes, self._size(("memory",), document.memory)
+            number,
+            document,
+            partitions,
+            processes,
+            self._size(("memory",), document.memory),
+            self._origins,
+            self._source,
         )
 
     def _size(self, keys: tuple[str, ...], value: str | int, *, least: int = MEMORY_MIN) -> int:
@@ -181,8 +200,13 @@ class _Resolver:
                     ("process", site), f"process {process!r} has no address; add it to `host`"
                 )
         for process, host in document.host.items():
-            if not host or any(character.isspace() for character in host):
+            if not _is_address(host):
                 raise self._error(("host", process), f"{host!r:.40} is no name and no IP address")
+        if not _is_address(document.http_host):
+            problem = f"{document.http_host!r:.40} is no name and no IP address"
+            raise self._error(("http_host",), f"{problem}; 0.0.0.0 listens at all of this host's")
+        if not document.cluster.name.strip():
+            raise self._error(("cluster", "name"), "it is empty; give one, or leave it out")
         named = [("http", name) for name in document.http]
         # The default of `learner` need not be there.
         named += [("learner", name) for name in document.learner if document.learner != _LEARNERS]
@@ -194,7 +218,12 @@ class _Resolver:
         for path, name in [*sites, *((("joined",), name) for name in document.joined)]:
             if name not in document.process:
                 raise self._error(path, f"there is no site {name!r:.40}; correct the name")
-        for text in (document.data, document.cluster.name, *document.host.values()):
+        for text in (
+            document.data,
+            document.cluster.name,
+            document.http_host,
+            *document.host.values(),
+        ):
             if not text.isprintable():
                 raise self._error((), f"{text!r:.40} has characters that cannot be printed")
 

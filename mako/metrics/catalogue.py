@@ -50,8 +50,8 @@ class ServerMetrics:
         )
         self.replication_failures = new.counter(
             "raft_replication_failures_total",
-            "Times that this replica learned, as the leader, that a member was out of reach.",
-            _REPLICA,
+            "Times that this replica learned, as the leader, that a peer was out of reach.",
+            (*_REPLICA, "peer"),
         )
 
     def _declare_partition(self, new: Registry) -> None:
@@ -84,12 +84,20 @@ class ServerMetrics:
         self.snapshot_bytes = new.gauge(
             "mako_snapshot_bytes", "Size of the newest snapshot on disk.", _REPLICA
         )
+        self.worker_cpu = new.counter(
+            "mako_worker_cpu_seconds_total",
+            "Processor time of a worker thread; workers run while the replica leads.",
+            (*_REPLICA, "worker"),
+        )
 
     def _declare_process(self, new: Registry) -> None:
         self.info = new.gauge(
             "mako_info", "Always 1; what runs here.", ("process", "cluster", "version")
         )
         self.uptime = new.gauge("mako_uptime_seconds", "Since the process started.")
+        self.process_cpu = new.counter(
+            "mako_process_cpu_seconds_total", "Processor time of the process, all its threads."
+        )
         self.connections = new.gauge("mako_client_connections", "Clients that are connected.")
         self.log_bytes = new.gauge(
             "mako_log_bytes", "Size of the log, which all replicas of the process share."

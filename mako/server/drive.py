@@ -228,9 +228,8 @@ class Drive:
 
     @property
     def cpu_seconds(self) -> float:
-        """Processor time that the workers have used, while they run."""
-        clocks = [time.pthread_getcpuclockid(one.thread.ident or 0) for one in self._threads]
-        return sum(time.clock_gettime(clock) for clock in clocks)
+        """Processor time that the workers have used."""
+        return sum(each.cpu_seconds for each in self._threads)
 
     def _note_stop(self) -> None:
         from mako.engine import layout

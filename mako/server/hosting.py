@@ -9,6 +9,7 @@ How often a leader drains: at every turn, a millisecond apart, while anybody is 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -26,11 +27,26 @@ from mako.server.plan import ENTRY_BYTES, RING_BYTES, ReplicaPlan, ServerPlan
 from mako.server.replicated import ReplicatedBackend
 from mako.server.serving import REQUESTS_TABLE
 from mako.server.turns import ACTIVE_SECONDS, IDLE_SECONDS, TURN_SECONDS
+from mako.storage.errors import StorageError
+from mako.storage.snapshot_store import SnapshotStore
+from mako.storage.store import LogStore
 from mako.wire.hello import Hello
 
 #: Contexts beside the workers': sessions and snapshots of clients.
 SESSIONS: Final = 32
 _LATER: Final = 3600.0
+#: The role of a follower without a vote.
+LEARNER: Final = "learner"
+
+
+def role_of(node: RaftNode | None) -> str:
+    """The role of a replica in words; Raft calls a learner a follower."""
+    if node is None:
+        return "starting"
+    if node.role is not Role.FOLLOWER:
+        return str(node.role.value)
+    voters = node.configuration.voters | node.configuration.outgoing
+    return Role.FOLLOWER.value if node.id in voters else LEARNER
 
 
 class Hosted:
@@ -45,6 +61,8 @@ class Hosted:
         log: EventLog,
         now_ms: Callable[[], int],
         *,
+        store: LogStore,
+        snapshots: SnapshotStore,
         hello: Callable[[], Hello],
         kick: Callable[[], None],
     ) -> None:
@@ -54,8 +72,11 @@ class Hosted:
         #: Times that it stood for election.
         self.elections = 0
         self._stood_in = 0
-        #: Times that, as the leader, it learned that another process is out of reach.
-        self.replication_failures = 0
+        #: By process: times that, as the leader, it learned that it is out of reach.
+        self.replication_failures: Counter[int] = Counter()
+        self._store = store
+        self._snapshots = snapshots
+        self._snapshot_seen = (0, 0)
         self._log = log
         self._kick = kick
         self._now_ms = now_ms
@@ -104,11 +125,12 @@ class Hosted:
         """Plain values, for clients and for people."""
         node, partition = self.node, self.partition
         watermark = partition.watermark
+        snapshot_index, snapshot_bytes = self._snapshot()
         lag = max(self._now_ms() - ms_of_timestamp(Timestamp(watermark)), 0)
         return {
             "partition": self.replica.partition,
             "node": int(self.replica.node),
-            "role": "starting" if node is None else node.role.value,
+            "role": role_of(node),
             "leader": ""
             if node is None
             else self.plan.names.get(self._process_of(node.leader), ""),
@@ -119,9 +141,28 @@ class Hosted:
             "applied": partition.applied,
             "last": 0 if node is None else node.last_index,
             "memory": partition.engine.memory_bytes,
+            "memory_limit": partition.engine.memory_limit,
             "watermark": watermark,
             "watermark_lag_ms": lag,
+            "log_bytes": self._store.total_bytes,
+            "snapshot_index": snapshot_index,
+            "snapshot_bytes": snapshot_bytes,
         }
+
+    def _snapshot(self) -> tuple[int, int]:
+        """Index and size of the newest one on disk; (0, 0) if there is none."""
+        if self.node is None:
+            return 0, 0
+        meta = self.node.storage.snapshot_meta()
+        if meta.index == 0:
+            return 0, 0
+        if self._snapshot_seen[0] != meta.index:
+            try:
+                size = self._snapshots.name_of(self.replica.group, meta).size
+            except StorageError:  # On its way in; or it shows when the snapshot is needed.
+                return int(meta.index), 0
+            self._snapshot_seen = (int(meta.index), size)
+        return self._snapshot_seen
 
     # --- Turns ---------------------------------------------------------------------------------
 

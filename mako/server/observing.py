@@ -7,12 +7,10 @@ from typing import Any, Final
 
 import trio
 
-from mako.entry import GroupId
 from mako.ids import Outcome, Timestamp, ms_of_timestamp
 from mako.metrics.catalogue import ROLE_NUMBERS, ServerMetrics
 from mako.metrics.text import render
 from mako.net.links import PeerLinks
-from mako.raft import RaftNode
 from mako.server.hashing import hash_at
 from mako.server.hosting import Hosted
 from mako.server.http import NoHash
@@ -25,7 +23,6 @@ from mako.server.status import (
     StateHash,
     to_json,
 )
-from mako.storage.errors import StorageError
 
 #: Seconds without a turn after which the process does not do its work: it ticks every few ms.
 STALLED_SECONDS: Final = 2.0
@@ -35,8 +32,8 @@ READY_LAG_MS: Final = 3000
 HASHES_MAX: Final = 4
 #: What `Hosted.status` knows already.
 _SHARED: Final = (
-    "partition", "node", "leader", "leader_address", "epoch", "term", "commit", "applied",
-    "last", "watermark", "watermark_lag_ms",
+    "partition", "node", "role", "leader", "leader_address", "epoch", "term", "commit", "applied",
+    "last", "watermark", "watermark_lag_ms", "snapshot_index", "snapshot_bytes",
 )  # fmt: skip
 
 
@@ -52,7 +49,6 @@ class Observer:
         self._metrics = ServerMetrics()
         self._hashing = 0
         self._hashes: dict[int, StateHash] = {}
-        self._snapshots: dict[GroupId, tuple[int, int]] = {}
         server.on_write = self._metrics.fsync.of().observe
 
     # --- Status --------------------------------------------------------------------------------
@@ -81,7 +77,6 @@ class Observer:
         node, partition = hosted.node, hosted.partition
         engine = partition.engine
         storage = None if node is None else node.storage
-        snapshot_index, snapshot_bytes = self._snapshot(hosted)
         members = Members()
         if node is not None:
             now = node.configuration
@@ -92,34 +87,14 @@ class Observer:
             )
         return PartitionStatus(
             **{name: facts[name] for name in _SHARED},
-            role=_role(facts["role"], node),
             log_entries=0 if storage is None else storage.last_index() - storage.first_index() + 1,
             closed=engine.closed,
             stable=engine.stable,
             memory_bytes=engine.memory_bytes,
-            snapshot_index=snapshot_index,
-            snapshot_bytes=snapshot_bytes,
             returning=node is not None and node.returning,
             state_hash=self._hashes.get(hosted.replica.partition),
             members=members,
         )
-
-    def _snapshot(self, hosted: Hosted) -> tuple[int, int]:
-        """Index and size of the newest one on disk; (0, 0) if there is none."""
-        group = hosted.replica.group
-        if hosted.node is None:
-            return 0, 0
-        meta = hosted.node.storage.snapshot_meta()
-        if meta.index == 0:
-            return 0, 0
-        known = self._snapshots.get(group)
-        if known is None or known[0] != meta.index:
-            try:
-                size = self._server.snapshots.name_of(group, meta).size
-            except StorageError:  # On its way in; or it shows when the snapshot is needed.
-                return int(meta.index), 0
-            known = self._snapshots[group] = (int(meta.index), size)
-        return known
 
     async def state_hash(self, partition: int, timestamp: int) -> StateHash:
         """The hash of all rows at a timestamp that the watermark passes soon."""
@@ -177,6 +152,7 @@ class Observer:
         m, server = self._metrics, self._server
         m.info.of(server.plan.name, self._cluster, self._version).set(1)
         m.uptime.of().set(time.monotonic() - self._began)
+        m.process_cpu.of().mirror(time.process_time())
         m.connections.of().set(self._connections())
         m.log_bytes.of().set(server.store.total_bytes)
         m.log_full.of().set(int(server.store.full))
@@ -202,7 +178,10 @@ class Observer:
         m.last_applied.of(*who).set(status.applied)
         m.log_size.of(*who).set(status.log_entries)
         m.elections.of(*who).mirror(hosted.elections)
-        m.replication_failures.of(*who).mirror(hosted.replication_failures)
+        for process, name in self._server.plan.names.items():
+            if process != self._server.plan.process:
+                failures = hosted.replication_failures[process]
+                m.replication_failures.of(*who, name).mirror(failures)
         m.epoch.of(*who).set(status.epoch)
         if status.watermark:  # Before there is one it would seem to lag by half a century.
             m.watermark.of(*who).set(_seconds(status.watermark))
@@ -215,14 +194,8 @@ class Observer:
         m.memory_limit.of(*who).set(engine.memory_limit)
         m.snapshot_index.of(*who).set(status.snapshot_index)
         m.snapshot_bytes.of(*who).set(status.snapshot_bytes)
-
-
-def _role(role: str, node: RaftNode | None) -> str:
-    """Raft calls a learner a follower."""
-    if node is None or role != "follower":
-        return role
-    voters = node.configuration.voters | node.configuration.outgoing
-    return role if node.id in voters else "learner"
+        for worker, used in hosted.backend.crew.cpu_seconds().items():
+            m.worker_cpu.of(*who, worker).mirror(used)
 
 
 def _seconds(timestamp: int) -> float:

@@ -176,6 +176,8 @@ class ServerProcess:
             self.workloads,
             self.log,
             self._now_ms,
+            store=self.store,
+            snapshots=self.snapshots,
             hello=self._hello,
             kick=self.kick,
         )
@@ -270,7 +272,8 @@ class ServerProcess:
             node = hosted.node
             if node is None:
                 continue
-            hosted.replication_failures += node.role is Role.LEADER
+            if node.role is Role.LEADER:
+                hosted.replication_failures[process] += 1
             for member in node.configuration.members:
                 if self.plan.process_of.get((group, member)) == process:
                     node.report_unreachable(member)

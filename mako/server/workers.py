@@ -11,6 +11,7 @@ they are stopped in order, since compiled code must not outlive the memory it wo
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
@@ -42,6 +43,21 @@ class WorkerThread:
     context: int
     event: int
     thread: threading.Thread
+    #: The least one that no other running thread of its crew has.
+    number: int = 0
+    #: Processor time that it has used in all, once it has ended.
+    used_s: float | None = None
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Processor time that it has used so far."""
+        number = self.thread.native_id
+        if self.used_s is None and number is not None:
+            try:
+                return time.clock_gettime(_clock_of(number))
+            except OSError:  # It has ended meanwhile.
+                pass
+        return self.used_s or 0.0
 
     def tell_to_stop(self) -> None:
         from mako.engine import layout
@@ -50,6 +66,14 @@ class WorkerThread:
 
         set_word(self.context + layout.C_CONTROL, STOP)
         os.eventfd_write(self.event, 1)
+
+
+def _clock_of(thread: int) -> int:
+    """The processor time of a thread as a clock of Linux (linux/posix-timers.h, CPUCLOCK_SCHED).
+
+    Asking for a thread that has ended is an error there; pthread_getcpuclockid would crash.
+    """
+    return (~thread << 3) | 6
 
 
 class Crew:
@@ -91,6 +115,10 @@ class Crew:
         """Stop workers and wait for them. They end what they run, which the watchdog bounds."""
         self._threads.stop(list(workers))
 
+    def cpu_seconds(self) -> dict[int, float]:
+        """Processor time that workers have used so far, by their numbers."""
+        return self._threads.cpu_seconds()
+
     def close(self) -> None:
         """Stop everything but the watchdog, which ends with the engine's memory."""
         self._stopper()
@@ -104,6 +132,15 @@ class _Threads:
         self._lock = threading.Lock()
         self._running: list[WorkerThread] = []
         self._keeper: threading.Thread | None = None
+        #: Processor time of workers that were stopped, by their numbers.
+        self._used_s: dict[int, float] = {}
+
+    def cpu_seconds(self) -> dict[int, float]:
+        with self._lock:
+            found = dict(self._used_s)
+            for worker in self._running:
+                found[worker.number] = found.get(worker.number, 0.0) + worker.cpu_seconds
+        return found
 
     @property
     def some(self) -> bool:
@@ -119,7 +156,10 @@ class _Threads:
             assert engine.base != 0, "the memory stays as long as a context is borrowed"
             if core is not None and hasattr(os, "sched_setaffinity"):
                 os.sched_setaffinity(0, {core})
-            work(context)
+            try:
+                work(context)
+            finally:
+                worker.used_s = time.thread_time()
 
         engine.tick()
         event = os.eventfd(0)
@@ -132,6 +172,8 @@ class _Threads:
         thread = threading.Thread(target=life, name=f"mako-worker-{context:x}", daemon=True)
         worker = WorkerThread(context, event, thread)
         with self._lock:
+            taken = {each.number for each in self._running}
+            worker.number = next(each for each in itertools.count() if each not in taken)
             self._running.append(worker)
             if self._keeper is None and not engine.replicated:
                 self._start_keeper()
@@ -149,6 +191,8 @@ class _Threads:
             for worker in workers:
                 if worker in self._running:
                     self._running.remove(worker)
+                    used = self._used_s.get(worker.number, 0.0)
+                    self._used_s[worker.number] = used + worker.cpu_seconds
                     os.close(worker.event)
             if not self._running and self._keeper is not None:
                 self._stop_keeper()

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
+from bench.cluster.model import Lag, Leadership, ProcessUse, Stretch
 from bench.workload import AuditResult, CheckResult, DataSize, Extra, Progress, Status
 from mako import histogram
+from mako.errors import ConnectionLost
 
 #: name, share of the mix, median latency in ns, share rolled back
 TPCC_LIKE = (
@@ -58,6 +60,7 @@ class Sample:
     watermark: int
     watermark_lag_ms: float
     stopped: str = ""
+    endings: dict[str, int] = field(default_factory=dict)
 
 
 def spread(count: int, median_ns: int) -> list[int]:
@@ -80,6 +83,12 @@ class FakeDrive:
     #: After how many seconds the engine stops by itself, and why.
     dies: tuple[float, str] | None = None
     rate: int = 0
+    #: Replicated: durable so many ns after it was executed; 0: there are no replicas.
+    durable_ns: int = 0
+    #: Per second, what terminals were told that is no result.
+    endings_per_s: dict[str, int] = field(default_factory=dict)
+    #: After how many seconds the leader that runs the workers is lost.
+    lost_s: float = math.inf
     calls: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -92,6 +101,8 @@ class FakeDrive:
 
     def sample(self) -> Sample:
         now_s = self.clock.now() - self.began_s
+        if now_s >= self.lost_s:
+            raise ConnectionLost("sample: the connection was lost")
         reset_s = self.reset_s - self.began_s
         done = self._done(now_s) - self._done(reset_s)
         kinds = tuple(
@@ -100,6 +111,7 @@ class FakeDrive:
                 int(done * share * (1 - rolled_back)),
                 int(done * share * rolled_back),
                 spread(int(done * share), int(median_ns)),
+                spread(int(done * share), median_ns + self.durable_ns) if self.durable_ns else [],
             )
             for name, share, median_ns, rolled_back in TPCC_LIKE
         )
@@ -115,6 +127,9 @@ class FakeDrive:
             watermark=1_000_000 + int(now_s * 1000),
             watermark_lag_ms=0.4 + 0.2 * math.sin(3 * now_s),
             stopped=stopped,
+            endings={
+                how: int(count * (now_s - reset_s)) for how, count in self.endings_per_s.items()
+            },
         )
 
     def reset(self) -> None:
@@ -127,6 +142,42 @@ class FakeDrive:
 
     def stop(self) -> None:
         self.calls.append("stop")
+        self.sample()
+
+
+@dataclass
+class FakeWatch:
+    """A cluster of three; `two` takes over from `one` after so many seconds of the clock."""
+
+    clock: FakeClock
+    took_over_s: float = math.inf
+
+    def __post_init__(self) -> None:
+        self.began_s = self.clock.now()
+
+    def stretch(self, start: float, end: float) -> Stretch:
+        leader = "two" if end - self.began_s >= self.took_over_s else "one"
+        seconds = end - start
+        processes = [
+            ProcessUse(
+                name,
+                "leader" if name == leader else "follower",
+                seconds,
+                (0.75 if name == leader else 0.25) * seconds,
+                {"0": 0.5 * seconds, "1": 0.125 * seconds} if name == leader else {},
+                (6e6 if name == leader else 1e5) * seconds,
+            )
+            for name in ("one", "two")
+        ]
+        lag = Lag.of([3.0, 4.0, 5.0 + seconds, 12.0])
+        silent = ProcessUse("three", "silent")
+        return Stretch(lag, (*processes, silent), {"changed": int(7 * seconds)}, {0: leader})
+
+    def leaderships(self, start: float, end: float) -> tuple[Leadership, ...]:
+        found = [Leadership(self.began_s, "one", 0, 3)]
+        if end - self.began_s >= self.took_over_s:
+            found.append(Leadership(self.began_s + self.took_over_s, "two", 0, 4))
+        return tuple(found)
 
 
 @dataclass
@@ -207,6 +258,9 @@ class FakeBenchmark:
 
     def states(self, workers: int, _seed: int) -> list[dict[str, Any]]:
         return [{"home": worker + 1} for worker in range(workers)]
+
+    def terminals(self, count: int, _seed: int) -> Sequence[Any]:
+        raise AssertionError(f"{count} terminals of cardboard")
 
     def check(self, _db: object, *, after_load: bool) -> list[CheckResult]:
         self.calls.append(f"check {after_load=}")

@@ -1,12 +1,14 @@
 """Runs of the fakes, for the tests of everything that comes after a run."""
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, Final, cast
 
+from bench.interrupt import Interrupt
 from bench.report.model import RunReport, Setting
-from bench.runner import Interrupt, Runner
+from bench.runner import Runner
 from bench.stats import Interval, Phase
-from tests.bench.fakes import FakeBenchmark, FakeClock, FakeDatabase
+from tests.bench.fakes import FakeBenchmark, FakeClock, FakeDatabase, FakeWatch
 
 SETTING = Setting(
     workload="tpcc",
@@ -58,6 +60,16 @@ class RecordingView:
         self.told.append(f"warn {text}")
 
 
+#: A run of terminals on a cluster of which one process takes over from another.
+CLUSTER: Final[dict[str, Any]] = {"clients": 16, "connections": 2, "cluster": "shop", "workers": 1}
+CLUSTER_DRIVE: Final[dict[str, Any]] = {
+    "per_s": 2_000,
+    "durable_ns": 4_000_000,
+    "endings_per_s": {"unknown": 2, "retried": 5},
+}
+TOOK_OVER_S: Final = 4.5
+
+
 class FakeRun:
     """One run of the runner over fakes, and everything it left behind."""
 
@@ -67,11 +79,12 @@ class FakeRun:
         benchmark: FakeBenchmark | None = None,
         check: bool = True,
         interrupt: Interrupt | None = None,
-        drive: dict[str, Any] | None = None,
+        drive: Mapping[str, Any] | None = None,
+        watch: FakeWatch | None = None,
         **setting: Any,
     ) -> None:
-        self.clock = FakeClock()
-        self.database = FakeDatabase(self.clock, drive_options=drive or {})
+        self.clock = watch.clock if watch else FakeClock()
+        self.database = FakeDatabase(self.clock, drive_options=dict(drive or {}))
         self.benchmark = benchmark or FakeBenchmark()
         self.view = RecordingView()
         self.runner = Runner(
@@ -81,7 +94,14 @@ class FakeRun:
             check=check,
             clock=self.clock,
             interrupt=interrupt,
+            watch=watch,
         )
 
     def run(self) -> RunReport:
         return self.runner.run(lambda: cast("Any", self.database))
+
+
+def cluster_run(**options: Any) -> FakeRun:
+    """A run on a cluster: see CLUSTER."""
+    watch = FakeWatch(FakeClock(), TOOK_OVER_S)
+    return FakeRun(watch=watch, drive=CLUSTER_DRIVE | options.pop("drive", {}), **CLUSTER | options)

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from bench import cli, machine, session
+from bench import cli, common, machine, session
 from bench.options import Distribution, MicroOptions, TpcaOptions, TpccOptions
 from bench.runner import Runner
 from mako.cli import main
@@ -51,7 +51,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeBenchmark], FakeData
 
         monkeypatch.setattr(session, "Runner", ClockedRunner)
         monkeypatch.setattr(session, "create", lambda _name, _options: benchmark)
-        monkeypatch.setattr(session, "database_of", lambda _request: cast("Any", database))
+        monkeypatch.setattr(session, "database_of", lambda _request, _config: cast("Any", database))
         return database
 
     return install
@@ -100,6 +100,12 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeBenchmark], FakeData
         ("tpcc run --warehouses 32768", "--warehouses: 32768 is too large; give at most 32767"),
         ("tpcc run --scale huge", "--scale: 'huge' is not one of 'tiny', 'small', 'spec'"),
         ("tpcc run --output xml", "--output: 'xml' is not one of 'table', 'json'"),
+        ("tpcc run --clients 8", "--clients 8: terminals need a cluster that runs; add -f and"),
+        ("tpcc run --clients 0", "--clients: 0 is too small; give at least 1"),
+        ("tpcc run --clients 8 --workers 2 -f x", "--workers: terminals are served by the cluster"),
+        ("tpcc run --connections 2", "--connections: only terminals share them; add --clients N"),
+        ("tpcc run --clients 8 --connections 65 -f x", "--connections: 65 is too large; give at"),
+        ("micro run --clients 8 -f x", "there is no option --clients; see mako bench micro run"),
         ("tpca run --branches 0", "--branches: 0 is too small"),
         ("tpca run --dist zipf:2", "--dist: the skew '2' must be a number above 0 and below 1"),
         ("tpca run --dist zipf:0.9", "--dist zipf:0.9: the spec profile draws accounts as"),
@@ -185,7 +191,19 @@ def test_defaults(asked: list[session.Request]) -> None:
     assert not request.json
     assert request.check
     assert request.folder is None
-    assert request.memory_bytes >= cli.MEMORY_BYTES_MIN
+    assert request.memory_bytes >= common.MEMORY_BYTES_MIN
+
+
+def test_terminals_leave_the_workers_to_the_cluster(asked: list[session.Request]) -> None:
+    for options in (
+        "tpcc run -f a.yml -f b.yml --clients 32 --connections 3",
+        "tpca run -f a.yml --clients 5",
+        "tpcc run -f a.yml",
+    ):
+        assert main(["bench", *options.split()]) == 0
+    assert [each.config for each in asked] == [("a.yml", "b.yml"), ("a.yml",), ("a.yml",)]
+    assert [(each.clients, each.connections) for each in asked] == [(32, 3), (5, 2), (0, 0)]
+    assert asked[0].options == TpccOptions(workers=1, warehouses=1)
 
 
 def test_every_option_of_tpcc(asked: list[session.Request], tmp_path: Path) -> None:

@@ -19,12 +19,17 @@ from bench.stats import Interval
 from bench.workload import AuditResult, CheckResult, Status
 from tests.bench.fakes import PER_MINUTE, FakeBenchmark
 from tests.bench.golden import check_golden
-from tests.bench.runs import SETTING, FakeRun
+from tests.bench.runs import SETTING, FakeRun, cluster_run
 
 
 @pytest.fixture(scope="module")
 def report() -> RunReport:
     return FakeRun().run()
+
+
+@pytest.fixture(scope="module")
+def of_cluster() -> RunReport:
+    return cluster_run().run()
 
 
 def rendered(what: RenderableType, *, width: int = 100, colour: bool = False) -> str:
@@ -54,6 +59,30 @@ def test_lines(report: RunReport, *, rewrite: bool) -> None:
 
 def test_closing_tables(report: RunReport, *, rewrite: bool) -> None:
     check_golden("closing.txt", rendered(closing(report)), rewrite=rewrite)
+
+
+def test_a_cluster_in_lines_tables_and_json(of_cluster: RunReport, *, rewrite: bool) -> None:
+    text = "\n".join(
+        [
+            lines.format_setting(of_cluster.setting),
+            lines.format_interval(of_cluster.intervals[-1]),
+            "",
+            rendered(closing(of_cluster), width=110),
+            "",
+            interval_text(of_cluster.intervals[-1]),
+            summary_text(of_cluster),
+        ]
+    )
+    check_golden("cluster.txt", text, rewrite=rewrite)
+
+
+def test_a_cluster_live(of_cluster: RunReport) -> None:
+    state = LiveState(of_cluster.setting, phase="measure", elapsed_s=3.25, total_s=5.0)
+    state.intervals = list(of_cluster.intervals)
+    text = " ".join(rendered(live_view(state, width=100)).split())
+    assert "durable in p50 4.03 ms, p99 9.70 ms" in text
+    assert "leader two" in text
+    assert "told 5 retried, 2 unknown" in text
 
 
 def test_live_view(report: RunReport, *, rewrite: bool) -> None:
@@ -178,6 +207,61 @@ def test_the_page_is_whole_and_needs_nothing_else(report: RunReport) -> None:
     # Throughput twice, for wide and narrow screens, six latencies, three of the engine.
     assert outline.tags.count("svg") == 11
     assert outline.tags.count("style") == 1
+
+
+def test_the_page_of_a_cluster(of_cluster: RunReport) -> None:
+    document = page(of_cluster)
+    outline = outline_of(document)
+    assert outline.references == []
+    # As of a database in this process, and replication and processors.
+    assert outline.tags.count("svg") == 13
+    # All of them but the narrow twin say who took over.
+    assert document.count(">two leads</text>") == 13
+    assert ">one leads</text>" not in document, "it led from the start"
+    text = " ".join(outline.text)
+    assert "one leads; two leads from 2.5 s on" in text
+    assert "until executed" in text
+    assert "until durable" in text
+    assert "16 terminals, 2 connections" in text
+    assert "10 unknown; 25 retried" in text
+    assert "nothing was seen of three" in text
+
+
+class Table(HTMLParser):
+    """Counts the columns of each row, those of cells that span several included."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: Of each table its rows' columns; cells that reach into the next row count there, too.
+        self.tables: list[list[int]] = []
+        self._below = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        span = {name: int(value or 1) for name, value in attrs if name.endswith("span")}
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append(self._below)
+            self._below = 0
+        elif tag in ("td", "th"):
+            columns = span.get("colspan", 1)
+            self.tables[-1][-1] += columns
+            if span.get("rowspan", 1) == 2:
+                self._below += columns
+
+
+def test_rows_of_a_table_have_its_columns(of_cluster: RunReport, report: RunReport) -> None:
+    for each, types in ((of_cluster, 13), (report, 9)):
+        parser = Table()
+        parser.feed(page(each))
+        assert all(len(set(rows)) == 1 for rows in parser.tables), parser.tables
+        assert types in [rows[0] for rows in parser.tables]
+
+
+def test_a_mark_outside_of_the_plot_is_left_out(of_cluster: RunReport) -> None:
+    later = replace(of_cluster.leaderships[1], at_s=99.0)
+    document = page(replace(of_cluster, leaderships=(of_cluster.leaderships[0], later)))
+    assert 'class="mark"' not in document
 
 
 def test_the_page_says_what_the_tables_say(report: RunReport) -> None:

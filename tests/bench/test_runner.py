@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from bench.runner import PER_S_MAX, PRETOUCHED_MAX, Interrupt, in_clause_order
+from bench.interrupt import Interrupt
+from bench.runner import CHECK_TRIES, PER_S_MAX, PRETOUCHED_MAX, in_clause_order
 from bench.workload import CheckResult, Progress, Status
-from mako.errors import Error, OutOfMemory
+from mako.errors import ConfigError, ConnectionLost, Error, Exists, OutOfMemory
 from tests.bench.fakes import FakeBenchmark
-from tests.bench.runs import FakeRun
+from tests.bench.runs import TOOK_OVER_S, FakeRun, cluster_run
 
 
 def test_the_order_of_a_run() -> None:
@@ -40,6 +41,91 @@ def test_the_order_of_a_run() -> None:
     ]
     assert not report.failed
     assert report.verdict.startswith("PASS: 12")
+
+
+# --- A cluster ---------------------------------------------------------------------------------
+
+
+def test_what_the_cluster_did_is_in_every_interval_and_in_the_total() -> None:
+    run = cluster_run()
+    report = run.run()
+    assert "open: shop, memory 4.00 GiB" in run.view.told
+    took_over = TOOK_OVER_S - 2.0  # From the start of the measurement.
+    assert [(led.at_s, led.process) for led in report.leaderships] == [
+        (-2.0, "one"),
+        (took_over, "two"),
+    ]
+    assert [led.process for led in report.changes] == ["two"]
+    leaders = [i.cluster.leaders[0] for i in report.intervals if i.cluster]
+    assert leaders == ["one"] * 4 + ["two"] * 3
+    total = report.total
+    assert total.cluster is not None
+    assert total.cluster.processes[1].cpu_s == pytest.approx(0.75 * 5)
+    assert total.sent_bytes_per_txn == pytest.approx(6.1e6 / total.every.per_s)
+    assert report.lag == total.cluster.lag
+    assert {i.watermark_lag_ms for i in report.intervals} == {(3 + 4 + 6 + 12) / 4}
+
+
+def test_terminals_do_not_see_conflicts_and_workers_count_their_own() -> None:
+    asked = cluster_run().run()
+    assert asked.total.aborts == {"changed": 35}
+    assert asked.total.endings == {"unknown": 10, "retried": 25}
+    assert asked.intervals[0].endings == {"unknown": 2, "retried": 5}
+    worked = cluster_run(clients=0, connections=0).run()
+    assert worked.total.aborts["changed"] < 35
+
+
+def test_a_process_that_shows_nothing_is_named() -> None:
+    report = cluster_run().run()
+    assert [note for note in report.notes if note.startswith("nothing was seen of three")]
+
+
+def test_a_leader_lost_with_its_workers_ends_the_run_and_there_is_a_report() -> None:
+    run = cluster_run(clients=0, drive={"lost_s": 4.2})
+    report = run.run()
+    assert report.broken
+    assert report.stopped.startswith("the leader that ran the workers was lost or gave up its lead")
+    assert [i.end_s for i in report.intervals] == [-1.0, 0.0, 1.0, 2.0]
+    assert report.total.every.count > 0
+    assert report.audits == (), "their states are lost"
+    assert len(report.checks) == 12
+
+
+def test_workers_that_cannot_be_asked_say_why() -> None:
+    report = FakeRun(drive={"lost_s": 4.2}).run()
+    assert report.verdict == (
+        "FAIL: the workers cannot be asked any more: sample: the connection was lost"
+    )
+
+
+def test_checks_begin_again_when_another_process_takes_over() -> None:
+    class Failing(FakeBenchmark):
+        lost = 2
+
+        def check(self, db: object, *, after_load: bool) -> list[CheckResult]:
+            if not after_load and self.lost:
+                self.lost -= 1
+                raise ConnectionLost("run at: the connection is lost")
+            return super().check(db, after_load=after_load)
+
+    run = FakeRun(benchmark=Failing())
+    report = run.run()
+    assert report.verdict.startswith("PASS: 12")
+    assert run.view.told.count("check: once more: run at: the connection is lost") == 2
+    Failing.lost = CHECK_TRIES
+    report = FakeRun(benchmark=Failing()).run()
+    assert report.verdict == (
+        "FAIL: the consistency checks could not run: run at: the connection is lost"
+    )
+
+
+def test_a_cluster_with_rows_is_refused() -> None:
+    class Full(FakeBenchmark):
+        def prepare(self, _db: object, progress: Progress) -> None:
+            raise Exists("load_items: the key is there")
+
+    with pytest.raises(ConfigError, match="have rows already, of an earlier run; end its"):
+        FakeRun(benchmark=Full()).run()
 
 
 def test_the_drive_is_started_as_asked() -> None:

@@ -31,6 +31,8 @@ def answer(process: str, **facts: Any) -> Answer:
         "applied": 40,
         "watermark": WATERMARK,
         "watermark_lag_ms": 7,
+        "log_bytes": 3 << 19,
+        "snapshot_bytes": 0,
     }
     return Answer(process, 0, "127.0.0.1:1", known | facts)
 
@@ -46,12 +48,18 @@ def printed(answers: list[Answer]) -> list[list[str]]:
 
 
 def test_a_row_for_each_replica_and_one_that_says_who_is_silent() -> None:
-    rows = printed([answer("p1", role="leader"), answer("p2"), silent("p3")])
+    rows = printed(
+        [
+            answer("p1", role="leader"),
+            answer("p2", role="learner", snapshot_bytes=2 << 30),
+            silent("p3"),
+        ]
+    )
     time = watching.moment(WATERMARK)
     assert time.endswith(".123")
     assert rows[1:] == [
-        ["p1", "0", "leader", "2", "3", "41", "40", time, "7", "ms"],
-        ["p2", "0", "follower", "2", "3", "41", "40", time, "7", "ms"],
+        ["p1", "0", "leader", "2", "3", "41", "40", time, "7", "ms", "1.5", "MiB", "-"],
+        ["p2", "0", "learner", "2", "3", "41", "40", time, "7", "ms", "1.5", "MiB", "2.0", "GiB"],
         ["p3", "0", "does", "not", "answer"],
     ]
 

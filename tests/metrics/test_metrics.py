@@ -132,6 +132,7 @@ def test_the_catalogue_has_what_was_promised() -> None:
         assert families[f"raft_{name}"].labels == ("partition", "node")
     for name in ("elections", "replication_failures"):
         assert families[f"raft_{name}_total"].kind == "counter"
+    assert families["raft_replication_failures_total"].labels == ("partition", "node", "peer")
     assert all(name.startswith(("raft_", "mako_")) for name in families)
     assert all(family.help.endswith(".") for family in families.values())
 

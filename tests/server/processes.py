@@ -1,4 +1,4 @@
-"""Real processes of a cluster, started, asked, killed and ended like a user does it."""
+"""Real processes of a cluster, as a user starts, asks, kills and ends them."""
 
 import json
 import os
@@ -14,6 +14,7 @@ import pytest
 
 import mako
 
+NAMES: Final = ("a", "b", "c")
 #: Seconds for whatever takes as long as it takes on a busy machine.
 PATIENCE: Final = 120.0
 
@@ -31,15 +32,23 @@ def free_ports(count: int) -> list[int]:
 
 
 class Cluster:
-    """The processes `names`, of which `file` describes the `first` ones."""
+    """The processes `names`, of which `file` describes the `first` ones; `more` are keys of it."""
 
-    def __init__(self, folder: Path, names: Sequence[str], first: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        names: Sequence[str] = NAMES,
+        *,
+        first: int | None = None,
+        **more: Any,
+    ) -> None:
         self.folder = folder
         self.names = names
         ports = free_ports(2 * len(names))
         self.ports = dict(zip(names, ports[: len(names)], strict=True))
         self.http = ports[len(names) :]
         self.file = folder / "cluster.yml"
+        self._more = more
         self.write(names[:first])
         self.running: dict[str, subprocess.Popen[str]] = {}
 
@@ -55,7 +64,7 @@ class Cluster:
             "memory": "128MiB",
             "raft": {"election_ticks": 60},
         }
-        self.file.write_text(json.dumps(document | changes))
+        self.file.write_text(json.dumps(document | self._more | changes))
 
     def command(self, name: str, *more: str) -> list[str]:
         options = ["-f", str(self.file), "--data", str(self.folder / "data")]
@@ -94,6 +103,14 @@ class Cluster:
         with self.connect() as db:
             port = int(db.status()["leader_address"].rpartition(":")[2])
         return next(name for name in self.names if self.ports[name] == port)
+
+    def start_all(self) -> None:
+        """Until the first site of the list leads, at the latest when it was given the lead."""
+        for name in self.names:
+            self.start(name)
+        for name in self.names:
+            self.line(name, "begins a new cluster")
+        self.line(self.names[0], " leads ")
 
     def close(self) -> None:
         for name in list(self.running):

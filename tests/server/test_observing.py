@@ -20,6 +20,7 @@ from mako.config import load
 from mako.engine.engine import Engine
 from mako.entry import Configuration, NodeId
 from mako.net.links import PeerLinks
+from mako.raft import Role
 from mako.server import hashing
 from mako.server.events import EventLog
 from mako.server.observing import HASHES_MAX, Observer
@@ -160,6 +161,29 @@ async def test_metrics_follow_what_happens(tmp_path: Path) -> None:
         assert abs(after["mako_watermark_seconds"] - before["mako_watermark_seconds"]) < SECONDS
         assert after["mako_memory_limit_bytes"] == 32 << 20
         assert after["mako_info"] == 1
+        for name in ("process", "worker"):
+            used = f"mako_{name}_cpu_seconds_total"
+            assert after[used] > before[used], "who did the work has used time"
+
+
+async def test_a_leader_counts_whom_it_cannot_reach(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path) as seen:
+        await seen.until(lambda each: each.role == "leader")
+        monkeypatch.setitem(seen.server.plan.names, 2, "b")
+        observer = observer_of(seen.server)
+        line = 'raft_replication_failures_total{partition="0",node="1",peer="b"}'
+        assert f"\n{line} 0\n" in observer.metrics()
+        seen.server.on_unreachable(2)
+        seen.server.on_unreachable(2)
+        assert f"\n{line} 2\n" in observer.metrics()
+        (hosted,) = seen.server.hosted.values()
+        assert hosted.node is not None
+        with monkeypatch.context() as patch:
+            patch.setattr(hosted.node.state, "role", Role.FOLLOWER)
+            seen.server.on_unreachable(2)
+        assert f"\n{line} 2\n" in observer.metrics(), "a follower has nobody to reach"
 
 
 async def test_a_hash_is_of_the_rows_at_its_timestamp(tmp_path: Path) -> None:
@@ -251,6 +275,14 @@ async def test_a_snapshot_on_disk_is_seen(tmp_path: Path) -> None:
         files = list((tmp_path / "data" / "a" / "snapshots").glob("*.snap"))
         assert found.snapshot_bytes in {file.stat().st_size for file in files}
 
+        def asked() -> dict[str, Any]:
+            with mako.connect(f"127.0.0.1:{seen.port}", timeout=SECONDS) as db:
+                return db.status()
+
+        facts = await trio.to_thread.run_sync(asked)
+        assert facts["snapshot_bytes"] > 0, "a client is told, too"
+        assert facts["log_bytes"] > 0
+
 
 class _NoLinks:
     """A process without peers."""
@@ -300,15 +332,25 @@ async def test_a_follower_without_a_vote_is_shown_as_a_learner(
     async with running(tmp_path) as seen:
         await seen.until(lambda each: each.role == "leader")
         (hosted,) = seen.server.hosted.values()
-        facts = hosted.status() | {"role": "follower"}
-        monkeypatch.setattr(hosted, "status", lambda: facts)
-        assert hosted.node is not None
-        assert (await seen.partition()).role == "follower"
-        learner = Configuration(frozenset({NodeId(2)}), learners=frozenset({hosted.node.id}))
-        monkeypatch.setattr(hosted.node.state, "configuration", learner)
-        found = await seen.partition()
-        assert (found.role, found.members.learners) == ("learner", (1,))
-        assert (await seen.metrics())["raft_role"] == 4
+        node = hosted.node
+        assert node is not None
+        observer = observer_of(seen.server)
+
+        def role() -> str:
+            # All that shows it, without a turn in between that could change it again.
+            (shown,) = of_json(json.loads(json.dumps(observer.status()))).partitions
+            assert hosted.status()["role"] == shown.role
+            return shown.role
+
+        learner = Configuration(frozenset({NodeId(2)}), learners=frozenset({node.id}))
+        with monkeypatch.context() as patch:
+            patch.setattr(node.state, "role", Role.FOLLOWER)
+            assert role() == "follower"
+            patch.setattr(node.state, "configuration", learner)
+            assert role() == "learner"
+            assert "\nraft_role{" in (text := observer.metrics())
+            assert text.partition("\nraft_role{")[2].split("\n")[0].endswith("} 4")
+        assert role() == "leader"
 
 
 # --- The schema --------------------------------------------------------------------------------

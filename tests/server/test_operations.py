@@ -5,18 +5,15 @@ import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 import pytest
 
 import mako
 from mako.cli.app import main
 from mako.errors import Error
-from tests.server.processes import PATIENCE, Cluster
+from tests.server.processes import NAMES, PATIENCE, Cluster
 
 pytestmark = pytest.mark.slow
-
-NAMES: Final = ("a", "b", "c")
 
 
 class Load:
@@ -63,7 +60,7 @@ class Load:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    made = Cluster(tmp_path_factory.mktemp("cluster"), NAMES, first=1)
+    made = Cluster(tmp_path_factory.mktemp("cluster"), first=1)
     try:
         made.start("a")
         made.line("a", " leads ")
@@ -141,7 +138,7 @@ def test_a_backup_taken_under_load_is_restored(
     assert main(["backup", "-f", str(cluster.file), str(folder)]) == 2
     assert "is not empty; name a new folder" in capsys.readouterr().err
 
-    other = Cluster(tmp_path, NAMES)
+    other = Cluster(tmp_path)
     data = str(tmp_path / "data")
     restore = ["restore", "-f", str(other.file), "--data", data, str(folder)]
     assert main(restore) == 0

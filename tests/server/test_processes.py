@@ -6,30 +6,22 @@ import subprocess
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import mako
 from mako.cli.app import main
-from tests.server.processes import PATIENCE, Cluster
+from tests.server.processes import NAMES, PATIENCE, Cluster
 
 pytestmark = pytest.mark.slow
-
-NAMES: Final = ("a", "b", "c")
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    made = Cluster(tmp_path_factory.mktemp("cluster"), NAMES)
+    made = Cluster(tmp_path_factory.mktemp("cluster"))
     try:
-        for name in NAMES:
-            made.start(name)
-        for name in NAMES:
-            made.line(name, "begins a new cluster")
-        # The first site of the list leads, at the latest when it was given the lead.
-        made.line("a", " leads ")
+        made.start_all()
         yield made
     finally:
         made.close()
@@ -58,6 +50,9 @@ def test_metrics_status_and_health_over_http(cluster: Cluster) -> None:
             family.name: family for family in text_string_to_metric_families(get("/metrics"))
         }
         assert families["raft_term"].samples[0].value >= 1
+        peers = {each.labels["peer"] for each in families["raft_replication_failures"].samples}
+        assert len(peers) == 2
+        assert peers < set(NAMES)
         assert {
             "raft_role",
             "raft_commit_index",

@@ -101,6 +101,7 @@ class Call:
         self.error: Exception | None = None
         #: Called, with nothing, whenever something has become of it.
         self.on_change: Callable[[], None] | None = None
+        #: How often it was queued again.
         self.tries = 0
         self.pause = 0.0
         self.due = 0.0

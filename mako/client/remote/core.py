@@ -236,6 +236,7 @@ class Core:
             else:
                 call.state = State.QUEUED
                 call.why = ConnectionLost
+                call.tries += 1
                 again.append(call)
         for call in [call for call in self._queue if call.bound]:
             self._queue.remove(call)

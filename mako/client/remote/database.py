@@ -90,6 +90,12 @@ class RemoteSubmitted:
         """Timestamp of its commit; 0 as long as it is not known to have committed."""
         return self._call.timestamp
 
+    @property
+    def retries(self) -> int:
+        """How often it was asked again so far: a server did not lead, had no room, undid it
+        before anybody was told, or was lost with a call that runs once."""
+        return self._call.tries
+
     def done(self) -> bool:
         """Whether it has ended, one way or the other, as far as was heard. Waits for nothing."""
         if not self._call.committed:

@@ -11,6 +11,7 @@ from bench.options import Distribution, TpcaOptions
 from bench.tpca import janus, spec
 from bench.tpca.benchmark import create
 from bench.workload import Benchmark, CheckResult, Status
+from mako.errors import ConfigError
 from tests.bench.driving import drive
 
 ENOUGH = 60_000
@@ -63,6 +64,29 @@ def test_a_run_of_spec() -> None:
         home = sum((row["h_a_id"] - 1) // 50 + 1 == row["h_b_id"] for row in rows)
         assert 0.82 < home / len(rows) < 0.88
         assert all(-999_999 <= row["h_delta"] <= 999_999 for row in rows)
+
+
+def test_terminals_of_spec_do_what_workers_do() -> None:
+    with loaded(SPEC) as (db, benchmark):
+        terminals = benchmark.terminals(3, 1)
+        for turn in range(300):
+            terminal = terminals[turn % 3]
+            request = terminal.draw()
+            balance = db.run(request.procedure, *request.arguments)
+            terminal.told(balance)
+            a_id = request.arguments[4]
+            assert db.table(spec.ACCOUNT).get((a_id,))["a_balance"] == balance
+        states = [terminal.state() for terminal in terminals]
+        assert sum(state["n_transactions"] for state in states) == 300
+        assert {state["worker"] for state in states} == {1, 2, 3}
+        assert not failed(benchmark.check(db, after_load=False))
+
+
+def test_there_are_not_so_many_terminals_and_none_of_janus() -> None:
+    with pytest.raises(ConfigError, match="take at most 1023"):
+        create(SPEC).terminals(1024, 1)
+    with pytest.raises(ConfigError, match="leave out --clients"):
+        create(JANUS).terminals(1, 1)
 
 
 def shift(table: mako.Table, key: int, field: str) -> Callable[[Any], None]:

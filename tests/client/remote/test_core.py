@@ -98,6 +98,7 @@ def test_what_was_not_executed_goes_to_the_leader(played: Played) -> None:
     assert not call.ended
     assert played.serve() == "b:2"
     assert played.calls() == [call.id]
+    assert call.tries == 1
     played.feed(result(call.id, value=3))
     assert call.value == 3
 
@@ -189,6 +190,7 @@ def test_what_is_run_once_is_sent_again_with_the_same_id(played: Played) -> None
         played.lose()
         played.serve()
         assert played.calls() == [call.id]
+    assert call.tries == 3
     played.feed(result(call.id, value=8))
     assert call.value == 8
 

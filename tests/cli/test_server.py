@@ -1,0 +1,59 @@
+"""`mako server --check`: what a configuration means for a process, or what is wrong with it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mako.cli.app import main
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    made = tmp_path / "cluster.yml"
+    document = {
+        "site": {"server": [["s1:7001"]]},
+        "process": {"s1": "a"},
+        "host": {"a": "127.0.0.1"},
+    }
+    made.write_text(json.dumps(document))
+    return made
+
+
+def check(*files: Path) -> int:
+    options = [word for each in files for word in ("-f", str(each))]
+    return main(["server", "--process", "a", *options, "--check"])
+
+
+def test_what_a_process_is(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(file) == 0
+    out = capsys.readouterr().out
+    assert "process a, number 1 of cluster" in out
+    assert "listens at 127.0.0.1:7001; in data/a" in out
+    assert "partition 0: node 1, voter" in out
+
+
+def test_modules_with_procedures_are_no_problem(file: Path, tmp_path: Path) -> None:
+    more = tmp_path / "more.yml"
+    more.write_text("procedures: [tests.server.procedures]\n")
+    assert check(file, more) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("procedures: [no.such.module]", "procedures: module 'no.such.module' cannot be imported"),
+        ("procedures: [json]", "procedures: module 'json' has no procedure"),
+        ("http_host: ''", "http_host: '' is no name and no IP address"),
+        ("cluster: {name: ''}", "cluster.name: it is empty"),
+    ],
+)
+def test_what_is_wrong_is_one_line_with_file_and_key(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, wanted: str
+) -> None:
+    more = tmp_path / "more.yml"
+    more.write_text(f"{text}\n")
+    assert check(file, more) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"mako: {more}: {wanted}")
+    assert err.count("\n") == 1

@@ -1,0 +1,42 @@
+"""The threads of an engine: the processor time that they have used."""
+
+import threading
+import time
+from types import SimpleNamespace
+from typing import cast
+
+from mako.server.workers import WorkerThread
+
+
+def of_this_thread() -> WorkerThread:
+    return WorkerThread(0, 0, threading.current_thread())
+
+
+def test_the_time_is_that_of_the_thread_alone() -> None:
+    busy = threading.Event()
+
+    def spin() -> None:
+        while not busy.wait(0):
+            sum(range(100))
+
+    other = threading.Thread(target=spin)
+    other.start()
+    try:
+        before = time.thread_time()
+        found = of_this_thread().cpu_seconds
+        assert before <= found <= time.thread_time()
+    finally:
+        busy.set()
+        other.join()
+
+
+def test_a_thread_that_has_ended_is_no_error_and_its_last_figure_stays() -> None:
+    thread = SimpleNamespace(native_id=1 << 24)  # Linux numbers none so high.
+    ended = WorkerThread(0, 0, cast(threading.Thread, thread))
+    assert ended.cpu_seconds == 0
+    ended.used_s = 1.5
+    assert ended.cpu_seconds == 1.5
+
+
+def test_who_has_not_begun_has_used_nothing() -> None:
+    assert WorkerThread(0, 0, threading.Thread()).cpu_seconds == 0
