@@ -7,14 +7,14 @@ started it and to the leadership in which it did; whichever ends first ends the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import fields
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from mako.errors import ConfigError
 from mako.ids import Status
 from mako.procedure import Workload
-from mako.server.drive import Drive
+from mako.server.drive import Drive, KindSample, Sample
 from mako.server.sessions import Refused
 
 if TYPE_CHECKING:
@@ -98,9 +98,18 @@ class Drives:
 
 
 def sample_of(drive: Drive) -> dict[str, Any]:
-    """A sample in plain values. Histograms are sent as the buckets that are not empty."""
-    sample = asdict(drive.sample())
-    for kind in sample["kinds"]:
+    """A sample in plain values. Histograms are sent as the buckets that are not empty.
+
+    It is asked for while the leader is busy, so nothing is copied twice: `asdict` takes 0.1 s.
+    """
+    sample = drive.sample()
+    plain = _fields(sample)
+    plain["kinds"] = [_fields(kind) for kind in sample.kinds]
+    for kind in plain["kinds"]:
         for name in ("histogram", "durable"):
             kind[name] = [[i, count] for i, count in enumerate(kind[name]) if count]
-    return sample
+    return plain
+
+
+def _fields(sample: Sample | KindSample) -> dict[str, Any]:
+    return {field.name: getattr(sample, field.name) for field in fields(sample)}
