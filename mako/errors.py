@@ -28,6 +28,7 @@
     │   └── Rejected             the server refuses what was asked: correct it
     ├── FileError                a file cannot be used: name another one (an OSError, too)
     ├── LogCorrupt               the log is damaged: take it from another copy
+    ├── DatabaseFailed           its disk failed under it: close it, check the disk, open it again
     └── Closed                   the database was closed: open it again
 
 Every message is one line. `Aborted` is expected in normal operation, the others are not.
@@ -109,6 +110,14 @@ class LogCorrupt(Error):
 
     def __reduce__(self) -> tuple[type["LogCorrupt"], tuple[str, int, int]]:
         return type(self), (str(self), self.offset, self.check)
+
+
+class DatabaseFailed(Error):
+    """The disk failed under an embedded database, or something in mako did. It has ended.
+
+    Close it, check the disk and open it again: whatever was acknowledged is there. What was
+    waiting to be acknowledged when this was raised may be there or not, so look.
+    """
 
 
 class Aborted(Error):

@@ -1,22 +1,23 @@
-"""The embedded database: one partition in this process."""
+"""The embedded database: one partition in this process, in memory alone or on disk, too."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import inf
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
 
 from mako.client.batch import WriteBatch
 from mako.client.mapping import Writable
-from mako.client.requests import Requests, Submitted, wait_durable
+from mako.client.requests import Requests, Submitted, wait_closed
 from mako.client.retry import retrying
 from mako.client.session import SessionTable
 from mako.client.snapshot import Snapshot
 from mako.client.table import TableView
 from mako.client.transaction import Transaction
-from mako.errors import Closed, ConfigError, SchemaError
+from mako.errors import Aborted, Closed, ConfigError, DatabaseFailed, Error, SchemaError
 from mako.ids import TIMESTAMP_MASK
 from mako.procedure import Procedure, Workload
 from mako.schema import BytesTable, Table
@@ -27,6 +28,7 @@ from mako.size import parse_memory
 if TYPE_CHECKING:
     from mako.client.log import Recording
     from mako.engine.engine import Engine, TableHandle
+    from mako.server.embedded import EmbeddedReplica
 
 DEFAULT_TABLE: Final = "default"
 #: What names a table in a call.
@@ -34,50 +36,91 @@ AnyTable = str | Table | BytesTable | TableView | SessionTable
 
 
 def open(  # noqa: A001
-    path: str = ":memory:",
+    path: str | os.PathLike[str] = ":memory:",
     *,
     memory: str | int = "1GiB",
     sessions: int = 24,
     procedure_timeout: float = PROCEDURE_SECONDS_MAX,
+    snapshot_bytes: str | int = "256MiB",
 ) -> Database:
-    """Open a database; `:memory:` is the only kind there is yet.
+    """Open the database in the folder `path`, made if it is not there, or one in `:memory:`.
+
+    On disk, whatever returns has been synced: commits, `db.run`, and reads of what others have
+    just committed. In memory everything is gone when the database is closed.
 
     `memory` (512MiB, 4GiB, 1.5TiB, or bytes) bounds what rows and indexes take, and is
     reserved, not used, at once. `sessions` bounds transactions, snapshots and workers that are
     open at a time. A procedure that runs for more than `procedure_timeout` seconds is ended
-    with ProcedureTimeout.
+    with ProcedureTimeout. Once the log on disk has grown by `snapshot_bytes`, the rows are
+    written to a snapshot and the log is cut; opening replays at most about as much.
+
+    ConfigError: the folder is in use, another's, damaged, or of another version; the message
+    says what to do. FileError: there can be no such folder.
     """
-    if path != ":memory:":
-        raise ConfigError(
-            f"cannot open {path!r}: databases on disk are not there yet; use ':memory:'"
-        )
     if type(sessions) is not int or not 1 <= sessions <= 4096:
         raise ConfigError(f"{sessions!r} sessions; give a number from 1 to 4096")
     limit = procedure_timeout
     if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit < inf:
         raise ConfigError(f"a procedure_timeout of {limit!r}; give seconds, more than 0")
-    from mako.engine.engine import Engine
+    if path == ":memory:":
+        from mako.engine.engine import Engine
 
-    return Database(Engine(parse_memory(memory), contexts=sessions), float(limit))
+        return Database(Engine(parse_memory(memory), contexts=sessions), float(limit))
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+        raise ConfigError(f"cannot open {path!r:.60}; give the path of a folder, or ':memory:'")
+    from mako.server.alone import EmbeddedSettings
+    from mako.server.embedded import open_replica
+
+    settings = EmbeddedSettings(
+        memory_bytes=parse_memory(memory),
+        sessions=sessions,
+        snapshot_bytes=_parse_snapshot(snapshot_bytes),
+    )
+    replica = open_replica(path, settings)
+    return Database(replica.engine, float(limit), replica)
+
+
+def _parse_snapshot(given: str | int) -> int:
+    size = parse_memory(given)
+    if size < 1 << 20:
+        raise ConfigError(f"snapshot_bytes of {given!r}; give at least 1MiB")
+    return size
 
 
 class Database(Writable):
     """One partition in this process. Threads may share it; a transaction belongs to one."""
 
-    def __init__(self, engine: Engine, procedure_timeout: float = PROCEDURE_SECONDS_MAX) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        procedure_timeout: float = PROCEDURE_SECONDS_MAX,
+        replica: EmbeddedReplica | None = None,
+    ) -> None:
         self._engine = engine
         self._crew = Crew(engine, procedure_timeout)
-        self._requests = Requests(self._crew)
+        #: Brings what is committed to the disk; None: the database is in memory alone.
+        self._replica = replica
+        self._requests = Requests(self._crew, replica)
         self._open = True
+        self._closed = False
         self._default: TableView | None = None
+        if replica is not None:
+            replica.works = self._crew.works
+            replica.on_failure = _ending(self)
+            self._open = replica.failure is None  # It may have ended meanwhile.
+            # A database that is forgotten, or not closed at the exit, lets go of its folder.
+            weakref.finalize(self, _let_go, self._crew, replica)
 
     # --- tables -------------------------------------------------------------------------
 
     def create(self, *tables: Table | BytesTable) -> None:
         """Create typed tables; those that are there already stay as they are."""
         self._check_open()
+        before = len(self._engine.tables)
         for table in tables:
             self._engine.create_table(table)
+        if self._replica is not None and len(self._engine.tables) != before:
+            self._replica.sync()
 
     def table(self, table: AnyTable) -> TableView:
         """A table by name (byte strings, created when first asked for) or by its description."""
@@ -134,8 +177,19 @@ class Database(Writable):
     def run(self, procedure: Procedure, *arguments: int) -> int:
         """Run a procedure as a transaction and return its result; conflicts are retried."""
         self._check_procedure(procedure)
+        self._check_growth()
         self._crew.watch()
-        return self._engine.run(procedure, arguments)[0]
+        try:
+            result, timestamp = self._engine.run(procedure, arguments)
+        except Aborted:
+            self._wait_for_call(None)
+            raise
+        self._wait_for_call(timestamp)
+        return result
+
+    def _wait_for_call(self, timestamp: int | None) -> None:
+        if self._replica is not None:
+            self._replica.wait_for_call(timestamp)
 
     def submit(
         self, procedure: Procedure, *arguments: int, timeout: float | None = None
@@ -146,6 +200,7 @@ class Database(Writable):
         then TimeoutError. One worker is started if there is none.
         """
         self._check_procedure(procedure)
+        self._check_growth()
         return self._requests.submit(procedure, arguments, timeout)
 
     def start_workers(self, workers: int) -> Workers:
@@ -173,7 +228,10 @@ class Database(Writable):
         all workers, and latency counts from when one was due.
         """
         self._check_open()
-        return Drive(self._crew, workload, workers=workers, states=states, seed=seed, rate=rate)
+        drive = Drive(self._crew, workload, workers=workers, states=states, seed=seed, rate=rate)
+        if self._replica is not None:
+            self._replica.stir()
+        return drive
 
     # --- the log --------------------------------------------------------------------------
 
@@ -181,9 +239,15 @@ class Database(Writable):
         """Write the log to a file (by path, or open for writing) until the result is closed.
 
         Begin with a database without rows: what is there already would be missing in the log.
-        `mako.replay` makes a database of the file.
+        `mako.replay` makes a database of the file. A database on disk has its log in its folder
+        (`mako inspect wal`), and cannot record another one.
         """
         self._check_open()
+        if self._replica is not None:
+            raise ConfigError(
+                "a database on disk cannot record its log to a second file; copy its folder when"
+                " it is closed, or open ':memory:'"
+            )
         from mako.client.log import record
 
         return record(self, target)
@@ -248,7 +312,10 @@ class Database(Writable):
             raise SchemaError(f"{timestamp!r:.60} is no timestamp; give the commit_ts of one")
         self._check_open()
         late = f"the watermark has not reached {timestamp}; wait longer"
-        wait_durable(self._engine, timestamp, timeout, late)
+        if self._replica is not None:
+            self._replica.wait(timestamp, timeout, late)
+        else:
+            wait_closed(self._engine, timestamp, timeout, late)
 
     @property
     def memory_bytes(self) -> int:
@@ -267,16 +334,21 @@ class Database(Writable):
         return self._engine.touch(size)
 
     def close(self) -> None:
-        """Stop what runs and give the memory back: everything in it is gone.
+        """Stop what runs and give the memory back: of a database in memory everything is gone.
 
         What was submitted and has not begun fails with Closed, and so does every use of an
-        open transaction or snapshot.
+        open transaction or snapshot. On disk, everything that was committed is synced before;
+        only where the disk is full is that limited to what was acknowledged.
         """
-        if self._open:
-            self._open = False
-            self._requests.stop(drain=False)
-            self._crew.close()
+        if self._closed:
+            return
+        self._open, self._closed = False, True
+        self._requests.stop(drain=False)
+        self._crew.close()
+        if self._replica is None:
             self._engine.close()
+        else:
+            self._replica.close()
 
     def _check_procedure(self, procedure: Procedure) -> None:
         self._check_open()
@@ -285,13 +357,48 @@ class Database(Writable):
 
     def _check_open(self) -> None:
         if not self._open:
-            raise Closed("the database is closed; open it again")
+            raise self._refusal()
+
+    def _check_growth(self) -> None:
+        if self._replica is not None:
+            self._replica.check_growth()
+
+    def _refusal(self) -> Error:
+        """Why nothing can be done with it any more."""
+        if self._replica is not None and not self._closed:
+            failure = self._replica.failure
+            assert failure is not None, "only what has failed is neither open nor closed"
+            return DatabaseFailed(failure)
+        return Closed("the database is closed; open it again")
+
+    def _end_failed(self) -> None:
+        """Its replica has ended by itself: whoever waits for a worker waits no more."""
+        self._open = False
+        self._crew.close()
+        self._requests.fail(self._refusal)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _ending(db: Database) -> Callable[[], None]:
+    """What ends `db`, without holding on to it."""
+    held = weakref.ref(db)
+
+    def end() -> None:
+        found = held()
+        if found is not None:
+            found._end_failed()
+
+    return end
+
+
+def _let_go(crew: Crew, replica: EmbeddedReplica) -> None:
+    crew.close()
+    replica.close(drain=False)
 
 
 class Workers:

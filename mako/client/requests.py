@@ -12,15 +12,16 @@ import os
 import struct
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from mako.errors import Closed, ConfigError, OutOfMemory
+from mako.errors import Aborted, Closed, ConfigError, OutOfMemory
 from mako.ids import Outcome
 from mako.procedure import Procedure
 
 if TYPE_CHECKING:
     from mako.engine.engine import Engine
+    from mako.server.embedded import EmbeddedReplica
     from mako.server.workers import Crew, WorkerThread
 
 #: Longest wait inside compiled code; then Python looks for signals and for the end of it all.
@@ -64,12 +65,22 @@ class Submitted:
         return self._result
 
     def wait_durable(self, timeout: float | None = None) -> int:
-        """Wait until the watermark has passed it, too; its result."""
+        """Wait until the watermark has passed it, too; its result.
+
+        Of one that failed, until what made it fail is durable.
+        """
         deadline = _deadline(timeout)
-        value = self.result(timeout)
-        left = None if deadline is None else deadline - time.monotonic()
         late = f"{self.name} is not durable yet; wait longer"
-        wait_durable(self._engine, self.timestamp, left, late)
+        failure = None
+        value = 0
+        try:
+            value = self.result(timeout)
+        except Aborted as error:
+            failure = error
+        left = None if deadline is None else deadline - time.monotonic()
+        self._mailbox.wait_durable(None if failure else self.timestamp, left, late)
+        if failure is not None:
+            raise failure
         return value
 
     def _end(self, outcome: int, timestamp: int, result: int, detail: int) -> None:
@@ -88,11 +99,14 @@ class Submitted:
 class Requests:
     """The workers of a database that serve requests."""
 
-    def __init__(self, crew: Crew) -> None:
+    def __init__(self, crew: Crew, replica: EmbeddedReplica | None = None) -> None:
         self._crew = crew
         self._engine = crew.engine
+        self._replica = replica
         self._lock = threading.Lock()
         self._mailboxes: tuple[_Mailbox, ...] = ()
+        # About to be stopped.
+        self._leaving: tuple[_Mailbox, ...] = ()
         self._turn = 0
 
     @property
@@ -110,22 +124,35 @@ class Requests:
             made: tuple[_Mailbox, ...] = ()
             try:
                 for _ in range(workers - have):
-                    made += (_Mailbox(self._crew),)
+                    made += (_Mailbox(self._crew, self._replica),)
             except BaseException:
                 _stop(self._crew, made)
                 raise
             self._mailboxes += made
+        if self._replica is not None:
+            self._replica.stir()  # From now on it looks into the rings though nobody waits.
 
     def stop(self, *, drain: bool) -> None:
         """Stop the workers; with `drain`, after all that was submitted has ended."""
         with self._lock:
-            mailboxes, self._mailboxes = self._mailboxes, ()
+            mailboxes = self._leaving = self._mailboxes
+            self._mailboxes = ()
             for mailbox in mailboxes:
                 mailbox.shut()
             if drain:
                 for mailbox in mailboxes:
                     mailbox.drain()
             _stop(self._crew, mailboxes)
+            self._leaving = ()
+
+    def fail(self, error: Callable[[], Exception]) -> None:
+        """The workers have stopped, and none will run again: whoever waits for one gets `error`.
+
+        Without the lock: who holds it may be waiting for a worker.
+        """
+        for mailbox in self._mailboxes + self._leaving:
+            mailbox.shut()
+            mailbox.fail_rest(error)
 
     def submit(
         self, procedure: Procedure, arguments: Sequence[int], timeout: float | None
@@ -156,11 +183,12 @@ class Requests:
 class _Mailbox:
     """One worker, its rings, and what it has been given and not answered yet."""
 
-    def __init__(self, crew: Crew) -> None:
+    def __init__(self, crew: Crew, replica: EmbeddedReplica | None) -> None:
         from mako.engine import layout, mailbox
         from mako.engine.worker import SERVE
 
         self._calls = mailbox
+        self._replica = replica
         self._engine = engine = crew.engine
         self.context = engine.take_context()
         self._requests = engine.allocate(self.context, layout.REQUEST_RING_BYTES)
@@ -231,12 +259,23 @@ class _Mailbox:
             if self._waiting:
                 self.wait(_SLICE_US)
 
-    def fail_rest(self) -> None:
+    def wait_durable(self, timestamp: int | None, timeout: float | None, late: str) -> None:
+        """Wait until what ran here and has `timestamp` (None: it failed) is durable, and what it
+        read; TimeoutError with the message `late`."""
+        if self._replica is None:
+            if timestamp is None:
+                return  # In memory everything is durable at once.
+            wait_closed(self._engine, timestamp, timeout, late)
+        else:
+            self._replica.wait_for_call(timestamp, timeout, late)
+
+    def fail_rest(self, error: Callable[[], Exception] | None = None) -> None:
         """The worker has stopped: what it did not get to never runs."""
         self.collect()
         with self._collecting:
             for submitted in self._waiting.values():
-                submitted._fail(Closed(f"{submitted.name} was not run: the workers were stopped"))
+                why = Closed(f"{submitted.name} was not run: the workers were stopped")
+                submitted._fail(why if error is None else error())
             self._waiting.clear()
             self._collected = self._posted
 
@@ -261,8 +300,9 @@ def _stop(crew: Crew, mailboxes: Sequence[_Mailbox]) -> None:
         mailbox.give_back()
 
 
-def wait_durable(engine: Engine, timestamp: int, timeout: float | None, late: str) -> None:
-    """Wait until everything up to `timestamp` is durable; TimeoutError with the message `late`."""
+def wait_closed(engine: Engine, timestamp: int, timeout: float | None, late: str) -> None:
+    """Wait until everything up to `timestamp` is closed, which in memory is as good as durable;
+    TimeoutError with the message `late`."""
     from mako.engine.mailbox import wait_stable
 
     deadline = _deadline(timeout)

@@ -79,7 +79,7 @@ class Session(Readable):
         if not self._open:
             raise Closed(f"this {type(self).__name__.lower()} has ended; begin another one")
         if not self._db._open:
-            raise Closed("the database is closed; open it again")
+            raise self._db._refusal()
 
     def _fail(self, outcome: int) -> Exception:
         return self._engine.failure(self._context, outcome)

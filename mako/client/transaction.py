@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mako.client import counters
 from mako.client.mapping import Writable
 from mako.client.session import Session, SessionTable
-from mako.errors import SchemaError, TransactionTooOld, ValueTooLarge
+from mako.errors import LogFull, SchemaError, TransactionTooOld, ValueTooLarge
 from mako.ids import VALUE_BYTES_MAX, Outcome
 from mako.schema import Table
 
@@ -114,11 +114,23 @@ class Transaction(Session, Writable):
         return TransactionTable(self, self._db._handle(table))
 
     def commit(self) -> None:
-        """Make the writes visible and durable; Conflict if what was read has changed."""
+        """Make the writes visible and durable; Conflict if what was read has changed.
+
+        On disk it returns once what was written, and what was read, is synced. DatabaseFailed
+        means that it may be there or not.
+        """
         self._check()
         from mako.engine import layout
 
         engine = self._engine
+        replica = self._db._replica
+        writes = engine.word(self._context + layout.C_WRITES)
+        if replica is not None and writes:
+            try:
+                replica.check_growth()
+            except LogFull:
+                self.abort()
+                raise
         outcome = self._calls.session_commit(self._context)
         if outcome == Outcome.LOG_FULL:
             try:
@@ -126,13 +138,27 @@ class Transaction(Session, Writable):
             except BaseException:
                 self._end()
                 raise
+        stands_on = 0
         if outcome == Outcome.COMMITTED:
             self.commit_ts = engine.word(self._context + layout.C_TIMESTAMP)
             engine.settle()
+            if replica is not None:
+                stands_on = self.commit_ts if writes else self._newest_read()
         error = None if outcome == Outcome.COMMITTED else self._fail(outcome)
         self._end()
         if error is not None:
             raise error
+        if replica is not None:
+            replica.wait(stands_on)
+
+    def _newest_read(self) -> int:
+        """The newest timestamp among the versions read: once that is durable, all of them are."""
+        from mako.engine import layout
+
+        count = self._engine.word(self._context + layout.C_READS)
+        start = self._context + layout.C_READSET - self._engine.base + 8 >> 3
+        step = layout.READ_BYTES >> 3
+        return max(self._engine.words[start : start + count * step : step], default=0)
 
     def abort(self) -> None:
         """Forget the writes. Ending it twice is harmless."""

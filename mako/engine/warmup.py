@@ -47,7 +47,8 @@ def warmup(progress: Progress) -> None:
 
 
 _CALLED: Final = {
-    "closing": "advance_watermark close close_snapshot open_snapshot set_word tick",
+    "closing": "activate advance_watermark close close_snapshot deactivate open_snapshot set_word"
+    " tick",
     "codec": "check_frame check_header check_transactions",
     "discard": "discard_above",
     "draining": "drain_ordered forget_logged",
@@ -59,7 +60,7 @@ _CALLED: Final = {
     " wait_word_above",
     "loading": "as_writes",
     "memory": "allocate release size_class",
-    "reclaim": "reclaim_at_rest",
+    "reclaim": "reclaim reclaim_at_rest",
     "recorder": "drain_rings switch_logging",
     "region": "add_table set_up",
     "replay": "apply_transactions check_tables raise_clock",

@@ -179,6 +179,11 @@ class Driver:
         """Whether something waits for room on a full disk (D7)."""
         return bool(self._appending)
 
+    @property
+    def makes_snapshot(self) -> bool:
+        """Whether a snapshot of one of the replicas is being written, or waits for its mark."""
+        return self._maker.is_busy
+
     # --- What happens --------------------------------------------------------------------------
 
     def tick(self, now_ms: int) -> None:

@@ -46,6 +46,11 @@ class SnapshotMaker:
     def is_making(self, group: GroupId) -> bool:
         return group in self._making
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether one is being made, or made and not yet marked in the log."""
+        return bool(self._making or self.marked)
+
     def begin(self, replica: Replica) -> bool:
         """Start one of the applied state. False: there is no room for it now."""
         group = replica.node.group

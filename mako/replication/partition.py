@@ -140,6 +140,11 @@ class Partition:
         """The closed timestamp of the last applied entry (P1)."""
         return self._pinned
 
+    @property
+    def drained(self) -> int:
+        """The closed timestamp of the last entry that was drained; the watermark follows it."""
+        return self._drained
+
     # --- engines --------------------------------------------------------------------------
 
     def _start(self, timestamp: int, blocks: Iterable[Block]) -> None:

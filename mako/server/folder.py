@@ -5,7 +5,9 @@
         wal/          the log of all replicas (docs/wal-format.md)
         snapshots/    their snapshots (docs/snapshot-format.md)
 
-A folder is used by one process at a time, and never by another one than it was made for.
+A folder is used by one process at a time, and never by another one than it was made for. That of
+an embedded database (mako.server.embedded) looks the same: it belongs to no process, which is
+number 0, and has drawn the number of its cluster itself.
 """
 
 import json
@@ -17,6 +19,8 @@ from mako.errors import ConfigError
 from mako.storage.disk import Disk
 from mako.storage.errors import FileMissing
 
+#: The number of the process in the folder of an embedded database; those of clusters count from 1.
+EMBEDDED: Final = 0
 _NAME: Final = "state.json"
 _FORMAT: Final = 1
 _BYTES_MAX: Final = 1 << 20
@@ -44,18 +48,19 @@ class FolderState:
 
 
 class Folder:
-    """Reads and writes the state of a folder."""
+    """Reads and writes the state of the folder `where`; `remedy` says what to do if it is lost."""
 
-    def __init__(self, disk: Disk, where: str) -> None:
+    def __init__(self, disk: Disk, where: str, remedy: str = "move the folder away") -> None:
         self._disk = disk
         self._where = where
+        self._remedy = remedy
 
-    def read(self, cluster_id: int, process: int) -> FolderState:
-        """The state, a new one if there is none. ConfigError if the folder is another's."""
+    def load(self) -> FolderState | None:
+        """The state, whosever it is, or None if there is none. ConfigError if it is damaged."""
         try:
             file = self._disk.open(_NAME)
         except FileMissing:
-            return FolderState(cluster_id, process)
+            return None
         try:
             data = file.read(0, _BYTES_MAX)
         finally:
@@ -64,12 +69,22 @@ class Folder:
             fields = json.loads(data)
             if fields.pop("format") != _FORMAT:
                 raise ValueError("another format")
-            state = FolderState(**fields)
+            return FolderState(**fields)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ConfigError(
-                f"{self._where}/{_NAME} cannot be read ({error}); the replicas of this folder"
-                " cannot be trusted, move it away and let them be rebuilt from their peers"
+                f"{self._where}/{_NAME} cannot be read ({error}); {self._remedy}"
             ) from None
+
+    def read(self, cluster_id: int, process: int) -> FolderState:
+        """The state, a new one if there is none. ConfigError if the folder is another's."""
+        state = self.load()
+        if state is None:
+            return FolderState(cluster_id, process)
+        if state.process == EMBEDDED:
+            raise ConfigError(
+                f"{self._where} is an embedded database and no process of a cluster; open it with"
+                " mako.open, and give this process another folder"
+            )
         if (state.cluster_id, state.process) != (cluster_id, process):
             raise ConfigError(
                 f"{self._where} belongs to process {state.process} of cluster"

@@ -23,23 +23,17 @@ from mako.replication.partition import Partition, PartitionSettings
 from mako.server.deploy import Deployed
 from mako.server.events import EventLog
 from mako.server.hub import Hub
-from mako.server.plan import ReplicaPlan, ServerPlan
+from mako.server.plan import ENTRY_BYTES, RING_BYTES, ReplicaPlan, ServerPlan
 from mako.server.replicated import ReplicatedBackend
 from mako.server.serving import REQUESTS_TABLE
-from mako.server.turns import TURN_SECONDS
+from mako.server.turns import ACTIVE_SECONDS, IDLE_SECONDS, TURN_SECONDS
 from mako.storage.errors import StorageError
 from mako.storage.snapshot_store import SnapshotStore
 from mako.storage.store import LogStore
 from mako.wire.hello import Hello
 
-ACTIVE_SECONDS: Final = 0.05
-#: An idle leader looks into its rings this often.
-IDLE_SECONDS: Final = 0.02
 #: Contexts beside the workers': sessions and snapshots of clients.
 SESSIONS: Final = 32
-#: Log ring of a context, and the body of an entry: half a ring is the largest transaction.
-RING_BYTES: Final = 7 << 20
-ENTRY_BYTES: Final = 7 << 19
 _LATER: Final = 3600.0
 #: The role of a follower without a vote.
 LEARNER: Final = "learner"

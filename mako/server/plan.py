@@ -6,6 +6,7 @@ The group of partition p is p + 1: groups count from one, as nodes and processes
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from mako.entry import NODE_NONE, Configuration, GroupId, NodeId
 from mako.raft import Settings
@@ -13,6 +14,10 @@ from mako.replication.contract import DriverSettings
 from mako.storage.wal import WalSettings
 
 Address = tuple[str, int]
+
+#: Log ring of a context, and the body of an entry: half a ring is the largest transaction.
+RING_BYTES: Final = 7 << 20
+ENTRY_BYTES: Final = 7 << 19
 
 
 def group_of(partition: int) -> GroupId:

@@ -29,25 +29,21 @@ from mako.server.forming import Forming, Verdict
 from mako.server.hosting import Hosted
 from mako.server.hub import Hub
 from mako.server.plan import Address, ReplicaPlan, ServerPlan
+from mako.server.recovering import Recovery
 from mako.server.turns import Links, Turns
 from mako.storage.disk import Disk
-from mako.storage.errors import Damaged, StorageError, WrongFiles
+from mako.storage.errors import Damaged, StorageError
 from mako.storage.memory_disk import MemoryDisk
 from mako.storage.memory_store import MemoryStore
 from mako.storage.os_disk import OsDisk
-from mako.storage.snapshot_store import SnapshotStore
 from mako.storage.store import LogStore
-from mako.storage.wal import Identity, Wal
+from mako.storage.wal import Identity
 from mako.wire.hello import Hello
 
 #: Seconds that a leader gives its successor when it is told to end.
 HANDOVER_SECONDS: Final = 3.0
 #: Seconds between reminders of whom a forming process waits for.
 _REMIND_SECONDS: Final = 5.0
-
-
-class Fenced(ConfigError):
-    """What is on this disk cannot be trusted; the message says what to do."""
 
 
 class ServerProcess:
@@ -71,9 +67,15 @@ class ServerProcess:
         self._now_ms = now_ms
         self._chance = random.Random(seed)
         self.disk, where = self._open_disk()
-        self._folder = Folder(self.disk, where)
+        remedy = (
+            f"the replicas of {where} do not vote any more: move the folder away and start again,"
+            " they are rebuilt from their peers"
+        )
+        self._folder = Folder(self.disk, where, remedy)
         self.state = self._folder.read(plan.cluster_id, plan.process)
         self._check_nodes()
+        identity = Identity(plan.cluster_id, plan.process)
+        self._recovery = Recovery(self.disk, where, identity, remedy, log)
         self.store = self._recover()
         self.driver = self._make_driver()
         self.forming = Forming(plan.founders())
@@ -106,48 +108,17 @@ class ServerProcess:
                 )
 
     def _recover(self) -> LogStore:
-        plan = self.plan
-        if plan.folder is None:
-            return MemoryStore(plan.wal.keep_bytes)
-        wal = Wal(self.disk, "wal", Identity(plan.cluster_id, plan.process), plan.wal)
-        try:
-            found = wal.recover()
-        except (Damaged, WrongFiles) as error:
-            raise self._fenced(error) from error
-        if found.fresh and self.state.formed:
-            raise Fenced(
-                f"the log of {plan.folder} is gone, and this process had one: move the folder"
-                " away and start again; its replicas are rebuilt from their peers"
-            )
-        if found.repair is not None:
-            self.log(
-                "repaired the torn end of the log",
-                file=found.repair.file,
-                bytes=found.repair.bytes,
-                kept=found.repair.kept,
-            )
-        self.log("recovered the log", groups=len(found.groups), bytes=found.bytes)
-        return wal
-
-    def _fenced(self, error: Exception) -> Fenced:
-        return Fenced(
-            f"{error}; the replicas of {self.plan.folder} do not vote any more: move the folder"
-            " away and start again, they are rebuilt from their peers"
-        )
+        if self.plan.folder is None:
+            return MemoryStore(self.plan.wal.keep_bytes)
+        return self._recovery.log(self.plan.wal, formed=self.state.formed)
 
     def _make_driver(self) -> Driver:
         plan = self.plan
-        snapshots = SnapshotStore(self.disk, "snapshots", plan.cluster_id, plan.wal.planted)
-        self.snapshots = snapshots
-        store = self.store
-        try:
-            snapshots.recover({g: store.storage(g).snapshot_meta() for g in store.groups()})
-        except (Damaged, WrongFiles) as error:
-            raise self._fenced(error) from error
+        self.snapshots = self._recovery.snapshots(self.store, plan.wal.planted)
         return Driver(
             plan.process,
-            store,
-            snapshots,
+            self.store,
+            self.snapshots,
             plan.driver,
             process_of=lambda group, node: plan.process_of.get((group, node), 0),
             heartbeat_ticks=plan.raft.heartbeat_ticks,
@@ -224,7 +195,7 @@ class ServerProcess:
                 preferred=replica.preferred,
             )
         except (Damaged, LogLost) as error:
-            raise self._fenced(error) from error
+            raise self._recovery.fenced(error) from error
 
     def _note_returned(self) -> None:
         """A replica is trusted again, and that is on disk: it need not be said any more."""

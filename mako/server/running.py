@@ -20,6 +20,7 @@ from mako.server.http import serve_http
 from mako.server.observing import Observer
 from mako.server.plan import ServerPlan
 from mako.server.process import ServerProcess
+from mako.server.turns import cause_of
 from mako.wire.hello import Hello, Role, hello_parts
 
 SOFTWARE: Final = f"mako {version('mako-db')}"
@@ -65,9 +66,9 @@ async def serve(
             await nursery.start(_serve, server, identity, log, nursery.cancel_scope)
             task_status.started(server)
     except* ProcessMustEnd as errors:
-        raise ProcessMustEnd(str(errors.exceptions[0])) from errors
+        raise ProcessMustEnd(str(cause_of(errors))) from errors
     except* ConfigError as errors:
-        raise ConfigError(_first(errors)) from errors
+        raise ConfigError(str(cause_of(errors))) from errors
     finally:
         server.close()
 
@@ -79,12 +80,6 @@ def _load_engine(log: EventLog) -> None:
     started = time.monotonic()
     warmup(lambda unit, done, total: None)
     log("has loaded the engine", seconds=round(time.monotonic() - started, 1))
-
-
-def _first(error: BaseException) -> str:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return str(error)
 
 
 async def _serve(

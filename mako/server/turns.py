@@ -11,7 +11,8 @@ drained every `TURN_SECONDS`; idle, an entry that only closes a timestamp goes o
 `IDLE_SECONDS`, so that snapshots stay fresh.
 
 One task takes the turns, one ticks, one waits for the disk; all run in trio's thread, and only
-`write` and `sync` in another one. What the driver raises ends the process (D8).
+`write` and `sync` in another one. What the driver raises ends the process (D8). Who `rests` does
+not tick before the next kick.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,10 @@ from mako.replication.outbox import PeerMessage
 #: While there is work, the leader's rings are drained this often: Linux wakes no sooner than
 #: after a millisecond, and a turn costs some hundred microseconds of Python.
 TURN_SECONDS: Final = 0.001
+#: So long after it was last seen to be active, a leader is taken for idle,
+ACTIVE_SECONDS: Final = 0.05
+#: and looks into its rings this often only.
+IDLE_SECONDS: Final = 0.02
 #: A write that found the disk full is tried again after this.
 FULL_SECONDS: Final = 0.05
 
@@ -40,7 +45,10 @@ class Turns:
 
     `now_ms` is the wall clock; `before(now)` is called as a turn begins, with trio's time, and
     says when the next one is due at the latest; `after()` once its messages are on their way;
-    `on_write` is told how long each write and sync took.
+    `on_write` is told how long each write and sync took. `rests()` is asked before each tick:
+    whether nothing needs one until somebody kicks, as in a group of one that has nothing to do.
+    `inline` writes and syncs within the turn: where there is nothing to wait for, as in memory,
+    or nobody who could do anything meanwhile.
     """
 
     def __init__(
@@ -54,6 +62,7 @@ class Turns:
         after: Callable[[], None],
         on_write: Callable[[float], None] = lambda seconds: None,
         inline: bool = False,
+        rests: Callable[[], bool] = lambda: False,
     ) -> None:
         self._driver = driver
         self._links = links
@@ -63,6 +72,7 @@ class Turns:
         self._after = after
         self._on_write = on_write
         self._inline = inline
+        self._rests = rests
         self._kicked = trio.Event()
         self._sealed = trio.Event()
         self.turns = 0
@@ -96,6 +106,9 @@ class Turns:
             # After a pause of the process one tick stands for all that were missed.
             due = max(due + self._tick_seconds, trio.current_time())
             await trio.sleep_until(due)
+            if self._rests():  # Asked here, where the kick of the last tick has had its turn.
+                await self._kicked.wait()
+                continue
             self._driver.tick(self._now_ms())
             self._kicked.set()
 
@@ -117,10 +130,10 @@ class Turns:
     def _pump(self) -> None:
         driver = self._driver
         driver.pump()
-        # With a store in memory there is nothing to wait for.
         while self._inline and driver.begin_write():
-            driver.write(self._now_ms())
-            driver.sync()
+            if not self._write_and_sync():
+                self._sealed.set()  # Full: the disk's task tries it again.
+                break
             driver.end_write()
             driver.pump()
         if not self._inline and not self._sealed.is_set() and driver.begin_write():
@@ -146,8 +159,15 @@ class Turns:
             self._kicked.set()
 
     def _write_and_sync(self) -> bool:
-        """In the disk's thread. False: the disk is full."""
+        """In the disk's thread, or inline. False: the disk is full."""
         if not self._driver.write(self._now_ms()):
             return False
         self._driver.sync()
         return True
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """What went wrong first, without the groups in which trio hands it on."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -88,6 +88,10 @@ class Crew:
         # Also when the interpreter ends.
         self._stopper = weakref.finalize(self, self._threads.stop_all)
 
+    def works(self) -> bool:
+        """Whether any worker runs, or may still."""
+        return self._threads.some
+
     def watch(self) -> None:
         """Have a watchdog from now on."""
         if self._watchdog is not None:
@@ -137,6 +141,10 @@ class _Threads:
             for worker in self._running:
                 found[worker.number] = found.get(worker.number, 0.0) + worker.cpu_seconds
         return found
+
+    @property
+    def some(self) -> bool:
+        return bool(self._running)
 
     def launch(self, context: int, control: int, core: int | None) -> WorkerThread:
         from mako.engine import layout

@@ -76,7 +76,7 @@ def test_refused(
 @pytest.mark.parametrize(
     ("options", "advice"),
     [
-        ({"path": "data"}, "':memory:'"),
+        ({"path": ""}, "':memory:'"),
         ({"memory": "plenty"}, "4GiB"),
         ({"memory": "16384TiB"}, "ask for less"),
         ({"memory": "1MiB"}, "at least 16 MiB"),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 PROGRAM = """
-import json, sys
+import json, sys, tempfile
 from mako.engine import jit
 from mako.engine.warmup import warmup
 
@@ -21,7 +21,7 @@ if len(sys.argv) == 1:
 import mako
 from tests.client import procedures as p
 
-with mako.open(memory="32MiB", sessions=8) as db:
+def use(db):
     db.create(p.COUNTER)
     with db.transaction() as tx:
         tx.put(b"a", b"1")
@@ -35,6 +35,13 @@ with mako.open(memory="32MiB", sessions=8) as db:
     with db.snapshot() as snapshot:
         assert snapshot.run(p.clock) > 0
     assert db.submit(p.clock).wait_durable() > 0
+
+with mako.open(memory="32MiB", sessions=8) as db:
+    use(db)
+with tempfile.TemporaryDirectory() as folder:
+    for _ in range(2):  # The second one replays the log.
+        with mako.open(folder, memory="32MiB", sessions=8) as db:
+            use(db)
 
 compiled = set()
 for name, module in list(sys.modules.items()):

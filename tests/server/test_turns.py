@@ -1,0 +1,104 @@
+"""Turns that rest, without tick and timer until somebody kicks; a write within the turn that meets
+a full disk."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import trio
+import trio.testing
+
+from mako.server.turns import Turns
+
+
+class Idle:
+    """A driver that has nothing to do, and counts its ticks."""
+
+    def __init__(self) -> None:
+        self.ticks = 0
+        self.outbox: Sequence[Any] = ()
+
+    def tick(self, now_ms: int) -> None:
+        self.ticks += 1
+
+    def pump(self) -> None:
+        pass
+
+    def begin_write(self) -> bool:
+        return False
+
+
+def turns_of(driver: Idle, rests: Callable[[], bool]) -> Turns:
+    return Turns(
+        driver,  # type: ignore[arg-type]
+        None,  # type: ignore[arg-type]
+        now_ms=lambda: 0,
+        tick_seconds=0.01,
+        before=lambda now: now + 1e6,
+        after=lambda: None,
+        inline=True,
+        rests=rests,
+    )
+
+
+async def test_who_rests_does_nothing_until_a_kick(autojump_clock: trio.testing.MockClock) -> None:
+    driver = Idle()
+    resting = False
+    turns = turns_of(driver, rests=lambda: resting)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(turns.run)
+        await trio.sleep(1.005)
+        assert driver.ticks == 100
+        resting = True
+        await trio.sleep(0.5)
+        before = driver.ticks, turns.turns
+        await trio.sleep(1000)
+        assert (driver.ticks, turns.turns) == before
+        turns.kick()
+        await trio.sleep(0.001)
+        assert turns.turns == before[1] + 1, "a kick has its turn at once"
+        resting = False
+        turns.kick()
+        await trio.sleep(1.005)
+        assert driver.ticks > before[0] + 90
+        nursery.cancel_scope.cancel()
+
+
+class Filling(Idle):
+    """A driver with one write to do, whose disk is full at first."""
+
+    def __init__(self, refusals: int) -> None:
+        super().__init__()
+        self.refusals = refusals
+        self.done: list[str] = []
+        self.ended = trio.Event()
+
+    def begin_write(self) -> bool:
+        if "begin" in self.done:
+            return False
+        self.done.append("begin")
+        return True
+
+    def write(self, now_ms: int) -> bool:
+        self.done.append("write")
+        self.refusals -= 1
+        return self.refusals < 0
+
+    def sync(self) -> None:
+        self.done.append("sync")
+
+    def end_write(self) -> None:
+        self.done.append("end")
+        self.ended.set()
+
+
+async def test_a_write_within_the_turn_that_finds_the_disk_full_is_tried_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    for refusals in (0, 2):
+        driver = Filling(refusals)
+        turns = turns_of(driver, rests=lambda: False)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(turns.run)
+            await driver.ended.wait()
+            nursery.cancel_scope.cancel()
+        assert driver.done == ["begin", *["write"] * (refusals + 1), "sync", "end"]
