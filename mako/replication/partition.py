@@ -65,6 +65,8 @@ class PartitionSettings:
     memory_bytes: int = 64 << 20
     #: Contexts for workers, sessions and snapshots, beside the few of the replica itself.
     contexts: int = 8
+    #: How many of these clients may have for sessions and snapshots; 0: all.
+    sessions: int = 0
     #: Log ring of a context. A transaction may fill half of it, and must fit an entry.
     ring_bytes: int = 1 << 20
     #: Body of an entry.
@@ -84,7 +86,8 @@ class Partition:
     `tables` are declared in every replica; whoever leads has the log describe them. `transact` runs
     a request of `execute`; servers have workers instead and need none. `now_ms` tells the time.
     `on_lead` is called when transactions may run, `on_rest` when none may run any more: it
-    returns after the last worker has stopped.
+    returns after the last worker has stopped. `between` is called in `drain`, between closing and
+    taking the log, where workers go on: a simulator has them do so.
     """
 
     def __init__(
@@ -96,6 +99,7 @@ class Partition:
         transact: Transact | None = None,
         on_lead: Callable[[], None] = lambda: None,
         on_rest: Callable[[], None] = lambda: None,
+        between: Callable[[], None] = lambda: None,
     ) -> None:
         self.applied = 0
         #: Epoch of the last applied epoch entry, and its final watermark.
@@ -109,6 +113,7 @@ class Partition:
         self._transact = transact
         self._on_lead = on_lead
         self._on_rest = on_rest
+        self._between = between
         # Tables that applied entries have described, and those that proposed ones have.
         self._tables: list[Description] = []
         self._described: set[int] = set()
@@ -153,7 +158,9 @@ class Partition:
             partition=settings.partition,
             now_ms=0,
             replicated=True,
+            now_ns=lambda: self._now_ms() * 1_000_000,
         )
+        self._engine.session_limit = settings.sessions or settings.contexts
         self._replayer = Replayer(self._engine)
         self._pin = self._engine.take_context()
         self._ahead: Ahead | None = None
@@ -228,6 +235,7 @@ class Partition:
         now_ms = self._now_ms()
         engine.tick(now_ms)
         closed = close(engine.base)  # E2: before the rings are read.
+        self._between()
         entries = []
         new = [
             description_of(handle.table)
@@ -353,6 +361,11 @@ class Partition:
         with self.reading(table) as tx:
             return tx.get(key)
 
+    def rows(self, table: int, first: bytes, end: bytes) -> bytes:
+        """The applied rows with first <= key < end, as they are in a dump (docs/state-dump.md)."""
+        with self.reading(table) as tx:
+            return b"".join(tx.scan(first, end, self._space))
+
     def state_hash(self) -> str:
         return f"{fingerprint(self._engine, self._pin, self._pinned, self._space):016x}"
 
@@ -404,6 +417,7 @@ class _PinnedBlocks:
     def __init__(self, engine: Engine, timestamp: int) -> None:
         self._engine = engine
         self._timestamp = timestamp
+        self._open = False
         self._context = engine.take_context()
         self._open = True
         set_word(self._context + C_SNAPSHOT, timestamp)

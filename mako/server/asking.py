@@ -5,7 +5,6 @@ Every operation returns (timestamp, value, whether the answer waits for the gate
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -277,7 +276,8 @@ class Asking:
 
         number = self.sessions.add(make)
         timestamp = made[0].timestamp
-        age = max(time.time_ns() // 1_000_000 - (timestamp >> MILLISECOND_SHIFT), 0)
+        now_ms = self._engine.now_ns() // 1_000_000
+        age = max(now_ms - (timestamp >> MILLISECOND_SHIFT), 0)
         if 0 <= oldest < age:
             self.sessions.end(number)
             raise Refused(

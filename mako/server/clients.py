@@ -94,6 +94,11 @@ class ClientConnection:
         return self._rest is not None or len(self._waiting) >= WAITING_MAX
 
     @property
+    def greeted(self) -> bool:
+        """Whether it knows who the client is, and has said who it is."""
+        return self._greeted
+
+    @property
     def waiting(self) -> bool:
         """Whether an answer waits for the gate."""
         return bool(self._waiting)
@@ -112,6 +117,8 @@ class ClientConnection:
         self._take(b"", now)
 
     def _take(self, data: bytes, now: float) -> None:
+        if not self._open:
+            return
         if self._rest is not None:
             client, calls, taken = self._rest
             self._rest = None
@@ -247,6 +254,7 @@ class ClientConnection:
             return reply
         self._turn += 1
         heapq.heappush(self._waiting, (timestamp, self._turn, reply))
+        self._backend.on_waiting()
         return None
 
     def settle(self) -> None:

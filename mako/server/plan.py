@@ -67,7 +67,16 @@ class ServerPlan:
     #: Of each partition's memory, to be provided by the system at the start.
     pretouch_bytes: int = 0
     workers: int = 1
+    #: Contexts beside the workers': sessions and snapshots of clients.
+    sessions: int = 32
+    #: And for what comes and goes: drives, hashes, tables that are created.
+    spare: int = 8
+    #: Log ring of a context; half of it is the largest transaction, and the largest entry.
+    ring_bytes: int = 7 << 20
     tick_seconds: float = 0.01
+    #: While there is work, the leader's rings are drained this often: Linux wakes no sooner than
+    #: after a millisecond, and a turn costs some hundred microseconds of Python.
+    turn_seconds: float = 0.001
     #: Physical time that must have passed a timestamp before it is acknowledged.
     clock_offset_ms: int = 1
     #: A procedure that runs for longer is ended.
@@ -77,6 +86,8 @@ class ServerPlan:
     raft: Settings = field(default_factory=Settings)
     wal: WalSettings = field(default_factory=WalSettings)
     driver: DriverSettings
+    #: Bugs that are switched on, see mako.server.planted. Empty outside of simulations.
+    planted: frozenset[str] = frozenset()
 
     def founders(self) -> frozenset[int]:
         """The other processes that have a voter of the first members of a group of this one."""

@@ -103,7 +103,7 @@ class Session:
         self._engine = engine
         self._calls = interactive
         try:
-            self._context = engine.take_context()
+            self._context = engine.take_session()
         except ConfigError:
             raise Refused(
                 Status.BUSY, "the server has no room for another transaction; try again later"
@@ -185,7 +185,7 @@ class Session:
             self._over = True
         elif self._open:
             self._open = False
-            self._engine.give_context(self._context)
+            self._engine.give_session(self._context)
 
     def rest(self) -> None:
         """Nobody works in its context any more."""
@@ -237,7 +237,7 @@ class ServedTransaction(Session):
         row = self.get(handle, key)
         if row is not None:
             return int(_REQUEST_ROW.unpack(row)[1]) << MILLISECOND_SHIFT
-        now = time.time_ns() // 1_000_000
+        now = self._engine.now_ns() // 1_000_000
         self.put(handle, key, _REQUEST_ROW.pack(0, now), replace=True)
         return None
 
