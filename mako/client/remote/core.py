@@ -236,6 +236,7 @@ class Core:
             else:
                 call.state = State.QUEUED
                 call.why = ConnectionLost
+                call.lost = True
                 again.append(call)
         for call in [call for call in self._queue if call.bound]:
             self._queue.remove(call)
@@ -450,6 +451,7 @@ class Core:
         elif status == Status.DISCARDED and not call.early:  # Nobody was told anything.
             self._again(call, Discarded, now)
         elif status == Status.UNKNOWN and call.safe and not call.early:
+            call.lost = True
             self._again(call, ConnectionLost, now)
         else:
             self._end(call, failure(call, status, detail, text))
