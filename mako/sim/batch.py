@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from mako.raft import planted as raft_planted
 from mako.replication import planted as driver_planted
-from mako.sim.cluster import Outcome, run_seed
+from mako.sim.cluster import Mode, Outcome, run_seed
 from mako.sim.coverage import BATCH_SEEDS_MIN, Coverage
 from mako.storage import planted as storage_planted
 
@@ -80,13 +80,13 @@ def run_batch(
     seeds: int,
     *,
     jobs: int = 1,
-    engine: bool = False,
+    mode: Mode = Mode.MODEL,
     show: Callable[[Outcome], None] | None = None,
 ) -> Summary:
     """Simulate `seeds` seeds from `first_seed` on. `show` is called with each as it ends."""
     summary = Summary()
     started = time.monotonic()
-    for outcome in _mapped(partial(_run, engine), range(first_seed, first_seed + seeds), jobs):
+    for outcome in _mapped(partial(_run, mode), range(first_seed, first_seed + seeds), jobs):
         summary.add(outcome)
         if show is not None:
             show(outcome)
@@ -119,14 +119,14 @@ def _mapped(call: Callable[[Any], Any], items: Iterable[Any], jobs: int) -> Iter
         yield from pool.imap_unordered(call, items)
 
 
-def _run(engine: bool, seed: int) -> Outcome:  # noqa: FBT001
+def _run(mode: Mode, seed: int) -> Outcome:
     """One seed, with the garbage of the run collected once, at its end; what was there before,
     such as a compiler, is not looked at."""
     enabled = gc.isenabled()
     gc.disable()
     gc.freeze()
     try:
-        return run_seed(seed, engine=engine)
+        return run_seed(seed, mode=mode)
     finally:
         gc.collect()
         gc.unfreeze()

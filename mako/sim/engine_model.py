@@ -63,11 +63,10 @@ class EngineModel(Partition):
             return []
         with self.reading(_TABLE.id) as tx:
             length = _number(tx.get(_LENGTH.pack(b"L", key)))
-            first, end = _ELEMENT.pack(b"E", key, 0), _ELEMENT.pack(b"E", key + 1, 0)
-            elements = [
-                (_ELEMENT.unpack(place)[2], value)
-                for rows in tx.scan(first, end, self._space)
-                for _, _, place, _, value in _ROW.iter_unpack(rows)
-            ]
+        first, end = _ELEMENT.pack(b"E", key, 0), _ELEMENT.pack(b"E", key + 1, 0)
+        elements = [
+            (_ELEMENT.unpack(place)[2], value)
+            for _, _, place, _, value in _ROW.iter_unpack(self.rows(_TABLE.id, first, end))
+        ]
         assert [position for position, _ in elements] == [*range(1, length + 1)], "no gaps"
         return [value for _, value in elements]

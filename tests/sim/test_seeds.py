@@ -3,9 +3,9 @@
 import pytest
 
 from mako.entry import Entry, EntryKind, Index, Term
-from mako.sim.cluster import Cluster, run_seed
+from mako.sim.cluster import Cluster, Mode, run_seed
 from mako.sim.engine_model import EngineModel
-from mako.sim.model import ModelMachine, SimMachine, append_request
+from mako.sim.model import ListMachine, ModelMachine, append_request
 
 #: Seeds that failed once, with what was wrong. They fail no more; a change of the plan gives them
 #: another meaning, so the unit test of each is what guards the correction.
@@ -51,20 +51,20 @@ def test_a_run_without_faults_is_clean_and_does_not_count() -> None:
 
 @pytest.mark.parametrize("seed", range(1, 5))
 def test_a_seed_with_the_engine_as_state_machine_is_clean(seed: int) -> None:
-    outcome = run_seed(seed, engine=True)
+    outcome = run_seed(seed, mode=Mode.ENGINE)
     assert outcome.problem == "", f"replay it: mako sim --seed {seed} --trace"
     assert outcome.counts
 
 
 def test_engine_and_model_answer_the_same_and_hold_the_same_lists() -> None:
-    machines: list[SimMachine] = [EngineModel(lambda: 1), ModelMachine()]
+    machines: list[ListMachine] = [EngineModel(lambda: 1), ModelMachine()]
     appended = [(1, 3), (2, 3), (3, 2), (1, 3), (4, 3), (5, 4)]
     requests = [append_request(value, key, padding=100) for value, key in appended]
     answers, lists = [], []
     for machine in machines:
         log: list[Entry] = []
 
-        def apply(data: bytes, machine: SimMachine = machine, log: list[Entry] = log) -> None:
+        def apply(data: bytes, machine: ListMachine = machine, log: list[Entry] = log) -> None:
             log.append(Entry(Term(1), Index(len(log) + 1), EntryKind.NORMAL, data))
             machine.apply(log[-1:])
 
