@@ -49,6 +49,7 @@ from mako.log_format import DESCRIPTION, FOOTER_BYTES, HEADER_BYTES, EntryType
 from mako.replication.ahead import Ahead
 from mako.replication.epochs import EpochStart, decode_epochs, encode_epochs
 from mako.replication.replica import MachineSnapshot
+from mako.replication.wrong import close_by_floors_first, with_timestamps_reversed
 from mako.schema import BytesTable, Table
 from mako.storage.snapshot_format import Block, SnapshotHeader
 
@@ -234,8 +235,7 @@ class Partition:
         engine = self._engine
         now_ms = self._now_ms()
         engine.tick(now_ms)
-        closed = close(engine.base)  # E2: before the rings are read.
-        self._between()
+        closed = self._closed()
         entries = []
         new = [
             description_of(handle.table)
@@ -251,12 +251,22 @@ class Partition:
             length, count, up_to = drain_ordered(
                 engine.base, closed, body, self._settings.entry_bytes
             )
+            if "closed_after_draining" in self._settings.planted:
+                up_to = closed = self._closed()
             if count or self._must_close(up_to, now_ms):
                 entries.append(self._sealed(length, count, up_to))
                 self._drained, self._drained_ms = up_to, now_ms
                 self._wanted = False
             if up_to == closed:
                 return entries
+
+    def _closed(self) -> int:
+        """E2: it is called before the rings are read."""
+        if "clock_read_after_floors" in self._settings.planted:
+            return close_by_floors_first(self._engine, self._between)
+        closed = close(self._engine.base)
+        self._between()
+        return closed
 
     def _must_close(self, closed: int, now_ms: int) -> bool:
         """Whether an entry without transactions is worth its while."""
@@ -304,7 +314,8 @@ class Partition:
         engine = self._engine
         engine.kept = False
         set_word(engine.base + LOGGING, 0)
-        forget_logged(engine.base)
+        if "rings_kept_when_deposed" not in self._settings.planted:
+            forget_logged(engine.base)
         self._replayer.begin(self._pinned)
 
     # --- following ------------------------------------------------------------------------
@@ -318,13 +329,17 @@ class Partition:
 
     def _apply(self, entry: Entry) -> None:
         frame = frame_of(entry.data)
+        planted = self._settings.planted
         if frame.type is EntryType.SCHEMA:
             known = {table.table for table in self._tables}
             self._tables += [t for t in descriptions_of(entry.data) if t.table not in known]
         if self._leading:
             assert entry.term == self._term, "a leader of a later term has applied all before it"
         else:
-            self._replayer.apply(entry.data)
+            data = entry.data
+            if "replay_ignores_timestamp_order" in planted and frame.count:
+                data = with_timestamps_reversed(data)
+            self._replayer.apply(data)
         if frame.type is EntryType.EPOCH:
             self._enter_epoch(frame, final_of(entry.data))
         self._move_watermark(max(self._pinned, frame.closed))
@@ -338,7 +353,9 @@ class Partition:
         assert final >= self._pinned, "I1: no watermark was ever above the final one"
         self.epoch, self.final = frame.epoch, final
         if self._is_ahead:
-            if "deposed_leader_keeps_versions" not in self._settings.planted:
+            planted = self._settings.planted
+            skipped = "discard_skipped_on_followers" in planted and not self._term
+            if not skipped and "deposed_leader_keeps_versions" not in planted:
                 self.discarded += self._replayer.discard_above(final)
             self._forget_tables()
             self._is_ahead = False
@@ -351,6 +368,12 @@ class Partition:
             self._engine.forget_table(number)
 
     # --- what is applied ------------------------------------------------------------------
+
+    def is_lasting(self, table: int) -> bool:
+        """Whether a table stays whoever leads: it is declared, or an applied entry describes it."""
+        return any(int(one.id) == table for one in self._declared) or any(
+            one.table == table for one in self._tables
+        )
 
     def reading(self, table: int) -> Ahead:
         """`with partition.reading(1) as tx`: what is applied."""
@@ -376,7 +399,8 @@ class Partition:
             + table.name.encode()
             for table in sorted(self._tables, key=lambda table: table.table)
         )
-        blocks = _PinnedBlocks(self._engine, self._pinned)
+        pins = "reclaimed_ahead_of_snapshot" not in self._settings.planted
+        blocks = _PinnedBlocks(self._engine, self._pinned, pins=pins)
         return MachineSnapshot(self._pinned, tables, blocks, encode_epochs(self._epochs()))
 
     def _epochs(self) -> list[EpochStart]:
@@ -414,13 +438,14 @@ class Partition:
 class _PinnedBlocks:
     """Blocks at a timestamp that stays pinned until they have all been taken, or forgotten."""
 
-    def __init__(self, engine: Engine, timestamp: int) -> None:
+    def __init__(self, engine: Engine, timestamp: int, *, pins: bool) -> None:
         self._engine = engine
         self._timestamp = timestamp
         self._open = False
         self._context = engine.take_context()
         self._open = True
-        set_word(self._context + C_SNAPSHOT, timestamp)
+        if pins:
+            set_word(self._context + C_SNAPSHOT, timestamp)
 
     def __iter__(self) -> Iterator[Block]:
         session_begin_snapshot(self._context, self._timestamp)

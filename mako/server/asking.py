@@ -206,7 +206,9 @@ class Asking:
             [name, number, list(procedure.parameters)]
             for name, (number, procedure, _) in self._backend.procedures.items()
         ]
-        tables = [_about(handle) for handle in list(self._engine.tables.values())]
+        lasting = self._backend.is_lasting
+        handles = [handle for handle in list(self._engine.tables.values()) if lasting(handle)]
+        tables = [_about(handle) for handle in handles]
         about = {
             "procedures": procedures,
             "tables": tables,
@@ -221,7 +223,7 @@ class Asking:
         if not self._backend.leads and self._engine.table_named(name) is None:
             # Only a leader creates one.
             raise Refused(Status.NOT_LEADER, self._backend.leader)
-        return 0, _about(self._backend.open_table(name)), False
+        return self._once_lasting(self._backend.open_table(name))
 
     def _create_table(self, number: int, kind: int, row_bytes: int, name: str) -> Done:
         for word in (number, kind, row_bytes):
@@ -230,7 +232,13 @@ class Asking:
         if not isinstance(name, str) or not 1 <= kind <= 3:
             raise Refused(Status.REFUSED, "that is no description of a table")
         description = Description(number, kind, row_bytes, name)
-        return 0, _about(self._backend.create_table(description)), False
+        return self._once_lasting(self._backend.create_table(description))
+
+    def _once_lasting(self, handle: TableHandle) -> Done:
+        """Tell of a table when it stays: until then the next leader may give its number to
+        another one. What is drained after the clock has moved on has it before it."""
+        lasts = self._backend.is_lasting(handle)
+        return 0 if lasts else self._engine.clock + 1, _about(handle), not lasts
 
     # --- reads --------------------------------------------------------------------------
 
@@ -246,7 +254,8 @@ class Asking:
             transaction = ServedTransaction(self._engine, self._now)
             try:
                 values = [transaction.get(handle, key) for key in checked]
-                return transaction.commit(), values, True
+                gated = "read_only_not_gated" not in self._backend.planted
+                return transaction.commit(), values, gated
             except Aborted as error:
                 if not error.retryable or tries + 1 == WRITE_TRIES:
                     raise

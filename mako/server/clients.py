@@ -170,6 +170,8 @@ class ClientConnection:
         calls = memoryview(body)[at:]
         if not calls:
             return
+        if "request_rows_by_connection" in self._backend.planted:
+            client += self._number
         taken = self._backend.serving.post(self._number, client, calls, status)
         if taken < len(calls):
             self._rest = (client, body, at + taken)

@@ -198,7 +198,8 @@ class Hosted:
 
     def _rest(self) -> None:
         self.backend.drives.stop()
-        self.connections.deposed()
+        wrong = "discarded_above_own_watermark" in self.plan.planted
+        self.connections.deposed(self.partition.watermark if wrong else None)
         self._log("rests", partition=self.replica.partition)
 
     def close(self) -> None:

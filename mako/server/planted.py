@@ -10,7 +10,9 @@ from typing import Final
 #: Name of each bug, and the rule that it breaks.
 BUGS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "clock_offset_not_waited_for": "an answer waits until its time has passed (DESIGN §6)",
+        "discarded_above_own_watermark": "only a final watermark says what was discarded",
+        "read_only_not_gated": "what was read is durable before it is answered (DESIGN §6)",
+        "request_rows_by_connection": "a request that is sent again has the same row",
     }
 )
 NAMES: Final = frozenset(BUGS)

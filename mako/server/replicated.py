@@ -76,6 +76,13 @@ class ReplicatedBackend:
         return self._say_who()
 
     @property
+    def planted(self) -> frozenset[str]:
+        return self._hosted.plan.planted
+
+    def is_lasting(self, table: TableHandle) -> bool:
+        return self._hosted.partition.is_lasting(int(table.table.id))
+
+    @property
     def leads(self) -> bool:
         return self._hosted.serves
 

@@ -138,7 +138,7 @@ class Cluster:
             return ModelMachine(self.reach)
         from mako.sim.engine_model import EngineModel
 
-        return EngineModel(lambda: process.now_ms)
+        return EngineModel(lambda: process.now_ms, self.reach)
 
     def healed_link(self) -> LinkSettings:
         return replace(self.plan.link, loss=0.0, duplication=0.0, late=0.0)

@@ -9,9 +9,10 @@ It shows that engine, log and replicas fit together.
 """
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
+from mako.entry import Entry
 from mako.replication.ahead import Ahead
 from mako.replication.partition import Partition, PartitionSettings
 from mako.schema import BytesTable
@@ -51,11 +52,20 @@ def _append(tx: Ahead, request: bytes) -> bytes:
 class EngineModel(Partition):
     """See mako.sim.model.SimMachine."""
 
-    def __init__(self, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, now_ms: Callable[[], int], note: Callable[[str], None] = lambda what: None
+    ) -> None:
+        self._note = note
         settings = PartitionSettings(
             memory_bytes=_MEMORY_BYTES, ring_bytes=_RING_BYTES, entry_bytes=_RING_BYTES // 2
         )
         super().__init__(settings, [_TABLE], now_ms, transact=_append)
+
+    def apply(self, entries: Sequence[Entry]) -> None:
+        before = self.discarded
+        super().apply(entries)
+        if self.discarded > before:
+            self._note("speculation_taken_back")
 
     def values(self, key: int) -> list[int]:
         """The applied values of a list."""

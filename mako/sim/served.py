@@ -114,7 +114,7 @@ class ServedProcess(SimProcess):
         # When the next turn is due, and whether the workers are called soon.
         self._turn_at = self._look_at = 0
         self._working = False
-        self._seen_watermark = 0
+        self._seen_watermark = self._discarded = 0
         self._crew: SimCrew | None = None
 
     @property
@@ -298,6 +298,9 @@ class ServedProcess(SimProcess):
         super()._pump()
         if self.life is Life.DOWN:
             return
+        if hosted.partition.discarded > self._discarded:
+            self.cluster.reach("speculation_discarded")
+        self._discarded = hosted.partition.discarded
         hosted.after_turn()
         if hosted.partition.watermark != self._seen_watermark:
             self._seen_watermark = hosted.partition.watermark

@@ -21,6 +21,15 @@ REGRESSIONS: dict[int, str] = {
 }
 
 
+#: The same with servers and clients (--clients).
+REGRESSIONS_SERVED: dict[int, str] = {
+    3: "server: clients' sessions took the contexts that the replica itself needs",
+    7: "client.remote: what was shown early ended as if it had had no effect",
+    10: "server: who was not greeted took a passing trouble for a refusal",
+    127: "server: a table was told of that the next leader did not have",
+}
+
+
 @pytest.mark.parametrize("seed", range(1, 31))
 def test_a_seed_is_clean(seed: int) -> None:
     outcome = run_seed(seed)
@@ -54,6 +63,19 @@ def test_a_seed_with_the_engine_as_state_machine_is_clean(seed: int) -> None:
     outcome = run_seed(seed, mode=Mode.ENGINE)
     assert outcome.problem == "", f"replay it: mako sim --seed {seed} --trace"
     assert outcome.counts
+
+
+@pytest.mark.parametrize("seed", range(1, 9))
+def test_a_seed_with_servers_and_clients_is_clean(seed: int) -> None:
+    outcome = run_seed(seed, mode=Mode.CLIENTS)
+    assert outcome.problem == "", f"replay it: mako sim --seed {seed} --clients --trace"
+    assert outcome.counts
+
+
+@pytest.mark.parametrize("seed", sorted(REGRESSIONS_SERVED))
+def test_a_seed_with_clients_that_failed_once_is_clean(seed: int) -> None:
+    outcome = run_seed(seed, mode=Mode.CLIENTS)
+    assert outcome.problem == "", f"{REGRESSIONS_SERVED[seed]}: mako sim --seed {seed} --clients"
 
 
 def test_engine_and_model_answer_the_same_and_hold_the_same_lists() -> None:
