@@ -102,8 +102,8 @@ def planted(
 ) -> None:
     """Switch on one planted bug after the other, and count the seeds until it is found.
 
-    The state machine is that of `mako sim --model`, which is faster: none of the bugs is in the
-    engine.
+    Bugs below the engine are looked for as with `mako sim --model`, which is faster; those of
+    servers, and of leaders with workers, as with `--clients`.
     """
     from mako.sim.batch import PLANTED, PLANTED_SEEDS_MAX, find_planted
 

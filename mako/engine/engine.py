@@ -142,8 +142,8 @@ class Engine:
         self._tables_lock = threading.RLock()
         self._free_contexts = [self.context(i) for i in range(contexts)]
         self._open = True
-        self._sessions = 0
-        #: Contexts that `take_session` lends at a time.
+        #: Contexts that clients have for sessions, and may have; the others are not theirs.
+        self.sessions = 0
         self.session_limit = contexts
         self._pins = 0
         #: Whether a keeper takes the log.
@@ -222,21 +222,6 @@ class Engine:
         with self._lock:
             self._free_contexts.append(context)
             self._unmap_if_unused()
-
-    def take_session(self) -> int:
-        """`take_context` for a client, who must leave workers and the replica itself theirs:
-        ConfigError if `session_limit` of them are borrowed."""
-        with self._lock:
-            if self._sessions >= self.session_limit:
-                raise ConfigError(f"{self.session_limit} sessions are open; end some first")
-            context = self.take_context()
-            self._sessions += 1
-            return context
-
-    def give_session(self, context: int) -> None:
-        with self._lock:
-            self._sessions -= 1
-            self.give_context(context)
 
     def pin(self) -> bool:
         """Keep the memory until `unpin`; False if it has been given back already."""

@@ -65,7 +65,6 @@ _CALLED: Final = {
     "replay": "apply_transactions check_tables raise_clock",
     "ring": "drain",
     "serving": "collect give_up_requests own_watermark post_calls",
-    "stepping": "begin_request end_request",
     "worker": "doom run_at_snapshot run_retrying watch work",
 }
 _CALLED_COUNT: Final = sum(len(names.split()) for names in _CALLED.values())

@@ -399,8 +399,7 @@ class Partition:
             + table.name.encode()
             for table in sorted(self._tables, key=lambda table: table.table)
         )
-        pins = "reclaimed_ahead_of_snapshot" not in self._settings.planted
-        blocks = _PinnedBlocks(self._engine, self._pinned, pins=pins)
+        blocks = _PinnedBlocks(self._engine, self._pinned)
         return MachineSnapshot(self._pinned, tables, blocks, encode_epochs(self._epochs()))
 
     def _epochs(self) -> list[EpochStart]:
@@ -438,14 +437,13 @@ class Partition:
 class _PinnedBlocks:
     """Blocks at a timestamp that stays pinned until they have all been taken, or forgotten."""
 
-    def __init__(self, engine: Engine, timestamp: int, *, pins: bool) -> None:
+    def __init__(self, engine: Engine, timestamp: int) -> None:
         self._engine = engine
         self._timestamp = timestamp
         self._open = False
         self._context = engine.take_context()
         self._open = True
-        if pins:
-            set_word(self._context + C_SNAPSHOT, timestamp)
+        set_word(self._context + C_SNAPSHOT, timestamp)
 
     def __iter__(self) -> Iterator[Block]:
         session_begin_snapshot(self._context, self._timestamp)

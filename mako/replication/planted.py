@@ -21,12 +21,11 @@ BUGS: Final[Mapping[str, str]] = MappingProxyType(
 #: the simulator looks for them with servers and clients.
 SERVED: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "clock_read_after_floors": "whoever closes reads the clock before the floors (E2)",
-        "closed_after_draining": "whoever drains closes before it (E2)",
+        "clock_read_after_floors": "whoever closes reads the clock before the floors",
+        "closed_after_draining": "whoever drains closes before it",
         "deposed_leader_keeps_versions": "an epoch entry discards what is above its F (P3)",
         "discard_skipped_on_followers": "also on a deposed leader that follows (P3)",
         "final_watermark_of_applied": "F is of the last entry of the log, applied or not (P3)",
-        "reclaimed_ahead_of_snapshot": "what a snapshot reads is pinned while it is made",
         "replay_ignores_timestamp_order": "of two writes to a key the later timestamp wins",
         "rings_kept_when_deposed": "what was not drained ends with the leadership (P3)",
     }

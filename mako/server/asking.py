@@ -284,6 +284,8 @@ class Asking:
             return snapshot
 
         number = self.sessions.add(make)
+        if "reclaimed_ahead_of_snapshot" in self._backend.planted:
+            made[0].let_go()
         timestamp = made[0].timestamp
         now_ms = self._engine.now_ns() // 1_000_000
         age = max(now_ms - (timestamp >> MILLISECOND_SHIFT), 0)

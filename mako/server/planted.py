@@ -12,6 +12,7 @@ BUGS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "discarded_above_own_watermark": "only a final watermark says what was discarded",
         "read_only_not_gated": "what was read is durable before it is answered (DESIGN §6)",
+        "reclaimed_ahead_of_snapshot": "what a snapshot reads is pinned until it is closed",
         "request_rows_by_connection": "a request that is sent again has the same row",
     }
 )

@@ -102,7 +102,9 @@ def test_a_table_is_told_of_when_it_stays(world: World) -> None:
     world.client.pump()
     leader = world.leader
     world.until(lambda: leader.hosted.partition.engine.table_named("named") is not None)
-    number = int(leader.hosted.partition.engine.table_named("named").table.id)  # type: ignore[union-attr]
+    handle = leader.hosted.partition.engine.table_named("named")
+    assert handle is not None
+    number = int(handle.table.id)
     assert not leader.hosted.partition.is_lasting(number)
     assert not call.ended
     world.ended(call)
@@ -135,6 +137,29 @@ def test_a_replica_that_was_restored_answers_when_it_leads(world: World) -> None
     world.until(lambda: world.leader.transfer(group, successor) is None or other.leads(group))
     world.until(lambda: other.hosted.serves)
     assert numbers_in(world.append(1000, 1).value)[0] == 1
+
+
+def test_sessions_of_clients_leave_a_replica_its_contexts(world: World) -> None:
+    """They end before the last context is taken, and are lent again."""
+    engine = world.leader.hosted.partition.engine
+    limit = world.cluster.plan.clients_plan.sessions
+    clients = [SimClient(world.cluster, 60 + i, stay=False) for i in range(3)]
+    begun = []
+    for client in clients:
+        client.pump()
+        world.until(lambda client=client: client.core.ready)  # type: ignore[misc]
+        for _ in range(limit):
+            call = client.asking.request(Operation.BEGIN, deadline=client.seconds + 1)
+            client.pump()
+            world.until(lambda call=call: call.ended)  # type: ignore[misc]
+            begun.append(call.error is None)
+    assert begun == [True] * limit + [False] * 2 * limit
+    context = engine.take_context()
+    engine.give_context(context)
+    for client in clients:
+        client.lose("cut")
+    world.until(lambda: engine.sessions == 0)
+    world.ask(Operation.BEGIN)
 
 
 def test_connections_end_with_their_process(world: World) -> None:
