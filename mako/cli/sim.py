@@ -3,6 +3,7 @@
     mako sim --seeds 500                many seeds, on all cores; one line with totals at the end
     mako sim --seed 17 --trace          one seed again, with what happened in it
     mako sim --seeds 500 --model        with lists in plain Python instead of the engine
+    mako sim --seeds 500 --clients      with servers, and remote clients connected to them
     mako sim planted                    whether the simulator finds the bugs planted for it
 
 Exit status 1: a rule was violated, or a planted bug was not found. Progress goes to standard error.
@@ -18,7 +19,7 @@ import click
 
 if TYPE_CHECKING:
     from mako.sim.batch import Summary
-    from mako.sim.cluster import Outcome
+    from mako.sim.cluster import Mode, Outcome
 
 _output = click.option(
     "-o",
@@ -44,6 +45,9 @@ _jobs = click.option(
 @click.option(
     "--model", is_flag=True, help="With lists in plain Python as state machine, not the engine."
 )
+@click.option(
+    "--clients", is_flag=True, help="With servers, and remote clients that call procedures."
+)
 @_jobs
 @_output
 @click.pass_context
@@ -57,27 +61,29 @@ def sim(
     *,
     trace: bool,
     model: bool,
+    clients: bool,
 ) -> None:
     """Simulate clusters under faults, and check that nothing acknowledged is lost."""
     if ctx.invoked_subcommand is not None:
         return
     if seed is not None:
-        _one(ctx, seed, output, trace=trace, engine=not model)
+        _one(ctx, seed, output, trace=trace, mode=_mode(model=model, clients=clients))
         return
     if trace:
         raise click.UsageError("--trace needs --seed")
     from mako.sim.batch import run_batch
+    from mako.sim.cluster import Mode
 
+    mode = _mode(model=model, clients=clients)
     with _progress(seeds, "seeds") as step:
-        summary = run_batch(
-            first_seed, seeds, jobs=_jobs_or_cores(jobs), engine=not model, show=step
-        )
+        summary = run_batch(first_seed, seeds, jobs=_jobs_or_cores(jobs), mode=mode, show=step)
     if output == "json":
         click.echo(json.dumps(summary.as_dict()))
     else:
         for number, problem in summary.violations:
             click.echo(f"seed {number}: {problem}")
-            click.echo(f"  replay it: mako sim --seed {number} --trace{' --model' * model}")
+            option = "" if mode is Mode.ENGINE else f" --{mode.value}"
+            click.echo(f"  replay it: mako sim --seed {number} --trace{option}")
         if summary.missing():
             click.echo(f"never reached: {', '.join(summary.missing())}")
         click.echo(format_summary(summary))
@@ -96,8 +102,8 @@ def planted(
 ) -> None:
     """Switch on one planted bug after the other, and count the seeds until it is found.
 
-    The state machine is that of `mako sim --model`, which is faster: none of the bugs is in the
-    engine.
+    Bugs below the engine are looked for as with `mako sim --model`, which is faster; those of
+    servers, and of leaders with workers, as with `--clients`.
     """
     from mako.sim.batch import PLANTED, PLANTED_SEEDS_MAX, find_planted
 
@@ -119,7 +125,7 @@ def planted(
         ctx.exit(1)
 
 
-def _one(ctx: click.Context, seed: int, output: str, *, trace: bool, engine: bool) -> None:
+def _one(ctx: click.Context, seed: int, output: str, *, trace: bool, mode: "Mode") -> None:
     from mako.sim.cluster import Trace, run_seed
 
     def show(now: int, process: int, what: str, detail: str) -> None:
@@ -127,7 +133,7 @@ def _one(ctx: click.Context, seed: int, output: str, *, trace: bool, engine: boo
         click.echo(f"{now / 1e9:10.6f}  {where:<3} {what:<12} {detail}")
 
     shown: Trace | None = show if trace else None
-    outcome = run_seed(seed, trace=shown, engine=engine)
+    outcome = run_seed(seed, trace=shown, mode=mode)
     if output == "json":
         click.echo(json.dumps(_outcome_dict(outcome)))
     else:
@@ -139,6 +145,16 @@ def _one(ctx: click.Context, seed: int, output: str, *, trace: bool, engine: boo
         )
     if outcome.problem:
         ctx.exit(1)
+
+
+def _mode(*, model: bool, clients: bool) -> "Mode":
+    from mako.sim.cluster import Mode
+
+    if model and clients:
+        raise click.UsageError("clients need the engine; give --model or --clients")
+    if model:
+        return Mode.MODEL
+    return Mode.CLIENTS if clients else Mode.ENGINE
 
 
 def _outcome_dict(outcome: "Outcome") -> dict[str, Any]:

@@ -349,6 +349,43 @@ def retired_by_commit(tx: int) -> int:
     return 2 * ld8(tx + C_WRITES) + 64
 
 
+@compiled
+def begin_commit(tx: int, logging: int) -> int:
+    """Steps 0 to 4 for a transaction that writes: its timestamp, with its locks held and its
+    floor published; or minus the Outcome that ended it. LOG_FULL leaves it as it is."""
+    engine = ld8(tx + C_ENGINE)
+    if logging != 0:  # Step 0
+        room = log_room(tx, ld8(tx + C_LOG_BYTES))
+        if room <= 0:
+            return -(_LOG_FULL if room == 0 else abort(tx, _TOO_LARGE))
+    if reserve_retired(tx, retired_by_commit(tx)) == 0:
+        return -abort(tx, _OUT_OF_MEMORY)
+    store_release(tx + C_FLOOR, load_acquire(engine + CLOCK))  # Step 1
+    outcome, locked = _lock_writes(tx)  # Step 2
+    timestamp = 0
+    if outcome == COMMITTED:
+        timestamp = next_timestamp(engine)  # Step 3
+        outcome = _validate(tx)  # Step 4
+    if outcome == COMMITTED:
+        outcome = ld8(tx + C_OUTCOME)  # Own splits may have made the set of leaves too large.
+    if outcome != COMMITTED:
+        _undo(tx, locked)
+        return -abort(tx, outcome)
+    return timestamp
+
+
+@compiled
+def end_commit(tx: int, timestamp: int, logging: int) -> None:
+    """Steps 5 to 8, after `begin_commit` has returned `timestamp`. They cannot fail."""
+    mask = ld8(tx + C_OWN) | ld8(tx + C_MASK)  # Step 5
+    _install(tx, timestamp, mask)  # Step 6
+    if logging != 0:
+        append_transaction(tx, timestamp, mask)  # Step 7
+    store_release(tx + C_FLOOR, NONE)  # Step 8
+    st8(tx + C_TIMESTAMP, timestamp)
+    st8(tx + C_OUTCOMES, ld8(tx + C_OUTCOMES) + 1)
+
+
 @exported
 def commit(tx: int) -> int:
     """Commit the transaction of this context; its Outcome.
@@ -362,8 +399,7 @@ def commit(tx: int) -> int:
     if doomed(tx):
         return abort(tx, _TIMED_OUT)
     engine = ld8(tx + C_ENGINE)
-    writes = ld8(tx + C_WRITES)
-    if writes == 0:
+    if ld8(tx + C_WRITES) == 0:
         # Nothing to install or to order after: a timestamp that is already drawn will do.
         timestamp = load_acquire(engine + CLOCK)
         outcome = _validate(tx)
@@ -373,30 +409,10 @@ def commit(tx: int) -> int:
         st8(tx + C_OUTCOMES, ld8(tx + C_OUTCOMES) + 1)
         return COMMITTED
     logging = ld8(engine + LOGGING)
-    if logging != 0:  # Step 0
-        room = log_room(tx, ld8(tx + C_LOG_BYTES))
-        if room <= 0:
-            return _LOG_FULL if room == 0 else abort(tx, _TOO_LARGE)
-    if reserve_retired(tx, retired_by_commit(tx)) == 0:
-        return abort(tx, _OUT_OF_MEMORY)
-    store_release(tx + C_FLOOR, load_acquire(engine + CLOCK))  # Step 1
-    outcome, locked = _lock_writes(tx)  # Step 2
-    timestamp = 0
-    if outcome == COMMITTED:
-        timestamp = next_timestamp(engine)  # Step 3
-        outcome = _validate(tx)  # Step 4
-    if outcome == COMMITTED:
-        outcome = ld8(tx + C_OUTCOME)  # Own splits may have made the set of leaves too large.
-    if outcome != COMMITTED:
-        _undo(tx, locked)
-        return abort(tx, outcome)
-    mask = ld8(tx + C_OWN) | ld8(tx + C_MASK)  # Step 5
-    _install(tx, timestamp, mask)  # Step 6
-    if logging != 0:
-        append_transaction(tx, timestamp, mask)  # Step 7
-    store_release(tx + C_FLOOR, NONE)  # Step 8
-    st8(tx + C_TIMESTAMP, timestamp)
-    st8(tx + C_OUTCOMES, ld8(tx + C_OUTCOMES) + 1)
+    timestamp = begin_commit(tx, logging)
+    if timestamp <= 0:
+        return -timestamp
+    end_commit(tx, timestamp, logging)
     return COMMITTED
 
 

@@ -10,7 +10,7 @@ import os
 import struct
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -102,7 +102,9 @@ class Engine:
         partition: int = 0,
         now_ms: int | None = None,
         replicated: bool = False,
+        now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
+        """`now_ns` is the wall clock; `now_ms`, where the clock of timestamps begins."""
         if not 0 <= partition < 64:
             raise ConfigError(f"partition {partition} is not between 0 and 63")
         if memory_bytes < 16 << 20:
@@ -119,7 +121,8 @@ class Engine:
                 f"cannot reserve {memory_bytes} bytes of memory ({error}); ask for less"
             ) from None
         self.base = self._region.base
-        now = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+        now = now_ns() // 1_000_000 if now_ms is None else now_ms
+        self.now_ns = now_ns
         self._start = set_up(
             self.base,
             fixed + memory_bytes,
@@ -139,6 +142,9 @@ class Engine:
         self._tables_lock = threading.RLock()
         self._free_contexts = [self.context(i) for i in range(contexts)]
         self._open = True
+        #: Contexts that clients have for sessions, and may have; the others are not theirs.
+        self.sessions = 0
+        self.session_limit = contexts
         self._pins = 0
         #: Whether a keeper takes the log.
         self.kept = False
@@ -428,7 +434,7 @@ class Engine:
 
     def prepare(self, context: int) -> None:
         """Fix the time and the random seed of the next transaction of `context`."""
-        now = time.time_ns()
+        now = self.now_ns()
         tick(self.base, now // 1_000_000)
         self.set_word(context + C_NOW, now // 1_000_000)
         seed = self.word(context + C_SEED) * 6364136223846793005 + now
@@ -482,8 +488,8 @@ class Engine:
         return timestamp
 
     def tick(self, now_ms: int | None = None) -> None:
-        """Raise the clock to `now_ms` (None: the system's time)."""
-        tick(self.base, time.time_ns() // 1_000_000 if now_ms is None else now_ms)
+        """Raise the clock to `now_ms` (None: the wall clock's time)."""
+        tick(self.base, self.now_ns() // 1_000_000 if now_ms is None else now_ms)
 
     def commit_with_room(self, context: int) -> int:
         """Commit the transaction that met a full log ring; its Outcome.

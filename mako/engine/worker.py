@@ -275,7 +275,35 @@ def _drive(tx: int) -> None:
 
 
 @compiled
-def _completion_room(tx: int, size: int) -> int:
+def oldest_request(tx: int) -> int:
+    """The oldest request that nobody has run, or 0."""
+    tail = ld8(tx + K_REQUEST_TAIL)
+    if load_acquire(tx + K_REQUEST_HEAD) == tail:
+        return 0
+    place = tail % REQUEST_RING_BYTES
+    if ld8(ld8(tx + K_REQUESTS) + place) == RING_SKIP:
+        store_release(tx + K_REQUEST_TAIL, tail + REQUEST_RING_BYTES - place)
+        place = 0
+    return ld8(tx + K_REQUESTS) + place
+
+
+@compiled
+def set_time(tx: int, now_ns: int) -> None:
+    """What time it is for the transaction that comes next."""
+    tick(ld8(tx + C_ENGINE), now_ns // 1_000_000)
+    st8(tx + C_NOW, now_ns // 1_000_000)
+    st8(tx + C_SEED, ld8(tx + C_SEED) ^ now_ns)
+    st8(tx + K_STARTED, now_ns)
+
+
+@compiled
+def most_completed(request: int) -> int:
+    """Bytes that the completion of a request takes at most."""
+    return D_BYTES + RESULT_BYTES if ld8(request + Q_ORIGIN) & FLAG_BYTES else D_BYTES
+
+
+@compiled
+def completion_room(tx: int, size: int) -> int:
     """Where a completion of `size` bytes goes, or 0 if the worker was told to stop while the
     ring was full. It is asked for before the request is run: whatever is committed is reported."""
     head = ld8(tx + K_COMPLETION_HEAD)
@@ -299,8 +327,9 @@ def _completion_room(tx: int, size: int) -> int:
 
 
 @compiled
-def _complete(tx: int, request: int, outcome: int, slot: int) -> None:
-    """Report how a request ended at `slot`, which `_completion_room` gave."""
+def complete(tx: int, request: int, outcome: int, slot: int) -> None:
+    """Report how the oldest request ended at `slot`, which `completion_room` gave; its place is
+    free again."""
     origin = ld8(request + Q_ORIGIN)
     timestamp = ld8(tx + C_TIMESTAMP)
     if outcome != COMMITTED:
@@ -324,6 +353,8 @@ def _complete(tx: int, request: int, outcome: int, slot: int) -> None:
     if ld8(tx + K_COMPLETIONS) + place != slot:  # It begins again.
         head += COMPLETION_RING_BYTES - place
     store_seq(tx + K_COMPLETION_HEAD, head + size)
+    # The submitter may write there as soon as it sees this.
+    store_release(tx + K_REQUEST_TAIL, ld8(tx + K_REQUEST_TAIL) + ld8(request + Q_SIZE))
 
 
 @compiled
@@ -383,24 +414,14 @@ def _serve(tx: int) -> None:
             idle = 0
             continue
         idle = 0
-        place = tail % REQUEST_RING_BYTES
-        request = ld8(tx + K_REQUESTS) + place
-        if ld8(request + Q_SIZE) == RING_SKIP:
-            store_release(tx + K_REQUEST_TAIL, tail + REQUEST_RING_BYTES - place)
-            continue
-        most = D_BYTES + RESULT_BYTES if ld8(request + Q_ORIGIN) & FLAG_BYTES else D_BYTES
-        slot = _completion_room(tx, most)
+        request = oldest_request(tx)
+        slot = completion_room(tx, most_completed(request))
         if slot == 0:
             return
-        now = monotonic_ns() + ld8(tx + K_OFFSET)
-        tick(engine, now // 1_000_000)
-        st8(tx + C_NOW, now // 1_000_000)
-        st8(tx + C_SEED, ld8(tx + C_SEED) ^ now)
-        st8(tx + K_STARTED, now)
+        set_time(tx, monotonic_ns() + ld8(tx + K_OFFSET))
         outcome = _run_until_no_conflict(tx, ld8(request + Q_ENTRY), request + Q_ARGUMENTS)
-        _complete(tx, request, outcome, slot)
-        tail += ld8(request + Q_SIZE)
-        store_release(tx + K_REQUEST_TAIL, tail)
+        complete(tx, request, outcome, slot)
+        tail = ld8(tx + K_REQUEST_TAIL)
         count += 1
         if (count & (CLOSE_EVERY - 1)) == 0 or load_acquire(tx + K_REQUEST_HEAD) == tail:
             close(engine)

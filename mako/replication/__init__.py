@@ -4,7 +4,7 @@
     driver       the turn of a process, for all its replicas
     snapshots    snapshots on their way between processes
     outbox       messages by process
-    planted      bugs that can be switched on
+    planted      bugs that can be switched on; wrong: what some of them do
 
 Nothing here reads a clock, draws a random number or starts a thread: a server and the simulator
 run this very code.

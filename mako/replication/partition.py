@@ -49,6 +49,7 @@ from mako.log_format import DESCRIPTION, FOOTER_BYTES, HEADER_BYTES, EntryType
 from mako.replication.ahead import Ahead
 from mako.replication.epochs import EpochStart, decode_epochs, encode_epochs
 from mako.replication.replica import MachineSnapshot
+from mako.replication.wrong import close_by_floors_first, with_timestamps_reversed
 from mako.schema import BytesTable, Table
 from mako.storage.snapshot_format import Block, SnapshotHeader
 
@@ -65,6 +66,8 @@ class PartitionSettings:
     memory_bytes: int = 64 << 20
     #: Contexts for workers, sessions and snapshots, beside the few of the replica itself.
     contexts: int = 8
+    #: How many of these clients may have for sessions and snapshots; 0: all.
+    sessions: int = 0
     #: Log ring of a context. A transaction may fill half of it, and must fit an entry.
     ring_bytes: int = 1 << 20
     #: Body of an entry.
@@ -84,7 +87,8 @@ class Partition:
     `tables` are declared in every replica; whoever leads has the log describe them. `transact` runs
     a request of `execute`; servers have workers instead and need none. `now_ms` tells the time.
     `on_lead` is called when transactions may run, `on_rest` when none may run any more: it
-    returns after the last worker has stopped.
+    returns after the last worker has stopped. `between` is called in `drain`, between closing and
+    taking the log, where workers go on: a simulator has them do so.
     """
 
     def __init__(
@@ -96,6 +100,7 @@ class Partition:
         transact: Transact | None = None,
         on_lead: Callable[[], None] = lambda: None,
         on_rest: Callable[[], None] = lambda: None,
+        between: Callable[[], None] = lambda: None,
     ) -> None:
         self.applied = 0
         #: Epoch of the last applied epoch entry, and its final watermark.
@@ -109,6 +114,7 @@ class Partition:
         self._transact = transact
         self._on_lead = on_lead
         self._on_rest = on_rest
+        self._between = between
         # Tables that applied entries have described, and those that proposed ones have.
         self._tables: list[Description] = []
         self._described: set[int] = set()
@@ -158,7 +164,9 @@ class Partition:
             partition=settings.partition,
             now_ms=0,
             replicated=True,
+            now_ns=lambda: self._now_ms() * 1_000_000,
         )
+        self._engine.session_limit = settings.sessions or settings.contexts
         self._replayer = Replayer(self._engine)
         self._pin = self._engine.take_context()
         self._ahead: Ahead | None = None
@@ -232,7 +240,7 @@ class Partition:
         engine = self._engine
         now_ms = self._now_ms()
         engine.tick(now_ms)
-        closed = close(engine.base)  # E2: before the rings are read.
+        closed = self._closed()
         entries = []
         new = [
             description_of(handle.table)
@@ -248,12 +256,22 @@ class Partition:
             length, count, up_to = drain_ordered(
                 engine.base, closed, body, self._settings.entry_bytes
             )
+            if "closed_after_draining" in self._settings.planted:
+                up_to = closed = self._closed()
             if count or self._must_close(up_to, now_ms):
                 entries.append(self._sealed(length, count, up_to))
                 self._drained, self._drained_ms = up_to, now_ms
                 self._wanted = False
             if up_to == closed:
                 return entries
+
+    def _closed(self) -> int:
+        """E2: it is called before the rings are read."""
+        if "clock_read_after_floors" in self._settings.planted:
+            return close_by_floors_first(self._engine, self._between)
+        closed = close(self._engine.base)
+        self._between()
+        return closed
 
     def _must_close(self, closed: int, now_ms: int) -> bool:
         """Whether an entry without transactions is worth its while."""
@@ -301,7 +319,8 @@ class Partition:
         engine = self._engine
         engine.kept = False
         set_word(engine.base + LOGGING, 0)
-        forget_logged(engine.base)
+        if "rings_kept_when_deposed" not in self._settings.planted:
+            forget_logged(engine.base)
         self._replayer.begin(self._pinned)
 
     # --- following ------------------------------------------------------------------------
@@ -315,13 +334,17 @@ class Partition:
 
     def _apply(self, entry: Entry) -> None:
         frame = frame_of(entry.data)
+        planted = self._settings.planted
         if frame.type is EntryType.SCHEMA:
             known = {table.table for table in self._tables}
             self._tables += [t for t in descriptions_of(entry.data) if t.table not in known]
         if self._leading:
             assert entry.term == self._term, "a leader of a later term has applied all before it"
         else:
-            self._replayer.apply(entry.data)
+            data = entry.data
+            if "replay_ignores_timestamp_order" in planted and frame.count:
+                data = with_timestamps_reversed(data)
+            self._replayer.apply(data)
         if frame.type is EntryType.EPOCH:
             self._enter_epoch(frame, final_of(entry.data))
         self._move_watermark(max(self._pinned, frame.closed))
@@ -335,7 +358,9 @@ class Partition:
         assert final >= self._pinned, "I1: no watermark was ever above the final one"
         self.epoch, self.final = frame.epoch, final
         if self._is_ahead:
-            if "deposed_leader_keeps_versions" not in self._settings.planted:
+            planted = self._settings.planted
+            skipped = "discard_skipped_on_followers" in planted and not self._term
+            if not skipped and "deposed_leader_keeps_versions" not in planted:
                 self.discarded += self._replayer.discard_above(final)
             self._forget_tables()
             self._is_ahead = False
@@ -349,6 +374,12 @@ class Partition:
 
     # --- what is applied ------------------------------------------------------------------
 
+    def is_lasting(self, table: int) -> bool:
+        """Whether a table stays whoever leads: it is declared, or an applied entry describes it."""
+        return any(int(one.id) == table for one in self._declared) or any(
+            one.table == table for one in self._tables
+        )
+
     def reading(self, table: int) -> Ahead:
         """`with partition.reading(1) as tx`: what is applied."""
         return Ahead(self._engine, at=self._pinned, table=table)
@@ -357,6 +388,11 @@ class Partition:
         """The applied value of a key."""
         with self.reading(table) as tx:
             return tx.get(key)
+
+    def rows(self, table: int, first: bytes, end: bytes) -> bytes:
+        """The applied rows with first <= key < end, as they are in a dump (docs/state-dump.md)."""
+        with self.reading(table) as tx:
+            return b"".join(tx.scan(first, end, self._space))
 
     def state_hash(self) -> str:
         return f"{fingerprint(self._engine, self._pin, self._pinned, self._space):016x}"
@@ -409,6 +445,7 @@ class _PinnedBlocks:
     def __init__(self, engine: Engine, timestamp: int) -> None:
         self._engine = engine
         self._timestamp = timestamp
+        self._open = False
         self._context = engine.take_context()
         self._open = True
         set_word(self._context + C_SNAPSHOT, timestamp)

@@ -17,4 +17,17 @@ BUGS: Final[Mapping[str, str]] = MappingProxyType(
         "speculation_kept": "what a deposed leader executed ahead is taken back (D3)",
     }
 )
-NAMES: Final = frozenset(BUGS)
+#: Those of `mako.replication.partition` (P, and DESIGN §4 to §8), which need a leader with workers:
+#: the simulator looks for them with servers and clients.
+SERVED: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "clock_read_after_floors": "whoever closes reads the clock before the floors",
+        "closed_after_draining": "whoever drains closes before it",
+        "deposed_leader_keeps_versions": "an epoch entry discards what is above its F (P3)",
+        "discard_skipped_on_followers": "also on a deposed leader that follows (P3)",
+        "final_watermark_of_applied": "F is of the last entry of the log, applied or not (P3)",
+        "replay_ignores_timestamp_order": "of two writes to a key the later timestamp wins",
+        "rings_kept_when_deposed": "what was not drained ends with the leadership (P3)",
+    }
+)
+NAMES: Final = frozenset(BUGS) | frozenset(SERVED)

@@ -5,7 +5,6 @@ Every operation returns (timestamp, value, whether the answer waits for the gate
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -217,7 +216,9 @@ class Asking:
             [name, number, list(procedure.parameters)]
             for name, (number, procedure, _) in self._backend.procedures.items()
         ]
-        tables = [_about(handle) for handle in list(self._engine.tables.values())]
+        lasting = self._backend.is_lasting
+        handles = [handle for handle in list(self._engine.tables.values()) if lasting(handle)]
+        tables = [_about(handle) for handle in handles]
         about = {
             "procedures": procedures,
             "tables": tables,
@@ -232,7 +233,7 @@ class Asking:
         if not self._backend.leads and self._engine.table_named(name) is None:
             # Only a leader creates one.
             raise Refused(Status.NOT_LEADER, self._backend.leader)
-        return 0, _about(self._backend.open_table(name)), False
+        return self._once_lasting(self._backend.open_table(name))
 
     def _create_table(self, number: int, kind: int, row_bytes: int, name: str) -> Done:
         for word in (number, kind, row_bytes):
@@ -241,7 +242,13 @@ class Asking:
         if not isinstance(name, str) or not 1 <= kind <= 3:
             raise Refused(Status.REFUSED, "that is no description of a table")
         description = Description(number, kind, row_bytes, name)
-        return 0, _about(self._backend.create_table(description)), False
+        return self._once_lasting(self._backend.create_table(description))
+
+    def _once_lasting(self, handle: TableHandle) -> Done:
+        """Tell of a table when it stays: until then the next leader may give its number to
+        another one. What is drained after the clock has moved on has it before it."""
+        lasts = self._backend.is_lasting(handle)
+        return 0 if lasts else self._engine.clock + 1, _about(handle), not lasts
 
     # --- reads --------------------------------------------------------------------------
 
@@ -257,7 +264,8 @@ class Asking:
             transaction = ServedTransaction(self._engine, self._now)
             try:
                 values = [transaction.get(handle, key) for key in checked]
-                return transaction.commit(), values, True
+                gated = "read_only_not_gated" not in self._backend.planted
+                return transaction.commit(), values, gated
             except Aborted as error:
                 if not error.retryable or tries + 1 == WRITE_TRIES:
                     raise
@@ -286,8 +294,11 @@ class Asking:
             return snapshot
 
         number = self.sessions.add(make)
+        if "reclaimed_ahead_of_snapshot" in self._backend.planted:
+            made[0].let_go()
         timestamp = made[0].timestamp
-        age = max(time.time_ns() // 1_000_000 - (timestamp >> MILLISECOND_SHIFT), 0)
+        now_ms = self._engine.now_ns() // 1_000_000
+        age = max(now_ms - (timestamp >> MILLISECOND_SHIFT), 0)
         if 0 <= oldest < age:
             self.sessions.end(number)
             raise Refused(

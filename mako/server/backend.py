@@ -46,6 +46,15 @@ class Backend(Protocol):
         ...
 
     @property
+    def planted(self) -> frozenset[str]:
+        """Bugs that are switched on (mako.server.planted)."""
+        ...
+
+    def is_lasting(self, table: TableHandle) -> bool:
+        """Whether a table stays whoever leads next."""
+        ...
+
+    @property
     def leads(self) -> bool:
         """Whether this process may execute now."""
         ...
@@ -82,6 +91,7 @@ class LoneBackend:
     leads = True
     leader = ""
     administration = None
+    planted: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -108,6 +118,9 @@ class LoneBackend:
         # The whole millisecond has passed only if a later one has begun; without an offset
         # to wait for, there is nobody whose clock differs.
         return (passed + (self._offset_ms == 0)) << MILLISECOND_SHIFT
+
+    def is_lasting(self, table: TableHandle) -> bool:
+        return True
 
     def gate(self) -> int:
         self.engine.settle()

@@ -64,7 +64,6 @@ ANYWHERE: Final = frozenset(
         Operation.CANCEL,
         Operation.WAIT_WATERMARK,
         Operation.MEET,
-        Operation.MEMBERS,
         Operation.PREFER,
         Operation.TAKE_SNAPSHOT,
         Operation.NEWEST_SNAPSHOT,
@@ -101,6 +100,11 @@ class ClientConnection:
         return self._rest is not None or len(self._waiting) >= WAITING_MAX
 
     @property
+    def greeted(self) -> bool:
+        """Whether it knows who the client is, and has said who it is."""
+        return self._greeted
+
+    @property
     def waiting(self) -> bool:
         """Whether an answer waits for the gate."""
         return bool(self._waiting)
@@ -119,6 +123,8 @@ class ClientConnection:
         self._take(b"", now)
 
     def _take(self, data: bytes, now: float) -> None:
+        if not self._open:
+            return
         if self._rest is not None:
             client, calls, taken = self._rest
             self._rest = None
@@ -170,6 +176,8 @@ class ClientConnection:
         calls = memoryview(body)[at:]
         if not calls:
             return
+        if "request_rows_by_connection" in self._backend.planted:
+            client += self._number
         taken = self._backend.serving.post(self._number, client, calls, status)
         if taken < len(calls):
             self._rest = (client, body, at + taken)
@@ -254,6 +262,7 @@ class ClientConnection:
             return reply
         self._turn += 1
         heapq.heappush(self._waiting, (timestamp, self._turn, reply))
+        self._backend.on_waiting()
         return None
 
     def settle(self) -> None:

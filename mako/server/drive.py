@@ -16,7 +16,8 @@ from mako.procedure import Workload
 
 if TYPE_CHECKING:
     from mako.engine.engine import Engine
-    from mako.server.workers import Crew, WorkerThread
+    from mako.server.serving import Crew
+    from mako.server.workers import WorkerThread
 
 _RETRIED: Final = {"lock": Outcome.LOCKED, "changed": Outcome.CHANGED, "phantom": Outcome.PHANTOM}
 

@@ -18,7 +18,7 @@ from mako.server.drive import Drive, KindSample, Sample
 from mako.server.sessions import Refused
 
 if TYPE_CHECKING:
-    from mako.server.workers import Crew
+    from mako.server.serving import Crew
 
 #: Drives of a process at a time: each worker of one keeps a core busy.
 DRIVES_MAX: Final = 4

@@ -34,7 +34,8 @@ import trio
 from mako.errors import Closed, ConfigError, DatabaseFailed, Error, FileError, LogFull
 from mako.replication.driver import ProcessMustEnd
 from mako.server.alone import GROUP, EmbeddedSettings, begin_alone
-from mako.server.turns import ACTIVE_SECONDS, IDLE_SECONDS, TURN_SECONDS, Turns, cause_of
+from mako.server.plan import ACTIVE_SECONDS, IDLE_SECONDS, TURN_SECONDS
+from mako.server.turns import Turns, cause_of
 from mako.server.waits import Waits
 from mako.storage.disk import Disk
 from mako.storage.errors import Damaged, DiskBusy, DiskFull, StorageError

@@ -11,29 +11,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any, Final
-
-import trio
+from typing import TYPE_CHECKING, Any, Final
 
 from mako.entry import NodeId
 from mako.ids import Timestamp, ms_of_timestamp
 from mako.procedure import Function, Workload
 from mako.raft import RaftNode, Role
 from mako.replication.partition import Partition, PartitionSettings
+from mako.server.connections import Connections
 from mako.server.deploy import Deployed
-from mako.server.events import EventLog
-from mako.server.hub import Hub
-from mako.server.plan import ENTRY_BYTES, RING_BYTES, ReplicaPlan, ServerPlan
+from mako.server.plan import ACTIVE_SECONDS, IDLE_SECONDS, ReplicaPlan, ServerPlan
 from mako.server.replicated import ReplicatedBackend
-from mako.server.serving import REQUESTS_TABLE
-from mako.server.turns import ACTIVE_SECONDS, IDLE_SECONDS, TURN_SECONDS
+from mako.server.serving import REQUESTS_TABLE, Crew
 from mako.storage.errors import StorageError
 from mako.storage.snapshot_store import SnapshotStore
 from mako.storage.store import LogStore
 from mako.wire.hello import Hello
 
-#: Contexts beside the workers': sessions and snapshots of clients.
-SESSIONS: Final = 32
+if TYPE_CHECKING:
+    from mako.engine.engine import Engine
+
 _LATER: Final = 3600.0
 #: The role of a follower without a vote.
 LEARNER: Final = "learner"
@@ -50,7 +47,11 @@ def role_of(node: RaftNode | None) -> str:
 
 
 class Hosted:
-    """See the module. `kick` asks for a turn."""
+    """See the module.
+
+    `log(event, name=value, ...)` takes what happens; `now_ms` is the wall clock, `clock`
+    monotonic, in seconds; `kick` asks for a turn; `make_crew` gives an engine its workers.
+    """
 
     def __init__(
         self,
@@ -58,13 +59,16 @@ class Hosted:
         replica: ReplicaPlan,
         procedures: Mapping[str, Deployed],
         workloads: Mapping[str, Workload],
-        log: EventLog,
+        log: Callable[..., None],
         now_ms: Callable[[], int],
         *,
         store: LogStore,
         snapshots: SnapshotStore,
+        clock: Callable[[], float],
         hello: Callable[[], Hello],
         kick: Callable[[], None],
+        make_crew: Callable[[Engine], Crew],
+        between: Callable[[], None] = lambda: None,
     ) -> None:
         self.plan = plan
         self.replica = replica
@@ -79,6 +83,7 @@ class Hosted:
         self._snapshot_seen = (0, 0)
         self._log = log
         self._kick = kick
+        self._clock = clock
         self._now_ms = now_ms
         self._active_until = 0.0
         self._drain_due = 0.0
@@ -87,19 +92,26 @@ class Hosted:
         settings = PartitionSettings(
             partition=replica.partition,
             memory_bytes=plan.memory_bytes,
-            contexts=plan.workers + SESSIONS,
-            ring_bytes=RING_BYTES,
-            entry_bytes=ENTRY_BYTES,
+            contexts=plan.workers + plan.sessions + plan.spare,
+            sessions=plan.sessions,
+            ring_bytes=plan.ring_bytes,
+            entry_bytes=plan.ring_bytes // 2,
+            planted=plan.driver.planted,
         )
         functions: list[Function] = [one.procedure for one in procedures.values()]
         functions += [each for one in workloads.values() for each in (one.generate, one.execute)]
         tables = {table for each in functions for table in each.tables()}
         declared = [REQUESTS_TABLE, *sorted(tables, key=lambda table: int(table.id))]
         self.partition = Partition(
-            settings, declared, now_ms, on_lead=self._lead, on_rest=self._rest
+            settings,
+            declared,
+            now_ms,
+            on_lead=self._lead,
+            on_rest=self._rest,
+            between=between,
         )
-        self.backend = ReplicatedBackend(self, procedures, workloads, hello, now_ms)
-        self.hub = Hub(self.backend)
+        self.backend = ReplicatedBackend(self, procedures, workloads, hello, now_ms, make_crew)
+        self.connections = Connections(self.backend)
 
     # --- Facts ---------------------------------------------------------------------------------
 
@@ -166,16 +178,9 @@ class Hosted:
 
     # --- Turns ---------------------------------------------------------------------------------
 
-    async def pretouch(self) -> None:
-        """Have the system provide memory, beside everything else."""
-        wanted = self.plan.pretouch_bytes
-        if wanted:
-            touched = await trio.to_thread.run_sync(self.partition.engine.touch, wanted)
-            self._log("has memory ahead", partition=self.replica.partition, bytes=touched)
-
     def touch(self) -> None:
         """Somebody waits for the watermark: drain at every turn for a while."""
-        self._active_until = trio.current_time() + ACTIVE_SECONDS
+        self._active_until = self._clock() + ACTIVE_SECONDS
         self.partition.want()
         self._kick()
 
@@ -188,13 +193,13 @@ class Hosted:
         if not self.partition.leading:
             return now + _LATER
         if now < self._active_until or self._is_driven:
-            return max(self._drain_due, now + TURN_SECONDS)
+            return max(self._drain_due, now + self.plan.turn_seconds)
         return now + IDLE_SECONDS
 
     def due_to_drain(self, now: float) -> bool:
         if not self.partition.leading or now < self._drain_due:
             return False
-        self._drain_due = now + 0.8 * TURN_SECONDS
+        self._drain_due = now + 0.8 * self.plan.turn_seconds
         if self._is_driven:
             self.partition.want()
         return True
@@ -202,7 +207,7 @@ class Hosted:
     def after_turn(self) -> None:
         """What the turn changed is told."""
         if self.backend.engine is not self.partition.engine:
-            self.hub.drop_all("this replica was brought up by a snapshot; connect again")
+            self.connections.drop_all("this replica was brought up by a snapshot; connect again")
             self.backend.reopen()
         watermark = self.partition.watermark
         if watermark != self._told_watermark:
@@ -231,7 +236,8 @@ class Hosted:
 
     def _rest(self) -> None:
         self.backend.drives.stop()
-        self.hub.deposed()
+        wrong = "discarded_above_own_watermark" in self.plan.planted
+        self.connections.deposed(self.partition.watermark if wrong else None)
         self._log("rests", partition=self.replica.partition)
 
     def close(self) -> None:

@@ -17,10 +17,10 @@ from typing import Final
 import trio
 
 from mako.errors import ConfigError
-from mako.ids import Status
 from mako.server.asking import Job
 from mako.server.backend import Backend
 from mako.server.clients import ClientConnection
+from mako.server.connections import Connections
 from mako.server.sweeping import sweep
 from mako.wire.errors import WireError
 from mako.wire.frame import goodbye_parts
@@ -39,12 +39,10 @@ GOODBYE_SECONDS: Final = 1.0
 class Hub:
     """The connections of one process. `run` and every `serve` are tasks of one event loop."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, connections: Connections | None = None) -> None:
+        """`connections`, where somebody else has to tell them things, too."""
         self._backend = backend
-        self._served: set[_Served] = set()
-
-    def __len__(self) -> int:
-        return len(self._served)
+        self.connections = connections or Connections(backend)
 
     async def run(self) -> None:
         """Hand out results until cancelled."""
@@ -65,13 +63,8 @@ class Hub:
 
     async def _hand_out(self) -> None:
         while True:
+            waits = self.connections.hand_out(time.monotonic())
             serving = self._backend.serving  # Another one after the partition was restored.
-            waits = serving.collect()
-            for served in list(self._served):
-                served.go_on()
-                waits = waits or served.connection.waiting
-            if waits:
-                self._backend.on_waiting()
             if not serving.listen():
                 await trio.lowlevel.checkpoint()
                 continue
@@ -83,8 +76,7 @@ class Hub:
     async def _tick(self) -> None:
         while True:
             await trio.sleep(TICK_SECONDS)
-            for served in list(self._served):
-                served.tick()
+            self.connections.tick(time.monotonic())
 
     async def serve(self, stream: trio.abc.HalfCloseableStream, first: bytes = b"") -> None:
         """Serve one client until either side ends it.
@@ -92,28 +84,11 @@ class Hub:
         `first` is what has been received already, from the hello on.
         """
         served = _Served(self._backend, stream, first)
-        self._served.add(served)
+        self.connections.add(served)
         try:
             await served.run()
         finally:
-            self._served.discard(served)
-            served.connection.close()
-
-    def drop_all(self, reason: str) -> None:
-        """End every connection: the engine that it looks at goes."""
-        trio.lowlevel.notify_closing(self._backend.serving.event)
-        for served in list(self._served):
-            served.finish(reason)
-
-    def deposed(self, final: int | None = None) -> None:
-        """This process does not lead any more: its workers stop, and whoever waits is told.
-
-        `final` is the final watermark of its epoch, if it is known: then nothing is unknown.
-        """
-        self._backend.serving.stop(Status.NOT_LEADER, final=final)
-        for served in list(self._served):
-            served.connection.redirect()
-            served.connection.give_up(final)
+            self.connections.remove(served)
 
 
 class _Served:
@@ -127,7 +102,7 @@ class _Served:
         self._output: list[bytes] = []
         self._size = 0  # Bytes written and not sent yet.
         self._written = trio.Event()
-        self._unblocked = trio.Event()
+        self._has_room = trio.Event()
         self._ending = False
         self._scope = trio.CancelScope()
         self.connection = ClientConnection(backend, self._write, time.monotonic())
@@ -175,8 +150,8 @@ class _Served:
             for number, job in self.connection.take_jobs():
                 nursery.start_soon(self._work, number, job)
             while self.connection.blocked:
-                self._unblocked = trio.Event()
-                await self._unblocked.wait()
+                self._has_room = trio.Event()
+                await self._has_room.wait()
 
     async def _work(self, number: int, job: Job) -> None:
         # It cannot be stopped, and its memory must stay until it has ended.
@@ -199,20 +174,6 @@ class _Served:
                 self.finish("")
                 return
 
-    def go_on(self) -> None:
-        """Results have been handed out: there may be room, and answers may be ready."""
-        connection = self.connection
-        connection.settle()
-        if connection.blocked:
-            try:
-                connection.resume(time.monotonic())
-            except WireError as error:
-                self.finish(str(error))
-            if not connection.blocked:
-                self._unblocked.set()
-
-    def tick(self) -> None:
-        try:
-            self.connection.tick(time.monotonic())
-        except WireError as error:
-            self.finish(str(error))
+    def unblocked(self) -> None:
+        """The workers have room again."""
+        self._has_room.set()

@@ -70,7 +70,7 @@ class Observer:
         )
 
     def _connections(self) -> int:
-        return sum(len(hosted.hub) for hosted in self._server.hosted.values())
+        return sum(len(hosted.connections) for hosted in self._server.hosted.values())
 
     def _partition(self, hosted: Hosted) -> PartitionStatus:
         facts = hosted.status()

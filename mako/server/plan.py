@@ -18,6 +18,13 @@ Address = tuple[str, int]
 #: Log ring of a context, and the body of an entry: half a ring is the largest transaction.
 RING_BYTES: Final = 7 << 20
 ENTRY_BYTES: Final = 7 << 19
+#: While there is work, the leader's rings are drained this often: Linux wakes no sooner than
+#: after a millisecond, and a turn costs some hundred microseconds of Python.
+TURN_SECONDS: Final = 0.001
+#: So long after it was last seen to be active, a leader is taken for idle,
+ACTIVE_SECONDS: Final = 0.05
+#: and looks into its rings this often only.
+IDLE_SECONDS: Final = 0.02
 
 
 def group_of(partition: int) -> GroupId:
@@ -72,7 +79,16 @@ class ServerPlan:
     #: Of each partition's memory, to be provided by the system at the start.
     pretouch_bytes: int = 0
     workers: int = 1
+    #: Contexts beside the workers': sessions and snapshots of clients.
+    sessions: int = 32
+    #: And for what comes and goes: drives, hashes, tables that are created.
+    spare: int = 8
+    #: Log ring of a context; half of it is the largest transaction, and the largest entry.
+    ring_bytes: int = RING_BYTES
     tick_seconds: float = 0.01
+    #: While there is work, the leader's rings are drained this often: Linux wakes no sooner than
+    #: after a millisecond, and a turn costs some hundred microseconds of Python.
+    turn_seconds: float = TURN_SECONDS
     #: Physical time that must have passed a timestamp before it is acknowledged.
     clock_offset_ms: int = 1
     #: A procedure that runs for longer is ended.
@@ -82,6 +98,8 @@ class ServerPlan:
     raft: Settings = field(default_factory=Settings)
     wal: WalSettings = field(default_factory=WalSettings)
     driver: DriverSettings
+    #: Bugs that are switched on, see mako.server.planted. Empty outside of simulations.
+    planted: frozenset[str] = frozenset()
 
     def founders(self) -> frozenset[int]:
         """The other processes that have a voter of the first members of a group of this one."""

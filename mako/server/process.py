@@ -31,6 +31,7 @@ from mako.server.hub import Hub
 from mako.server.plan import Address, ReplicaPlan, ServerPlan
 from mako.server.recovering import Recovery
 from mako.server.turns import Links, Turns
+from mako.server.workers import Crew
 from mako.storage.disk import Disk
 from mako.storage.errors import Damaged, StorageError
 from mako.storage.memory_disk import MemoryDisk
@@ -64,6 +65,7 @@ class ServerProcess:
         self.workloads = deployed_workloads(plan.modules)
         self.log = log
         self.hosted: dict[GroupId, Hosted] = {}
+        self._hubs: dict[GroupId, Hub] = {}
         self._now_ms = now_ms
         self._chance = random.Random(seed)
         self.disk, where = self._open_disk()
@@ -178,9 +180,12 @@ class ServerProcess:
             self._now_ms,
             store=self.store,
             snapshots=self.snapshots,
+            clock=trio.current_time,
             hello=self._hello,
             kick=self.kick,
+            make_crew=lambda engine: Crew(engine, plan.procedure_seconds),
         )
+        self._hubs[replica.group] = Hub(hosted.backend, hosted.connections)
         hosted.backend.administration = Administration(self, hosted, self._meet)
         self.hosted[replica.group] = hosted
         try:
@@ -232,9 +237,16 @@ class ServerProcess:
         await self.form()
         async with trio.open_nursery() as nursery:
             for hosted in self.hosted.values():
-                nursery.start_soon(hosted.hub.run)
-                nursery.start_soon(hosted.pretouch)
+                nursery.start_soon(self._hubs[hosted.replica.group].run)
+                nursery.start_soon(self._pretouch, hosted)
             await self.turns.run()
+
+    async def _pretouch(self, hosted: Hosted) -> None:
+        """Have the system provide memory, beside everything else."""
+        wanted = self.plan.pretouch_bytes
+        if wanted:
+            touched = await trio.to_thread.run_sync(hosted.partition.engine.touch, wanted)
+            self.log("has memory ahead", partition=hosted.replica.partition, bytes=touched)
 
     def _before_turn(self, now: float) -> float:
         due = now + 3600.0
@@ -254,7 +266,7 @@ class ServerProcess:
     async def serving_hub(self) -> Hub:
         """Where clients go, as soon as there are replicas."""
         await self._formed.wait()
-        return next(hosted.hub for hosted in self.hosted.values())
+        return next(iter(self._hubs.values()))
 
     def deliver(self, process: int, batch: Sequence[object]) -> None:
         """Messages of a peer; those that come before the replicas are there are lost."""

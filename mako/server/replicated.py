@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +10,7 @@ from mako.ids import MILLISECOND_SHIFT
 from mako.procedure import Workload
 from mako.server.deploy import Deployed
 from mako.server.driving import Drives
-from mako.server.serving import Serving
-from mako.server.workers import Crew
+from mako.server.serving import Crew, Serving, new_event
 from mako.wire.hello import Hello
 
 if TYPE_CHECKING:
@@ -34,8 +34,12 @@ class ReplicatedBackend:
         workloads: Mapping[str, Workload],
         hello: Callable[[], Hello],
         now_ms: Callable[[], int],
+        make_crew: Callable[[Engine], Crew],
     ) -> None:
+        """`make_crew` gives an engine who runs its workers."""
         self._hosted = hosted
+        self._make_crew = make_crew
+        self._event = new_event()
         self._say_who = hello
         self._now_ms = now_ms
         self.procedures = procedures
@@ -47,16 +51,22 @@ class ReplicatedBackend:
     def _open(self) -> None:
         partition = self._hosted.partition
         self.engine: Engine = partition.engine
-        self.crew = Crew(self.engine, self._hosted.plan.procedure_seconds)
+        self.crew = self._make_crew(self.engine)
         self.drives = Drives(self.crew, self._workloads)
-        self.serving = Serving(self.crew, self.procedures, workers=0, limit=self._time_limit)
+        self.serving = Serving(
+            self.crew, self.procedures, workers=0, limit=self._time_limit, event=self._event
+        )
 
     def reopen(self) -> None:
         """The partition has another engine: nobody may look at the old one any more."""
-        self.close()
+        self._close()
         self._open()
 
     def close(self) -> None:
+        self._close()
+        os.close(self._event)
+
+    def _close(self) -> None:
         self.drives.stop()
         self.serving.close()
         self.crew.close()
@@ -69,6 +79,13 @@ class ReplicatedBackend:
         return self._say_who()
 
     @property
+    def planted(self) -> frozenset[str]:
+        return self._hosted.plan.planted
+
+    def is_lasting(self, table: TableHandle) -> bool:
+        return self._hosted.partition.is_lasting(int(table.table.id))
+
+    @property
     def leads(self) -> bool:
         return self._hosted.serves
 
@@ -77,7 +94,8 @@ class ReplicatedBackend:
         return self._hosted.leader_address
 
     def gate(self) -> int:
-        return min(self.serving.watermark, self._time_limit())
+        # Not the engine's: that may just have been replaced.
+        return min(self._hosted.partition.watermark, self._time_limit())
 
     def on_waiting(self) -> None:
         self._hosted.touch()

@@ -33,6 +33,11 @@ _WORD: Final = struct.Struct("<q")
 Sink = Callable[[bytes], None]
 
 
+def new_event() -> int:
+    """An eventfd for `Serving.event`."""
+    return os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+
 class WorkerThread(Protocol):
     """A thread inside the engine and the eventfd it sleeps on."""
 
@@ -47,6 +52,8 @@ class Crew(Protocol):
     def engine(self) -> Engine: ...
     def launch(self, context: int, control: int, core: int | None = None) -> Any: ...
     def stop(self, workers: Any) -> None: ...
+    def cpu_seconds(self) -> dict[int, float]: ...
+    def close(self) -> None: ...
 
 
 class Serving:
@@ -59,8 +66,9 @@ class Serving:
         *,
         workers: int = 1,
         limit: Callable[[], int] = lambda: TIMESTAMP_MASK,
+        event: int | None = None,
     ) -> None:
-        """`workers` 0: `start` is called later.
+        """`workers` 0: `start` is called later. `event`: an eventfd that outlives this object.
 
         `limit()` is the greatest timestamp whose time has come for sure: the present less the
         most that clocks may differ (DESIGN §6). The watermark is looked up beside it.
@@ -83,7 +91,8 @@ class Serving:
         self._workers: list[_Rings] = []
         self._deferred: list[tuple[int, int, int]] = []
         #: Workers, and whoever moves the watermark, write it when there is something to collect.
-        self.event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.event = new_event() if event is None else event
+        self._owns_event = event is None
         self.engine.create_table(REQUESTS_TABLE)
         self._fill_board(procedures)
         if workers:
@@ -278,7 +287,8 @@ class Serving:
         if self._workers:
             self.stop(Status.BUSY)
         self._board.close()
-        os.close(self.event)
+        if self._owns_event:
+            os.close(self.event)
 
     def _place(self, number: int) -> int:
         return int(self._calls.B_CONNECTIONS + number * self._calls.CONNECTION_BYTES)

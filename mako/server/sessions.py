@@ -103,11 +103,14 @@ class Session:
         self._engine = engine
         self._calls = interactive
         try:
+            if engine.sessions >= engine.session_limit:
+                raise ConfigError("workers, and the replica itself, need the other contexts")
             self._context = engine.take_context()
         except ConfigError:
             raise Refused(
                 Status.BUSY, "the server has no room for another transaction; try again later"
             ) from None
+        engine.sessions += 1
         self._arguments = self._context + layout.C_ARGUMENTS
         self._result = self._context + layout.C_RESULT
         self._scan_used = self._context + layout.C_SCAN_USED
@@ -185,6 +188,7 @@ class Session:
             self._over = True
         elif self._open:
             self._open = False
+            self._engine.sessions -= 1
             self._engine.give_context(self._context)
 
     def rest(self) -> None:
@@ -237,7 +241,7 @@ class ServedTransaction(Session):
         row = self.get(handle, key)
         if row is not None:
             return int(_REQUEST_ROW.unpack(row)[1]) << MILLISECOND_SHIFT
-        now = time.time_ns() // 1_000_000
+        now = self._engine.now_ns() // 1_000_000
         self.put(handle, key, _REQUEST_ROW.pack(0, now), replace=True)
         return None
 
@@ -269,6 +273,12 @@ class ServedSnapshot(Session):
         engine.settle()
         self.timestamp = engine.open_snapshot(self._context)
         self._calls.session_begin_snapshot(self._context, self.timestamp)
+
+    def let_go(self) -> None:
+        """A planted bug: what it reads may be reclaimed from now on."""
+        from mako.engine.closing import close_snapshot
+
+        close_snapshot(self._context)
 
     def run(self, procedure: Procedure, arguments: list[int], out: Row | None) -> tuple[int, bytes]:
         """Run a procedure that only reads; its result, and the row that it hands back."""

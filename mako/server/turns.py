@@ -7,8 +7,8 @@
 
 Inputs only change the driver and kick; a turn works off everything that came since the last one,
 so that under load its cost is shared by more. While anybody is active the leader's rings are
-drained every `TURN_SECONDS`; idle, an entry that only closes a timestamp goes out every
-`IDLE_SECONDS`, so that snapshots stay fresh.
+drained once a millisecond; idle, an entry that only closes a timestamp goes out now and then, so
+that snapshots stay fresh (mako.server.hosting).
 
 One task takes the turns, one ticks, one waits for the disk; all run in trio's thread, and only
 `write` and `sync` in another one. What the driver raises ends the process (D8). Who `rests` does
@@ -23,13 +23,6 @@ import trio
 from mako.replication.driver import Driver
 from mako.replication.outbox import PeerMessage
 
-#: While there is work, the leader's rings are drained this often: Linux wakes no sooner than
-#: after a millisecond, and a turn costs some hundred microseconds of Python.
-TURN_SECONDS: Final = 0.001
-#: So long after it was last seen to be active, a leader is taken for idle,
-ACTIVE_SECONDS: Final = 0.05
-#: and looks into its rings this often only.
-IDLE_SECONDS: Final = 0.02
 #: A write that found the disk full is tried again after this.
 FULL_SECONDS: Final = 0.05
 

@@ -7,5 +7,12 @@
     checkers     what must always hold        coverage    situations that were reached
     cluster      one seed, from begin to end  batch       many seeds
 
+With servers and clients (--clients), in place of the model and its clients:
+
+    served       a process with its server    workers     its workers, step by step
+    client       a remote client, its tasks   streams     connections of clients
+    traffic      what clients do              serial      and whether what they saw can be
+    procedures   the transactions that they call
+
 The cores and the driver are those of production; see docs/testing.md.
 """

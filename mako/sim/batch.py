@@ -11,13 +11,21 @@ from typing import Any, Final
 
 from mako.raft import planted as raft_planted
 from mako.replication import planted as driver_planted
-from mako.sim.cluster import Outcome, run_seed
-from mako.sim.coverage import BATCH_SEEDS_MIN, Coverage
+from mako.server import planted as server_planted
+from mako.sim.cluster import Mode, Outcome, run_seed
+from mako.sim.coverage import BATCH_SEEDS_MIN, REQUIRED, REQUIRED_SERVED, Coverage
 from mako.storage import planted as storage_planted
 
 #: Seeds within which a planted bug must be found.
 PLANTED_SEEDS_MAX: Final = 500
-PLANTED: Final = {**raft_planted.BUGS, **storage_planted.BUGS, **driver_planted.BUGS}
+#: Those that only a served group shows, and all of them.
+SERVED: Final = {**driver_planted.SERVED, **server_planted.BUGS}
+PLANTED: Final = {
+    **raft_planted.BUGS,
+    **storage_planted.BUGS,
+    **driver_planted.BUGS,
+    **SERVED,
+}
 
 
 @dataclass(slots=True)
@@ -25,6 +33,8 @@ class Summary:
     """What a batch came to."""
 
     seeds: int = 0
+    #: Situations that it must reach, if it is large.
+    required: frozenset[str] = REQUIRED
     #: Seeds with enough acknowledged transactions and faults to mean something.
     counted: int = 0
     acknowledged: int = 0
@@ -55,7 +65,7 @@ class Summary:
 
     def missing(self) -> list[str]:
         """Situations that a batch of this size must have reached, and has not."""
-        return self.coverage.missing() if self.seeds >= BATCH_SEEDS_MIN else []
+        return self.coverage.missing(self.required) if self.seeds >= BATCH_SEEDS_MIN else []
 
     def as_dict(self) -> dict[str, Any]:
         """The names of the JSON output."""
@@ -80,13 +90,13 @@ def run_batch(
     seeds: int,
     *,
     jobs: int = 1,
-    engine: bool = False,
+    mode: Mode = Mode.MODEL,
     show: Callable[[Outcome], None] | None = None,
 ) -> Summary:
     """Simulate `seeds` seeds from `first_seed` on. `show` is called with each as it ends."""
-    summary = Summary()
+    summary = Summary(required=REQUIRED_SERVED if mode is Mode.CLIENTS else REQUIRED)
     started = time.monotonic()
-    for outcome in _mapped(partial(_run, engine), range(first_seed, first_seed + seeds), jobs):
+    for outcome in _mapped(partial(_run, mode), range(first_seed, first_seed + seeds), jobs):
         summary.add(outcome)
         if show is not None:
             show(outcome)
@@ -119,14 +129,14 @@ def _mapped(call: Callable[[Any], Any], items: Iterable[Any], jobs: int) -> Iter
         yield from pool.imap_unordered(call, items)
 
 
-def _run(engine: bool, seed: int) -> Outcome:  # noqa: FBT001
+def _run(mode: Mode, seed: int) -> Outcome:
     """One seed, with the garbage of the run collected once, at its end; what was there before,
     such as a compiler, is not looked at."""
     enabled = gc.isenabled()
     gc.disable()
     gc.freeze()
     try:
-        return run_seed(seed, engine=engine)
+        return run_seed(seed, mode=mode)
     finally:
         gc.collect()
         gc.unfreeze()
@@ -136,8 +146,10 @@ def _run(engine: bool, seed: int) -> Outcome:  # noqa: FBT001
 
 def _find(first_seed: int, name: str) -> tuple[str, int | None]:
     planted = frozenset([name])
+    mode = Mode.CLIENTS if name in SERVED else Mode.MODEL
     for seed in range(first_seed, first_seed + PLANTED_SEEDS_MAX):
         # A seed that fails without the bug has found another one.
-        if run_seed(seed, planted=planted).problem and not run_seed(seed).problem:
+        found = run_seed(seed, planted=planted, mode=mode).problem
+        if found and not run_seed(seed, mode=mode).problem:
             return name, seed - first_seed + 1
     return name, None

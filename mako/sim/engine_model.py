@@ -9,9 +9,10 @@ It shows that engine, log and replicas fit together.
 """
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
+from mako.entry import Entry
 from mako.replication.ahead import Ahead
 from mako.replication.partition import Partition, PartitionSettings
 from mako.schema import BytesTable
@@ -51,11 +52,20 @@ def _append(tx: Ahead, request: bytes) -> bytes:
 class EngineModel(Partition):
     """See mako.sim.model.SimMachine."""
 
-    def __init__(self, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, now_ms: Callable[[], int], note: Callable[[str], None] = lambda what: None
+    ) -> None:
+        self._note = note
         settings = PartitionSettings(
             memory_bytes=_MEMORY_BYTES, ring_bytes=_RING_BYTES, entry_bytes=_RING_BYTES // 2
         )
         super().__init__(settings, [_TABLE], now_ms, transact=_append)
+
+    def apply(self, entries: Sequence[Entry]) -> None:
+        before = self.discarded
+        super().apply(entries)
+        if self.discarded > before:
+            self._note("speculation_taken_back")
 
     def values(self, key: int) -> list[int]:
         """The applied values of a list."""
@@ -63,11 +73,10 @@ class EngineModel(Partition):
             return []
         with self.reading(_TABLE.id) as tx:
             length = _number(tx.get(_LENGTH.pack(b"L", key)))
-            first, end = _ELEMENT.pack(b"E", key, 0), _ELEMENT.pack(b"E", key + 1, 0)
-            elements = [
-                (_ELEMENT.unpack(place)[2], value)
-                for rows in tx.scan(first, end, self._space)
-                for _, _, place, _, value in _ROW.iter_unpack(rows)
-            ]
+        first, end = _ELEMENT.pack(b"E", key, 0), _ELEMENT.pack(b"E", key + 1, 0)
+        elements = [
+            (_ELEMENT.unpack(place)[2], value)
+            for _, _, place, _, value in _ROW.iter_unpack(self.rows(_TABLE.id, first, end))
+        ]
         assert [position for position, _ in elements] == [*range(1, length + 1)], "no gaps"
         return [value for _, value in elements]

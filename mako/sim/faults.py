@@ -113,6 +113,11 @@ class Faults:
                 return leader
         return self._chance.choice(cluster.processes)
 
+    @property
+    def stopped(self) -> bool:
+        """Whether there are no more."""
+        return self._stopped
+
     def stop(self) -> None:
         """No more faults; everything that can be undone is."""
         self._stopped = True

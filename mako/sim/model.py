@@ -27,11 +27,15 @@ _BATCH: Final = b"B"
 class SimMachine(Machine, Protocol):
     """What the simulator needs of a machine."""
 
+    def close(self) -> None: ...
+
+
+class ListMachine(SimMachine, Protocol):
+    """A machine with lists."""
+
     def values(self, key: int) -> list[int]:
         """The applied values of a list."""
         ...
-
-    def close(self) -> None: ...
 
 
 def append_request(value: int, key: int, padding: int) -> bytes:

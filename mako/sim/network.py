@@ -89,6 +89,10 @@ class Network:
             return
         self._deliver(link[0], link[1], batch)
 
+    def is_cut(self, link: Link) -> bool:
+        """Whether nothing arrives over a link now."""
+        return self._cut[link] > 0
+
     # --- Cuts ----------------------------------------------------------------------------------
 
     def cut(self, links: Iterable[Link]) -> int:

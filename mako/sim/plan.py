@@ -4,7 +4,7 @@ Every seed is another kind of world (swarm testing): what never happens in one o
 others go far in it.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Final
 
@@ -16,6 +16,7 @@ from mako.replication.driver import DriverSettings
 from mako.sim.clock import MS, SECOND
 from mako.sim.disk import SimDisk
 from mako.sim.network import LinkSettings
+from mako.sim.streams import StreamSettings as ByteStreamSettings
 from mako.storage import planted as storage_planted
 from mako.storage.snapshot_stream import StreamSettings
 from mako.storage.wal import WalSettings
@@ -48,6 +49,66 @@ FAULTS: Final = {
     "reshape": (0.0, 0.7, 2.0),
     "stale leader": (0.0, 0.7, 2.0),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class ClientsPlan:
+    """What is drawn for clients of a served group (mako.sim.served, mako.sim.traffic)."""
+
+    #: Of a replica: workers, contexts beside theirs, bytes of a log ring.
+    workers: int = 1
+    sessions: int = 5
+    ring_bytes: int = 256 * _KIB
+    #: ns between two turns of a leader that is busy.
+    turn: int = 5 * MS
+    clock_offset_ms: int = 1
+    #: Chance that workers go on between closing and draining, and that one stops in a commit.
+    between: float = 0.5
+    halfway: float = 0.2
+    #: ns between two troubles of connections, on average; and for how long a link is cut.
+    trouble_distance: int = SECOND
+    trouble_length: int = SECOND // 5
+    #: Shares of what clients do, by the names of mako.sim.traffic.
+    shares: dict[str, float] = field(default_factory=dict)
+    stream: ByteStreamSettings = field(default_factory=ByteStreamSettings)
+
+
+#: What clients do, by the weights that it may be drawn with.
+SHARES: Final = {
+    "append": (3.0, 6.0),
+    "lengths": (0.0, 1.0, 2.0),
+    "interactive": (0.0, 1.0, 3.0),
+    "snapshot": (0.0, 1.0, 2.0),
+    "write": (0.0, 1.0),
+    "get": (0.0, 1.0),
+}
+
+
+def draw_clients(plan: "Plan", chance: Random) -> None:
+    """Draw the clients' part of the plan of a seed: one group, and entries as large as they are."""
+    choice = chance.choice
+    plan.groups = 1
+    # A busy server does more in less time.
+    plan.duration = int(SECOND * choice((2.0, 3.0, 4.0)))
+    plan.think = choice((5, 15)) * MS
+    # An entry for each turn, one after the other, would be more than such links carry.
+    appended = choice((2, 64)) * _KIB
+    plan.raft = replace(plan.raft, entry_bytes_max=4 << 20, append_bytes_max=appended)
+    plan.clients_plan = ClientsPlan(
+        workers=choice((1, 2, 3)),
+        sessions=choice((3, 5)),
+        ring_bytes=choice((64, 256)) * _KIB,
+        turn=choice((2, 5, 10)) * MS,
+        clock_offset_ms=choice((0, 1, 10)),
+        between=choice((0.0, 0.3, 0.9)),
+        halfway=choice((0.0, 0.2, 0.6)),
+        trouble_distance=choice((SECOND // 4, SECOND, 3 * SECOND)),
+        trouble_length=choice((SECOND // 20, SECOND // 2)),
+        shares={name: choice(options) for name, options in SHARES.items()},
+        stream=ByteStreamSettings(
+            delay_mean=choice((MS // 10, MS // 2, 3 * MS)), pieces_max=choice((1, 3, 10))
+        ),
+    )
 
 
 def process_of(group: GroupId, node: NodeId) -> int:
@@ -90,6 +151,7 @@ class Plan:
     disk_min: int
     disk_mean: int
     planted: frozenset[str] = field(default_factory=frozenset)
+    clients_plan: ClientsPlan = field(default_factory=ClientsPlan)
 
     def set_latency(self, disk: SimDisk) -> None:
         disk.latency_min, disk.latency_mean = self.disk_min, self.disk_mean

@@ -26,6 +26,7 @@ from mako.storage.wal import Identity, Wal
 
 if TYPE_CHECKING:
     from mako.sim.cluster import Cluster
+    from mako.sim.streams import Stream
 
 #: Batches that wait for a paused process; more than that is lost.
 _INBOX_MAX: Final = 2000
@@ -124,7 +125,7 @@ class SimProcess:
             cluster.coverage["old_segment_cut"] += 1
         snapshots = _Snapshots(self.disk, "snapshots", CLUSTER_ID, plan.wal.planted)
         snapshots.reach = cluster.reach
-        self._wal = wal
+        self._wal, self._snapshots = wal, snapshots
         snapshots.recover({group: wal.storage(group).snapshot_meta() for group in wal.groups()})
         driver = Driver(
             self.number,
@@ -141,11 +142,16 @@ class SimProcess:
             self._add(driver, group)
         cluster.rot_is_over(self.number)
 
+    def _make_machine(self, group: GroupId) -> SimMachine:
+        """An empty state machine for the replica of a group."""
+        del group
+        return self.cluster.make_machine(self)
+
     def _add(self, driver: Driver, group: GroupId) -> None:
         cluster = self.cluster
         member = self.members[group]
         member.returned_at = 0
-        machine = self.machines[group] = cluster.make_machine(self)
+        machine = self.machines[group] = self._make_machine(group)
         node = driver.add(
             group,
             machine,
@@ -164,7 +170,7 @@ class SimProcess:
             return False
         self.cluster.note(self.number, "removed", f"group {group}")
         driver.remove(group)
-        self.machines.pop(group).close()
+        self._close_machine(group)
         self._new_id(group)
         self._add(driver, group)
         self._pump()
@@ -212,9 +218,11 @@ class SimProcess:
         self._close_machines()
 
     def _close_machines(self) -> None:
-        for machine in self.machines.values():
-            machine.close()
-        self.machines = {}
+        for group in list(self.machines):
+            self._close_machine(group)
+
+    def _close_machine(self, group: GroupId) -> None:
+        self.machines.pop(group).close()
 
     def pause(self) -> None:
         if self.life is Life.UP:
@@ -319,6 +327,11 @@ class SimProcess:
                     self.cluster.workload.on_reply(self, reply)
                 else:
                     self.cluster.workload.on_read(self, reply)
+
+    def accept(self, stream: "Stream") -> bool:
+        """A client has connected. False: nobody listens."""
+        del stream
+        return False
 
     # --- The disk ------------------------------------------------------------------------------
 

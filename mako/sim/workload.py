@@ -5,13 +5,14 @@ most of the time: the machine recognizes it. What clients see goes to the histor
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from mako.entry import GroupId
 from mako.replication.driver import Fate, ReadReply, Reply
+from mako.sim.checkers import Violation
 from mako.sim.clock import MS
 from mako.sim.history import History
-from mako.sim.model import append_request, position_of
+from mako.sim.model import ListMachine, append_request, position_of
 from mako.sim.plan import process_of
 
 if TYPE_CHECKING:
@@ -165,6 +166,16 @@ class Workload:
                 self.history.refused(operation.value)
         self._loop.after(self._pause(), self._begin, operation.client)
 
+    def check_end(self) -> None:
+        """The last checks, when all replicas have the same log."""
+        processes = self._cluster.processes
+        for key in self.history.all_keys():
+            group = self._group_of(key)
+            lists = [_values(process, group, key) for process in processes]
+            if any(values != lists[0] for values in lists):
+                raise Violation("equal states", f"list {key} differs between replicas")
+            self.history.check_end(key, lists[0])
+
     # --- Answers -------------------------------------------------------------------------------
 
     def on_reply(self, process: "SimProcess", reply: Reply) -> None:
@@ -196,7 +207,7 @@ class Workload:
         operation = attempt.operation
         if operation.over:
             return
-        values = process.machines[operation.group].values(operation.key)
+        values = _values(process, operation.group, operation.key)
         self.history.read(operation.key, values, operation.floor)
         self._finish(operation)
 
@@ -233,3 +244,8 @@ class Workload:
                 del self._attempts[ticket]
                 attempt.operation.unknown = True
                 self._again(attempt.operation)
+
+
+def _values(process: "SimProcess", group: GroupId, key: int) -> list[int]:
+    """The applied values of a list at a replica."""
+    return cast(ListMachine, process.machines[group]).values(key)

@@ -15,7 +15,7 @@ import trio
 import mako
 from mako import Database
 from mako.server import embedded
-from mako.server.turns import IDLE_SECONDS
+from mako.server.plan import IDLE_SECONDS
 from mako.storage.memory_disk import MemoryDisk
 from tests.client import procedures as p
 from tests.client.on_disk import crashed, end_without_disk, opened

@@ -130,9 +130,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
             ("commit", "        timestamp = next_timestamp(engine)  # Step 3\n", ""),
             (
                 "commit",
-                "    mask = ld8(tx + C_OWN) | ld8(tx + C_MASK)  # Step 5\n",
-                "    timestamp = next_timestamp(engine)\n"
-                "    mask = ld8(tx + C_OWN) | ld8(tx + C_MASK)  # Step 5\n",
+                "        return -abort(tx, outcome)\n    return timestamp\n",
+                "        return -abort(tx, outcome)\n    return next_timestamp(engine)\n",
             ),
         ),
         ("overwritten-read",),

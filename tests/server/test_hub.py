@@ -230,16 +230,16 @@ def test_a_client_that_does_not_read_is_cut(server: Loopback) -> None:
 
 
 def test_a_client_that_goes_away_with_calls_under_way(server: Loopback) -> None:
-    before = len(server.hub)
+    before = len(server.hub.connections)
     for _ in range(30):
         with Raw(server) as raw:
             raw.frame()
             raw.send(frame(ClientKind.CALL, pack_batch(1, 0, [call(i) for i in range(500)])))
     still_serves(server)
     deadline = time.monotonic() + 20
-    while len(server.hub) > before and time.monotonic() < deadline:
+    while len(server.hub.connections) > before and time.monotonic() < deadline:
         still_serves(server)
-    assert len(server.hub) <= before
+    assert len(server.hub.connections) <= before
     assert server.backend.serving.flying(1) >= 0
 
 
@@ -342,11 +342,7 @@ def test_an_idle_transaction_is_ended(server: Loopback) -> None:
         tx = db.begin()
         tx.put(b"idle", b"1")
 
-        def later() -> None:
-            for served in list(server.hub._served):
-                served.connection.tick(time.monotonic() + 11)
-
-        server.call(later)
+        server.call(lambda: server.hub.connections.tick(time.monotonic() + 11))
         with pytest.raises(mako.TransactionTooOld):
             tx.commit()
         assert db.get(b"idle") is None

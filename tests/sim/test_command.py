@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from mako.cli.sim import sim
 from mako.sim import batch, cluster
 from mako.sim.batch import Summary, find_planted, run_batch
-from mako.sim.cluster import Outcome
-from mako.sim.coverage import BATCH_SEEDS_MIN, REQUIRED, Coverage
+from mako.sim.cluster import Mode, Outcome
+from mako.sim.coverage import BATCH_SEEDS_MIN, REQUIRED, REQUIRED_SERVED, Coverage
 
 
 def run(*arguments: str) -> tuple[int, str]:
@@ -48,7 +48,7 @@ def test_a_violation_gives_status_1_the_seed_and_how_to_replay_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(
-        batch, "run_seed", lambda seed, engine: Outcome(seed, problem="one vote: twice")
+        batch, "run_seed", lambda seed, mode: Outcome(seed, problem="one vote: twice")
     )
     status, text = run("--seeds", "1", "--first-seed", "17", "--jobs", "1")
     assert status == 1
@@ -56,15 +56,17 @@ def test_a_violation_gives_status_1_the_seed_and_how_to_replay_it(
     assert "mako sim --seed 17 --trace\n" in text
     _, text = run("--seeds", "1", "--first-seed", "17", "--jobs", "1", "--model")
     assert "mako sim --seed 17 --trace --model\n" in text
+    _, text = run("--seeds", "1", "--first-seed", "17", "--jobs", "1", "--clients")
+    assert "mako sim --seed 17 --trace --clients\n" in text
 
 
-def test_the_state_machine_is_the_engine_or_with_model_the_lists(
+def test_a_group_is_the_engine_or_lists_or_served_to_clients(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    engines: list[bool] = []
+    modes: list[Mode] = []
 
-    def run_seed(seed: int, *, engine: bool, trace: object = None) -> Outcome:
-        engines.append(engine)
+    def run_seed(seed: int, *, mode: Mode, trace: object = None) -> Outcome:
+        modes.append(mode)
         return Outcome(seed)
 
     monkeypatch.setattr(batch, "run_seed", run_seed)
@@ -72,7 +74,18 @@ def test_the_state_machine_is_the_engine_or_with_model_the_lists(
     for option in ("--seeds", "--seed"):
         run(option, "1", "--jobs", "1")
         run(option, "1", "--jobs", "1", "--model")
-    assert engines == [True, False, True, False]
+        run(option, "1", "--jobs", "1", "--clients")
+    assert modes == 2 * [Mode.ENGINE, Mode.MODEL, Mode.CLIENTS]
+
+
+def test_clients_need_the_engine() -> None:
+    assert run("--seed", "1", "--model", "--clients")[0] == 2
+
+
+def test_one_seed_with_clients() -> None:
+    status, text = run("--seed", "2", "--clients")
+    assert status == 0
+    assert text.startswith("seed 2: clean; ")
 
 
 def test_one_seed_is_replayed_with_a_trace() -> None:
@@ -104,7 +117,7 @@ def test_planted_bugs_are_listed_with_the_seeds_that_it_took() -> None:
 
 
 def test_planted_bugs_are_counted_from_the_first_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def run_seed(seed: int, planted: frozenset[str] = frozenset()) -> Outcome:
+    def run_seed(seed: int, planted: frozenset[str] = frozenset(), mode: object = None) -> Outcome:
         return Outcome(seed, problem="found" if planted and seed == 43 else "")
 
     monkeypatch.setattr(batch, "run_seed", run_seed)
@@ -120,7 +133,7 @@ def test_a_planted_bug_that_is_not_found_is_null_and_gives_status_1(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(batch, "PLANTED_SEEDS_MAX", 1)
-    monkeypatch.setattr(batch, "run_seed", lambda seed, planted=None: Outcome(seed))
+    monkeypatch.setattr(batch, "run_seed", lambda seed, planted=None, mode=None: Outcome(seed))
     status, text = run("planted", "sent_before_sync", "--jobs", "1", "--output", "json")
     assert status == 1
     assert json.loads(text) == {"bugs": [{"name": "sent_before_sync", "seeds": None}]}
@@ -133,7 +146,9 @@ def test_an_unknown_planted_bug_is_wrong_usage() -> None:
 def test_a_seed_that_fails_anyway_finds_no_planted_bug(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "PLANTED_SEEDS_MAX", 1)
     monkeypatch.setattr(
-        batch, "run_seed", lambda seed, planted=None: Outcome(seed, problem="another bug")
+        batch,
+        "run_seed",
+        lambda seed, planted=None, mode=None: Outcome(seed, problem="another bug"),
     )
     assert find_planted(["sent_before_sync"]) == {"sent_before_sync": None}
 
@@ -143,6 +158,8 @@ def test_a_large_batch_must_reach_every_situation() -> None:
     for seed in range(BATCH_SEEDS_MIN):
         summary.add(Outcome(seed, coverage=Coverage(dict.fromkeys(sorted(REQUIRED)[1:], 1))))
     assert summary.missing() == sorted(REQUIRED)[:1]
+    summary.required = REQUIRED_SERVED
+    assert summary.missing() == sorted(REQUIRED_SERVED - set(sorted(REQUIRED)[1:]))
     assert Summary(seeds=10).missing() == []
 
 

@@ -5,15 +5,15 @@ import subprocess
 import sys
 
 from mako.sim.clock import Chances
-from mako.sim.cluster import run_seed
+from mako.sim.cluster import Mode, run_seed
 
-_PRINT = "from mako.sim.cluster import run_seed; print(run_seed({seed}).digest)"
+_PRINT = "from mako.sim.cluster import *; print(run_seed({seed}, mode={mode}).digest)"
 
 
-def _digest_in_a_process(seed: int, hash_seed: str) -> int:
+def _digest_in_a_process(seed: int, hash_seed: str, mode: Mode = Mode.MODEL) -> int:
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
     result = subprocess.run(
-        [sys.executable, "-c", _PRINT.format(seed=seed)],
+        [sys.executable, "-c", _PRINT.format(seed=seed, mode=mode)],
         env=environment,
         capture_output=True,
         text=True,
@@ -25,6 +25,11 @@ def _digest_in_a_process(seed: int, hash_seed: str) -> int:
 def test_a_seed_gives_the_same_trace_in_processes_with_other_hash_seeds() -> None:
     seed = 3
     assert _digest_in_a_process(seed, "1") == _digest_in_a_process(seed, "2") != 0
+
+
+def test_a_seed_with_clients_gives_the_same_trace_in_other_processes() -> None:
+    found = {_digest_in_a_process(2, hash_seed, Mode.CLIENTS) for hash_seed in "12"}
+    assert found == {run_seed(2, mode=Mode.CLIENTS).digest}
 
 
 def test_a_seed_gives_the_same_trace_after_other_seeds() -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from mako.sim.batch import PLANTED
-from mako.sim.cluster import run_seed
+from mako.sim.batch import PLANTED, SERVED
+from mako.sim.cluster import Mode, run_seed
 
 #: Found within a few seeds, so that continuous integration can afford them.
 QUICK = {
@@ -21,9 +21,20 @@ QUICK = {
 }
 
 
+#: The same with servers and clients.
+QUICK_SERVED = {
+    "clock_read_after_floors": 8,
+    "closed_after_draining": 4,
+    "deposed_leader_keeps_versions": 4,
+    "replay_ignores_timestamp_order": 4,
+}
+
+
 def test_the_quick_ones_are_planted_bugs() -> None:
-    assert QUICK.keys() <= PLANTED.keys()
-    assert len(PLANTED) >= 12
+    assert QUICK.keys() <= PLANTED.keys() - SERVED.keys()
+    assert QUICK_SERVED.keys() <= SERVED.keys()
+    assert len(PLANTED) - len(SERVED) >= 12
+    assert len(SERVED) >= 8
 
 
 @pytest.mark.parametrize("name", sorted(QUICK))
@@ -32,6 +43,14 @@ def test_a_planted_bug_is_found(name: str) -> None:
         run_seed(seed, planted=frozenset([name])).problem for seed in range(1, QUICK[name] + 1)
     )
     assert any(problems), f"{name} was not found in {QUICK[name]} seeds"
+
+
+@pytest.mark.parametrize("name", sorted(QUICK_SERVED))
+def test_a_bug_that_was_planted_in_a_served_group_is_found(name: str) -> None:
+    planted = frozenset([name])
+    seeds = range(1, QUICK_SERVED[name] + 1)
+    problems = (run_seed(seed, planted=planted, mode=Mode.CLIENTS).problem for seed in seeds)
+    assert any(problems), f"{name} was not found in {QUICK_SERVED[name]} seeds"
 
 
 def test_planted_bugs_do_not_change_the_plan_of_a_seed() -> None:

@@ -3,9 +3,9 @@
 import pytest
 
 from mako.entry import Entry, EntryKind, Index, Term
-from mako.sim.cluster import Cluster, run_seed
+from mako.sim.cluster import Cluster, Mode, run_seed
 from mako.sim.engine_model import EngineModel
-from mako.sim.model import ModelMachine, SimMachine, append_request
+from mako.sim.model import ListMachine, ModelMachine, append_request
 
 #: Seeds that failed once, with what was wrong. They fail no more; a change of the plan gives them
 #: another meaning, so the unit test of each is what guards the correction.
@@ -26,6 +26,14 @@ ENGINE_REGRESSIONS: dict[int, str] = {
     3002548: "storage: a commit index that a start had counted up contradicted the log before it",
 }
 
+#: The same with servers and clients (--clients).
+REGRESSIONS_SERVED: dict[int, str] = {
+    3: "server: clients' sessions took the contexts that the replica itself needs",
+    7: "client.remote: what was shown early ended as if it had had no effect",
+    10: "server: who was not greeted took a passing trouble for a refusal",
+    127: "server: a table was told of that the next leader did not have",
+}
+
 
 @pytest.mark.parametrize("seed", range(1, 31))
 def test_a_seed_is_clean(seed: int) -> None:
@@ -41,7 +49,7 @@ def test_a_seed_that_failed_once_is_clean(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", sorted(ENGINE_REGRESSIONS))
 def test_a_seed_that_failed_once_with_the_engine_is_clean(seed: int) -> None:
-    outcome = run_seed(seed, engine=True)
+    outcome = run_seed(seed, mode=Mode.ENGINE)
     assert outcome.problem == "", f"{ENGINE_REGRESSIONS[seed]}: mako sim --seed {seed} --trace"
 
 
@@ -63,20 +71,33 @@ def test_a_run_without_faults_is_clean_and_does_not_count() -> None:
 
 @pytest.mark.parametrize("seed", range(1, 5))
 def test_a_seed_with_the_engine_as_state_machine_is_clean(seed: int) -> None:
-    outcome = run_seed(seed, engine=True)
+    outcome = run_seed(seed, mode=Mode.ENGINE)
     assert outcome.problem == "", f"replay it: mako sim --seed {seed} --trace"
     assert outcome.counts
 
 
+@pytest.mark.parametrize("seed", range(1, 9))
+def test_a_seed_with_servers_and_clients_is_clean(seed: int) -> None:
+    outcome = run_seed(seed, mode=Mode.CLIENTS)
+    assert outcome.problem == "", f"replay it: mako sim --seed {seed} --clients --trace"
+    assert outcome.counts
+
+
+@pytest.mark.parametrize("seed", sorted(REGRESSIONS_SERVED))
+def test_a_seed_with_clients_that_failed_once_is_clean(seed: int) -> None:
+    outcome = run_seed(seed, mode=Mode.CLIENTS)
+    assert outcome.problem == "", f"{REGRESSIONS_SERVED[seed]}: mako sim --seed {seed} --clients"
+
+
 def test_engine_and_model_answer_the_same_and_hold_the_same_lists() -> None:
-    machines: list[SimMachine] = [EngineModel(lambda: 1), ModelMachine()]
+    machines: list[ListMachine] = [EngineModel(lambda: 1), ModelMachine()]
     appended = [(1, 3), (2, 3), (3, 2), (1, 3), (4, 3), (5, 4)]
     requests = [append_request(value, key, padding=100) for value, key in appended]
     answers, lists = [], []
     for machine in machines:
         log: list[Entry] = []
 
-        def apply(data: bytes, machine: SimMachine = machine, log: list[Entry] = log) -> None:
+        def apply(data: bytes, machine: ListMachine = machine, log: list[Entry] = log) -> None:
             log.append(Entry(Term(1), Index(len(log) + 1), EntryKind.NORMAL, data))
             machine.apply(log[-1:])
 

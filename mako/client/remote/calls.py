@@ -50,6 +50,7 @@ class Call:
         "early",
         "error",
         "id",
+        "lost",
         "name",
         "on_change",
         "once",
@@ -101,6 +102,8 @@ class Call:
         self.error: Exception | None = None
         #: Called, with nothing, whenever something has become of it.
         self.on_change: Callable[[], None] | None = None
+        #: It was sent, and how that ended is not known: it is asked again.
+        self.lost = False
         #: How often it was queued again.
         self.tries = 0
         self.pause = 0.0
@@ -116,6 +119,13 @@ class Call:
     @property
     def ended(self) -> bool:
         return self.state is State.ENDED
+
+    @property
+    def may_have_committed(self) -> bool:
+        """Whether it may have had an effect, as far as nobody has said that it had none."""
+        if self.safe and not self.once:
+            return False
+        return self.lost or self.state in (State.SENT, State.EARLY)
 
     def changed(self) -> None:
         if self.on_change is not None:
@@ -137,7 +147,7 @@ _LATE: Final[dict[type[RemoteError], str]] = {
 
 def late(call: Call) -> Exception:
     """The error of a call at its deadline."""
-    if call.state is State.SENT and not call.safe:
+    if call.may_have_committed:
         return Unknown(
             f"{call.name}: no answer came in time; it may have committed or not, so look before"
             " running it again"

@@ -237,6 +237,7 @@ class Core:
                 call.state = State.QUEUED
                 call.why = ConnectionLost
                 call.tries += 1
+                call.lost = True
                 again.append(call)
         for call in [call for call in self._queue if call.bound]:
             self._queue.remove(call)
@@ -451,6 +452,7 @@ class Core:
         elif status == Status.DISCARDED and not call.early:  # Nobody was told anything.
             self._again(call, Discarded, now)
         elif status == Status.UNKNOWN and call.safe and not call.early:
+            call.lost = True
             self._again(call, ConnectionLost, now)
         else:
             self._end(call, failure(call, status, detail, text))

@@ -245,10 +245,25 @@ def test_no_answer_in_time(played: Played) -> None:
     played.sent()
     unsent = played.run(limit=1)
     played.wait(1.5)
-    assert isinstance(write.error, mako.Unknown)
-    assert all(isinstance(call.error, TimeoutError) for call in (read, once, unsent))
+    assert all(isinstance(call.error, mako.Unknown) for call in (write, once))
+    assert all(isinstance(call.error, TimeoutError) for call in (read, unsent))
     played.feed(result(write.id, value=1))  # Too late: it is ignored.
     assert isinstance(write.error, mako.Unknown)
+
+
+def test_what_may_have_committed_is_never_said_not_to_have(played: Played) -> None:
+    early, once = played.run(limit=1, early=True), played.run(limit=1, once=True)
+    played.sent()
+    played.feed(redirect("b:2"), result(early.id, Status.NOT_LEADER))
+    played.lose()  # `once` may have run; `early` has not.
+    assert (early.lost, once.lost) == (False, True)
+    played.serve()
+    played.sent()
+    played.feed(result(early.id, flags=IS_EARLY, value=1))
+    played.feed(redirect("c:3"), result(once.id, Status.NOT_LEADER))
+    played.wait(1.5)
+    assert isinstance(early.error, mako.Unknown)  # It had been refused before, elsewhere.
+    assert isinstance(once.error, mako.Unknown)
 
 
 def test_a_transaction_ends_with_its_connection(played: Played) -> None:

@@ -119,7 +119,7 @@ def test_a_leader_that_is_deposed_sends_its_clients_on() -> None:
         with mako.connect(f"{one.address},{two.address}") as db:
             assert db.run(p.add, 1, 1) == 1
             with Elsewhere(one, two.address):
-                one.call(one.hub.deposed)
+                one.call(one.hub.connections.deposed)
                 assert db.run(p.add, 1, 5) == 5  # At the other one, which began with nothing.
             one.call(lambda: one.backend.serving.start(1))
             db.close()
@@ -140,7 +140,7 @@ def test_what_a_deposed_leader_had_not_made_durable() -> None:
             early[-1].wait_durable(0.05)
         tx = db.begin()
         with Elsewhere(server, ""):
-            server.call(lambda: server.hub.deposed(mark))
+            server.call(lambda: server.hub.connections.deposed(mark))
             for each in early:
                 with pytest.raises(mako.Discarded):
                     each.wait_durable(5)
@@ -155,7 +155,7 @@ def test_what_a_deposed_leader_had_not_made_durable() -> None:
         early = [db.submit(p.add, 1, 1) for _ in range(10)]
         assert early[-1].result() == 11
         with Elsewhere(server, ""):
-            server.call(server.hub.deposed)
+            server.call(server.hub.connections.deposed)
             for each in early:
                 with pytest.raises(mako.Unknown):
                     each.wait_durable(5)

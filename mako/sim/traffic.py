@@ -1,0 +1,407 @@
+"""What clients of a served group do, one thing after the other, and what came of it.
+
+    append       a procedure call, packed; perhaps run once, perhaps answered early, too
+    lengths      a procedure call that only reads
+    interactive  begin, read, write, commit, with pauses between
+    snapshot     reads, a procedure and a hash at a snapshot of any replica
+    write, get   single keys and batches of a table that clients create
+
+What clients saw goes to the history (mako.sim.serial). Troubles of connections happen meanwhile.
+"""
+
+import struct
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from mako.client.remote.asking import Asking
+from mako.client.remote.calls import Call, State
+from mako.entry import GroupId
+from mako.errors import (
+    Aborted,
+    Busy,
+    ConnectionLost,
+    Discarded,
+    NotLeader,
+    TooStale,
+    TransactionTooOld,
+    Unknown,
+)
+from mako.replication.driver import ReadReply, Reply
+from mako.replication.partition import Partition
+from mako.sim.checkers import Violation
+from mako.sim.client import SimClient, Task, Wait
+from mako.sim.clock import MS
+from mako.sim.procedures import ELEMENTS, HEADS, LISTS_MAX, arguments_of, numbers_in
+from mako.sim.process import SimProcess
+from mako.sim.serial import Append, ClientHistory
+from mako.wire.requests import Operation
+
+if TYPE_CHECKING:
+    from mako.sim.cluster import Cluster
+
+_NUMBER: Final = struct.Struct("<q")
+#: An element as a row of a dump: table, bytes of the key, key, bytes of the value, value.
+_ROW: Final = struct.Struct("<HH16sIq")
+_PATIENCE: Final = 2.0
+_REGISTERS: Final = 4
+#: What a client does at a time.
+_TASKS: Final = 2
+#: What may go wrong for a client; anything else is a bug.
+_EXPECTED: Final = (
+    Aborted,
+    Busy,
+    ConnectionLost,
+    Discarded,
+    NotLeader,
+    TooStale,
+    TransactionTooOld,
+    Unknown,
+    TimeoutError,
+)
+#: A task that ends with what it found.
+Asked = Generator[Wait, None, Call]
+
+
+class _Failed(Exception):
+    """A call of a script did not succeed; the script is over."""
+
+
+def _ended(call: Call) -> Wait:
+    return call, lambda: call.ended
+
+
+class Traffic:
+    """All clients of a run, in place of mako.sim.workload.Workload."""
+
+    def __init__(self, cluster: "Cluster") -> None:
+        self.history = ClientHistory()
+        self.running = 0
+        self._cluster = cluster
+        self._loop = cluster.loop
+        self._chance = cluster.chances.of("traffic")
+        self._plan = cluster.plan
+        self._stopped = False
+        self._think = self._plan.think
+        self._next_value = 0
+        self._lists = range(cluster.plan.keys)
+        self._scripts: dict[str, Callable[[SimClient], Task]] = {
+            "append": self._append,
+            "lengths": self._read_lengths,
+            "interactive": self._interactive,
+            "snapshot": self._snapshot,
+            "write": self._write,
+            "get": self._get,
+        }
+        shares = self._plan.clients_plan.shares
+        assert self._scripts.keys() == shares.keys()
+        self._weights = [shares[name] for name in self._scripts]
+        count = self._plan.clients
+        self.clients = [SimClient(cluster, i, stay=False) for i in range(count)]
+        if shares["snapshot"]:
+            self.clients.append(SimClient(cluster, count, stay=True))
+        for client in self.clients:
+            for _ in range(1 if client.stays else _TASKS):
+                client.run(self._life(client))
+        self._loop.after(self._some(self._plan.clients_plan.trouble_distance), self._trouble)
+
+    # --- As the cluster sees it ----------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Begin nothing new; what is under way ends."""
+        self._stopped = True
+
+    def ease_off(self) -> None:
+        """Clients do a tenth of what they did."""
+        self._think = 10 * self._plan.think
+
+    def on_process_end(self, number: int) -> None:
+        for client in self.clients:
+            client.on_process_end(number)
+
+    def on_reply(self, process: SimProcess, reply: Reply) -> None:
+        raise AssertionError("nobody asks the driver")
+
+    def on_read(self, process: SimProcess, reply: ReadReply) -> None:
+        raise AssertionError("nobody asks the driver")
+
+    def burst(self, process: SimProcess, group: GroupId, size: int, padding: int = 0) -> None:
+        """Appends at once, by clients that are connected to a process; nobody waits for each."""
+        clients = [one for one in self.clients if one.process == process.number and not one.stays]
+        if self._stopped or not clients:
+            return
+        for _ in range(size):
+            client = self._chance.choice(clients)
+            if client.core.ready:
+                self.running += 1
+                client.run(self._counted(self._append(client)))
+
+    def check_end(self) -> None:
+        """The last checks, when all replicas have the same log."""
+        machines = []
+        for process in self._cluster.processes:
+            machine = process.machines[self._cluster.groups[0]]
+            assert isinstance(machine, Partition)
+            machines.append(machine)
+        found = [_values_of(machines[0], number) for number in self._lists]
+        for machine in machines[1:]:
+            if [_values_of(machine, number) for number in self._lists] != found:
+                raise Violation("equal states", "lists differ between replicas")
+        self.history.check_end(lambda number: found[number], self._lists)
+
+    # --- Troubles of connections ---------------------------------------------------------------
+
+    def _some(self, mean: int) -> int:
+        return int(self._chance.expovariate(1.0 / mean)) + 1
+
+    def _trouble(self) -> None:
+        plan = self._plan.clients_plan
+        if self._stopped or self._cluster.faults.stopped:
+            return
+        self._loop.after(self._some(plan.trouble_distance), self._trouble)
+        client = self._chance.choice(self.clients)
+        process = self._chance.choice(self._cluster.processes).number
+        kind = self._chance.choice(("reset", "cut", "unheard", "deaf"))
+        if kind == "reset":
+            client.lose("connection reset")
+            client.pump()
+        else:
+            there, back = (client.number, process), (process, client.number)
+            links = {"cut": [there, back], "unheard": [there], "deaf": [back]}[kind]
+            cut = self._cluster.network.cut(links)
+            self._loop.after(self._some(plan.trouble_length), self._cluster.network.mend, cut)
+        self._cluster.faults.counts[f"client {kind}"] += 1
+
+    # --- Lives of clients ----------------------------------------------------------------------
+
+    def _life(self, client: SimClient) -> Task:
+        names = list(self._scripts)
+        while not self._stopped:
+            yield self._some(self._think)
+            if client.core.directory is None:
+                yield 5 * MS
+                continue
+            if self._stopped:
+                return
+            name = "snapshot" if client.stays else self._chance.choices(names, self._weights)[0]
+            self.running += 1
+            yield from self._counted(self._scripts[name](client))
+
+    def _counted(self, script: Task) -> Task:
+        with suppress(_Failed):
+            yield from script
+        self.running -= 1
+
+    def _check(self, call: Call) -> None:
+        """Something that may happen to a call happened to it."""
+        if call.error is not None and not isinstance(call.error, _EXPECTED):
+            raise Violation("answers", f"{call.name}: {type(call.error).__name__}: {call.error}")
+
+    def _deadline(self, client: SimClient) -> float:
+        return client.seconds + _PATIENCE
+
+    def _ask(
+        self, client: SimClient, operation: Operation, *arguments: object, bound: int = 0
+    ) -> Asked:
+        """A request that must succeed, or the script is over."""
+        if bound and bound != client.core.connection:
+            raise _Failed
+        call = client.asking.request(
+            operation, *arguments, deadline=self._deadline(client), bound=bound
+        )
+        yield _ended(call)
+        self._check(call)
+        if call.error is not None:
+            raise _Failed
+        return call
+
+    # --- Packed calls --------------------------------------------------------------------------
+
+    def _some_lists(self) -> tuple[int, ...]:
+        most = min(LISTS_MAX, len(self._lists))
+        return tuple(self._chance.sample(self._lists, self._chance.randint(1, most)))
+
+    def _new_append(self) -> Append:
+        self._next_value += 1
+        return Append(self._next_value, self._some_lists(), self.history.floor)
+
+    def _append(self, client: SimClient) -> Task:
+        append = self._new_append()
+        early = self._chance.random() < 0.3
+        call = client.asking.procedure(
+            "append",
+            (append.value, *arguments_of(append.lists)),
+            self._deadline(client),
+            early=early,
+            once=self._chance.random() < 0.4,
+        )
+        if early:
+            yield call, lambda: call.committed
+            if call.state is State.EARLY:
+                self._cluster.reach("answered_early")
+        yield _ended(call)
+        self._finish(append, call, lambda: numbers_in(call.value)[: len(append.lists)])
+
+    def _finish(self, append: Append, call: Call, positions: Callable[[], tuple[int, ...]]) -> None:
+        """What became of an append."""
+        self._check(call)
+        error = call.error
+        if error is None:
+            exact = not call.lost
+            if not exact:
+                self._cluster.reach("asked_again")
+            self.history.appended(append, positions(), call.timestamp, exact=exact)
+        elif isinstance(error, Unknown):
+            self.history.lost(append)
+        else:
+            self.history.gone(append, f"{type(error).__name__}: {error}")
+        if error is not None:
+            self._cluster.reach(f"ended_{type(error).__name__}")
+
+    def _read_lengths(self, client: SimClient) -> Task:
+        lists, floor = self._some_lists(), self.history.floor
+        arguments = arguments_of(lists)
+        deadline = self._deadline(client)
+        call = client.asking.procedure("lengths", arguments, deadline, early=False, once=False)
+        yield _ended(call)
+        self._check(call)
+        if call.error is None:
+            self.history.read(lists, numbers_in(call.value)[: len(lists)], call.timestamp, floor)
+
+    # --- Transactions call by call -------------------------------------------------------------
+
+    def _lengths_at(
+        self, client: SimClient, session: int, bound: int, lists: tuple[int, ...]
+    ) -> Generator[Wait, None, tuple[int, ...]]:
+        keys = [HEADS.pack_key((number,)) for number in lists]
+        call = yield from self._ask(client, Operation.GET, session, HEADS.id, keys, bound=bound)
+        return tuple(0 if value is None else _NUMBER.unpack(value)[0] for value in call.value)
+
+    def _interactive(self, client: SimClient) -> Task:
+        append = self._new_append()
+        lists = append.lists
+        begun = yield from self._ask(client, Operation.BEGIN)
+        session, bound = begun.value, client.core.connection or -1
+        writes = self._chance.random() < 0.7
+        lengths = yield from self._lengths_at(client, session, bound, lists)
+        yield self._some(self._think // 4)
+        for number, length in zip(lists, lengths, strict=True) if writes else ():
+            head, element = HEADS.pack_key((number,)), ELEMENTS.pack_key((number, length + 1))
+            for table, key, word in (
+                (ELEMENTS, element, append.value),
+                (HEADS, head, length + 1),
+            ):
+                row = _NUMBER.pack(word)
+                yield from self._ask(
+                    client, Operation.PUT, session, table.id, key, row, table is HEADS, bound=bound
+                )
+        if bound != client.core.connection:
+            return
+        call = client.asking.request(
+            Operation.COMMIT, session, 0, deadline=self._deadline(client), bound=bound
+        )
+        yield _ended(call)
+        if writes:
+            self._finish(append, call, lambda: tuple(length + 1 for length in lengths))
+            return
+        self._check(call)
+        if call.error is None:
+            self.history.read(lists, lengths, call.timestamp, append.floor)
+
+    # --- Snapshots -----------------------------------------------------------------------------
+
+    def _snapshot(self, client: SimClient) -> Task:
+        oldest = self._chance.choice((-1, -1, 20, 200, 2000))
+        process = self._cluster.processes[max(client.process - 1, 0)]
+        asked_ms, before = process.now_ms, (client.core.connection, process.wall_offset_ms)
+        call = yield from self._ask(client, Operation.SNAPSHOT, oldest)
+        session, age = call.value
+        bound, timestamp = client.core.connection or -1, call.timestamp
+        if client.process and before == (client.core.connection, process.wall_offset_ms):
+            stamp = timestamp >> 20
+            ages = max(asked_ms - stamp, 0), max(process.now_ms - stamp, 0)
+            self.history.opened(age, oldest, ages)
+        for _ in range(self._chance.randint(1, 3)):
+            yield from self._look(client, session, bound, timestamp)
+            yield self._some(self._think)
+        yield from self._ask(client, Operation.CLOSE, session, bound=bound)
+        self._cluster.reach("snapshot_served")
+
+    def _look(
+        self, client: SimClient, session: int, bound: int, timestamp: int
+    ) -> Generator[Wait, None, None]:
+        lists = self._some_lists()
+        kind = self._chance.choice(("heads", "elements", "procedure", "hash"))
+        if kind == "hash":
+            call = yield from self._ask(client, Operation.STATE_HASH, session, bound=bound)
+            self.history.hashed(timestamp, call.value)
+            return
+        if kind == "heads":
+            lengths = yield from self._lengths_at(client, session, bound, lists)
+        elif kind == "elements":
+            lists = lists[:1]
+            first, end = (ELEMENTS.pack_key((lists[0] + i, 0)) for i in range(2))
+            call = yield from self._ask(
+                client, Operation.SCAN, session, ELEMENTS.id, first, end, 1000, 0, bound=bound
+            )
+            rows, more = call.value
+            if more:
+                return
+            lengths = (len(rows),)
+        else:
+            directory = client.core.directory
+            assert directory is not None
+            number, _ = directory.procedures["lengths"]
+            arguments = list(arguments_of(lists))
+            call = yield from self._ask(
+                client, Operation.RUN_AT, session, number, arguments, None, bound=bound
+            )
+            lengths = numbers_in(call.value[0])[: len(lists)]
+        self.history.saw(lists, lengths, timestamp)
+
+    # --- Registers -----------------------------------------------------------------------------
+
+    def _register(self) -> bytes:
+        return b"register %d" % self._chance.randrange(_REGISTERS)
+
+    def _table(self, client: SimClient) -> Generator[Wait, None, int]:
+        """The number of the table, which a leader creates for the first who asks."""
+        call = yield from self._ask(client, Operation.OPEN_TABLE, "registers")
+        return int(call.value[0])
+
+    def _write(self, client: SimClient) -> Task:
+        history, floor = self.history, self.history.floor
+        number = yield from self._table(client)
+        keys = sorted({self._register() for _ in range(self._chance.randint(1, 3))})
+        self._next_value += 1
+        value = b"%d" % self._next_value + b" " * self._chance.choice((0, 0, 1500))
+        deleted = {key for key in keys if self._chance.random() < 0.2}
+        history.may_write(value)
+        writes = [
+            ["delete" if key in deleted else "put", number, key, b"" if key in deleted else value]
+            for key in keys
+        ]
+        once = self._chance.random() < 0.5
+        call = Asking(client.core, once=once).write(writes, self._deadline(client))
+        yield _ended(call)
+        self._check(call)
+        exact = call.error is None and (not call.lost)
+        for key in keys:
+            written = None if key in deleted else value
+            if call.error is None:
+                history.wrote(key, written, call.timestamp, floor, exact=exact)
+            elif key in deleted:
+                history.may_be_deleted(key)
+
+    def _get(self, client: SimClient) -> Task:
+        floor = self.history.floor
+        number = yield from self._table(client)
+        key = self._register()
+        call = yield from self._ask(client, Operation.GET, 0, number, [key])
+        self.history.read_register(key, call.value[0], call.timestamp, floor)
+
+
+def _values_of(machine: Partition, number: int) -> list[int]:
+    """The applied values of a list."""
+    first, end = (ELEMENTS.pack_key((number + i, 0)) for i in range(2))
+    return [value for *_, value in _ROW.iter_unpack(machine.rows(ELEMENTS.id, first, end))]

@@ -1,0 +1,122 @@
+"""The checker of what clients saw, on histories that are wrong in one way each."""
+
+from collections.abc import Callable
+
+import pytest
+
+from mako.sim.checkers import Violation
+from mako.sim.serial import Append, ClientHistory
+
+Change = Callable[[ClientHistory], None]
+
+#: Two lists as all replicas have them in the end.
+VALUES = {0: [1, 2, 3], 1: [1, 3]}
+
+
+def good() -> ClientHistory:
+    history = ClientHistory()
+    one = Append(1, (0, 1), history.floor)
+    history.appended(one, (1, 1), 10, exact=True)
+    history.read((0, 1), (1, 1), 15, history.floor)
+    history.appended(Append(2, (0,), history.floor), (2,), 20, exact=True)
+    history.appended(Append(3, (1, 0), history.floor), (2, 3), 30, exact=False)
+    history.saw((0,), (2,), 25)  # A snapshot, which may be old.
+    history.gone(Append(4, (0,), history.floor), "refused")
+    history.lost(Append(5, (0, 1), history.floor))
+    history.hashed(15, "a")
+    history.may_write(b"x")
+    history.wrote(b"r", b"x", 40, history.floor, exact=True)
+    history.read_register(b"r", b"x", 41, history.floor)
+    history.opened(5, 10, (4, 6))
+    return history
+
+
+def check(history: ClientHistory, values: dict[int, list[int]] = VALUES) -> None:
+    history.check_end(values.__getitem__, sorted(values))
+
+
+def test_a_good_history_passes() -> None:
+    history = good()
+    check(history)
+    assert (history.acknowledged, history.failed, history.unknown) == (5, 1, 1)
+
+
+def overwrite_and_read_the_old(history: ClientHistory) -> None:
+    history.may_write(b"y")
+    history.wrote(b"r", b"y", 50, history.floor, exact=True)
+    history.read_register(b"r", b"x", 51, history.floor)
+
+
+AT_ONCE: dict[str, tuple[str, Change]] = {
+    "an append below an acknowledged one": (
+        "real time",
+        lambda h: h.appended(Append(6, (0,), h.floor), (4,), 35, exact=True),
+    ),
+    "a read that is too old": ("real time", lambda h: h.read((0,), (3,), 35, h.floor)),
+    "a write of the past": (
+        "real time",
+        lambda h: h.wrote(b"r", b"y", 35, h.floor, exact=True),
+    ),
+    "two hashes": ("equal states", lambda h: h.hashed(15, "b")),
+    "older than allowed": ("staleness", lambda h: h.opened(11, 10, (11, 11))),
+    "older than said": ("staleness", lambda h: h.opened(3, -1, (4, 6))),
+    "younger than said": ("staleness", lambda h: h.opened(7, -1, (4, 6))),
+    "a value from nowhere": (
+        "nothing else",
+        lambda h: h.read_register(b"r", b"z", 50, h.floor),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(AT_ONCE))
+def test_an_answer_that_cannot_be(name: str) -> None:
+    rule, change = AT_ONCE[name]
+    history = good()
+    with pytest.raises(Violation) as caught:
+        change(history)
+    assert caught.value.rule == rule
+
+
+AT_END: dict[str, tuple[str, Change]] = {
+    "a read that lacks what was before it": ("reads", lambda h: h.saw((0,), (1,), 22)),
+    "a read that has what came after it": ("reads", lambda h: h.saw((0,), (2,), 19)),
+    "a read that lacks what was asked again": ("reads", lambda h: h.saw((1,), (1,), 30)),
+    "an old value of a register": (
+        "reads",
+        overwrite_and_read_the_old,
+    ),
+    "no value of a register": ("reads", lambda h: h.read_register(b"r", None, 51, h.floor)),
+    "positions against timestamps": (
+        "one order",
+        lambda h: h.appended(Append(1, (0,), h.floor), (1,), 60, exact=True),
+    ),
+    "an append that is not there": (
+        "nothing lost",
+        lambda h: h.appended(Append(6, (0,), h.floor), (4,), 60, exact=True),
+    ),
+    "what was refused": ("nothing else", lambda h: h.gone(Append(2, (0,), 0), "refused")),
+    "half of a transaction": ("all or nothing", lambda h: h.lost(Append(2, (0, 1), 0))),
+}
+
+
+@pytest.mark.parametrize("name", sorted(AT_END))
+def test_a_history_that_cannot_be(name: str) -> None:
+    rule, change = AT_END[name]
+    history = good()
+    change(history)
+    with pytest.raises(Violation) as caught:
+        check(history)
+    assert caught.value.rule == rule
+
+
+def test_a_value_that_is_there_twice() -> None:
+    with pytest.raises(Violation) as caught:
+        check(good(), {0: [1, 2, 3, 5, 5], 1: [1, 3, 5]})
+    assert caught.value.rule == "nothing else"
+
+
+def test_a_delete_that_nobody_knows_of_excuses_a_missing_value() -> None:
+    history = good()
+    history.may_be_deleted(b"r")
+    history.read_register(b"r", None, 51, history.floor)
+    check(history)

@@ -1,0 +1,189 @@
+"""Servers and remote clients in the simulator: what they do where nothing fails."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from mako.client.remote.calls import Call
+from mako.sim.client import SimClient, Task
+from mako.sim.clock import MS, SECOND
+from mako.sim.cluster import Cluster, Mode
+from mako.sim.procedures import HEADS, arguments_of, numbers_in
+from mako.sim.process import Life
+from mako.sim.served import ServedProcess
+from mako.sim.traffic import Traffic
+from mako.wire.requests import Operation
+
+
+class World:
+    """A cluster without faults, and one client of it."""
+
+    def __init__(self, seed: int = 1) -> None:
+        self.cluster = Cluster(seed, mode=Mode.CLIENTS)
+        self.cluster.faults.stop()
+        assert isinstance(self.cluster.workload, Traffic)
+        self.cluster.workload.stop()
+        self.client = SimClient(self.cluster, 50, stay=False)
+        self.cluster.workload.clients.append(self.client)
+        self.client.pump()
+        self.until(lambda: self.client.core.ready)
+
+    def until(self, over: Callable[[], bool]) -> None:
+        loop = self.cluster.loop
+        end = loop.now + 10 * SECOND
+        while not over():
+            assert loop.now < end, "it takes too long"
+            loop.run(loop.now + MS)
+
+    def ended(self, call: Call) -> Call:
+        self.client.pump()
+        self.until(lambda: call.ended)
+        assert call.error is None
+        return call
+
+    def append(self, value: int, *lists: int, **how: bool) -> Call:
+        how = {"early": False, "once": False, **how}
+        arguments = (value, *arguments_of(lists))
+        call = self.client.asking.procedure(
+            "append",
+            arguments,
+            self.client.seconds + 5,
+            early=how["early"],
+            once=how["once"],
+        )
+        return self.ended(call)
+
+    def ask(self, operation: Operation, *arguments: object) -> Call:
+        asked = self.client.asking.request(operation, *arguments, deadline=self.client.seconds + 5)
+        return self.ended(asked)
+
+    @property
+    def leader(self) -> ServedProcess:
+        leader = self.cluster.operator.leader_of(self.cluster.groups[0])
+        assert isinstance(leader, ServedProcess)
+        return leader
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    made = World()
+    yield made
+    for process in made.cluster.processes:
+        process.close()
+
+
+def test_a_packed_call_comes_back_when_a_majority_has_it(world: World) -> None:
+    first, second = world.append(7, 0, 1), world.append(8, 1)
+    assert numbers_in(first.value)[:2] == (1, 1)
+    assert numbers_in(second.value)[0] == 2
+    assert first.timestamp < second.timestamp <= world.leader.hosted.partition.watermark
+    (value,) = world.ask(Operation.GET, 0, HEADS.id, [HEADS.pack_key((1,))]).value
+    assert HEADS.unpack_row(value) == {"length": 2}
+
+
+def test_a_request_that_is_run_once_is_run_once_over_two_connections(world: World) -> None:
+    asking, client = world.client.asking, world.client
+    call = asking.procedure("append", (9, 0, -1, -1), client.seconds + 5, early=False, once=True)
+    client.pump()
+    leader = world.leader
+    before = leader.hosted.partition.engine.clock
+    world.until(lambda: leader.hosted.partition.watermark > before + (1 << 20))
+    if not call.ended:  # Its answer is on the way, and is lost.
+        client.lose("cut")
+    world.ended(call)
+    assert numbers_in(call.value)[0] == 1
+    assert numbers_in(world.append(10, 0).value)[0] == 2
+
+
+def test_a_table_is_told_of_when_it_stays(world: World) -> None:
+    call = world.client.asking.request(
+        Operation.OPEN_TABLE, "named", deadline=world.client.seconds + 5
+    )
+    world.client.pump()
+    leader = world.leader
+    world.until(lambda: leader.hosted.partition.engine.table_named("named") is not None)
+    handle = leader.hosted.partition.engine.table_named("named")
+    assert handle is not None
+    number = int(handle.table.id)
+    assert not leader.hosted.partition.is_lasting(number)
+    assert not call.ended
+    world.ended(call)
+    assert call.value[0] == number
+    assert leader.hosted.partition.is_lasting(number)
+
+
+def test_a_replica_that_was_restored_answers_when_it_leads(world: World) -> None:
+    """What was brought up by a snapshot has another engine, and other workers."""
+    world.append(1, 0)
+    cluster = world.cluster
+    other = next(one for one in cluster.processes if one is not world.leader)
+    assert isinstance(other, ServedProcess)
+    group, engine = cluster.groups[0], other.hosted.partition.engine
+    number = world.ask(Operation.OPEN_TABLE, "padding").value[0]
+    rest = [one.number for one in cluster.processes if one is not other]
+    cut = cluster.network.split([other.number], rest)
+    behind = other.node(group)
+    assert behind is not None
+    for value in range(2000):
+        writes = [["put", number, b"key", bytes(1500)]]
+        world.ask(Operation.WRITE, writes, 0, 1, value)
+        node = world.leader.node(group)
+        assert node is not None
+        if node.state.log.storage.first_index() > behind.last_index + 1:
+            break
+    cluster.network.mend(cut)
+    world.until(lambda: other.hosted.partition.engine is not engine)
+    successor = other.members[group].node
+    world.until(lambda: world.leader.transfer(group, successor) is None or other.leads(group))
+    world.until(lambda: other.hosted.serves)
+    assert numbers_in(world.append(1000, 1).value)[0] == 1
+
+
+def test_sessions_of_clients_leave_a_replica_its_contexts(world: World) -> None:
+    """They end before the last context is taken, and are lent again."""
+    engine = world.leader.hosted.partition.engine
+    limit = world.cluster.plan.clients_plan.sessions
+    clients = [SimClient(world.cluster, 60 + i, stay=False) for i in range(3)]
+    begun = []
+    for client in clients:
+        client.pump()
+        world.until(lambda client=client: client.core.ready)  # type: ignore[misc]
+        for _ in range(limit):
+            call = client.asking.request(Operation.BEGIN, deadline=client.seconds + 1)
+            client.pump()
+            world.until(lambda call=call: call.ended)  # type: ignore[misc]
+            begun.append(call.error is None)
+    assert begun == [True] * limit + [False] * 2 * limit
+    context = engine.take_context()
+    engine.give_context(context)
+    for client in clients:
+        client.lose("cut")
+    world.until(lambda: engine.sessions == 0)
+    world.ask(Operation.BEGIN)
+
+
+def test_connections_end_with_their_process(world: World) -> None:
+    leader = world.leader
+    client = world.client
+    assert client.process == leader.number
+    leader.crash(power=False)
+    assert leader.life is Life.DOWN
+    world.until(lambda: client.process != leader.number)
+    world.until(lambda: client.core.ready)
+    assert numbers_in(world.append(2, 3).value)[0] == 1
+
+
+def test_tasks_wait_for_time_and_for_calls(world: World) -> None:
+    seen = []
+
+    def task() -> Task:
+        began = world.cluster.loop.now
+        yield 5 * MS
+        seen.append(world.cluster.loop.now - began)
+        call = world.client.asking.request(Operation.PING, deadline=world.client.seconds + 5)
+        yield call, lambda: call.ended
+        seen.append(int(call.error is None))
+
+    world.client.run(task())
+    world.until(lambda: len(seen) == 2)
+    assert seen == [5 * MS, 1]
