@@ -230,8 +230,9 @@ class Asking:
     def _open_table(self, name: str) -> Done:
         if not isinstance(name, str):
             raise Refused(Status.REFUSED, "the name of a table is text")
-        if not self._backend.leads and self._engine.table_named(name) is None:
-            # Only a leader creates one.
+        known = self._engine.table_named(name)
+        if not self._backend.leads and (known is None or not self._backend.is_lasting(known)):
+            # Only a leader creates one, and what it had created goes with its leadership.
             raise Refused(Status.NOT_LEADER, self._backend.leader)
         return self._once_lasting(self._backend.open_table(name))
 

@@ -43,10 +43,10 @@ if TYPE_CHECKING:
 _NUMBER: Final = struct.Struct("<q")
 #: An element as a row of a dump: table, bytes of the key, key, bytes of the value, value.
 _ROW: Final = struct.Struct("<HH16sIq")
-_PATIENCE: Final = 2.0
+_PATIENCE: Final = 1.0
 _REGISTERS: Final = 4
 #: What a client does at a time.
-_TASKS: Final = 2
+_TASKS: Final = 4
 #: What may go wrong for a client; anything else is a bug.
 _EXPECTED: Final = (
     Aborted,

@@ -31,6 +31,7 @@ REGRESSIONS_SERVED: dict[int, str] = {
     3: "server: clients' sessions took the contexts that the replica itself needs",
     7: "client.remote: what was shown early ended as if it had had no effect",
     10: "server: who was not greeted took a passing trouble for a refusal",
+    307: "server: a deposed leader told of a table that went with its leadership",
     127: "server: a table was told of that the next leader did not have",
 }
 
