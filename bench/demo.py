@@ -58,8 +58,12 @@ class Cluster:
 
     def kill(self, name: str) -> None:
         """kill -9: the process gets no chance to say anything."""
+        self.end(name, signal.SIGKILL)
+
+    def end(self, name: str, number: signal.Signals) -> None:
+        """Send a process a signal and wait for its end."""
         process = self._running.pop(name)
-        process.send_signal(signal.SIGKILL)
+        process.send_signal(number)
         process.wait()
 
     def stop(self) -> None:
