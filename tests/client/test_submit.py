@@ -80,17 +80,13 @@ def test_nobody_has_to_ask_for_the_results(db: Database) -> None:
     assert db.run(p.value_of, 1) == 5 * SLOTS // 2
 
 
-def test_a_sleeping_worker_is_woken_20_000_times(db: Database) -> None:
+def test_a_worker_that_falls_asleep_is_woken_20_000_times(db: Database) -> None:
     """Each request finds the worker in another moment of falling asleep."""
     db.submit(p.add, 1, 0).result()
-    (mailbox,) = db._requests._mailboxes
-    asleep = 0
     for i in range(20_000):
         for _ in range(i % 100 * 40):  # From before the worker gives up spinning to after it.
             pass
-        asleep += db._engine.word(mailbox.context + C_STATE) == SLEEPING
         assert db.submit(p.add, 1, 1).result(timeout=30) == i + 1
-    assert asleep < 20_000
 
 
 def test_a_worker_that_certainly_sleeps_is_woken(db: Database) -> None:
