@@ -14,6 +14,11 @@ Invariants of the driver that live here (the others: mako.replication.driver):
     D4  A client hears "done" once the entry that holds its transaction, and so everything that
         it saw, is applied here in the term in which it was executed.
     D5  A read is allowed once its index is applied.
+
+A leader drains as often as its caller collects, until `UNCOMMITTED_MAX` entries wait to be
+committed. Then it drains no more than is committed, so entries become larger and not more where
+followers, links or the disk are slow: a queue of small entries would only make everybody in it
+wait.
 """
 
 from collections import deque
@@ -114,6 +119,8 @@ class ReadReply:
 
 #: An index that no log reaches.
 _NEVER: Final = 1 << 62
+#: Entries of a leader that may be uncommitted before it drains its machine again.
+UNCOMMITTED_MAX: Final = 32
 #: Read at a time.
 _UNAPPLIED_BYTES: Final = 16 << 20
 
@@ -244,15 +251,22 @@ class Replica:
 
     @property
     def stuck(self) -> bool:
-        """Whether something was executed that Raft has not taken yet."""
-        return self._drained is not None or bool(self._executed) or self._reopen
+        """Whether something was executed, or may have been, that Raft has not taken yet."""
+        return (
+            self._drained is not None or bool(self._executed) or self._collecting or self._reopen
+        )
+
+    @property
+    def _is_far_ahead(self) -> bool:
+        return self.node.last_index - self.node.commit_index >= UNCOMMITTED_MAX
 
     def propose(self) -> bool:
         """Bring what was executed into the log. Return whether the node was given something."""
         if self._reopen and self.machine.applied >= self._last:
             self._reopen = False
             self._drained = [self.machine.open_term(self.term, self._unapplied())], []
-        if (self._executed or self._collecting) and self._drained is None:
+        wanted = self._executed or self._collecting
+        if wanted and self._drained is None and not self._is_far_ahead:
             tickets, self._executed = self._executed, []
             self._collecting = False
             data = self.machine.drain()

@@ -92,11 +92,9 @@ def draw_clients(plan: "Plan", chance: Random) -> None:
     plan.duration = int(SECOND * choice((2.0, 3.0, 4.0)))
     plan.think = choice((5, 15)) * MS
     # A client needs longer to find a new leader than an election takes.
-    plan.fault_distance = choice((150, 300)) * MS
-    plan.leader_killer = choice((0.0, 0.0, 0.4))
-    # An entry for each turn, one after the other, would be more than such links carry.
-    appended = choice((2, 64)) * _KIB
-    plan.raft = replace(plan.raft, entry_bytes_max=4 << 20, append_bytes_max=appended)
+    plan.fault_distance = choice((80, 150, 300)) * MS
+    plan.leader_killer = choice((0.0, 0.0, 0.4, 0.8))
+    plan.raft = replace(plan.raft, entry_bytes_max=4 << 20)
     plan.clients_plan = ClientsPlan(
         workers=choice((1, 2, 3)),
         sessions=choice((3, 5)),

@@ -16,6 +16,7 @@ from mako.replication.driver import (
     ReadReply,
     Reply,
 )
+from mako.replication.replica import UNCOMMITTED_MAX
 from mako.sim.disk import SimDisk
 from mako.sim.model import ModelMachine, append_request, position_of
 from mako.storage.snapshot_store import SnapshotStore
@@ -190,6 +191,25 @@ def test_nothing_is_answered_before_a_majority_has_it_on_disk(world: World) -> N
         process.held = False
     world.settle()
     assert [reply.ticket for reply in leader.replies] == [1]
+
+
+def test_where_commits_are_slow_entries_grow_larger_and_not_more(world: World) -> None:
+    leader = world.leader
+    before = len(leader.replies)
+    for process in world.processes:
+        process.held = process is not leader  # They acknowledge nothing.
+    tickets = range(1, UNCOMMITTED_MAX + 21)
+    for ticket in tickets:
+        leader.driver.execute(GROUP, ticket, append_request(ticket, 7, 0))
+        leader.run(world.now_ms)
+    node = leader.driver.replicas[GROUP].node
+    assert node.last_index - node.commit_index == UNCOMMITTED_MAX
+    for process in world.processes:
+        process.held = False
+    world.settle()
+    assert [reply.ticket for reply in leader.replies[before:]] == list(tickets)
+    assert leader.machine.values(7) == list(tickets)
+    assert node.last_index - node.commit_index == 0
 
 
 def test_a_deposed_leader_takes_back_what_it_had_executed_and_says_unknown(world: World) -> None:
