@@ -252,9 +252,7 @@ class Replica:
     @property
     def stuck(self) -> bool:
         """Whether something was executed, or may have been, that Raft has not taken yet."""
-        return (
-            self._drained is not None or bool(self._executed) or self._collecting or self._reopen
-        )
+        return self._drained is not None or bool(self._executed) or self._collecting or self._reopen
 
     @property
     def _is_far_ahead(self) -> bool:
