@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from mako.errors import ConfigError, OutOfMemory, SchemaError
-from mako.histogram import BUCKETS
 from mako.ids import Outcome, Timestamp, ms_of_timestamp
 from mako.procedure import Workload
 
 if TYPE_CHECKING:
     from mako.engine.engine import Engine
+    from mako.engine.latencies import Latencies
     from mako.server.serving import Crew
     from mako.server.workers import WorkerThread
 
@@ -55,8 +55,9 @@ class Sample:
 @dataclass(slots=True)
 class _Counts:
     started: float
-    histograms: list[list[int]]
-    durable: list[list[int]]
+    histograms: Latencies
+    #: None where nothing takes longer to be durable.
+    durable: Latencies | None
     rolled_back: list[int]
     aborts: dict[str, int]
     log_bytes: int
@@ -155,14 +156,17 @@ class Drive:
 
     def _counts(self) -> _Counts:
         from mako.engine import layout
+        from mako.engine.latencies import Latencies
 
         engine = self._engine
         kinds = range(len(self.workload.kinds))
-        histograms = [self._column(layout.C_HISTOGRAMS, kind) for kind in kinds]
-        durable = []
+        contexts = [worker.context for worker in self._workers]
+        places = [context + layout.C_HISTOGRAMS for context in contexts]
+        histograms = Latencies.of(engine, places, len(kinds))
+        durable = None
         if engine.replicated:
-            place = layout.C_DURABLE + layout.DURABLE_HISTOGRAMS
-            durable = [self._column(place, kind) for kind in kinds]
+            offset = layout.C_DURABLE + layout.DURABLE_HISTOGRAMS
+            durable = Latencies.of(engine, [each + offset for each in contexts], len(kinds))
         rolled_back = [
             sum(
                 engine.word(worker.context + layout.K_ROLLED_BACK + 8 * kind)
@@ -182,20 +186,15 @@ class Drive:
             time.monotonic(), histograms, durable, rolled_back, aborts, log_bytes, log_transactions
         )
 
-    def _column(self, place: int, kind: int) -> list[int]:
-        """A histogram, of all workers together."""
-        from mako.engine import layout
-
-        engine = self._engine
-        columns = []
-        for worker in self._workers:
-            at = worker.context + place + kind * layout.HISTOGRAM_BYTES
-            start = (at - engine.base) >> 3
-            columns.append(engine.words[start : start + BUCKETS].tolist())
-        return [sum(column) for column in zip(*columns, strict=True)]
-
     def sample(self) -> Sample:
         """Counts and latencies so far. Cheap enough for several times a second."""
+        return self._sample(lambda latencies, kind: latencies.counts(kind))
+
+    def sparse_sample(self) -> Sample:
+        """The same, where a histogram is [bucket, count] for the buckets that are not empty."""
+        return self._sample(lambda latencies, kind: latencies.pairs(kind))
+
+    def _sample(self, shown: Callable[[Latencies, int], list[Any]]) -> Sample:
         engine = self._engine
         base = self._base
         if self._final is None:
@@ -205,15 +204,15 @@ class Drive:
             self._note_stop()
         now = self._last
         kinds = []
+        histograms = now.histograms - base.histograms
+        durable = None
+        if now.durable is not None and base.durable is not None:
+            durable = now.durable - base.durable
         for i, name in enumerate(self.workload.kinds):
-            histogram = [a - b for a, b in zip(now.histograms[i], base.histograms[i], strict=True)]
             rolled_back = now.rolled_back[i] - base.rolled_back[i]
-            durable = []
-            if now.durable:
-                both = zip(now.durable[i], base.durable[i], strict=True)
-                durable = [a - b for a, b in both]
-            committed = sum(histogram) - rolled_back
-            kinds.append(KindSample(name, committed, rolled_back, histogram, durable))
+            committed = histograms.total(i) - rolled_back
+            waited = [] if durable is None else shown(durable, i)
+            kinds.append(KindSample(name, committed, rolled_back, shown(histograms, i), waited))
         return Sample(
             seconds=now.started - base.started,
             kinds=tuple(kinds),

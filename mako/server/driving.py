@@ -100,14 +100,11 @@ class Drives:
 def sample_of(drive: Drive) -> dict[str, Any]:
     """A sample in plain values. Histograms are sent as the buckets that are not empty.
 
-    It is asked for while the leader is busy, so nothing is copied twice: `asdict` takes 0.1 s.
+    It is asked for while the leader is busy: 22,000 numbers one by one would take some ms.
     """
-    sample = drive.sample()
+    sample = drive.sparse_sample()
     plain = _fields(sample)
     plain["kinds"] = [_fields(kind) for kind in sample.kinds]
-    for kind in plain["kinds"]:
-        for name in ("histogram", "durable"):
-            kind[name] = [[i, count] for i, count in enumerate(kind[name]) if count]
     return plain
 
 
