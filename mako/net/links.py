@@ -1,6 +1,7 @@
 """The links of a process to all others of its cluster: one connection for each pair.
 
-    send(process, messages) ─▶ encoded ─▶ queue, bounded ─▶ one writer ─▶ socket
+    send(process, messages) ─▶ encoded ──▶ the socket, as much as it takes at once
+                                      └─▶ queue, bounded ─▶ one writer ─▶ socket
     deliver(process, messages) ◀─ decoded ◀────────────── one reader ◀─ socket
 
 The process with the lower number dials, the other accepts; so two that start at once do not end
@@ -184,10 +185,16 @@ class PeerLinks:
                 f" {self._limits.peer_body_max} bytes and was dropped; make entries smaller",
             )
             self._drop(peer, refused)
-        line.queue += parts
-        line.queued_bytes += size
         peer.counters.messages_out += len(messages) - refused
-        line.wake.set()
+        if not line.queued_bytes:  # The writer rests (N1).
+            parts = line.connection.send_now(parts)
+            left = sum(map(len, parts))
+            peer.counters.bytes_out += size - left
+            size = left
+        if parts:
+            line.queue += parts
+            line.queued_bytes += size
+            line.wake.set()
 
     def _drop(self, peer: _Peer, count: int) -> None:
         if count:
@@ -284,6 +291,7 @@ class PeerLinks:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._until_it_ends, self._write, peer, line)
                     nursery.start_soon(self._until_it_ends, self._read, peer, line)
+                    nursery.start_soon(self._until_it_ends, self._watch, peer, line)
         finally:
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(connection.stream)
@@ -324,12 +332,15 @@ class PeerLinks:
                 line.wake = trio.Event()
                 with trio.move_on_after(self._limits.keepalive_s):
                     await line.wake.wait()
+            if not line.queue:
+                line.queue = list(_KEEPALIVE)
+                line.queued_bytes = HEADER_BYTES
             # Everything that waits goes out together.
-            parts, line.queue = line.queue or _KEEPALIVE, []
+            parts, line.queue = line.queue, []
             size = line.queued_bytes
             await line.connection.send(parts)
             line.queued_bytes -= size
-            peer.counters.bytes_out += sum(map(len, parts))
+            peer.counters.bytes_out += size
 
     async def _read(self, peer: _Peer, line: _Line) -> str:
         counters = peer.counters
@@ -341,6 +352,10 @@ class PeerLinks:
                     counters.messages_in += len(messages)
                     self._deliver(peer.process, messages)
         return "it closed the connection"
+
+    async def _watch(self, peer: _Peer, line: _Line) -> str:
+        del peer
+        return await line.connection.watch()
 
     def _messages_of(self, frame: Frame) -> list[PeerMessage]:
         if frame.kind == FrameKind.PEER and frame.flags == 0:

@@ -1,9 +1,11 @@
 """Links between processes: over sockets of the loopback, and over memory under virtual time."""
 
 import itertools
+import random
 import socket
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -532,18 +534,16 @@ async def test_the_same_line_once_a_minute(autojump_clock: trio.testing.MockCloc
 # --- Sockets -----------------------------------------------------------------------------------
 
 
-async def test_over_sockets_with_large_messages(nursery: trio.Nursery) -> None:
+@asynccontextmanager
+async def over_sockets(got: list[PeerMessage]) -> AsyncIterator[PeerLinks]:
+    """The links of process 1, connected with process 2, which notes what it gets."""
     listeners = await open_listeners("127.0.0.1", 0, "p2")
     port = listeners[0].socket.getsockname()[1]
     addresses = {1: ("127.0.0.1", 1), 2: ("127.0.0.1", port)}
-    got: list[PeerMessage] = []
-    arrived = trio.Event()
 
     def deliver(process: int, messages: list[PeerMessage]) -> None:
         assert process == 1
         got.extend(messages)
-        if len(got) == 12:
-            arrived.set()
 
     async def no_client(connection: Connection, theirs: Hello) -> None:
         raise AssertionError("no client here")
@@ -568,12 +568,43 @@ async def test_over_sockets_with_large_messages(nursery: trio.Nursery) -> None:
         await inner.start(serve)
         inner.start_soon(one.run)
         await up.wait()
-        batch: list[PeerMessage] = [append(3 << 20), beat(1), append(5000), append(1 << 20)]
+        yield one
+        inner.cancel_scope.cancel()
+
+
+async def test_over_sockets_with_large_messages() -> None:
+    got: list[PeerMessage] = []
+    batch: list[PeerMessage] = [append(3 << 20), beat(1), append(5000), append(1 << 20)]
+    async with over_sockets(got) as one:
         for _ in range(3):
             one.send(2, batch)
-        await arrived.wait()
-        inner.cancel_scope.cancel()
+        while len(got) < 12:
+            await trio.lowlevel.checkpoint()
+        size = one.counters[2].bytes_out
     assert got == batch * 3
+    assert size > 12 << 20
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_what_goes_at_once_does_not_overtake_what_waits(seed: int) -> None:
+    """N1, with a socket that is full now and then: sizes and moments are drawn."""
+    draw = random.Random(seed)
+    sent: list[PeerMessage] = []
+    got: list[PeerMessage] = []
+    async with over_sockets(got) as one:
+        for i in range(300):
+            size = draw.choice((10, 1000, 100_000, 2 << 20))
+            sent.append(append(size, i + 1))
+            one.send(2, sent[-1:])
+            for _ in range(draw.choice((0, 0, 1, 3, 20))):
+                await trio.lowlevel.checkpoint()
+            while one.queued_bytes(2) > 30 << 20:
+                await trio.lowlevel.checkpoint()
+        while len(got) < len(sent):
+            assert one.connected == {2}, f"the link broke with seed {seed}"
+            await trio.lowlevel.checkpoint()
+        assert one.counters[2].drops == 0
+    assert got == sent
 
 
 async def test_a_port_in_use_is_named() -> None:
