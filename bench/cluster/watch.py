@@ -17,7 +17,7 @@ from bench.cluster.record import Record
 from bench.cluster.scrape import counters_of
 
 #: Seconds between two looks at who leads, or at anybody when nobody does.
-LEADER_SECONDS: Final = 0.05
+LEADER_SECONDS: Final = 0.1
 OTHERS_SECONDS: Final = 0.25
 #: Seconds between two looks at the counters.
 COUNTERS_SECONDS: Final = 0.5

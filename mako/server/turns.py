@@ -22,6 +22,7 @@ import trio
 
 from mako.replication.driver import Driver
 from mako.replication.outbox import PeerMessage
+from mako.server.bell import Bell
 
 #: A write that found the disk full is tried again after this.
 FULL_SECONDS: Final = 0.05
@@ -66,7 +67,8 @@ class Turns:
         self._on_write = on_write
         self._inline = inline
         self._rests = rests
-        self._kicked = trio.Event()
+        self._kicked = Bell()
+        self._resting = trio.Event()
         self._sealed = trio.Event()
         self.turns = 0
         #: By trio's clock.
@@ -76,13 +78,14 @@ class Turns:
 
     def kick(self) -> None:
         """Something came up: a turn follows as soon as trio gets to it."""
-        self._kicked.set()
+        self._kicked.ring()
+        self._resting.set()
 
     def deliver(self, process: int, batch: Sequence[PeerMessage]) -> None:
         """What arrived from another process."""
         del process
         self._driver.step(batch)
-        self._kicked.set()
+        self.kick()
 
     # --- Tasks ---------------------------------------------------------------------------------
 
@@ -100,17 +103,17 @@ class Turns:
             due = max(due + self._tick_seconds, trio.current_time())
             await trio.sleep_until(due)
             if self._rests():  # Asked here, where the kick of the last tick has had its turn.
-                await self._kicked.wait()
+                if not self._kicked.rung:
+                    self._resting = trio.Event()
+                    await self._resting.wait()
                 continue
             self._driver.tick(self._now_ms())
-            self._kicked.set()
+            self._kicked.ring()
 
     async def _take_turns(self) -> None:
         while True:
             due = self._turn()
-            with trio.move_on_at(due):
-                await self._kicked.wait()
-            self._kicked = trio.Event()
+            await self._kicked.wait_until(due)
 
     def _turn(self) -> float:
         self.turns += 1
@@ -149,7 +152,7 @@ class Turns:
             self._on_write(trio.current_time() - started)
             self._driver.end_write()
             self._sealed = trio.Event()
-            self._kicked.set()
+            self._kicked.ring()
 
     def _write_and_sync(self) -> bool:
         """In the disk's thread, or inline. False: the disk is full."""
