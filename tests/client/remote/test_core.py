@@ -10,8 +10,9 @@ from mako.client.remote.asking import value_of
 from mako.client.remote.calls import State
 from mako.ids import Outcome, Status
 from mako.wire.errors import WireError
+from mako.wire.hello import hello_parts
 from mako.wire.requests import Operation
-from tests.client.remote.scripted import KV, Played, goodbye, redirect, reply, result
+from tests.client.remote.scripted import KV, SERVER, Played, goodbye, redirect, reply, result
 
 
 @pytest.fixture
@@ -376,6 +377,45 @@ def test_a_refused_hello_ends_at_once() -> None:
         played.feed(goodbye("this is cluster 7, not 8"))
     assert isinstance(call.error, mako.Rejected)
     assert "this is cluster 7, not 8" in str(call.error)
+
+
+def test_a_connection_that_ends_before_the_greeting_is_no_refusal() -> None:
+    """A server that has no time for anybody now ends it without a word: another one is asked."""
+    played = Played()
+    call = played.asking.request(Operation.PING, deadline=played.now + 9)
+    first = played.dial()
+    played.sent()
+    played.lose()
+    assert not call.ended
+    assert played.core.dial(played.now) is None, "after a pause"
+    assert played.serve() != first
+    assert call.id in played.calls()
+
+
+def test_a_goodbye_after_the_greeting_is_no_refusal() -> None:
+    """Before it has described itself, too: whoever has greeted a client does not refuse it."""
+    played = Played()
+    call = played.asking.request(Operation.PING, deadline=played.now + 9)
+    played.dial()
+    played.sent()
+    played.feed(b"".join(hello_parts(SERVER, reply=True)))
+    with pytest.raises(WireError, match="the server closed the connection: connect again"):
+        played.feed(goodbye("connect again"))
+    played.lose()
+    assert not call.ended
+    played.serve()
+    assert call.id in played.calls()
+
+
+def test_each_connection_is_greeted_anew(played: Played) -> None:
+    """A refusal is one although an earlier connection was greeted: the server is another one."""
+    played.lose()
+    call = played.run()
+    played.dial()
+    played.sent()
+    with pytest.raises(WireError):
+        played.feed(goodbye("this is cluster 7, not 8"))
+    assert isinstance(call.error, mako.Rejected)
 
 
 def test_after_closing_nothing_is_asked(played: Played) -> None:
