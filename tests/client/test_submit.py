@@ -1,6 +1,8 @@
 """Procedures handed to workers: results, order, back-pressure, sleep and wake, and the end."""
 
+import contextlib
 import gc
+import os
 import random
 import threading
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ import pytest
 
 import mako
 from mako import Database
+from mako.client.requests import _Mailbox
 from mako.engine.layout import C_PROGRESS, C_STATE, Q_ARGUMENTS, REQUEST_RING_BYTES
 from mako.engine.worker import SLEEPING, doom, watch
 from tests.client import procedures as p
@@ -31,6 +34,46 @@ def patient() -> Iterator[Database]:
     with mako.open(memory="64MiB", sessions=8, procedure_timeout=600.0) as opened:
         opened.create(p.COUNTER)
         yield opened
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The eventfds that are written to, each time; they still are."""
+    found = []
+    write = os.eventfd_write
+
+    def note(event: int, value: int) -> None:
+        found.append(event)
+        write(event, value)
+
+    monkeypatch.setattr(os, "eventfd_write", note)
+    return found
+
+
+def until_begun(db: Database, mailbox: _Mailbox, before: int) -> None:
+    """Until the worker runs something, whose progress was `before` when it had nothing to do."""
+    while db._engine.word(mailbox.context + C_PROGRESS) == before:
+        threading.Event().wait(0.0001)
+
+
+def asleep(db: Database, mailbox: _Mailbox) -> None:
+    """Until the worker sleeps. It stays so: nobody gives it anything."""
+    while db._engine.word(mailbox.context + C_STATE) != SLEEPING:
+        threading.Event().wait(0.0001)
+
+
+@contextlib.contextmanager
+def awake(db: Database) -> Iterator[_Mailbox]:
+    """The only worker, which is awake meanwhile: it runs what does not end by itself."""
+    db.submit(p.add, 1, 0).result()
+    (mailbox,) = db._requests._mailboxes
+    before = db._engine.word(mailbox.context + C_PROGRESS)
+    db.submit(p.spin, 2)
+    until_begun(db, mailbox, before)
+    try:
+        yield mailbox
+    finally:
+        doom(mailbox.context, before + 1)
 
 
 def test_one_worker_starts_by_itself(db: Database) -> None:
@@ -92,11 +135,28 @@ def test_a_worker_that_falls_asleep_is_woken_20_000_times(db: Database) -> None:
 def test_a_worker_that_certainly_sleeps_is_woken(db: Database) -> None:
     db.submit(p.add, 1, 0).result()
     (mailbox,) = db._requests._mailboxes
-    tick = threading.Event()
     for i in range(200):
-        while db._engine.word(mailbox.context + C_STATE) != SLEEPING:
-            tick.wait(0.0001)
+        asleep(db, mailbox)
         assert db.submit(p.add, 1, 1).result(timeout=30) == i + 1
+
+
+def test_a_worker_that_is_awake_is_not_written_to(patient: Database, written: list[int]) -> None:
+    """It finds requests by itself: to wake it for each would cost more than they do."""
+    with awake(patient):
+        written.clear()
+        queued = [patient.submit(p.add, 1, 1) for _ in range(100)]
+        assert written == []
+    assert [each.result(timeout=30) for each in queued] == list(range(1, 101))
+
+
+def test_a_worker_that_sleeps_is_written_to_once(db: Database, written: list[int]) -> None:
+    db.submit(p.add, 1, 0).result()
+    (mailbox,) = db._requests._mailboxes
+    for i in range(20):
+        asleep(db, mailbox)
+        written.clear()
+        assert db.submit(p.add, 1, 1).result(timeout=30) == i + 1
+        assert written == [mailbox.worker.event]
 
 
 def test_a_full_ring_holds_the_submitter_back(patient: Database) -> None:
@@ -163,8 +223,7 @@ def test_closing_fails_what_has_not_begun(db: Database) -> None:
     begun = db._engine.word(mailbox.context + C_PROGRESS)
     endless = db.submit(p.spin, 2)
     queued = [db.submit(p.add, 1, 1) for _ in range(20)]
-    while db._engine.word(mailbox.context + C_PROGRESS) == begun:
-        threading.Event().wait(0.0001)
+    until_begun(db, mailbox, begun)
     db.close()
     with pytest.raises(mako.ProcedureTimeout):
         endless.result()
