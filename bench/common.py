@@ -10,6 +10,7 @@ import click
 from bench import machine
 from bench.parameters import SEED_MAX, BadInput, Count, Duration, Size
 from bench.report import numbers
+from mako.cli.options import config_files
 
 #: Worker threads when --workers is not given: all cores up to this many, because a first try
 #: on a large machine should not fill its memory with one full-size warehouse per core.
@@ -41,15 +42,10 @@ class Common:
 
 
 _COMMON_OPTIONS: Final = (
-    click.option(
-        "--config",
-        "-f",
-        "files",
-        multiple=True,
-        type=click.Path(),
-        metavar="FILE",
-        help="Run on the cluster of this configuration, whose processes are up and have the"
-        " benchmark deployed; several files combine. Workers are threads of the leader.",
+    config_files(
+        "Run on the cluster of this configuration, whose processes are up and have the benchmark"
+        " deployed. Workers are threads of the leader.",
+        required=False,
     ),
     click.option(
         "--workers",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from mako.cli.machine import format_bytes
+from mako.cli.options import config_files
 from mako.errors import ConfigError, ConnectionLost, Error, TransactionTooOld
 
 if TYPE_CHECKING:
@@ -23,16 +24,7 @@ _LOOK_SECONDS: Final = 0.1
 #: Times that a snapshot is begun again that a newer one has taken the place of.
 _TRIES: Final = 5
 
-_FILES = click.option(
-    "-f",
-    "--config",
-    "files",
-    multiple=True,
-    required=True,
-    type=click.Path(),
-    metavar="FILE",
-    help="The configuration of the cluster. Several combine.",
-)
+_FILES = config_files()
 _FOLDER = click.argument("folder", type=click.Path(path_type=Path))
 
 

@@ -19,6 +19,7 @@ from typing import IO, Final
 
 import click
 
+from mako.cli.options import config_files
 from mako.config import ClusterConfig, load
 from mako.errors import ConfigError, Error
 
@@ -26,7 +27,7 @@ from mako.errors import ConfigError, Error
 _END_SECONDS: Final = 20.0
 _COLORS: Final = ("cyan", "green", "yellow", "magenta", "blue", "red")
 
-_FILES = click.option("-f", "--config", "files", multiple=True, required=True, type=click.Path())
+_FILES = config_files()
 
 
 @click.group()

@@ -5,20 +5,12 @@ from typing import Final
 
 import click
 
+from mako.cli.options import config_files
 from mako.errors import ConfigError
 
 _SECONDS: Final = 600.0
 
-_FILES = click.option(
-    "-f",
-    "--config",
-    "files",
-    multiple=True,
-    required=True,
-    type=click.Path(),
-    metavar="FILE",
-    help="The configuration, with what is new. Several combine.",
-)
+_FILES = config_files("The configuration, with what is new.")
 _WAIT = click.option(
     "--timeout",
     "seconds",

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mako.cli.options import config_files
 from mako.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,16 +19,7 @@ if TYPE_CHECKING:
     metavar="NAME",
     help="Which process of the configuration this is.",
 )
-@click.option(
-    "-f",
-    "--config",
-    "files",
-    multiple=True,
-    required=True,
-    type=click.Path(),
-    metavar="FILE",
-    help="A configuration; more of them change it, later ones win.",
-)
+@config_files()
 @click.option("--threads", type=click.IntRange(1, 64), help="Workers for each partition.")
 @click.option("--data", metavar="FOLDER", help="Where the process keeps its folder.")
 @click.option("--check", is_flag=True, help="Check the configuration, say what it means, and end.")

@@ -12,18 +12,11 @@ import click
 
 from mako.cli import cache, machine
 from mako.cli.app import DISTRIBUTION, version_of
+from mako.cli.options import config_files
 
 
 @click.command()
-@click.option(
-    "-f",
-    "--config",
-    "files",
-    multiple=True,
-    type=click.Path(),
-    metavar="FILE",
-    help="A configuration: ask the processes of that cluster. Several combine.",
-)
+@config_files("Ask the processes of the cluster of this configuration.", required=False)
 @click.option("--watch", is_flag=True, help="With -f: look again every second.")
 @click.option("--hash", "hashes", is_flag=True, help="With -f: the hash of each replica's rows.")
 @click.option(
