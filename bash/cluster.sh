@@ -6,11 +6,11 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 usage='usage: bash bash/cluster.sh up|status|down -f FILE [-f FILE ...] [--detach]'
 (($# >= 1)) || fail "$usage"
-command=$1
+case $1 in
+  up | down) command=(python -m mako.cli.cluster "$1") ;;
+  status) command=(mako status) ;;
+  *) fail "$1 is unknown; $usage" ;;
+esac
 shift
 install_any
-case $command in
-  up | down) exec .venv/bin/python -m mako.cli.cluster "$command" "$@" ;;
-  status) exec .venv/bin/mako status "$@" ;;
-  *) fail "$command is unknown; $usage" ;;
-esac
+exec .venv/bin/"${command[0]}" "${command[@]:1}" "$@"

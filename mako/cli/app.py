@@ -82,12 +82,17 @@ mako = LazyGroup(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line (by default `sys.argv`) and return the exit status."""
+    return run(mako, "mako", arguments)
+
+
+def run(command: click.Command, name: str, arguments: Sequence[str] | None = None) -> int:
+    """Run a command, which users know as `name`, and return the exit status: see the module."""
     # For whatever the command loads: see mako.cli.cache.
     os.environ[cache.ROOT_VARIABLE] = str(cache.cache_root(os.environ))
     try:
-        result = mako.main(
+        result = command.main(
             args=None if arguments is None else list(arguments),
-            prog_name="mako",
+            prog_name=name,
             standalone_mode=False,
         )
     except click.exceptions.NoArgsIsHelpError as error:

@@ -19,9 +19,10 @@ from typing import IO, Final
 
 import click
 
+from mako.cli.app import run
 from mako.cli.options import config_files
 from mako.config import ClusterConfig, load
-from mako.errors import ConfigError, Error
+from mako.errors import ConfigError
 
 #: Seconds that a process has for handing over and ending.
 _END_SECONDS: Final = 20.0
@@ -54,8 +55,11 @@ def up(files: tuple[str, ...], *, detach: bool) -> None:
 
 @cluster.command()
 @_FILES
-def down(files: tuple[str, ...]) -> None:
-    """End the processes that `up --detach` started."""
+def down(files: tuple[str, ...]) -> int:
+    """End the processes that `up --detach` started.
+
+    Exit status 1: one of them does not end.
+    """
     config = load(files)
     root = Path(config.document.data)
     ended = []
@@ -68,16 +72,19 @@ def down(files: tuple[str, ...]) -> None:
         else:
             file.unlink(missing_ok=True)
     deadline = time.monotonic() + _END_SECONDS
+    status = 0
     for name, number, file in ended:
         while _running(file, name) is not None and time.monotonic() < deadline:
             time.sleep(0.05)
         if _running(file, name) is not None:
             click.echo(f"{name}: process {number} does not end; it was sent SIGTERM", err=True)
+            status = 1
             continue
         file.unlink(missing_ok=True)
         click.echo(f"{name}: ended")
     if not ended:
         click.echo("nothing runs")
+    return status
 
 
 def _names(config: ClusterConfig) -> list[str]:
@@ -158,8 +165,4 @@ def _show(name: str, color: str, width: int, lines: IO[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        cluster(prog_name="cluster.sh")
-    except Error as error:
-        click.echo(f"mako: {error}", err=True)
-        raise SystemExit(2) from None
+    raise SystemExit(run(cluster, "cluster.sh"))
