@@ -12,14 +12,16 @@ usage='usage: bash bash/shard.sh NSHARDS SHARD THREADS PROCESS [-f FILE ...] [--
 shards=$1 shard=$2 threads=$3 process=$4
 shift 4
 for number in "$shards" "$shard" "$threads"; do
-  [[ $number =~ ^[0-9]+$ ]] || fail "$number is no number; $usage"
+  [[ $number =~ ^[0-9]{1,9}$ ]] || fail "$number is no number; $usage"
 done
+# Zeros before a number do not make it an octal one.
+shards=$((10#$shards)) shard=$((10#$shard)) threads=$((10#$threads))
 ((shards >= 1)) || fail "a cluster has at least one shard; $usage"
 ((shard < shards)) || fail "shard $shard of $shards; shards count from 0; $usage"
 ((threads >= 1)) || fail "a process needs at least one thread; $usage"
 
 files=()
-if [[ " $* " != *" -f "* ]]; then
+if [[ " $* " != *" -f"* && " $* " != *" --config"* ]]; then
   file="config/1c${shards}s3r1p_cluster_test.yml"
   [[ $process == learner ]] && file="config/1c${shards}s3r1l_cluster.yml"
   [[ -f $file ]] || fail "there is no $file; name a configuration with -f"
