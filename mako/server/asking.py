@@ -21,6 +21,7 @@ from mako.server.sessions import (
     ServedSnapshot,
     ServedTransaction,
     Session,
+    Sessions,
     Write,
     check_key,
     check_value,
@@ -32,10 +33,6 @@ if TYPE_CHECKING:
     from mako.engine.engine import TableHandle
     from mako.server.drive import Drive
 
-#: Transactions and snapshots that a connection may have open.
-SESSIONS_MAX: Final = 16
-#: Seconds that a transaction may last.
-AGE_MAX: Final = 10.0
 #: Keys of one GET, writes of one WRITE.
 KEYS_MAX: Final = 10_000
 #: Times that a WRITE is tried before its conflict is the client's.
@@ -85,74 +82,6 @@ class NoSession:
 
     def rest(self) -> None:
         """Nothing was kept."""
-
-
-class Sessions:
-    """The open transactions and snapshots of one connection."""
-
-    def __init__(self) -> None:
-        self._open: dict[int, Session] = {}
-        self._last = 0
-
-    def __len__(self) -> int:
-        return len(self._open)
-
-    def add(self, make: Callable[[], Session]) -> int:
-        """The number of a new one. Refused if there are too many."""
-        if len(self._open) >= SESSIONS_MAX:
-            raise Refused(
-                Status.LIMIT,
-                f"{SESSIONS_MAX} transactions and snapshots are open; end some first",
-            )
-        session = make()
-        self._last += 1
-        self._open[self._last] = session
-        return self._last
-
-    def find(self, number: object, now: float) -> Session:
-        session = self._open.get(number) if type(number) is int else None
-        if session is None:
-            raise Refused(
-                Status.NO_SESSION, "the transaction or snapshot has ended, or was idle for too long"
-            )
-        if session.busy:
-            raise Refused(Status.BUSY, "the snapshot runs a procedure; wait for it")
-        session.used = now
-        return session
-
-    def transaction(self, number: object, now: float) -> ServedTransaction:
-        session = self.find(number, now)
-        if not isinstance(session, ServedTransaction):
-            raise Refused(Status.REFUSED, "a snapshot cannot be written; use a transaction")
-        return session
-
-    def is_snapshot(self, number: object) -> bool:
-        return type(number) is int and isinstance(self._open.get(number), ServedSnapshot)
-
-    def end(self, number: object) -> None:
-        """End one, if it is there."""
-        session = self._open.pop(number, None) if type(number) is int else None
-        if isinstance(session, ServedTransaction):
-            session.abort()
-        elif session is not None:
-            session.close()
-
-    def expire(self, now: float) -> None:
-        """End those that were idle, or open, for too long."""
-        for number, session in list(self._open.items()):
-            old = isinstance(session, ServedTransaction) and now - session.began > AGE_MAX
-            if not session.busy and (old or now - session.used > session.idle_max):
-                self.end(number)
-
-    def abort_transactions(self) -> None:
-        """Leadership is lost: what would be committed here cannot be."""
-        for number, session in list(self._open.items()):
-            if isinstance(session, ServedTransaction):
-                self.end(number)
-
-    def close_all(self) -> None:
-        for number in list(self._open):
-            self.end(number)
 
 
 class Asking:

@@ -13,14 +13,14 @@ from __future__ import annotations
 import dataclasses
 import heapq
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from mako.call_format import BATCH_BYTES
 from mako.errors import Aborted, Error, SchemaError, outcome_of
 from mako.ids import Status
 from mako.server.asking import Asking, Job
 from mako.server.backend import Backend
-from mako.server.sessions import Refused
+from mako.server.sessions import Refused, Sessions
 from mako.wire.errors import WireError
 from mako.wire.frame import HELLO_BODY_MAX, FrameReader
 from mako.wire.hello import (
@@ -40,9 +40,6 @@ from mako.wire.requests import (
     pack_replies,
     unpack_requests,
 )
-
-if TYPE_CHECKING:
-    from mako.server.asking import Sessions
 
 #: Answers that wait for the gate, per connection.
 WAITING_MAX: Final = 4096

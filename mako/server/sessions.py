@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mako.errors import Aborted, ConfigError, SchemaError, error_of
@@ -26,7 +27,11 @@ from mako.schema import Table
 if TYPE_CHECKING:
     from mako.engine.engine import Engine, TableHandle
 
-#: Seconds without a call after which a transaction is aborted, and seconds it may last at all.
+#: Transactions and snapshots that a connection may have open.
+SESSIONS_MAX: Final = 16
+#: Seconds that a transaction may last at all.
+AGE_MAX: Final = 10.0
+#: Seconds without a call after which a transaction is aborted.
 IDLE_MAX: Final = 10.0
 #: Seconds without a call after which a snapshot is closed.
 SNAPSHOT_IDLE_MAX: Final = 60.0
@@ -303,3 +308,71 @@ class ServedSnapshot(Session):
 
             close_snapshot(self._context)
         super().close()
+
+
+class Sessions:
+    """The open transactions and snapshots of one connection."""
+
+    def __init__(self) -> None:
+        self._open: dict[int, Session] = {}
+        self._last = 0
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def add(self, make: Callable[[], Session]) -> int:
+        """The number of a new one. Refused if there are too many."""
+        if len(self._open) >= SESSIONS_MAX:
+            raise Refused(
+                Status.LIMIT,
+                f"{SESSIONS_MAX} transactions and snapshots are open; end some first",
+            )
+        session = make()
+        self._last += 1
+        self._open[self._last] = session
+        return self._last
+
+    def find(self, number: object, now: float) -> Session:
+        session = self._open.get(number) if type(number) is int else None
+        if session is None:
+            raise Refused(
+                Status.NO_SESSION, "the transaction or snapshot has ended, or was idle for too long"
+            )
+        if session.busy:
+            raise Refused(Status.BUSY, "the snapshot runs a procedure; wait for it")
+        session.used = now
+        return session
+
+    def transaction(self, number: object, now: float) -> ServedTransaction:
+        session = self.find(number, now)
+        if not isinstance(session, ServedTransaction):
+            raise Refused(Status.REFUSED, "a snapshot cannot be written; use a transaction")
+        return session
+
+    def is_snapshot(self, number: object) -> bool:
+        return type(number) is int and isinstance(self._open.get(number), ServedSnapshot)
+
+    def end(self, number: object) -> None:
+        """End one, if it is there."""
+        session = self._open.pop(number, None) if type(number) is int else None
+        if isinstance(session, ServedTransaction):
+            session.abort()
+        elif session is not None:
+            session.close()
+
+    def expire(self, now: float) -> None:
+        """End those that were idle, or open, for too long."""
+        for number, session in list(self._open.items()):
+            old = isinstance(session, ServedTransaction) and now - session.began > AGE_MAX
+            if not session.busy and (old or now - session.used > session.idle_max):
+                self.end(number)
+
+    def abort_transactions(self) -> None:
+        """Leadership is lost: what would be committed here cannot be."""
+        for number, session in list(self._open.items()):
+            if isinstance(session, ServedTransaction):
+                self.end(number)
+
+    def close_all(self) -> None:
+        for number in list(self._open):
+            self.end(number)

@@ -4,5 +4,6 @@
                         +--- Asking ---- Core
     AsyncDatabase    ---+                 +--- AsyncLink: anyio, on asyncio or trio
 
-`Core` knows the protocol and does no I/O.
+`Core` knows the protocol and does no I/O. Beside each database stand its tables and its sessions
+(transactions and snapshots): `table`, `sessions`, `async_table`, `async_sessions`.
 """

@@ -9,42 +9,35 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any, Self, TypeVar
 
 import anyio
 
-from mako.call_format import DELETE, GET, INSERT, PUT
-from mako.client import counters
 from mako.client.batch import WriteBatch
 from mako.client.remote.addresses import addresses_of
 from mako.client.remote.asking import (
     DEFAULT_TABLE,
-    PAGE_ROWS,
     Asking,
     Known,
-    check_limit,
     check_timestamp,
     describe,
     tables_of,
-    value_of,
     writes_of,
 )
 from mako.client.remote.async_link import AsyncLink
+from mako.client.remote.async_sessions import AsyncSnapshot, AsyncTransaction
+from mako.client.remote.async_table import AsyncTable
 from mako.client.remote.calls import Call
 from mako.client.remote.core import Core
 from mako.client.remote.database import TIMEOUT
 from mako.errors import (
     Aborted,
-    Closed,
     ConfigError,
     ConnectionLost,
-    Error,
     RemoteError,
-    RolledBack,
     SchemaError,
 )
-from mako.ids import REFUSED_LONG_VALUE
 from mako.procedure import Procedure
 from mako.schema import BytesTable, Table
 from mako.wire.requests import Operation
@@ -316,221 +309,3 @@ class AsyncDatabase:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
-
-
-class AsyncTable:
-    """One table of a remote database; each call is a transaction of its own."""
-
-    def __init__(self, db: AsyncDatabase, known: Known) -> None:
-        self._db = db
-        self.known = known
-
-    @property
-    def name(self) -> str:
-        return self.known.name
-
-    async def _do(self, operation: int, key: Any, value: bytes = b"") -> Call:
-        db = self._db
-        call = db._asking.on_key(operation, self.known, key, value, db._deadline())
-        return await db._done(call)
-
-    async def get(self, key: Any) -> Any:
-        """The value of `key`, or None."""
-        db = self._db
-        call = db._asking.on_key(GET, self.known, key, b"", db._deadline())
-        try:
-            await db._done(call)
-        except RolledBack:
-            if call.detail != REFUSED_LONG_VALUE:
-                raise
-            return (await self.get_many([key]))[0]
-        return self.known.shown(value_of(call))
-
-    async def get_many(self, keys: Iterable[Any]) -> list[Any]:
-        """The values of `keys` in their order, read together; None for each that is not there."""
-        packed = [self.known.key(key) for key in keys]
-        call = await self._db._ask(Operation.GET, 0, self.known.number, packed)
-        return [self.known.shown(value) for value in call.value]
-
-    async def get_int(self, key: Any, default: int = 0) -> int:
-        """The number in the counter `key`, or `default`."""
-        counters.check_table(self.known.table)
-        value = await self.get(key)
-        return default if value is None else counters.number_in(key, value)
-
-    async def put(self, key: Any, value: Any) -> None:
-        """Insert or replace, durably."""
-        await self._do(PUT, key, self.known.value(value))
-
-    async def insert(self, key: Any, value: Any) -> None:
-        """Insert; Exists if the key is there."""
-        await self._do(INSERT, key, self.known.value(value))
-
-    async def delete(self, key: Any) -> bool:
-        """Delete; False if the key was not there."""
-        return bool((await self._do(DELETE, key)).value)
-
-    async def add(self, key: Any, n: int) -> int:
-        """Add `n` to the counter `key`, and return what it is now."""
-        db = self._db
-        return int((await db._done(db._asking.add(self.known, key, n, db._deadline()))).value)
-
-    async def scan(
-        self,
-        first: Any = None,
-        end: Any = None,
-        *,
-        limit: int | None = None,
-        reverse: bool = False,
-    ) -> list[tuple[Any, Any]]:
-        """The rows with first <= key < end, at one snapshot."""
-        for last in (False, False, True):
-            try:
-                async with self._db.snapshot() as snapshot:
-                    return await snapshot.scan(first, end, limit=limit, reverse=reverse, table=self)
-            except ConnectionLost:  # Another snapshot does as well.
-                if last:
-                    raise
-        raise AssertionError("the loop returns or raises")
-
-
-class AsyncSession:
-    """What a transaction and a snapshot have in common: reads, at one connection."""
-
-    def __init__(self, db: AsyncDatabase) -> None:
-        self._db = db
-        self._open = True
-        self._number = 0
-        self._bound = -1
-        self.timestamp = 0
-        self._value: Any = None
-
-    async def _begin(self, operation: Operation, *arguments: Any) -> None:
-        call = await self._db._ask(operation, *arguments)
-        self._bound = self._db._core.connection or -1
-        self.timestamp = call.timestamp
-        self._started(call.value)
-
-    def _started(self, value: Any) -> None:
-        self._number = value
-
-    async def _ask(self, operation: Operation, *arguments: Any) -> Any:
-        if not self._open:
-            raise Closed(f"this {type(self).__name__} has ended; begin another one")
-        call = await self._db._ask(operation, self._number, *arguments, bound=self._bound)
-        return call.value
-
-    async def get(self, key: Any, *, table: Any = None) -> Any:
-        """The value of `key`, or None."""
-        return (await self.get_many([key], table=table))[0]
-
-    async def get_many(self, keys: Iterable[Any], *, table: Any = None) -> list[Any]:
-        """The values of `keys` in their order, with None for each that is not there."""
-        known = await self._db._find(table)
-        found = await self._ask(Operation.GET, known.number, [known.key(key) for key in keys])
-        return [known.shown(value) for value in found]
-
-    async def get_int(self, key: Any, default: int = 0, *, table: Any = None) -> int:
-        """The number in the counter `key`, or `default`."""
-        counters.check_table((await self._db._find(table)).table)
-        value = await self.get(key, table=table)
-        return default if value is None else counters.number_in(key, value)
-
-    async def scan(
-        self,
-        first: Any = None,
-        end: Any = None,
-        *,
-        limit: int | None = None,
-        reverse: bool = False,
-        table: Any = None,
-    ) -> list[tuple[Any, Any]]:
-        """The rows with first <= key < end, in order, or from the greatest down."""
-        check_limit(limit)
-        known = await self._db._find(table)
-        low, high, last = known.bounds(first, end)
-        rows = await self._rows(known, low, high, limit, reverse=reverse)
-        if last and (limit is None or len(rows) < limit or reverse):
-            (value,) = await self._ask(Operation.GET, known.number, [high])
-            if value is not None:
-                greatest = [(known.shown_key(high), known.shown(value))]
-                rows = greatest + rows if reverse else rows + greatest
-        return rows if limit is None else rows[:limit]
-
-    async def _rows(
-        self, known: Known, low: bytes, high: bytes, limit: int | None, *, reverse: bool
-    ) -> list[tuple[Any, Any]]:
-        rows: list[tuple[Any, Any]] = []
-        while limit is None or len(rows) < limit:
-            wanted = PAGE_ROWS if limit is None else min(PAGE_ROWS, limit - len(rows))
-            page, more = await self._ask(Operation.SCAN, known.number, low, high, wanted, reverse)
-            rows += [(known.shown_key(key), known.shown(value)) for key, value in page]
-            if not more or not page:
-                break
-            following = page[-1][0] if reverse else known.successor(page[-1][0])
-            if following is None:
-                break
-            low, high = (low, following) if reverse else (following, high)
-        return rows
-
-    async def _end(self, operation: Operation) -> None:
-        if self._open:
-            with suppress(Error, TimeoutError):  # The server finds out by itself.
-                await self._ask(operation)
-            self._open = False
-
-
-class AsyncTransaction(AsyncSession):
-    """Reads and writes that commit together, serializably, or not at all."""
-
-    commit_ts = 0
-
-    async def put(self, key: Any, value: Any, *, table: Any = None) -> None:
-        """Insert or replace."""
-        known = await self._db._find(table)
-        await self._ask(Operation.PUT, known.number, known.key(key), known.value(value), 1)
-
-    async def insert(self, key: Any, value: Any, *, table: Any = None) -> None:
-        """Insert; Exists if the key is there."""
-        known = await self._db._find(table)
-        await self._ask(Operation.PUT, known.number, known.key(key), known.value(value), 0)
-
-    async def delete(self, key: Any, *, table: Any = None) -> bool:
-        """Delete; False if the key was not there."""
-        known = await self._db._find(table)
-        return bool(await self._ask(Operation.DELETE, known.number, known.key(key)))
-
-    async def add(self, key: Any, n: int, *, table: Any = None) -> int:
-        """Add `n` to the counter `key`, and return what it is now."""
-        total = counters.sum_of(key, await self.get_int(key, table=table), n)
-        await self.put(key, counters.value_of(total), table=table)
-        return total
-
-    async def commit(self) -> None:
-        """Commit and wait until it is durable; Conflict if what was read has changed."""
-        if not self._open:
-            raise Closed("this transaction has ended; begin another one")
-        self._open = False
-        call = await self._db._ask(Operation.COMMIT, self._number, 0, bound=self._bound)
-        self.commit_ts = call.timestamp
-
-    async def abort(self) -> None:
-        """Forget the writes. Ending it twice is harmless."""
-        await self._end(Operation.ABORT)
-
-
-class AsyncSnapshot(AsyncSession):
-    """The database as it was at `timestamp`, at one replica; `staleness` seconds old then."""
-
-    staleness = 0.0
-
-    def _started(self, value: Any) -> None:
-        self._number, age = value
-        self.staleness = age / 1000
-
-    async def run(self, procedure: Procedure | str, *arguments: int) -> int:
-        """Run a procedure of the server here; it may read and write nothing. Its result."""
-        name = procedure if isinstance(procedure, str) else procedure.name
-        number = self._db._asking.number_of(name, arguments)
-        result, _ = await self._ask(Operation.RUN_AT, number, list(arguments), None)
-        return int(result)
