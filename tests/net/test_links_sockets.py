@@ -1,0 +1,112 @@
+"""Links over sockets of the loopback: large messages, full sockets, addresses that are no good."""
+
+import random
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from mako.errors import ConfigError
+from mako.net.connection import Connection
+from mako.net.limits import Limits
+from mako.net.links import PeerLinks
+from mako.net.listening import open_listeners, serve_connections
+from mako.replication.outbox import PeerMessage
+from mako.wire.hello import Hello
+from tests.net.test_links import NAMES, append, beat, hello
+
+
+@asynccontextmanager
+async def over_sockets(got: list[PeerMessage]) -> AsyncIterator[PeerLinks]:
+    """The links of process 1, connected with process 2, which notes what it gets."""
+    listeners = await open_listeners("127.0.0.1", 0, "p2")
+    port = listeners[0].socket.getsockname()[1]
+    addresses = {1: ("127.0.0.1", 1), 2: ("127.0.0.1", port)}
+
+    def deliver(process: int, messages: list[PeerMessage]) -> None:
+        assert process == 1
+        got.extend(messages)
+
+    async def no_client(connection: Connection, theirs: Hello) -> None:
+        raise AssertionError("no client here")
+
+    up = trio.Event()
+    one = PeerLinks(
+        lambda: hello(1), addresses, deliver=lambda *_: None, log=lambda line: up.set(), names=NAMES
+    )
+    two = PeerLinks(lambda: hello(2), addresses, deliver=deliver, names=NAMES)
+    async with trio.open_nursery() as inner:
+
+        async def serve(task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+            await serve_connections(
+                listeners,
+                lambda: hello(2),
+                on_peer=two.accept,
+                on_client=no_client,
+                processes=NAMES,
+                task_status=task_status,
+            )
+
+        await inner.start(serve)
+        inner.start_soon(one.run)
+        await up.wait()
+        yield one
+        inner.cancel_scope.cancel()
+
+
+async def test_over_sockets_with_large_messages() -> None:
+    got: list[PeerMessage] = []
+    batch: list[PeerMessage] = [append(3 << 20), beat(1), append(5000), append(1 << 20)]
+    async with over_sockets(got) as one:
+        for _ in range(3):
+            one.send(2, batch)
+        while len(got) < 12:
+            await trio.lowlevel.checkpoint()
+        size = one.counters[2].bytes_out
+    assert got == batch * 3
+    assert size > 12 << 20
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_what_goes_at_once_does_not_overtake_what_waits(seed: int) -> None:
+    """N1, with a socket that is full now and then: sizes and moments are drawn."""
+    draw = random.Random(seed)
+    sent: list[PeerMessage] = []
+    got: list[PeerMessage] = []
+    async with over_sockets(got) as one:
+        for i in range(300):
+            size = draw.choice((10, 1000, 100_000, 2 << 20))
+            sent.append(append(size, i + 1))
+            one.send(2, sent[-1:])
+            for _ in range(draw.choice((0, 0, 1, 3, 20))):
+                await trio.lowlevel.checkpoint()
+            while one.queued_bytes(2) > 30 << 20:
+                await trio.lowlevel.checkpoint()
+        while len(got) < len(sent):
+            assert one.connected == {2}, f"the link broke with seed {seed}"
+            await trio.lowlevel.checkpoint()
+        assert one.counters[2].drops == 0
+    assert got == sent
+
+
+async def test_a_port_in_use_is_named() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"port {port} of p1 is in use; "):
+            await open_listeners("127.0.0.1", port, "p1")
+
+
+async def test_a_host_that_is_not_here_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"p1 cannot listen at 192\.0\.2\.1 port 7001"):
+        await open_listeners("192.0.2.1", 7001, "p1")
+
+
+def test_limits_that_cannot_work() -> None:
+    with pytest.raises(ConfigError, match="queue_bytes_max must be above 0"):
+        Limits(queue_bytes_max=0)
+    with pytest.raises(ConfigError, match=r"silence_s .* must be above keepalive_s"):
+        Limits(silence_s=2)
