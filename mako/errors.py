@@ -277,6 +277,7 @@ class Discarded(RemoteError):
 class Unknown(RemoteError):
     """The connection ended, or the time, before the answer came: it may have committed or not.
 
+    Or its server was deposed and did not learn in time what the next leader has in its log.
     Read what it would have changed before running it again. What is `once=True` may simply be
     sent again, which the client does by itself as long as it has time.
     """

@@ -21,7 +21,7 @@ replayed beside what it had executed, which the next epoch entry discards.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from mako.engine.closing import advance_watermark, close, set_word
 from mako.engine.codec import (
@@ -55,6 +55,20 @@ from mako.storage.snapshot_format import Block, SnapshotHeader
 
 Transact = Callable[[Ahead, bytes], bytes]
 
+
+class OnJudged(Protocol):
+    """Told what became of all that was executed ahead of the log, when the leadership is over."""
+
+    def __call__(self, final: int, *, certain: bool) -> None:
+        """What is at or below `final` is durable. What is above it is discarded if that is
+        `certain`; else nobody can tell."""
+        ...
+
+
+def _tell_nobody(final: int, *, certain: bool) -> None:
+    pass
+
+
 _PAGE: Final = 4096
 
 
@@ -87,8 +101,9 @@ class Partition:
     `tables` are declared in every replica; whoever leads has the log describe them. `transact` runs
     a request of `execute`; servers have workers instead and need none. `now_ms` tells the time.
     `on_lead` is called when transactions may run, `on_rest` when none may run any more: it
-    returns after the last worker has stopped. `between` is called in `drain`, between closing and
-    taking the log, where workers go on: a simulator has them do so.
+    returns after the last worker has stopped. `on_judged` is called once after each of these,
+    before the next `on_lead`, unless the partition is closed first. `between` is called in `drain`,
+    between closing and taking the log, where workers go on: a simulator has them do so.
     """
 
     def __init__(
@@ -100,6 +115,7 @@ class Partition:
         transact: Transact | None = None,
         on_lead: Callable[[], None] = lambda: None,
         on_rest: Callable[[], None] = lambda: None,
+        on_judged: OnJudged = _tell_nobody,
         between: Callable[[], None] = lambda: None,
     ) -> None:
         self.applied = 0
@@ -114,6 +130,7 @@ class Partition:
         self._transact = transact
         self._on_lead = on_lead
         self._on_rest = on_rest
+        self._on_judged = on_judged
         self._between = between
         # Tables that applied entries have described, and those that proposed ones have.
         self._tables: list[Description] = []
@@ -364,6 +381,7 @@ class Partition:
                 self.discarded += self._replayer.discard_above(final)
             self._forget_tables()
             self._is_ahead = False
+            self._on_judged(final, certain=True)
 
     def _forget_tables(self) -> None:
         """P4."""
@@ -415,12 +433,22 @@ class Partition:
     def restore(self, header: SnapshotHeader, blocks: Iterable[Block]) -> None:
         self._term = 0
         self._stop_leading()
+        was_ahead, epoch = self._is_ahead, self.epoch
         self._tables = _tables_of(header.tables)
         self._close()
         self._start(header.timestamp, blocks)
         for start in decode_epochs(header.epochs):
             self.epoch, self.final = start.epoch, start.final
         self.applied = header.meta.index
+        if was_ahead:
+            self._judge_by_snapshot(epoch)
+
+    def _judge_by_snapshot(self, epoch: int) -> None:
+        """Something was executed ahead in `epoch`, and entries were skipped since."""
+        if self.epoch == epoch + 1:  # Its number says that none was between: the rule of open_term.
+            self._on_judged(self.final, certain=True)
+        else:
+            self._on_judged(self._pinned if self.epoch == epoch else 0, certain=False)
 
     def _close(self) -> None:
         set_word(self._pin + C_SNAPSHOT, NONE)

@@ -4,8 +4,9 @@
                     +-> REQUEST: done here, at once ----> waits for the gate -> REPLY
 
 What has a timestamp is answered when the gate has passed it (DESIGN §6): the packed results by
-`Serving.collect`, the others by `settle`. When the workers have no room, `blocked` is set and the
-owner stops reading until `resume` clears it: that is the back-pressure.
+`Serving.collect`, the others by `settle`. When the leadership ends, both are held until `judge`.
+When the workers have no room, `blocked` is set and the owner stops reading until `resume` clears
+it: that is the back-pressure.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from mako.errors import Aborted, Error, SchemaError, outcome_of
 from mako.ids import Status
 from mako.server.asking import Asking, Job
 from mako.server.backend import Backend
+from mako.server.held import Judged
 from mako.server.sessions import Refused, Sessions
 from mako.wire.errors import WireError
 from mako.wire.frame import HELLO_BODY_MAX, FrameReader
@@ -86,6 +88,8 @@ class ClientConnection:
         #: A batch that was not taken whole: (client, calls, bytes taken).
         self._rest: tuple[int, bytes | memoryview, int] | None = None
         self._waiting: list[tuple[int, int, Reply]] = []
+        #: The same of an epoch that has ended and that nobody has judged yet.
+        self._held: list[tuple[int, int, Reply]] = []
         self._turn = 0
         self._asking = Asking(backend)
         self._jobs: list[tuple[int, Job]] = []
@@ -94,7 +98,8 @@ class ClientConnection:
     @property
     def blocked(self) -> bool:
         """Whether nothing more is to be read for now."""
-        return self._rest is not None or len(self._waiting) >= WAITING_MAX
+        waiting = len(self._waiting) + len(self._held)
+        return self._rest is not None or waiting >= WAITING_MAX
 
     @property
     def greeted(self) -> bool:
@@ -105,6 +110,11 @@ class ClientConnection:
     def waiting(self) -> bool:
         """Whether an answer waits for the gate."""
         return bool(self._waiting)
+
+    @property
+    def holds(self) -> bool:
+        """Whether there are answers that wait for `judge`."""
+        return bool(self._held)
 
     @property
     def sessions(self) -> Sessions:
@@ -272,27 +282,38 @@ class ClientConnection:
             ready.append(heapq.heappop(self._waiting)[2])
         self._answer(ready)
 
-    def give_up(self, final: int | None) -> None:
-        """Nothing passes the gate any more: what waits is discarded above `final`, or unknown."""
-        waiting, self._waiting = self._waiting, []
-        ready: list[Reply | None] = []
-        for timestamp, _, reply in waiting:
-            if final is not None and timestamp <= final:
-                ready.append(reply)
-            elif final is not None:
-                ready.append(Reply(reply.id, Status.DISCARDED, timestamp))
-            else:
-                ready.append(Reply(reply.id, Status.UNKNOWN, timestamp))
-        self._answer(ready)
+    def deposed(self) -> None:
+        """The epoch has ended, and with it transactions. What waits for the gate is held: the
+        watermark that moves on is one of another epoch."""
+        self.redirect()
+        self.settle()
+        self._held += self._waiting
+        self._waiting = []
         self.sessions.abort_transactions()
 
+    def judge(self, final: int, lost: Status) -> Judged:
+        """What is held at or below `final` is durable, and waits for the gate only because of
+        the time; what is above it is answered `lost`."""
+        held, self._held = self._held, []
+        ended: list[Reply | None] = []
+        for waiting in held:
+            timestamp, _, reply = waiting
+            if timestamp <= final:
+                heapq.heappush(self._waiting, waiting)
+            else:
+                ended.append(Reply(reply.id, lost, timestamp))
+        self._answer(ended)
+        self.settle()
+        return Judged(len(held) - len(ended), len(ended))
+
     def _cancel(self, number: int, arguments: list[Any]) -> Reply:
-        kept = [each for each in self._waiting if [each[2].id] != arguments]
-        found = len(kept) < len(self._waiting)
+        before = len(self._waiting) + len(self._held)
+        self._waiting = [each for each in self._waiting if [each[2].id] != arguments]
+        heapq.heapify(self._waiting)
+        self._held = [each for each in self._held if [each[2].id] != arguments]
+        found = len(self._waiting) + len(self._held) < before
         if found:
             self._answer([Reply(arguments[0], Status.TIMED_OUT, text="cancelled")])
-            self._waiting = kept
-            heapq.heapify(kept)
         return Reply(number, 0, value=found)
 
     def _answer(self, replies: list[Reply | None]) -> None:
@@ -314,6 +335,7 @@ class ClientConnection:
         if self._open:
             self._open = False
             self._waiting.clear()
+            self._held.clear()
             self.sessions.close_all()
             self._asking.close()
             if self._number is not None:

@@ -1,19 +1,27 @@
 """All connections of clients to one replica, without I/O.
 
     hand_out   results that have passed the gate, answers that waited, room for who was blocked
-    deposed    the workers stop, and whoever waits is told
+    deposed    the workers stop; what was not begun is refused, and what waits is held
+    judge      whoever waited is told what became of it
     drop_all   the engine goes: every connection ends
+
+What a leader has executed and was not acknowledged as it was deposed may be in the log or not. The
+first entry of the next epoch decides, and this process is told of it soon, since it goes on as a
+follower. If it is not, what is left is answered UNKNOWN: never a guess (DESIGN §8).
 
 Whoever owns the streams (`mako.server.hub`) adds what it serves, and calls.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Protocol
 
 from mako.ids import Status
 from mako.server.backend import Backend
 from mako.server.clients import ClientConnection
+from mako.server.held import Judged
+from mako.server.plan import JUDGED_SECONDS
 from mako.wire.errors import WireError
 
 
@@ -35,9 +43,17 @@ class Served(Protocol):
 class Connections:
     """See the module. They are told in the order in which they came."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, *, judged_seconds: float = JUDGED_SECONDS) -> None:
         self._backend = backend
         self._served: dict[Served, None] = {}
+        #: Whether anybody waits for `judge`.
+        self.holds = False
+        #: What was held, by what became of it: "durable", "discarded", "unknown".
+        self.judged: Counter[str] = Counter()
+        self._judged_seconds = judged_seconds
+        self._unknown_at: float | None = None
+        # Those that take bytes again since they were judged.
+        self._freed: list[Served] = []
 
     def __len__(self) -> int:
         return len(self._served)
@@ -53,25 +69,31 @@ class Connections:
     def hand_out(self, now: float) -> bool:
         """Hand out what has passed the gate; whether something waits for it. `now` is monotonic,
         in seconds."""
+        self._wait_no_longer(now)
         waits = self._backend.serving.collect()
+        freed, self._freed = self._freed, []
+        for served in freed:
+            if served in self._served:
+                served.unblocked()
         for served in list(self._served):
             self._go_on(served, now)
             waits = waits or served.connection.waiting
         if waits:
             self._backend.on_waiting()
-        return waits
+        return waits or self.holds
 
     def _go_on(self, served: Served, now: float) -> None:
         """Results have been handed out: there may be room, and answers may be ready."""
         connection = served.connection
+        was_blocked = connection.blocked
         connection.settle()
         if connection.blocked:
             try:
                 connection.resume(now)
             except WireError as error:
                 served.finish(str(error))
-            if not connection.blocked:
-                served.unblocked()
+        if was_blocked and not connection.blocked:
+            served.unblocked()
 
     def tick(self, now: float) -> None:
         """Some time has passed: who left something open is cut off."""
@@ -88,12 +110,49 @@ class Connections:
             served.finish(reason if served.connection.greeted else "")
             served.connection.close()  # Now, while what it has to give back is there.
 
-    def deposed(self, final: int | None = None) -> None:
-        """This process does not lead any more: its workers stop, and whoever waits is told.
+    # --- the end of a leadership ------------------------------------------------------------
 
-        `final` is the final watermark of its epoch, if it is known: then nothing is unknown.
-        """
-        self._backend.serving.stop(Status.NOT_LEADER, final=final)
+    def deposed(self) -> None:
+        """This process does not lead any more: its workers stop, and what waits is held."""
+        assert not self.holds, "an epoch is judged before the next one begins"
+        self._backend.serving.stop(Status.NOT_LEADER)
+        self.holds = self._backend.serving.holds
+        self._unknown_at = None
         for served in list(self._served):
-            served.connection.redirect()
-            served.connection.give_up(final)
+            served.connection.deposed()
+            self.holds = self.holds or served.connection.holds
+        if self.holds:
+            self._backend.serving.wake()
+
+    def judge(self, final: int, lost: Status) -> None:
+        """What is held is durable at or below `final`, and `lost` above it: DISCARDED if that is
+        the final watermark of its epoch, else UNKNOWN."""
+        if not self.holds:
+            return
+        self.holds = False
+        found = self._backend.serving.judge(final, lost)
+        for served in list(self._served):
+            was_blocked = served.connection.blocked
+            found = found.plus(served.connection.judge(final, lost))
+            if was_blocked and not served.connection.blocked:
+                self._freed.append(served)
+        self._count(found, lost)
+        self._backend.serving.wake()
+
+    def _count(self, found: Judged, lost: Status) -> None:
+        self.judged["durable"] += found.durable
+        self.judged["discarded" if lost is Status.DISCARDED else "unknown"] += found.lost
+
+    def give_up(self) -> None:
+        """Nobody can tell in time what became of what is held, but for what is durable already:
+        as long as it is not judged the watermark is one of its own epoch."""
+        if self.holds:
+            self.judge(self._backend.gate(), Status.UNKNOWN)
+
+    def _wait_no_longer(self, now: float) -> None:
+        if not self.holds:
+            return
+        if self._unknown_at is None:
+            self._unknown_at = now + self._judged_seconds
+        elif now >= self._unknown_at:
+            self.give_up()

@@ -1,7 +1,7 @@
 """A replica in a server: its partition, the clients at it, and its workers while it leads.
 
-    leads ──▶ workers and drives ──▶ rings ──drain──▶ log      rests ──▶ they are stopped, and
-                                                               whoever waits is told
+    leads ──▶ workers and drives ──▶ rings ──drain──▶ log      rests ──▶ they are stopped
+                                                               judged ──▶ whoever waits is told
 
 How often a leader drains: at every turn, a millisecond apart, while anybody is active, which
 `touch` says; after `ACTIVE_SECONDS` without it falls back to the slow closing of an idle partition.
@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from mako.entry import NodeId
-from mako.ids import Timestamp, ms_of_timestamp
+from mako.ids import Status, Timestamp, ms_of_timestamp
 from mako.procedure import Function, Workload
 from mako.raft import RaftNode, Role
 from mako.replication.partition import Partition, PartitionSettings
@@ -108,10 +108,11 @@ class Hosted:
             now_ms,
             on_lead=self._lead,
             on_rest=self._rest,
+            on_judged=self._judged,
             between=between,
         )
         self.backend = ReplicatedBackend(self, procedures, workloads, hello, now_ms, make_crew)
-        self.connections = Connections(self.backend)
+        self.connections = Connections(self.backend, judged_seconds=plan.judged_seconds)
 
     # --- Facts ---------------------------------------------------------------------------------
 
@@ -236,10 +237,15 @@ class Hosted:
 
     def _rest(self) -> None:
         self.backend.drives.stop()
-        wrong = "discarded_above_own_watermark" in self.plan.planted
-        self.connections.deposed(self.partition.watermark if wrong else None)
+        self.connections.deposed()
+        if "discarded_above_own_watermark" in self.plan.planted:
+            self.connections.judge(self.partition.watermark, Status.DISCARDED)
         self._log("rests", partition=self.replica.partition)
+
+    def _judged(self, final: int, *, certain: bool) -> None:
+        self.connections.judge(final, Status.DISCARDED if certain else Status.UNKNOWN)
 
     def close(self) -> None:
         self.partition.close()
+        self.connections.give_up()
         self.backend.close()

@@ -26,6 +26,9 @@ ACTIVE_SECONDS: Final = 0.05
 #: and looks into its rings this often only.
 IDLE_SECONDS: Final = 0.02
 
+#: Clients stay a little longer than that (mako.client.remote.core.PATIENCE).
+JUDGED_SECONDS: Final = 1.5
+
 
 def group_of(partition: int) -> GroupId:
     return GroupId(partition + 1)
@@ -91,6 +94,9 @@ class ServerPlan:
     turn_seconds: float = TURN_SECONDS
     #: Physical time that must have passed a timestamp before it is acknowledged.
     clock_offset_ms: int = 1
+    #: Seconds that clients of a leader that was deposed wait to be told what became of their
+    #: transactions, before that is unknown.
+    judged_seconds: float = JUDGED_SECONDS
     #: A procedure that runs for longer is ended.
     procedure_seconds: float = 10.0
     #: Modules whose procedures can be called by name.

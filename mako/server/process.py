@@ -301,14 +301,22 @@ class ServerProcess:
         ]
 
     async def hand_over(self) -> None:
-        """No new work; leaderships go to whoever has caught up best, for a while."""
+        """No new work; leaderships go to whoever has caught up best, for a while. Then their
+        successors tell what became of the transactions that clients wait for."""
         self.ending = True
+        led = bool(self.leaders_here())
         with trio.move_on_after(HANDOVER_SECONDS):
-            while leaders := self.leaders_here():
+            while (leaders := self.leaders_here()) or self._holds:
                 for group in leaders:
                     self.driver.hand_over(group)
                     self.kick()
                 await trio.sleep(0.1)
+            if led:  # Clients take what they have been told, and go.
+                await trio.sleep(0.1)
+
+    @property
+    def _holds(self) -> bool:
+        return any(hosted.connections.holds for hosted in self.hosted.values())
 
     def close(self) -> None:
         for hosted in self.hosted.values():

@@ -5,7 +5,9 @@
                      post_calls                      collect
 
 One thread posts and collects: the one of the event loop. Workers wake it through an eventfd. It
-moves whole batches (`mako.engine.serving`) and does nothing per request.
+moves whole batches (`mako.engine.serving`) and does nothing per request. Only when the workers
+stop, the results that wait for the watermark are taken out one by one, and kept until they are
+judged (`mako.server.held`).
 """
 
 from __future__ import annotations
@@ -13,15 +15,16 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mako.errors import ConfigError, OutOfMemory
 from mako.ids import TABLE_ID_REQUESTS, TIMESTAMP_MASK, Status
 from mako.schema import BytesTable
 from mako.server.deploy import Deployed
+from mako.server.held import Held, Judged, Result, results_in
 from mako.wire.errors import WireError
-from mako.wire.requests import ClientKind, frame_header
+from mako.wire.requests import ClientKind, frame, frame_header
 
 if TYPE_CHECKING:
     from mako.engine.engine import Engine
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 #: The rows of requests that clients may send again. The name is in the log, like the number.
 REQUESTS_TABLE: Final = BytesTable("mako.requests", id=int(TABLE_ID_REQUESTS))
 _WORD: Final = struct.Struct("<q")
+#: Results that were held in one frame.
+RESULTS_BYTES_MAX: Final = 128 << 10
 
 Sink = Callable[[bytes], None]
 
@@ -90,6 +95,7 @@ class Serving:
         self._free = list(range(serving.CONNECTIONS_MAX - 1, 0, -1))
         self._workers: list[_Rings] = []
         self._deferred: list[tuple[int, int, int]] = []
+        self._held = Held()
         #: Workers, and whoever moves the watermark, write it when there is something to collect.
         self.event = new_event() if event is None else event
         self._owns_event = event is None
@@ -132,22 +138,62 @@ class Serving:
         self._set(self._calls.B_WORKERS, len(self._workers))
         self._set(self._calls.B_TURN, 0)
 
-    def stop(self, status: Status, *, final: int | None = None) -> None:
-        """Stop the workers and answer everything: what they did not get to with `status`.
+    def stop(self, status: Status) -> None:
+        """Stop the workers. What they did not get to is answered with `status`.
 
-        What they completed above `final`, the final watermark of an epoch that has ended, is
-        answered DISCARDED; without one, above the present watermark, UNKNOWN.
+        What they completed and the watermark has passed is handed out; the rest is held until
+        `judge` is called.
         """
         self._crew.stop([worker.thread for worker in self._workers])
-        lost = Status.UNKNOWN if final is None else Status.DISCARDED
-        known = min(self.limit(), self.watermark) if final is None else final
-        for number in range(len(self._workers)):
-            self._exhaust(self._calls.collect, number, known, int(lost))
+        for number, worker in enumerate(self._workers):
+            self._exhaust(self._calls.collect, number, self.limit(), 0)
             self._exhaust(self._calls.give_up_requests, number, int(status))
+            self._hold(worker.completed())
         self._set(self._calls.B_WORKERS, 0)
         workers, self._workers = self._workers, []
         for worker in workers:
             worker.give_back()
+
+    def _hold(self, results: Iterable[Result]) -> None:
+        for result in results:
+            if result.packed and result.connection in self._sinks:
+                self._held.add(result)
+            else:  # There is nothing to say, or nobody who listens.
+                self._landed(result.connection, 1)
+
+    @property
+    def holds(self) -> bool:
+        """Whether there are results that wait for `judge`."""
+        return self._held.open
+
+    def judge(self, final: int, lost: Status) -> Judged:
+        """The epoch of what is held is over: above `final` it is answered `lost`, at once; at or
+        below it is durable, and the result is handed out when physical time has passed it."""
+        judged, ended = self._held.judge(final, lost)
+        self._send(ended)
+        self._send(self._held.take_due(self.limit()))
+        return judged
+
+    def _send(self, results: list[Result]) -> None:
+        """Hand out results that were held, those of a connection in as few frames as may be."""
+        by_connection: dict[int, list[Result]] = {}
+        for result in results:
+            by_connection.setdefault(result.connection, []).append(result)
+        for number, some in by_connection.items():
+            self._landed(number, len(some))
+            packed: list[bytes] = []
+            size = 0
+            for result in some:
+                if size + len(result.packed) > RESULTS_BYTES_MAX:
+                    self._sinks[number](frame(ClientKind.RESULT, b"".join(packed)))
+                    packed, size = [], 0
+                packed.append(result.packed)
+                size += len(result.packed)
+            self._sinks[number](frame(ClientKind.RESULT, b"".join(packed)))
+
+    def _landed(self, number: int, count: int) -> None:
+        place = self._place(number) + self._calls.N_FLYING
+        self._set(place, self._get(place) - count)
 
     def _exhaust(self, call: Callable[..., int], *arguments: int) -> int:
         """Call until no buffer is full on the way."""
@@ -182,6 +228,7 @@ class Serving:
         del self._sinks[number]
         self._set(self._place(number) + self._calls.N_BUFFER, 0)
         self._leaving.add(number)
+        self._landed(number, self._held.drop(number))
         self._reuse()
 
     def flying(self, number: int) -> int:
@@ -243,11 +290,13 @@ class Serving:
         waiting = 0
         for number in range(len(self._workers)):
             waiting += self._exhaust(self._calls.collect, number, self.limit(), 0)
+        if self._held.due:
+            self._send(self._held.take_due(self.limit()))
         if self._leaving:
             self._reuse()
         if self._deferred:
             self._forget_some()
-        return waiting > 0
+        return waiting > 0 or self._held.due
 
     def listen(self) -> bool:
         """Ask to be woken through the eventfd; False if something has come meanwhile."""
@@ -286,6 +335,7 @@ class Serving:
         """Stop everything; what is not durable is answered UNKNOWN."""
         if self._workers:
             self.stop(Status.BUSY)
+        self.judge(0, Status.UNKNOWN)
         self._board.close()
         if self._owns_event:
             os.close(self.event)
@@ -320,6 +370,7 @@ class _Rings:
         mailbox.open_rings(self.context, self._requests, self._completions, listener)
         self._head = self.context + layout.K_COMPLETION_HEAD
         self._seen = self.context + layout.K_COMPLETION_SEEN
+        self._tail = self.context + layout.K_COMPLETION_TAIL
         self.thread = crew.launch(self.context, SERVE)
 
     def post(self, entry: int, words: bytes) -> bool:
@@ -331,6 +382,13 @@ class _Rings:
         if self._calls.post(self.context, slot, 0, entry):
             os.eventfd_write(self.thread.event, 1)
         return True
+
+    def completed(self) -> list[Result]:
+        """Of a worker that has stopped: what was not collected."""
+        tail, head = self._engine.word(self._tail), self._engine.word(self._head)
+        if tail == head:
+            return []
+        return list(results_in(self._engine.read(self._completions, self._sizes[1]), tail, head))
 
     def listen(self) -> None:
         self._calls.listen(self.context)

@@ -116,6 +116,8 @@ class ServedProcess(SimProcess):
         self._working = False
         self._seen_watermark = self._discarded = 0
         self._crew: SimCrew | None = None
+        # Some wait for so short a time that it is over before they can be told.
+        self._judged_seconds = cluster.chances.of("judged").choice((0.02, 0.2, 1.5))
 
     @property
     def seconds(self) -> float:
@@ -170,6 +172,7 @@ class ServedProcess(SimProcess):
             ring_bytes=plan.clients_plan.ring_bytes,
             turn_seconds=plan.clients_plan.turn / SECOND,
             clock_offset_ms=plan.clients_plan.clock_offset_ms,
+            judged_seconds=self._judged_seconds,
             modules=_MODULES,
             driver=plan.driver,
             planted=plan.planted,
@@ -269,6 +272,7 @@ class ServedProcess(SimProcess):
             self._look_at = 0
             if self.hosted.connections.hand_out(self.seconds):
                 self._look_soon(_LOOK)
+            self._note_judged()
             self._call_workers()
 
     # --- Turns ---------------------------------------------------------------------------------
@@ -303,12 +307,23 @@ class ServedProcess(SimProcess):
         if hosted.partition.discarded > self._discarded:
             self.cluster.reach("speculation_discarded")
         self._discarded = hosted.partition.discarded
+        self._note_judged()
         hosted.after_turn()
+        if hosted.connections.holds:
+            self._look_soon(_SOON)
         if hosted.partition.watermark != self._seen_watermark:
             self._seen_watermark = hosted.partition.watermark
             self._look_soon(_SOON)
         if hosted.serves:
             self._turn_soon(round(due * SECOND))
+
+    def _note_judged(self) -> None:
+        """What became of what clients of a deposed leader waited for."""
+        judged = self.hosted.connections.judged
+        for what, count in judged.items():
+            for _ in range(count):
+                self.cluster.reach(f"judged_{what}")
+        judged.clear()
 
     # --- Workers -------------------------------------------------------------------------------
 

@@ -238,6 +238,73 @@ def test_a_snapshot_is_that_of_its_moment_and_brings_a_replica_up(make: Make, se
     assert late.execute(b"q2") == b"12"
 
 
+class Judgements(list[tuple[int, bool]]):
+    """What a partition says about what it had executed ahead."""
+
+    def __call__(self, final: int, *, certain: bool) -> None:
+        self.append((final, certain))
+
+
+@pytest.fixture
+def judgements() -> Judgements:
+    return Judgements()
+
+
+def deposed(leader: Partition, log: Log, judgements: Judgements) -> int:
+    """It has led, and has executed something that is in no entry; its final watermark."""
+    leader._on_judged = judgements
+    lead(leader, log, 1)
+    entry = run(leader, log, 1, b"a1")
+    leader.apply([entry])
+    leader.execute(b"a2")
+    leader.step_down()
+    assert judgements == []
+    return frame_of(entry.data).closed
+
+
+def test_the_first_epoch_after_its_own_judges_what_a_leader_executed_ahead(
+    make: Make, judgements: Judgements
+) -> None:
+    leader, second, third, log = make(), make(), make(), Log()
+    final = deposed(leader, log, judgements)
+    for term, machine in ((2, second), (3, third)):
+        lead(machine, log, term)
+        machine.apply([run(machine, log, term, b"b1")])
+        machine.step_down()
+    assert third.final > final
+    follow(leader, log.entries)  # Both epochs at once.
+    assert judgements == [(final, True)]
+
+
+def test_a_leader_is_judged_by_its_own_next_epoch_before_it_leads(
+    make: Make, judgements: Judgements
+) -> None:
+    leader, log = make(), Log()
+    final = deposed(leader, log, judgements)
+    leader._on_lead = lambda: judgements.append((0, leader.leading))
+    lead(leader, log, 2)
+    assert judgements == [(final, True), (0, True)]
+
+
+@pytest.mark.parametrize("missed", [0, 1, 2])
+def test_a_snapshot_tells_of_the_end_of_an_epoch_only_if_it_is_the_last(
+    make: Make, judgements: Judgements, missed: int
+) -> None:
+    leader, other, log = make(), make(), Log()
+    final = deposed(leader, log, judgements)
+    follow(other, log.entries)
+    for term in range(2, 2 + missed):
+        lead(other, log, term)
+        other.apply([run(other, log, term, b"b1")])
+        other.step_down()
+    made = other.write_snapshot()
+    meta = SnapshotMeta(Index(other.applied), Term(9), MEMBERS)
+    header = SnapshotHeader(7, 1, meta, made.timestamp, tables=made.tables, epochs=made.epochs)
+    leader.restore(header, list(made.blocks))
+    # Without a later epoch its own may go on in the log; with two the end of the first is unknown.
+    assert judgements == [(final, False), (final, True), (0, False)][missed : missed + 1]
+
+
 def test_equal_logs_make_equal_snapshots(make: Make) -> None:
     leader, follower, log = make(), make(), Log()
     lead(leader, log, 1)

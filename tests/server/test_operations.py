@@ -2,60 +2,16 @@
 
 import shutil
 import signal
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-import mako
 from mako.cli.app import main
-from mako.errors import Error
+from tests.server.load import Load
 from tests.server.processes import NAMES, PATIENCE, Cluster
 
 pytestmark = pytest.mark.slow
-
-
-class Load:
-    """A client that counts as fast as it is answered, and what it was answered."""
-
-    def __init__(self, addresses: str) -> None:
-        self.acknowledged = 0
-        self.error: Error | None = None
-        self._addresses = addresses
-        self._over = threading.Event()
-        self._went_on = threading.Condition()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            with mako.connect(self._addresses, timeout=PATIENCE, once=True) as db:
-                while not self._over.is_set():
-                    count = db.add(b"count", 1)
-                    with self._went_on:
-                        self.acknowledged += 1
-                        assert count == self.acknowledged, "each is counted once"
-                        self._went_on.notify_all()
-        except Error as error:
-            with self._went_on:
-                self.error = error
-                self._went_on.notify_all()
-
-    def goes_on(self) -> None:
-        """Wait until something was acknowledged that was not before."""
-        with self._went_on:
-            wanted = self.acknowledged + 2
-            assert self._went_on.wait_for(
-                lambda: self.error is not None or self.acknowledged >= wanted, PATIENCE
-            )
-        assert self.error is None
-
-    def end(self) -> int:
-        self._over.set()
-        self._thread.join()
-        assert self.error is None
-        return self.acknowledged
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +31,7 @@ def load(cluster: Cluster) -> Iterator[Load]:
     try:
         yield made
     finally:
-        made._over.set()
+        made.stop()
 
 
 def operate(cluster: Cluster, *arguments: str) -> int:
@@ -113,6 +69,24 @@ def test_a_leadership_is_handed_over_and_stays(cluster: Cluster, load: Load) -> 
     assert cluster.leader() == "b"
     load.goes_on()
     assert operate(cluster, "lead", "b") == 0, "it leads already"
+
+
+def test_nobody_is_left_in_the_dark_when_a_leadership_is_handed_over(cluster: Cluster) -> None:
+    """These cannot ask twice: an answer that is lost, or Unknown, ends them."""
+    loads = [Load(cluster.addresses, b"once%d" % i, once=False) for i in range(8)]
+    try:
+        for name in ("a", "b", "a", "b"):
+            for load in loads:
+                load.goes_on()
+            assert operate(cluster, "lead", name) == 0
+        for load in loads:
+            load.goes_on()
+    finally:
+        for load in loads:
+            load.stop()
+    counts = [load.end() for load in loads]
+    with cluster.connect() as db:
+        assert [db.get_int(b"once%d" % i) for i in range(8)] == counts
 
 
 def test_a_replica_that_is_gone_is_replaced(cluster: Cluster, load: Load) -> None:

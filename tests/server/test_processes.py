@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import mako
 from mako.cli.app import main
+from tests.server.load import Load
 from tests.server.processes import NAMES, PATIENCE, Cluster
 
 pytestmark = pytest.mark.slow
@@ -114,8 +115,18 @@ def test_a_killed_leader_loses_nothing_that_was_acknowledged(cluster: Cluster) -
 
 def test_who_is_told_to_end_hands_over_and_ends_well(cluster: Cluster) -> None:
     leader = cluster.leader()
-    assert cluster.end(leader, signal.SIGTERM) == 0
-    assert "is told to end" in cluster.said
+    loads = [Load(cluster.addresses, b"load%d" % i, once=False) for i in range(8)]
+    try:
+        for load in loads:
+            load.goes_on()
+        assert cluster.end(leader, signal.SIGTERM) == 0
+        assert "is told to end" in cluster.said
+        for load in loads:
+            load.goes_on()
+    finally:
+        for load in loads:
+            load.stop()
+    assert all(load.end() > 0 for load in loads), "nobody was left in the dark"
     with cluster.connect() as db:
         db.put(b"after", b"1")
     assert cluster.leader() != leader

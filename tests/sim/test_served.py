@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+import mako
 from mako.client.remote.calls import Call
 from mako.sim.client import SimClient, Task
 from mako.sim.clock import MS, SECOND
@@ -171,6 +172,90 @@ def test_connections_end_with_their_process(world: World) -> None:
     world.until(lambda: client.process != leader.number)
     world.until(lambda: client.core.ready)
     assert numbers_in(world.append(2, 3).value)[0] == 1
+
+
+def flood(world: World, count: int) -> list[Call]:
+    """Appends, some of them early, and transactions call by call, all under way."""
+    calls = []
+    for i in range(count):
+        arguments = (i + 1, *arguments_of((i % 5,)))
+        until = world.client.seconds + 5
+        early = i % 3 == 0
+        calls.append(
+            world.client.asking.procedure("append", arguments, until, early=early, once=False)
+        )
+    world.client.pump()
+    return calls
+
+
+def begun(world: World) -> int:
+    """A transaction that has written something."""
+    session: int = world.ask(Operation.BEGIN).value
+    world.ask(Operation.PUT, session, HEADS.id, HEADS.pack_key((4,)), bytes(HEADS.row_size), 1)
+    return session
+
+
+def commit(world: World, session: int) -> Call:
+    client = world.client
+    return client.asking.request(
+        Operation.COMMIT, session, 0, deadline=client.seconds + 5, bound=client.core.connection
+    )
+
+
+def test_after_a_planned_hand_over_nothing_is_unknown(world: World) -> None:
+    """What waited for the watermark lasts, or is undone and run again."""
+    world.append(1, 0)
+    leader, group = world.leader, world.cluster.groups[0]
+    other = next(one for one in world.cluster.processes if one is not leader)
+    assert isinstance(other, ServedProcess)
+    sessions = [begun(world) for _ in range(3)]
+    calls: list[Call] = []
+    for i in range(20):
+        calls += flood(world, 3)
+        if i > 16:
+            calls.append(commit(world, sessions.pop()))
+        world.cluster.loop.run(world.cluster.loop.now + MS // 2)
+    assert leader.transfer(group, other.members[group].node) is None
+    while leader.hosted.serves:
+        calls += flood(world, 1)
+        world.cluster.loop.run(world.cluster.loop.now + MS // 5)
+    assert leader.hosted.connections.holds
+    world.until(lambda: all(call.ended for call in calls))
+    # Of early results somebody was told, so they are not run again, and neither is what was
+    # called piece by piece.
+    errors = {type(call.error) for call in calls if call.error is not None}
+    assert errors <= {mako.Discarded, mako.ConnectionLost}
+    assert all(call.early or call.bound for call in calls if call.error is not None)
+    coverage = world.cluster.coverage
+    assert coverage["judged_durable"] + coverage["judged_discarded"] > 0
+    assert coverage["judged_unknown"] == 0
+    assert not leader.hosted.connections.holds
+
+
+@pytest.mark.parametrize("heals", [False, True])
+def test_a_leader_that_is_cut_off_says_what_it_can(world: World, *, heals: bool) -> None:
+    leader = world.leader
+    leader.hosted.connections._judged_seconds = 1.0
+    session = begun(world)
+    others = [one.number for one in world.cluster.processes if one is not leader]
+    cut = world.cluster.network.split([leader.number], others)
+    calls = [*flood(world, 6), commit(world, session)]
+    world.client.pump()
+    world.until(lambda: not leader.hosted.serves)
+    assert not any(call.ended for call in calls)
+    if heals:
+        world.cluster.network.mend(cut)
+    world.until(lambda: all(call.ended for call in calls))
+    coverage = world.cluster.coverage
+    if heals:
+        # The others are run again.
+        assert [call.error is not None for call in calls] == [c.early or c.bound > 0 for c in calls]
+        errors = {type(call.error) for call in calls if call.error is not None}
+        assert errors == {mako.Discarded}
+        assert coverage["judged_discarded"] == len(calls)
+    else:
+        assert {type(call.error) for call in calls} == {mako.Unknown}
+        assert coverage["judged_unknown"] == len(calls)
 
 
 def test_tasks_wait_for_time_and_for_calls(world: World) -> None:

@@ -198,8 +198,11 @@ class Core:
         if now >= self._patient_until:
             self.trouble = self.trouble or "a server accepted the connection and says nothing"
             return True
-        # Whatever it was asked it will answer, if only by NOT_LEADER.
-        return self._leaving and all(call.bound for call in self._flying.values())
+        # Whatever it was asked it will answer, if only by NOT_LEADER; what became of a commit it
+        # knows a little later. The rest of what is bound to the connection ends with it.
+        return self._leaving and not any(
+            _is_commit(call) or not call.bound for call in self._flying.values()
+        )
 
     def left(self, now: float) -> None:
         """The owner has closed the connection, as `leaves` said."""
@@ -442,13 +445,16 @@ class Core:
         call.detail = detail
         if call.bound:
             if status == Status.NOT_LEADER:
-                self._end(call, _ended_with_its_connection(call))
+                self._end(call, _lost_with_its_connection(call))
             else:
                 self._end(call, failure(call, status, detail, text))
         elif status == Status.NOT_LEADER:
             self._again(call, NotLeader, 0)
         elif status == Status.BUSY:
             self._again(call, Busy, now)
+        elif _is_wait(call) and status in (Status.DISCARDED, Status.UNKNOWN):
+            # Of another leader the watermark passes any timestamp, which says nothing.
+            self._end(call, failure(call, status, detail, text))
         elif status == Status.DISCARDED and not call.early:  # Nobody was told anything.
             self._again(call, Discarded, now)
         elif status == Status.UNKNOWN and call.safe and not call.early:
@@ -530,9 +536,22 @@ def _nobody_knows(call: Call) -> Exception:
     )
 
 
+def _is_commit(call: Call) -> bool:
+    return bool(call.request) and call.request[0] == Operation.COMMIT
+
+
+def _is_wait(call: Call) -> bool:
+    return bool(call.request) and call.request[0] == Operation.WAIT_WATERMARK
+
+
 def _ended_with_its_connection(call: Call) -> Exception:
-    if call.request and call.request[0] == Operation.COMMIT and call.state is State.SENT:
+    if _is_commit(call) and call.state is State.SENT:
         return _nobody_knows(call)
+    return _lost_with_its_connection(call)
+
+
+def _lost_with_its_connection(call: Call) -> Exception:
+    """It was not executed."""
     return ConnectionLost(
         f"{call.name}: the connection was lost, and the transaction or snapshot with it; start it"
         " again"

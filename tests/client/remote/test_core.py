@@ -119,6 +119,35 @@ def test_a_deposed_server_may_still_answer_what_it_was_asked(played: Played) -> 
     assert played.calls() == [late.id, second.id]
 
 
+def test_a_commit_that_a_deposed_server_was_asked_for_is_waited_for(played: Played) -> None:
+    bound = played.core.connection
+    ask, until = played.asking.request, played.now + 10
+    commits = [ask(Operation.COMMIT, i, 0, deadline=until, bound=bound) for i in range(3)]
+    read = ask(Operation.GET, 9, 40, [b"k"], deadline=until, bound=bound)
+    played.sent()
+    played.feed(redirect("b:2"))
+    assert not played.core.leaves(played.now)
+    played.feed(reply(commits[0].id, timestamp=7), reply(commits[1].id, Status.DISCARDED))
+    assert not read.ended
+    played.feed(reply(commits[2].id, Status.NOT_LEADER))
+    assert commits[0].error is None
+    assert isinstance(commits[1].error, mako.Discarded)
+    # It was not executed, so it is known.
+    assert isinstance(commits[2].error, mako.ConnectionLost)
+    assert isinstance(read.error, mako.ConnectionLost)
+    assert played.serve() == "b:2"
+
+
+@pytest.mark.parametrize("status", [Status.DISCARDED, Status.UNKNOWN])
+def test_a_wait_for_what_was_undone_is_not_repeated(played: Played, status: Status) -> None:
+    """The watermark of the next leader passes its timestamp as well, which says nothing."""
+    call = played.asking.request(Operation.WAIT_WATERMARK, 5, deadline=played.now + 10)
+    played.sent()
+    played.feed(redirect("b:2"), reply(call.id, status))
+    wanted = mako.Discarded if status is Status.DISCARDED else mako.Unknown
+    assert isinstance(call.error, wanted)
+
+
 def test_a_deposed_server_that_never_answers_is_left_in_time(played: Played) -> None:
     call = played.run()
     played.sent()

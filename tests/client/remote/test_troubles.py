@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import mako
+from mako.ids import Status
 from tests.client.remote.proxy import Proxy
 from tests.server import procedures as p
 from tests.server.loopback import Loopback
@@ -127,39 +128,41 @@ def test_a_leader_that_is_deposed_sends_its_clients_on() -> None:
             assert db.run(p.value_of, 1) == 1
 
 
-def test_what_a_deposed_leader_had_not_made_durable() -> None:
-    """Nothing passes the gate: early results come, and end as discarded or unknown."""
+@pytest.mark.parametrize("told", [mako.Discarded, mako.Unknown, None])
+def test_what_a_deposed_leader_had_not_made_durable(told: type[mako.Error] | None) -> None:
+    """Nothing passes the gate: early results come, and end as whoever leads next decides."""
     with Loopback(["tests.server.procedures"]) as server, mako.connect(server.address) as db:
         db.run(p.add, 1, 1)
         mark = server.backend.serving.watermark
         server.backend.serving.limit = lambda: mark
+        server.backend._time_limit = lambda: mark  # type: ignore[method-assign]
         early = [db.submit(p.add, 1, 1) for _ in range(10)]
         assert [each.result() for each in early] == list(range(2, 12))
         assert all(each.timestamp > mark for each in early)
         with pytest.raises(TimeoutError):
             early[-1].wait_durable(0.05)
         tx = db.begin()
+        connections = server.hub.connections
         with Elsewhere(server, ""):
-            server.call(lambda: server.hub.connections.deposed(mark))
+            server.call(connections.deposed)
+            with pytest.raises(TimeoutError):
+                early[-1].wait_durable(0.05)
+            if told is mako.Discarded:
+                server.call(lambda: connections.judge(mark, Status.DISCARDED))
+            elif told is mako.Unknown:
+                server.call(connections.give_up)
+            else:
+                server.call(lambda: connections.judge(early[-1].timestamp, Status.DISCARDED))
+                mark = early[-1].timestamp
             for each in early:
-                with pytest.raises(mako.Discarded):
-                    each.wait_durable(5)
+                if told is None:
+                    assert each.wait_durable(5) == each.result()
+                else:
+                    with pytest.raises(told):
+                        each.wait_durable(5)
             server.call(lambda: server.backend.serving.start(1))
         with pytest.raises(mako.Error):
             tx.commit()
-
-    with Loopback(["tests.server.procedures"]) as server, mako.connect(server.address) as db:
-        db.run(p.add, 1, 1)
-        mark = server.backend.serving.watermark
-        server.backend.serving.limit = lambda: mark
-        early = [db.submit(p.add, 1, 1) for _ in range(10)]
-        assert early[-1].result() == 11
-        with Elsewhere(server, ""):
-            server.call(server.hub.connections.deposed)
-            for each in early:
-                with pytest.raises(mako.Unknown):
-                    each.wait_durable(5)
-            server.call(lambda: server.backend.serving.start(1))
 
 
 def test_results_wait_for_the_gate() -> None:

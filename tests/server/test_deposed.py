@@ -1,0 +1,311 @@
+"""What a deposed leader tells its clients, with workers in steps and time as a number."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from mako.call_format import CALL_EARLY, IS_EARLY, IS_NOTICE, PUT
+from mako.engine.engine import Engine
+from mako.ids import Status
+from mako.schema import BytesTable
+from mako.server import clients
+from mako.server.backend import LoneBackend
+from mako.server.clients import ClientConnection
+from mako.server.connections import Connections
+from mako.sim.workers import SimCrew
+from mako.wire.frame import FrameReader
+from mako.wire.hello import PROCESS_NONE, Hello, Role, hello_parts
+from mako.wire.requests import (
+    ClientKind,
+    Operation,
+    frame,
+    pack_batch,
+    pack_key_call,
+    pack_requests,
+    read_results,
+    unpack_replies,
+)
+
+TABLE = 50
+HELLO = b"".join(hello_parts(Hello(0, Role.CLIENT, PROCESS_NONE, "test", 1, "t")))
+PATIENCE = 1.5
+
+#: Id of a call, what it was answered, and the flags or None if it is the reply to a request.
+Answer = tuple[int, int, int | None]
+
+
+class Served:
+    """A client whose stream is a list."""
+
+    def __init__(self, world: World) -> None:
+        self._reader = FrameReader(1 << 20)
+        self._world = world
+        self.frames: list[bytes] = []
+        self.rooms = 0
+        self.connection = ClientConnection(world.backend, self.frames.append, world.now)
+        self.connection.receive(HELLO, world.now)
+
+    def finish(self, reason: str) -> None:
+        raise AssertionError(reason)
+
+    def unblocked(self) -> None:
+        self.rooms += 1
+
+    def put(self, number: int, key: bytes, *, early: bool = False) -> None:
+        call = pack_key_call(PUT, TABLE, number, CALL_EARLY if early else 0, key, b"value")
+        batch = frame(ClientKind.CALL, pack_batch(1, 0, [call]))
+        self.connection.receive(batch, self._world.now)
+
+    def ask(self, number: int, operation: Operation, *arguments: Any) -> None:
+        request = pack_requests([[number, int(operation), *arguments]])
+        self.connection.receive(frame(ClientKind.REQUEST, request), self._world.now)
+
+    def answers(self) -> list[Answer]:
+        """Those that have come since."""
+        found: list[Answer] = []
+        data = b"".join(self.frames)
+        self.frames.clear()
+        for kind, _, body in self._reader.feed(data):
+            if kind == ClientKind.RESULT:
+                found += [(one[0], one[1], one[2]) for one in read_results(bytes(body))]
+            elif kind == ClientKind.REPLY:
+                found += [(one.id, one.status, None) for one in unpack_replies(bytes(body))]
+        return found
+
+
+class World:
+    """A partition whose gate is a number, and the connections to it."""
+
+    def __init__(self) -> None:
+        self.engine = Engine(32 << 20, contexts=16)
+        self.engine.create_table(BytesTable("table", id=TABLE))
+        self.crew = SimCrew(self.engine, time.time_ns)
+        self.backend = Backend(self.crew, {})  # type: ignore[arg-type]
+        self.connections = Connections(self.backend, judged_seconds=PATIENCE)
+        self.now = 100.0
+        self.limit = 0
+        self.backend.world = self
+        self.backend.serving.limit = lambda: self.limit
+
+    def client(self) -> Served:
+        made = Served(self)
+        self.connections.add(made)
+        return made
+
+    def work(self) -> int:
+        """The workers do what there is; the timestamp that they have come to."""
+        for worker in self.crew.workers:
+            while self.crew.has_work(worker):
+                self.crew.begin(worker)
+                self.crew.go_on(worker)
+        return self.engine.clock
+
+    def look(self, seconds: float = 0.0) -> bool:
+        """Whether somebody has to look again soon."""
+        self.now += seconds
+        return self.connections.hand_out(self.now)
+
+    def depose(self) -> None:
+        self.backend.leads = False
+        self.connections.deposed()
+
+
+class Backend(LoneBackend):
+    world: World
+
+    def gate(self) -> int:
+        return self.world.limit
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    made = World()
+    yield made
+    made.backend.close()
+    made.crew.close()
+    made.engine.close()
+
+
+OK, LOST = 0, int(Status.DISCARDED)
+
+
+def test_what_is_above_the_final_watermark_is_discarded_and_the_rest_lasts(world: World) -> None:
+    client = world.client()
+    client.put(1, b"a")
+    client.put(2, b"b", early=True)
+    client.ask(3, Operation.WRITE, [["put", TABLE, b"c", b"v"]], 0, 0, 0)
+    final = world.work()
+    client.ask(4, Operation.WAIT_WATERMARK, final)
+    client.put(5, b"d")
+    client.put(6, b"e", early=True)
+    world.work()
+    client.ask(7, Operation.WRITE, [["put", TABLE, b"f", b"v"]], 0, 0, 0)
+    world.look()
+    assert client.answers() == [(2, OK, IS_EARLY), (6, OK, IS_EARLY)]
+    world.depose()
+    world.look()
+    assert client.answers() == []
+    world.connections.judge(final, Status.DISCARDED)
+    # At once, whatever the time is; what lasts waits until its time has passed.
+    assert client.answers() == [(5, LOST, 0), (6, LOST, IS_NOTICE), (7, LOST, None)]
+    assert world.look(10 * PATIENCE)
+    assert client.answers() == []
+    world.limit = final
+    assert not world.look()
+    assert client.answers() == [(1, OK, 0), (2, OK, IS_NOTICE), (3, OK, None), (4, OK, None)]
+    assert dict(world.connections.judged) == {"durable": 4, "discarded": 3}
+
+
+def test_what_was_not_begun_is_refused_at_once(world: World) -> None:
+    client = world.client()
+    client.put(1, b"a")
+    world.work()
+    client.put(2, b"b")
+    world.depose()
+    assert client.answers() == [(2, int(Status.NOT_LEADER), 0)]
+    client.put(3, b"c")
+    client.ask(4, Operation.BEGIN)
+    refused = int(Status.NOT_LEADER)
+    assert client.answers() == [(3, refused, 0), (4, refused, None)]
+
+
+def test_what_nobody_can_tell_in_time_is_unknown(world: World) -> None:
+    client = world.client()
+    client.put(1, b"a")
+    known = world.work()
+    client.put(2, b"b")
+    world.work()
+    client.ask(3, Operation.WRITE, [["put", TABLE, b"c", b"v"]], 0, 0, 0)
+    world.depose()
+    world.look()
+    world.limit = known
+    world.look(0.9 * PATIENCE)
+    assert client.answers() == []
+    world.look(0.2 * PATIENCE)
+    lost = int(Status.UNKNOWN)
+    assert sorted(client.answers()) == [(1, OK, 0), (2, lost, 0), (3, lost, None)]
+    world.connections.judge(1 << 62, Status.DISCARDED)  # Too late.
+    world.look()
+    assert client.answers() == []
+    assert dict(world.connections.judged) == {"durable": 1, "unknown": 2}
+
+
+def test_a_connection_that_leaves_meanwhile_is_free_again(world: World) -> None:
+    serving = world.backend.serving
+    first, second = world.client(), world.client()
+    for client in (first, second):
+        client.put(1, b"a%d" % id(client))
+        client.put(2, b"b%d" % id(client))
+    final = world.work()
+    world.depose()
+    number = first.connection._number
+    assert number is not None
+    assert serving.flying(number) == 2
+    world.connections.remove(first)
+    assert serving.flying(number) == 0
+    assert serving.open(first.frames.append) == number
+    world.connections.judge(final, Status.DISCARDED)
+    kept = second.connection._number
+    assert kept is not None
+    world.connections.remove(second)  # It waits for the time alone.
+    world.limit = final
+    world.look()
+    assert serving.flying(kept) == 0
+    assert first.answers() == second.answers() == []
+
+
+def test_who_left_before_is_free_when_the_workers_stop(world: World) -> None:
+    serving, client = world.backend.serving, world.client()
+    client.put(1, b"a")
+    world.work()
+    number = client.connection._number
+    world.connections.remove(client)
+    assert serving.open(client.frames.append) != number
+    world.depose()
+    world.look()
+    assert not world.connections.holds
+    assert serving.open(client.frames.append) == number
+
+
+def test_it_leads_again_before_the_time_of_what_lasts_has_come(world: World) -> None:
+    client = world.client()
+    client.put(1, b"a")
+    final = world.work()
+    world.depose()
+    world.connections.judge(final, Status.DISCARDED)
+    world.backend.leads = True
+    world.backend.serving.start(1)
+    client.put(2, b"b")
+    world.work()
+    world.depose()
+    world.connections.judge(final, Status.DISCARDED)
+    assert client.answers() == [(2, LOST, 0)]
+    assert world.look()
+    world.limit = final
+    world.look()
+    assert client.answers() == [(1, OK, 0)]
+
+
+def test_a_wait_of_the_next_epoch_is_not_judged_by_the_last_one(world: World) -> None:
+    client = world.client()
+    client.put(1, b"a")
+    final = world.work()
+    world.depose()
+    client.ask(2, Operation.WAIT_WATERMARK, final + 100)
+    world.connections.judge(final, Status.DISCARDED)
+    assert client.answers() == []
+    world.limit = final + 100
+    world.look()
+    assert client.answers() == [(1, OK, 0), (2, OK, None)]
+
+
+def test_what_is_held_can_be_cancelled(world: World) -> None:
+    client = world.client()
+    client.ask(1, Operation.WRITE, [["put", TABLE, b"c", b"v"]], 0, 0, 0)
+    world.depose()
+    client.ask(2, Operation.CANCEL, 1)
+    assert client.answers() == [(1, int(Status.TIMED_OUT), None), (2, OK, None)]
+    world.connections.judge(0, Status.DISCARDED)
+    assert client.answers() == []
+
+
+def test_answers_that_are_held_count_as_waiting(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clients, "WAITING_MAX", 2)
+    client = world.client()
+    for number in (1, 2):
+        client.ask(number, Operation.WRITE, [["put", TABLE, b"c", b"v"]], 0, 0, 0)
+    world.depose()
+    world.look()
+    assert client.connection.blocked
+    assert client.rooms == 0
+    world.connections.judge(0, Status.DISCARDED)
+    assert not client.connection.blocked
+    world.look()
+    assert client.rooms == 1
+
+
+def test_who_was_blocked_by_the_gate_takes_bytes_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clients, "WAITING_MAX", 1)
+    client = world.client()
+    client.ask(1, Operation.WRITE, [["put", TABLE, b"c", b"v"]], 0, 0, 0)
+    assert client.connection.blocked
+    world.limit = world.engine.clock
+    world.look()
+    assert client.rooms == 1
+
+
+def test_what_is_held_when_the_process_stops_is_unknown(world: World) -> None:
+    client = world.client()
+    client.put(1, b"a")
+    world.work()
+    world.depose()
+    world.connections.give_up()
+    assert client.answers() == [(1, int(Status.UNKNOWN), 0)]

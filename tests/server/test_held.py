@@ -1,0 +1,72 @@
+"""Results that are taken out of a ring, and judged later."""
+
+import struct
+
+from mako.call_format import IS_BYTES, IS_NOTICE
+from mako.engine.layout import COMPLETION_RING_BYTES, D_BYTES, FLAG_ANSWERED, FLAG_EARLY, RING_SKIP
+from mako.ids import Status
+from mako.server.held import Held, Judged, Result, results_in
+from mako.wire.requests import read_results
+
+
+def completion(number: int, timestamp: int, *, flags: int = 0, data: bytes = b"") -> bytes:
+    """As a worker writes it, for connection 3."""
+    size = D_BYTES + len(data)
+    words = (size, number, 0, timestamp, -1, 10 * number, 7, 3 << 8 | flags)
+    return struct.pack("<8q", *words) + data
+
+
+def packed(timestamp: int, connection: int = 1) -> Result:
+    return Result(timestamp, connection, struct.pack("<IHHqqqqq", 48, 0, 4, 9, timestamp, 1, 5, 0))
+
+
+def test_a_ring_is_read_around_its_end() -> None:
+    ring = bytearray(COMPLETION_RING_BYTES)
+    first = completion(1, 100, flags=FLAG_EARLY)
+    second = completion(2, 101, data=b"12345678")
+    third = completion(3, 102, flags=FLAG_EARLY | FLAG_ANSWERED)
+    start = COMPLETION_RING_BYTES - len(first) - 16
+    ring[start : start + len(first)] = first
+    ring[-16:-8] = struct.pack("<q", RING_SKIP)
+    ring[: len(second + third)] = second + third
+    turns = 5 * COMPLETION_RING_BYTES
+    end = turns + COMPLETION_RING_BYTES + len(second + third)
+    found = list(results_in(bytes(ring), turns + start, end))
+    assert [(one.timestamp, one.connection) for one in found] == [(100, 3), (101, 3), (102, 3)]
+    assert list(read_results(found[0].packed)) == [(1, 0, IS_NOTICE, 100, 10, 7, b"")]
+    # The value of a get is as long as its result says.
+    assert struct.unpack_from("<IHH", found[1].packed) == (56, 0, IS_BYTES)
+    assert found[1].packed[48:] == b"12345678"
+    assert found[2].packed == b""
+
+
+def test_results_are_judged_once_and_wait_for_their_time() -> None:
+    held = Held()
+    for timestamp in (12, 10, 11, 13):
+        held.add(packed(timestamp))
+    assert held.open
+    judged, lost = held.judge(11, Status.DISCARDED)
+    assert judged == Judged(durable=2, lost=2)
+    assert [next(read_results(one.packed))[:4] for one in lost] == [
+        (9, Status.DISCARDED, 4, 12),
+        (9, Status.DISCARDED, 4, 13),
+    ]
+    assert not held.open
+    assert held.take_due(9) == []
+    assert held.take_due(10) == [packed(10)]
+    assert held.due
+    assert held.judge(0, Status.DISCARDED) == (Judged(), [])
+    assert held.take_due(20) == [packed(11)]
+    assert not held.due
+
+
+def test_results_of_a_connection_that_left_are_dropped() -> None:
+    held = Held()
+    for timestamp in range(6):
+        held.add(packed(timestamp, 1 + timestamp % 2))
+    held.judge(3, Status.UNKNOWN)
+    for timestamp in range(6):
+        held.add(packed(10 + timestamp, 1 + timestamp % 2))
+    assert held.drop(1) == 2 + 3
+    assert held.drop(1) == 0
+    assert [one.connection for one in held.take_due(20)] == [2, 2]
