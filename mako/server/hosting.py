@@ -3,8 +3,8 @@
     leads ──▶ workers and drives ──▶ rings ──drain──▶ log      rests ──▶ they are stopped
                                                                judged ──▶ whoever waits is told
 
-How often a leader drains: at every turn, a millisecond apart, while anybody is active, which
-`touch` says; after `ACTIVE_SECONDS` without it falls back to the slow closing of an idle partition.
+How often a leader drains: at every turn while anybody is active, which `touch` says, a millisecond
+after the last one that made an entry; after `ACTIVE_SECONDS` without it falls back to the slow closing of an idle partition.
 """
 
 from __future__ import annotations
@@ -87,6 +87,7 @@ class Hosted:
         self._now_ms = now_ms
         self._active_until = 0.0
         self._drain_due = 0.0
+        self._seen_drained = 0
         self._seen = (Role.FOLLOWER, 0)
         self._told_watermark = 0
         settings = PartitionSettings(
@@ -200,7 +201,6 @@ class Hosted:
     def due_to_drain(self, now: float) -> bool:
         if not self.partition.leading or now < self._drain_due:
             return False
-        self._drain_due = now + 0.8 * self.plan.turn_seconds
         if self._is_driven:
             self.partition.want()
         return True
@@ -210,6 +210,10 @@ class Hosted:
         if self.backend.engine is not self.partition.engine:
             self.connections.drop_all("this replica was brought up by a snapshot; connect again")
             self.backend.reopen()
+        if self.partition.drained != self._seen_drained:
+            # Only an entry is paced: what one client waits for leaves at once.
+            self._seen_drained = self.partition.drained
+            self._drain_due = self._clock() + 0.8 * self.plan.turn_seconds
         watermark = self.partition.watermark
         if watermark != self._told_watermark:
             self._told_watermark = watermark
