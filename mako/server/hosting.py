@@ -4,7 +4,8 @@
                                                                judged ──▶ whoever waits is told
 
 How often a leader drains: at every turn while anybody is active, which `touch` says, a millisecond
-after the last one that made an entry; after `ACTIVE_SECONDS` without it falls back to the slow closing of an idle partition.
+after the last one that made an entry; after `ACTIVE_SECONDS` without it falls back to the slow
+closing of an idle partition.
 """
 
 from __future__ import annotations

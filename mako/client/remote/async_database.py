@@ -293,7 +293,7 @@ class AsyncDatabase:
         return int((await self.status())["watermark"])
 
     async def wait_watermark(self, timestamp: int) -> None:
-        """Wait until everything up to `timestamp` is durable."""
+        """Wait until everything up to `timestamp` is durable; not for early results of `submit`."""
         await self._ask(Operation.WAIT_WATERMARK, check_timestamp(timestamp))
 
     async def status(self) -> dict[str, Any]:

@@ -350,7 +350,8 @@ class RemoteDatabase(Writable):
     def wait_watermark(self, timestamp: int, timeout: float | None = None) -> None:
         """Wait until everything up to `timestamp`, such as a `commit_ts`, is durable.
 
-        TimeoutError after `timeout` seconds.
+        TimeoutError after `timeout` seconds. For the result of `submit` use its `wait_durable`:
+        only that knows its leader, and of another one the watermark passes it whatever its fate.
         """
         self._ask(Operation.WAIT_WATERMARK, check_timestamp(timestamp), timeout=timeout)
 
