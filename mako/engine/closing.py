@@ -90,6 +90,13 @@ def advance_watermark(engine: int, timestamp: int) -> None:
         _advance(engine, timestamp)
 
 
+@compiled
+def advance_pinned(context: int, timestamp: int) -> None:
+    """`advance_watermark`, and `context` pins what it is now; it pinned what it was."""
+    store_release(context + C_SNAPSHOT, timestamp)
+    advance_watermark(ld8(context + C_ENGINE), timestamp)
+
+
 @exported
 def close(engine: int) -> int:
     """Compute and publish the closed timestamp and the horizon; return the closed timestamp.

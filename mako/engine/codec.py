@@ -14,11 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mako.crc import crc32
-from mako.engine.atomics import ld1, ld2, ld4, ldu8, shl
+from mako.engine.atomics import ld1, ld2, ld4, ld8, ldu8, shl
 from mako.engine.buffers import Buffer, addressed
 from mako.engine.jit import compiled
+from mako.engine.layout import BYTES_KEYS, T_KIND, T_ROW, TABLES
+from mako.engine.layout import TABLE_BYTES as TABLE_STRIDE
 from mako.errors import LogCorrupt
 from mako.ids import KEY_BYTES_MAX, PARTITIONS_MAX, TABLE_ID_LAST, VALUE_BYTES_MAX
 from mako.log_format import (
@@ -98,6 +101,9 @@ _TRANSACTIONS = int(EntryType.TRANSACTIONS)
 _SCHEMA = int(EntryType.SCHEMA)
 _EPOCH = int(EntryType.EPOCH)
 
+#: How a write does not fit the tables.
+NO_TABLE, KEY_SIZE, VALUE_SIZE = 1, 2, 3
+
 
 @dataclass(frozen=True, slots=True)
 class Description:
@@ -109,8 +115,7 @@ class Description:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """Header and footer of an entry."""
 
     type: EntryType
@@ -168,69 +173,108 @@ def check_header(entry: int, size: int) -> tuple[int, int]:
 
 
 @compiled
-def _check_writes(entry: int, at: int, end: int, count: int) -> tuple[int, int]:
-    """Checks 16 to 21 of the `count` writes from offset `at` to `end`."""
-    for _ in range(count):
-        left = end - at
-        if left < WRITE_BYTES_MIN:
-            return _WRITE, at
-        key_size = ld2(entry + at)
-        if key_size > KEY_BYTES_MAX:
-            return _KEY, at
-        if left < WRITE_BYTES_MIN + key_size:
-            return _WRITE, at
-        value = at + KEY_LENGTH_BYTES + key_size
-        value_size = ld4(entry + value)
-        if value_size > VALUE_BYTES_MAX:
-            return _VALUE, value
-        if left < WRITE_BYTES_MIN + key_size + value_size:
-            return _WRITE, at
-        table = value + VALUE_LENGTH_BYTES + value_size
-        number = ld2(entry + table)
-        if number & TABLE_ID_MASK == 0:
-            return _TABLE, table
-        if number & TABLE_DELETE and value_size != 0:
-            return _DELETE, value
-        at = table + TABLE_BYTES
-    if at != end:
-        return _WRITES, at
-    return OK, 0
+def _unfit_write(engine: int, number: int, key_size: int, value_size: int) -> int:
+    """What does not fit the table of a write; 0 if it does."""
+    table = engine + TABLES + (number & TABLE_ID_MASK) * TABLE_STRIDE
+    kind = ld8(table + T_KIND)
+    if kind == BYTES_KEYS:
+        return OK
+    if kind == 0:
+        return NO_TABLE
+    if key_size != 8 * kind:
+        return KEY_SIZE
+    if number & TABLE_DELETE == 0 and value_size != ld8(table + T_ROW):
+        return VALUE_SIZE
+    return OK
 
 
 @compiled
-def check_transactions(entry: int, size: int) -> tuple[int, int]:
-    """Checks 11 to 22 of the body of a transactions entry."""
+def _check_writes(
+    entry: int, at: int, end: int, count: int, engine: int
+) -> tuple[int, int, int, int]:
+    """Checks 16 to 21 of the `count` writes from offset `at` to `end`, and those against the tables
+    of `engine`, if it is not 0: (check, offset, what does not fit, offset)."""
+    unfit = OK
+    unfit_at = 0
+    for _ in range(count):
+        left = end - at
+        if left < WRITE_BYTES_MIN:
+            return _WRITE, at, unfit, unfit_at
+        key_size = ld2(entry + at)
+        if key_size > KEY_BYTES_MAX:
+            return _KEY, at, unfit, unfit_at
+        if left < WRITE_BYTES_MIN + key_size:
+            return _WRITE, at, unfit, unfit_at
+        value = at + KEY_LENGTH_BYTES + key_size
+        value_size = ld4(entry + value)
+        if value_size > VALUE_BYTES_MAX:
+            return _VALUE, value, unfit, unfit_at
+        if left < WRITE_BYTES_MIN + key_size + value_size:
+            return _WRITE, at, unfit, unfit_at
+        table = value + VALUE_LENGTH_BYTES + value_size
+        number = ld2(entry + table)
+        if number & TABLE_ID_MASK == 0:
+            return _TABLE, table, unfit, unfit_at
+        if number & TABLE_DELETE and value_size != 0:
+            return _DELETE, value, unfit, unfit_at
+        if engine != 0 and unfit == OK:
+            unfit = _unfit_write(engine, number, key_size, value_size)
+            unfit_at = at
+        at = table + TABLE_BYTES
+    if at != end:
+        return _WRITES, at, unfit, unfit_at
+    return OK, 0, unfit, unfit_at
+
+
+@compiled
+def check_body(entry: int, size: int, engine: int) -> tuple[int, int, int, int]:
+    """Checks 11 to 22 of the body of a transactions entry, and those against the tables of
+    `engine`, if it is not 0: (OK or the check that failed, offset, OK or NO_TABLE, KEY_SIZE or
+    VALUE_SIZE, offset of that write)."""
+    unfit = OK
+    unfit_at = 0
     at = HEADER_BYTES
     end = size - FOOTER_BYTES
     own = shl(1, ld2(entry + HEADER_PARTITION))
     for _ in range(ld4(entry + HEADER_COUNT)):
         if end - at < TRANSACTION_BYTES:
-            return _TRANSACTION, at
+            return _TRANSACTION, at, unfit, unfit_at
         if ldu8(entry + at) <= 0:
-            return _TIMESTAMP, at
+            return _TIMESTAMP, at, unfit, unfit_at
         count = ld2(entry + at + TRANSACTION_COUNT)
         if count == 0:
-            return _COUNT, at + TRANSACTION_COUNT
+            return _COUNT, at + TRANSACTION_COUNT, unfit, unfit_at
         flags = ld2(entry + at + TRANSACTION_FLAGS)
         if flags & ~FLAGS_KNOWN:
-            return _FLAGS, at + TRANSACTION_FLAGS
+            return _FLAGS, at + TRANSACTION_FLAGS, unfit, unfit_at
         first = at + TRANSACTION_BYTES
         if flags & FLAG_DEPENDENCIES:
             first += DEPENDENCIES_BYTES
         length = ld4(entry + at + TRANSACTION_LENGTH)
         if first + length > end:
-            return _TRANSACTION, at
+            return _TRANSACTION, at, unfit, unfit_at
         if flags & FLAG_DEPENDENCIES:
             mask = ldu8(entry + at + TRANSACTION_BYTES)
             if mask & own == 0 or mask == own:
-                return _DEPENDENCIES, at + TRANSACTION_BYTES
-        failed, offset = _check_writes(entry, first, first + length, count)
+                return _DEPENDENCIES, at + TRANSACTION_BYTES, unfit, unfit_at
+        checked = engine if unfit == OK else 0
+        failed, offset, what, place = _check_writes(entry, first, first + length, count, checked)
+        if what != OK:
+            unfit = what
+            unfit_at = place
         if failed != OK:
-            return failed, offset
+            return failed, offset, unfit, unfit_at
         at = first + length
     if at != end:
-        return _BODY, at
-    return OK, 0
+        return _BODY, at, unfit, unfit_at
+    return OK, 0, unfit, unfit_at
+
+
+@compiled
+def check_transactions(entry: int, size: int) -> tuple[int, int]:
+    """Checks 11 to 22 of the body of a transactions entry."""
+    failed, offset, _, _ = check_body(entry, size, 0)
+    return failed, offset
 
 
 def check(data: Buffer) -> tuple[int, int]:

@@ -23,6 +23,7 @@ is still queued for its records must not meet another table under its number.
 
 from mako.engine.atomics import ld8, prefetch, st8, store_release
 from mako.engine.commit import record_bytes, unlink_record
+from mako.engine.finding import empty_slot
 from mako.engine.jit import compiled
 from mako.engine.keys import BYTES_KIND, PAIR_KIND, WORD_KIND
 from mako.engine.layout import (
@@ -272,6 +273,7 @@ def empty_table(tx: int, table: int) -> None:
         if unlink_record(tx, table, record) == 0:
             break  # Nobody holds its leaf: it cannot be.
         store_release(record + R_HEAD, DEAD)
+        empty_slot(ld8(tx + C_ENGINE), table, record)
         if version != 0:
             size = V_VALUE + (ld8(version + V_LENGTH) & LENGTH_MASK)
             retire(tx, version, RETIRE_VALUE, size_class(size), 0, 0)

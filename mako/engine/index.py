@@ -159,6 +159,8 @@ class Index:
     find_leaf: Callable[..., Any]  # (table, key) -> leaf, version
     get: Callable[..., Any]  # (table, key) -> record or 0 or LOST, leaf, version
     get_in: Callable[..., Any]  # (leaf, version, key) -> covers, record
+    get_near: Callable[..., Any]  # (leaf, version, at, key) -> covers, at, record
+    link_at: Callable[..., int]  # (leaf, version, at, key, record) -> 1, or 0
     link: Callable[..., int]  # (context, table, key, record, leaf, version) -> LINKED, ...
     find_before: Callable[..., Any]  # (table, key) -> leaf, version, has low, low
 
@@ -234,6 +236,23 @@ def _make_index(kind: KeyKind) -> Index:
             record = ld8(leaf + children + 8 * at)
         fence_acquire()
         return load_relaxed(leaf + N_VERSION) == version, record
+
+    def get_near(leaf: int, version: int, at: int, key: Any) -> tuple[bool, int, int]:
+        """As `get_in`, with the place of the key, or the one where it belongs. It is looked for at
+        `at` first, any number: a run of keys, there or not, finds its next one without a search.
+        """
+        count = min(max(ld8(leaf + N_COUNT), 0), fanout)
+        record = 0
+        if 0 <= at < count and equals(leaf, at, key):
+            record = ld8(leaf + children + 8 * at)
+        elif count == 0 or not below_high(leaf, key) or less(key, load(leaf, 0)):
+            return False, 0, 0
+        elif at != count or not less(load(leaf, count - 1), key):
+            at = count_less(leaf, count, key)
+            if at < count and equals(leaf, at, key):
+                record = ld8(leaf + children + 8 * at)
+        fence_acquire()
+        return load_relaxed(leaf + N_VERSION) == version, at, record
 
     def open_gap(node: int, count: int, at: int) -> None:
         """Move the keys and children from `at` one place up; a leaf has no child `count`."""
@@ -369,6 +388,21 @@ def _make_index(kind: KeyKind) -> Index:
         return 0
 
     insert_in = compiled(named(insert_in, f"{kind.name}.insert_in"))
+
+    def link_at(leaf: int, version: int, at: int, key: Any, record: int) -> int:
+        """Insert at `at`, where `get_near` found that `key` belongs when the leaf had `version`:
+        1, or 0 if it has changed or is full. Its version is the next one then."""
+        count = ld8(leaf + N_COUNT)
+        if count >= fanout or not lock_node(leaf, version):
+            return 0
+        if at < count:
+            open_gap(leaf, count, at)
+        store(leaf, at, key)
+        st8(leaf + children + 8 * at, record)
+        st8(leaf + N_COUNT, count + 1)
+        st8(leaf + N_LAST, at)
+        unlock_changed(leaf)
+        return 1
 
     def split_on_the_way(
         context: int, table: int, parent: int, parent_version: int, node: int, version: int
@@ -538,6 +572,8 @@ def _make_index(kind: KeyKind) -> Index:
         find_leaf=find_leaf,
         get=compiled(named(get, f"{kind.name}.get")),
         get_in=compiled(named(get_in, f"{kind.name}.get_in")),
+        get_near=compiled(named(get_near, f"{kind.name}.get_near")),
+        link_at=compiled(named(link_at, f"{kind.name}.link_at")),
         link=keyed(kind, link, "link"),
         find_before=compiled(named(find_before, f"{kind.name}.find_before")),
     )

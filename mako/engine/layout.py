@@ -55,6 +55,8 @@ RECORDING_FAILED: Final = 2  # in RECORDING: it cannot write it any more, and ta
 SHARED_LOCK: Final = 9 * LINE  # 1 while somebody changes the shared free lists
 SHARED_BYTES: Final = 9 * LINE + 8  # in them
 SHARED_LARGE: Final = 9 * LINE + 16  # in blocks of values from RETIRED_BLOCK bytes up
+FINDER: Final = 10 * LINE  # what a replayer has found, see finding; 0: nobody follows a log
+FINDER_SHIFT: Final = 10 * LINE + 8  # 64 - the bits of a slot's number
 WATERMARKS: Final = 16 * LINE  # 64 words: W_p of each partition, as far as known here
 SHARED_LISTS: Final = 4096  # free lists of all contexts together: pools x classes
 HEADER_BYTES: Final = 8192
@@ -249,11 +251,8 @@ DURABLE_LOOK: Final = 48  # when it is looked for anew, ns
 DURABLE_HISTOGRAMS: Final = LINE  # kinds x HISTOGRAM_BUCKETS, like C_HISTOGRAMS
 #: Commits of a worker that are not durable yet; some hundred milliseconds of TPC-C.
 DURABLE_SLOTS: Final = 1 << 14
-#: Leaves that the last writes of a replayer were in, by table: table, leaf, version of the leaf.
-C_HINTS: Final = C_DURABLE + DURABLE_HISTOGRAMS + KIND_MAX * HISTOGRAM_BYTES
-HINTS: Final = 64
-HINT_BYTES: Final = 32
-CONTEXT_BYTES: Final = -(-(C_HINTS + HINTS * HINT_BYTES) // 4096) * 4096
+_C_END: Final = C_DURABLE + DURABLE_HISTOGRAMS + KIND_MAX * HISTOGRAM_BYTES
+CONTEXT_BYTES: Final = -(-_C_END // 4096) * 4096
 
 # --- write set entry ------------------------------------------------------------------------
 W_RECORD: Final = 0

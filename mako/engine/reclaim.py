@@ -7,6 +7,7 @@ has just freed is memory it writes next, while it is still in its cache.
 from mako.engine.atomics import cas, ld8, load_acquire, load_relaxed, st8, store_release
 from mako.engine.closing import activate, close, deactivate, next_timestamp
 from mako.engine.commit import record_bytes, unlink_record
+from mako.engine.finding import empty_slot
 from mako.engine.jit import compiled, exported
 from mako.engine.layout import (
     C_ACTIVE,
@@ -66,6 +67,7 @@ def _remove_record(tx: int, record: int, table: int, timestamp: int) -> None:
         retire(tx, record, RETIRE_TOMBSTONE, 0, timestamp, table)
         return
     store_release(record + R_HEAD, DEAD)
+    empty_slot(ld8(tx + C_ENGINE), table, record)
     retire(tx, version, RETIRE_VALUE, size_class(V_VALUE), 0, 0)
     retire(tx, record, RETIRE_RECORD, size_class(record_bytes(table, record)), 0, 0)
 

@@ -17,8 +17,7 @@ was there may be free memory.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from mako.engine.ahead import ASK, LOOK_UP, fetch_record, fetch_version
 from mako.engine.atomics import (
@@ -29,31 +28,53 @@ from mako.engine.atomics import (
     ld8,
     ldu8,
     load_acquire,
+    load_relaxed,
     memcpy,
     pause,
+    prefetch,
+    shl,
     st8,
     store_release,
 )
+from mako.engine.closing import activate, close, deactivate
+from mako.engine.codec import OK, check_body, check_frame, check_header
+from mako.engine.finding import (
+    F_AT,
+    F_HINT,
+    F_KEY,
+    F_RECORD,
+    F_SLOT,
+    F_TABLE,
+    F_TRANSACTION,
+    GROUP,
+    H_LEAF,
+    H_PLACE,
+    H_TABLE,
+    H_VERSION,
+    fill_slot,
+    has_key,
+    in_slot,
+    note_write,
+    write_of,
+)
 from mako.engine.index import BYTES_INDEX, FULL, LINKED, LOST, PAIR_INDEX, WORD_INDEX, Index
 from mako.engine.jit import compiled, named
-from mako.engine.keys import keyed
 from mako.engine.layout import (
-    AHEAD_MAX,
-    C_AHEAD_COUNT,
+    BYTES_KEYS,
     C_ENGINE,
-    C_HINTS,
+    C_FLOOR,
     C_KEY,
     C_LINKED,
-    C_ORDER,
     C_OWN,
     C_PROGRESS,
     CLOCK,
     DEAD,
-    HINT_BYTES,
-    HINTS,
+    FINDER,
     HORIZON,
     LENGTH_MASK,
     LOCKED,
+    N_LAST,
+    NODE_STEP,
     POINTER,
     POOL_RECORDS,
     POOL_VALUES,
@@ -62,29 +83,28 @@ from mako.engine.layout import (
     RETIRE_VALUE,
     SPIN_MAX,
     T_KIND,
-    T_ROW,
-    TABLE_BYTES,
-    TABLES,
     TOMBSTONE,
     V_LENGTH,
     V_MASK,
     V_PREVIOUS,
     V_TIMESTAMP,
     V_VALUE,
+    WORD_KEYS,
 )
-from mako.engine.memory import allocate, allocate_reserved, release, size_class
-from mako.engine.reclaim import reclaim
+from mako.engine.memory import allocate_ahead, allocate_reserved, release, size_class
+from mako.engine.reclaim import reclaim, reclaim_at_rest
 from mako.engine.retire import reserve_retired, retire
 from mako.ids import Outcome
 from mako.log_format import (
     DEPENDENCIES_BYTES,
     FLAG_DEPENDENCIES,
+    FOOTER_BYTES,
+    FOOTER_CLOSED,
     HEADER_BYTES,
     HEADER_COUNT,
+    HEADER_PARTITION,
     TABLE_DELETE,
-    TABLE_ID_MASK,
     TRANSACTION_BYTES,
-    TRANSACTION_COUNT,
     TRANSACTION_FLAGS,
     TRANSACTION_LENGTH,
 )
@@ -93,56 +113,31 @@ COMMITTED = int(Outcome.COMMITTED)
 _LOCKED = int(Outcome.LOCKED)
 _OUT_OF_MEMORY = int(Outcome.OUT_OF_MEMORY)
 
-#: Writes for which a replayer has asked ahead, and how many of them are between two steps.
-_LEAD = 16
-_STEP = 5
+#: Bytes of a row up to which a loop copies it faster than a call.
+_SMALL_ROW = 64
+#: Retired things that are looked at behind an entry.
+_RECLAIMED_PER_ENTRY = 4096
 
-#: What `check_tables` found wrong with a write.
-NO_TABLE, KEY_SIZE, VALUE_SIZE = 1, 2, 3
-
-
-@compiled
-def check_tables(engine: int, entry: int, size: int) -> tuple[int, int]:
-    """Whether the tables of all writes are there and fit them: (0, 0), or (what, offset of the
-    write)."""
-    at = HEADER_BYTES
-    for _ in range(ld4(entry + HEADER_COUNT)):
-        flags = ld2(entry + at + TRANSACTION_FLAGS)
-        count = ld2(entry + at + TRANSACTION_COUNT)
-        at += TRANSACTION_BYTES
-        if flags & FLAG_DEPENDENCIES:
-            at += DEPENDENCIES_BYTES
-        for _ in range(count):
-            key_size = ld2(entry + at)
-            value_size = ld4(entry + at + 2 + key_size)
-            number = ld2(entry + at + 6 + key_size + value_size)
-            table = engine + TABLES + (number & TABLE_ID_MASK) * TABLE_BYTES
-            kind = ld8(table + T_KIND)
-            if kind == 0:
-                return NO_TABLE, at
-            if kind != 3:
-                if key_size != 8 * kind:
-                    return KEY_SIZE, at
-                if number & TABLE_DELETE == 0 and value_size != ld8(table + T_ROW):
-                    return VALUE_SIZE, at
-            at += 8 + key_size + value_size
-    return 0, 0
-
+#: What `follow` returns instead of an Outcome.
+REFUSED = -1
 
 @compiled
-def logged_version(tx: int, timestamp: int, mask: int, deleted: int, value: int, size: int) -> int:
+def _logged_version(tx: int, timestamp: int, mask: int, deleted: int, value: int, size: int) -> int:
     """A version with the value of a write, or its tombstone; 0 when memory is full."""
     if deleted:
         # Even a full memory takes deletes: they are the way out of it.
         version = allocate_reserved(tx, POOL_VALUES, V_VALUE)
     else:
-        version = allocate(tx, POOL_VALUES, V_VALUE + size)
+        version = allocate_ahead(tx, POOL_VALUES, V_VALUE + size)
     if version != 0:
         st8(version + V_TIMESTAMP, timestamp)
         st8(version + V_PREVIOUS, 0)
         st8(version + V_MASK, mask)
         st8(version + V_LENGTH, TOMBSTONE if deleted else size)
-        if size != 0:
+        if size & 7 == 0 and size <= _SMALL_ROW:
+            for word in range(0, size, 8):
+                st8(version + V_VALUE + word, ldu8(value + word))
+        else:
             memcpy(version + V_VALUE, value, size)
     return version
 
@@ -207,31 +202,53 @@ def put_in_chain(tx: int, record: int, version: int, table: int) -> int:
     return COMMITTED
 
 
-@dataclass(frozen=True, slots=True)
-class Replaying:
-    """(tx, table, key, version) -> COMMITTED, LOCKED or OUT_OF_MEMORY; the version is installed
-    or given back."""
+@compiled
+def _put_in_front(tx: int, record: int, version: int) -> int:
+    """`put_in_chain` for what is most common, a newer value of a row that is there: 1, or 0 if it
+    is anything else, and nothing was done."""
+    newest = load_acquire(record + R_HEAD)
+    timestamp = ld8(version + V_TIMESTAMP)
+    if newest & (DEAD | LOCKED) or newest == 0 or ld8(newest + V_TIMESTAMP) >= timestamp:
+        return 0
+    if ld8(version + V_LENGTH) & TOMBSTONE:
+        return 0
+    st8(version + V_PREVIOUS, newest)
+    # Who would lock it meanwhile, to take it out of the tree, has changed the head.
+    if cas(record + R_HEAD, newest, version) == 0:
+        return 0
+    retire_version(tx, newest, timestamp)
+    return 1
 
-    install: Callable[..., int]
 
-
-def _make_replaying(index: Index) -> Replaying:
+def _make_install(index: Index) -> Callable[..., int]:
+    """(tx, table, key, version, hint, slot) -> COMMITTED, LOCKED or OUT_OF_MEMORY; the version is
+    installed or given back. `hint` and `slot` are those of `mako.engine.finding`, or 0."""
     kind = index.kind
-    get, get_in, link = index.get, index.get_in, index.link
+    get, get_near, link, link_at = index.get, index.get_near, index.link, index.link_at
     record_bytes, fill_record, of_record = kind.record_bytes, kind.fill_record, kind.of_record
 
     def add_record(
-        tx: int, table: int, key: Any, version: int, leaf: int, leaf_version: int
+        tx: int, table: int, key: Any, version: int, hint: int, leaf: int, leaf_version: int, at: int
     ) -> int:
-        """Link a new record with `version`: 0, the record that came first, LOST or FULL."""
+        """Link a new record with `version`: 0, the record that came first, LOST or FULL. `at` is
+        the place in the leaf, if that covers the key, or -1."""
         size = record_bytes(key)
-        record = allocate(tx, POOL_RECORDS, size)
+        record = allocate_ahead(tx, POOL_RECORDS, size)
         if record == 0:
             return FULL
         st8(record + R_HEAD, version)
         fill_record(record, key)
         # The tree keeps the record's own copy of the key.
-        found = link(tx, table, of_record(record), record, leaf, leaf_version)
+        own = of_record(record)
+        found = LINKED
+        if at >= 0 and link_at(leaf, leaf_version, at, own, record):
+            st8(hint + H_VERSION, leaf_version + NODE_STEP)
+        else:
+            found = link(tx, table, own, record, leaf, leaf_version)
+            if found == LINKED and hint != 0:
+                st8(hint + H_LEAF, ld8(tx + C_LINKED))
+                st8(hint + H_VERSION, ld8(tx + C_LINKED + 16))
+                st8(hint + H_PLACE, ld8(ld8(tx + C_LINKED) + N_LAST) + 1)
         if found != LINKED:
             store_release(record + R_HEAD, DEAD)
             release(tx, POOL_RECORDS, record, size_class(size))
@@ -248,111 +265,134 @@ def _make_replaying(index: Index) -> Replaying:
 
     find = look_up or compiled(named(find_unasked, f"{kind.name}.find"))
 
-    def install(tx: int, table: int, key: Any, version: int) -> int:
-        hint = tx + C_HINTS + (table // TABLE_BYTES) % HINTS * HINT_BYTES
+    def find_hinted(tx: int, table: int, key: Any, hint: int) -> tuple[int, int, int, int]:
+        """The record or 0 or LOST, its leaf and the version of that, and the place or -1."""
+        if hint != 0 and ld8(hint + H_TABLE) == table and ld8(hint + H_LEAF) != 0:
+            leaf = ld8(hint + H_LEAF)
+            version = ld8(hint + H_VERSION)
+            covers, at, record = get_near(leaf, version, ld8(hint + H_PLACE), key)
+            if covers:
+                st8(hint + H_PLACE, at + 1)
+                return record, leaf, version, at
+        record, leaf, version = find(tx, table, key)
+        if hint != 0 and record != LOST:
+            st8(hint + H_TABLE, table)
+            st8(hint + H_LEAF, leaf)
+            st8(hint + H_VERSION, version)
+            st8(hint + H_PLACE, -1)
+        return record, leaf, version, -1
+
+    find_hinted = compiled(named(find_hinted, f"{kind.name}.find_hinted"))
+
+    def install(tx: int, table: int, key: Any, version: int, hint: int, slot: int) -> int:
         for _ in range(SPIN_MAX):
-            # Writes of one transaction are often neighbours: no descent for those.
-            leaf = ld8(hint + 8)
-            leaf_version = ld8(hint + 16)
-            covers = False
-            record = 0
-            if ld8(hint) == table:
-                covers, record = get_in(leaf, leaf_version, key)
-            if not covers:
-                record, leaf, leaf_version = find(tx, table, key)
-                if record == LOST:
-                    continue
-                st8(hint, table)
-                st8(hint + 8, leaf)
-                st8(hint + 16, leaf_version)
+            record, leaf, leaf_version, at = find_hinted(tx, table, key, hint)
+            if record == LOST:
+                continue
             if record == 0:
-                record = add_record(tx, table, key, version, leaf, leaf_version)
+                record = add_record(tx, table, key, version, hint, leaf, leaf_version, at)
                 if record == LINKED:
-                    st8(hint + 8, ld8(tx + C_LINKED))
-                    st8(hint + 16, ld8(tx + C_LINKED + 16))
                     return COMMITTED
                 if record == FULL:
                     free_logged(tx, version)
                     return _OUT_OF_MEMORY
-                if record == LOST:
-                    st8(hint, 0)
-                    continue
-            if put_in_chain(tx, record, version, table) == COMMITTED:
-                return COMMITTED
-            st8(hint, 0)  # The record is leaving the tree: look again.
-            pause()
+            if record != LOST:
+                if _put_in_front(tx, record, version):
+                    fill_slot(slot, table, record)
+                    return COMMITTED
+                if put_in_chain(tx, record, version, table) == COMMITTED:
+                    return COMMITTED
+                pause()
+            if hint != 0:
+                st8(hint + H_LEAF, 0)  # The record is leaving the tree: look again.
         free_logged(tx, version)
         return _LOCKED
 
-    return Replaying(install=keyed(kind, install, "install"))
+    return cast(Callable[..., int], compiled(named(install, f"{kind.name}.install")))
 
 
-WORD_REPLAYING = _make_replaying(WORD_INDEX)
-PAIR_REPLAYING = _make_replaying(PAIR_INDEX)
-BYTES_REPLAYING = _make_replaying(BYTES_INDEX)
-
-_word_install = WORD_REPLAYING.install
-_pair_install = PAIR_REPLAYING.install
-_bytes_install = BYTES_REPLAYING.install
-_word_decode = WORD_INDEX.kind.decode
-_pair_decode = PAIR_INDEX.kind.decode
+_word_install = _make_install(WORD_INDEX)
+_pair_install = _make_install(PAIR_INDEX)
+_bytes_install = _make_install(BYTES_INDEX)
 _bytes_decode = BYTES_INDEX.kind.decode
 _word_ask, _pair_ask = ASK[1], ASK[2]
 
 
 @compiled
-def _apply_write(tx: int, at: int, timestamp: int, mask: int) -> int:
-    """Apply the write at address `at`; its Outcome."""
+def _install_write(tx: int, write: int) -> int:
+    """Install a write of the group; its Outcome."""
+    at = ld8(write + F_AT)
+    transaction = ld8(write + F_TRANSACTION)
+    mask = ld8(tx + C_OWN)
+    if ld2(transaction + TRANSACTION_FLAGS) & FLAG_DEPENDENCIES:
+        mask = ldu8(transaction + TRANSACTION_BYTES)
     key_size = ld2(at)
     key = at + 2
-    value_size = ld4(key + key_size)
+    size = ld4(key + key_size)
     value = key + key_size + 4
-    number = ld2(value + value_size)
-    if reserve_retired(tx, 4) == 0:
-        return _OUT_OF_MEMORY
-    deleted = number & TABLE_DELETE
-    version = logged_version(tx, timestamp, mask, deleted, value, value_size)
+    deleted = ld2(value + size) & TABLE_DELETE
+    version = _logged_version(tx, ldu8(transaction), mask, deleted, value, size)
     if version == 0:
         return _OUT_OF_MEMORY
-    table = ld8(tx + C_ENGINE) + TABLES + (number & TABLE_ID_MASK) * TABLE_BYTES
+    table = ld8(write + F_TABLE)
     kind = ld8(table + T_KIND)
-    if kind == 1:
-        return _word_install(tx, table, _word_decode(key, key_size, tx + C_KEY), version)
-    if kind == 2:
-        return _pair_install(tx, table, _pair_decode(key, key_size, tx + C_KEY), version)
-    return _bytes_install(tx, table, _bytes_decode(key, key_size, tx + C_KEY), version)
+    if kind == BYTES_KEYS:
+        return _bytes_install(tx, table, _bytes_decode(key, key_size, tx + C_KEY), version, 0, 0)
+    record = ld8(write + F_RECORD)
+    if record > 0 and has_key(record, write) and _put_in_front(tx, record, version):
+        return COMMITTED
+    hint = ld8(write + F_HINT)
+    slot = ld8(write + F_SLOT)
+    first = ld8(write + F_KEY)
+    if kind == WORD_KEYS:
+        return _word_install(tx, table, first, version, hint, slot)
+    return _pair_install(tx, table, (first, ld8(write + F_KEY + 8)), version, hint, slot)
 
 
 @compiled
-def _ask_for(tx: int, at: int) -> int:
-    """Ask for what the write at `at` will need; where the next one begins.
+def _ask_for(tx: int, write: int) -> None:
+    """First step of a write: ask for the record that its slot names; or, if there is no hint where
+    its leaf is, for that leaf."""
+    slot = ld8(write + F_SLOT)
+    if slot == 0:
+        return
+    record = in_slot(write)
+    if record != 0:
+        prefetch(record)
+    elif ld8(ld8(write + F_HINT) + H_LEAF) == 0:
+        table = ld8(write + F_TABLE)
+        first = ld8(write + F_KEY)
+        if ld8(table + T_KIND) == WORD_KEYS:
+            record = -_word_ask(tx, table, first)
+        else:
+            record = -_pair_ask(tx, table, (first, ld8(write + F_KEY + 8)))
+    st8(write + F_RECORD, record)
 
-    A step is taken for three writes at a time: the leaf of this one, the record of an earlier
-    one, the newest version of a still earlier one. So their misses overlap.
-    """
-    key_size = ld2(at)
-    key = at + 2
-    value_size = ld4(key + key_size)
-    after = key + key_size + 4 + value_size + 2
-    table = ld8(tx + C_ENGINE) + TABLES + (ld2(after - 2) & TABLE_ID_MASK) * TABLE_BYTES
-    kind = ld8(table + T_KIND)
-    entry = 0
-    if kind == 1:
-        entry = _word_ask(tx, table, _word_decode(key, key_size, tx + C_KEY))
-    elif kind == 2:
-        entry = _pair_ask(tx, table, _pair_decode(key, key_size, tx + C_KEY))
-    count = ld8(tx + C_AHEAD_COUNT)
-    st8(tx + C_AHEAD_COUNT, count + 1)
-    st8(tx + C_ORDER + 8 * (count % AHEAD_MAX), entry)
-    if count >= _STEP:
-        earlier = ld8(tx + C_ORDER + 8 * ((count - _STEP) % AHEAD_MAX))
-        if earlier != 0:
-            fetch_record(tx, earlier)
-    if count >= 2 * _STEP:
-        earlier = ld8(tx + C_ORDER + 8 * ((count - 2 * _STEP) % AHEAD_MAX))
-        if earlier != 0:
-            fetch_version(earlier)
-    return after
+
+@compiled
+def _install_group(tx: int, finder: int, count: int) -> int:
+    """Install the first writes of the ring, each step for all of them, so that their misses
+    overlap: leaf or record, then record or newest version, then newest version."""
+    if reserve_retired(tx, 4 * count) == 0:
+        return _OUT_OF_MEMORY
+    for i in range(count):
+        _ask_for(tx, write_of(finder, i))
+    for i in range(count):
+        record = ld8(write_of(finder, i) + F_RECORD)
+        if record > 0:
+            prefetch(load_relaxed(record + R_HEAD) & POINTER)
+        elif record < 0:
+            fetch_record(tx, -record)
+    for i in range(count):
+        record = ld8(write_of(finder, i) + F_RECORD)
+        if record < 0:
+            fetch_version(-record)
+    for i in range(count):
+        outcome = _install_write(tx, write_of(finder, i))
+        if outcome != COMMITTED:
+            return outcome
+    reclaim(tx, 2 * count + 2)
+    return COMMITTED
 
 
 @compiled
@@ -364,73 +404,71 @@ def _first_write(at: int) -> int:
 
 
 @compiled
-def _forget_asked(tx: int) -> None:
-    """Nothing that was noted for an earlier entry holds for this one."""
-    st8(tx + C_PROGRESS, ld8(tx + C_PROGRESS) + 1)
-    st8(tx + C_AHEAD_COUNT, 0)
-    for i in range(HINTS):
-        st8(tx + C_HINTS + i * HINT_BYTES, 0)
-
-
-@compiled
 def apply_transactions(tx: int, entry: int, above: int, up_to: int) -> tuple[int, int, int]:
     """Apply the transactions with above < timestamp <= up_to of an entry that passed all checks:
     (Outcome, transactions applied, writes applied)."""
     engine = ld8(tx + C_ENGINE)
-    own = ld8(tx + C_OWN)
+    finder = ld8(engine + FINDER)
     transactions = 0
     writes = 0
     newest = 0
+    grouped = 0
     outcome = COMMITTED
-    _forget_asked(tx)
-    at = entry + HEADER_BYTES
-    count = ld4(entry + HEADER_COUNT)
-    # The cursor that runs ahead: transactions and writes left to it, and where it is.
-    asked_transactions = count
-    asked_writes = 0
-    asked = at
-    lead = 0
-    for _ in range(count):
-        timestamp = ldu8(at)
-        left = ld2(at + TRANSACTION_COUNT)
-        mask = own
-        if ld2(at + TRANSACTION_FLAGS) & FLAG_DEPENDENCIES:
-            mask = ldu8(at + TRANSACTION_BYTES)
-        length = ld4(at + TRANSACTION_LENGTH)
-        at = _first_write(at)
-        end = at + length
-        wanted = above < timestamp <= up_to
-        if wanted:
-            newest = max(newest, timestamp)
-        for _ in range(left):
-            while lead < _LEAD and (asked_writes > 0 or asked_transactions > 0):
-                if asked_writes == 0:
-                    asked_transactions -= 1
-                    asked_writes = ld2(asked + TRANSACTION_COUNT)
-                    asked = _first_write(asked)
-                asked = _ask_for(tx, asked)
-                asked_writes -= 1
-                lead += 1
-            lead -= 1
-            if wanted:
-                outcome = _apply_write(tx, at, timestamp, mask)
-                if outcome != COMMITTED:
-                    break
-                writes += 1
-            at += 8 + ld2(at) + ld4(at + 2 + ld2(at))
+    st8(tx + C_PROGRESS, ld8(tx + C_PROGRESS) + 1)
+    following = entry + HEADER_BYTES
+    for _ in range(ld4(entry + HEADER_COUNT)):
+        transaction = following
+        at = _first_write(transaction)
+        following = at + ld4(transaction + TRANSACTION_LENGTH)
+        timestamp = ldu8(transaction)
+        if not above < timestamp <= up_to:
+            continue
+        newest = max(newest, timestamp)
+        transactions += 1
+        while at < following and outcome == COMMITTED:
+            at = note_write(engine, finder, grouped, at, transaction)
+            grouped += 1
+            writes += 1
+            if grouped == GROUP:
+                outcome = _install_group(tx, finder, grouped)
+                grouped = 0
         if outcome != COMMITTED:
             break
-        if wanted:
-            transactions += 1
-            reclaim(tx, 2 * left + 2)
-        at = end
-    # Whoever has this context next asks for rows of its own.
-    st8(tx + C_AHEAD_COUNT, 0)
+    if outcome == COMMITTED:
+        outcome = _install_group(tx, finder, grouped)
     fetch_max(engine + CLOCK, newest)
     return outcome, transactions, writes
 
 
 @compiled
-def raise_clock(engine: int, timestamp: int) -> None:
-    """Draw no timestamp at or below `timestamp` from now on."""
-    fetch_max(engine + CLOCK, timestamp)
+def follow(tx: int, entry: int, size: int, above: int, up_to: int) -> tuple[int, int, int]:
+    """Check and apply an entry of transactions whose checksum is right, and close what it closes:
+    as `apply_transactions`, or REFUSED and nothing was done: `check` and `unfit_write` say why."""
+    engine = ld8(tx + C_ENGINE)
+    if check_frame(entry, size)[0] != OK or check_header(entry, size)[0] != OK:
+        return REFUSED, 0, 0
+    if shl(1, ld2(entry + HEADER_PARTITION)) != ld8(tx + C_OWN):
+        return REFUSED, 0, 0
+    failed, _, unfit, _ = check_body(entry, size, engine)  # R1
+    if failed != OK or unfit != OK:
+        return REFUSED, 0, 0
+    outcome = COMMITTED
+    transactions = 0
+    writes = 0
+    if ld4(entry + HEADER_COUNT) != 0:
+        activate(tx)
+        outcome, transactions, writes = apply_transactions(tx, entry, above, up_to)
+        deactivate(tx)
+    if outcome == COMMITTED:
+        close_entry(tx, max(above, ldu8(entry + size - FOOTER_BYTES + FOOTER_CLOSED)))
+    return outcome, transactions, writes
+
+
+@compiled
+def close_entry(tx: int, closed: int) -> None:
+    """An entry is applied, and the log is closed up to `closed`."""
+    engine = ld8(tx + C_ENGINE)
+    fetch_max(engine + CLOCK, closed)
+    store_release(tx + C_FLOOR, closed)  # R2
+    close(engine)
+    reclaim_at_rest(tx, _RECLAIMED_PER_ENTRY)

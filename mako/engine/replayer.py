@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NoReturn
 
+from mako.crc import crc32
 from mako.engine.buffers import Buffer, addressed
-from mako.engine.closing import activate, close, deactivate, set_word
-from mako.engine.codec import Frame, descriptions_of, frame_of, require
-from mako.engine.discard import discard_above
-from mako.engine.engine import Engine
-from mako.engine.layout import C_FLOOR, NONE, OWN_BIT
-from mako.engine.reclaim import reclaim
-from mako.engine.replay import (
+from mako.engine.closing import set_word
+from mako.engine.codec import (
     KEY_SIZE,
     NO_TABLE,
     VALUE_SIZE,
-    apply_transactions,
-    check_tables,
-    raise_clock,
+    Frame,
+    check_body,
+    descriptions_of,
+    frame_of,
+    require,
 )
+from mako.engine.discard import discard_above
+from mako.engine.engine import Engine
+from mako.engine.layout import C_FLOOR, NONE, OWN_BIT
+from mako.engine.replay import REFUSED, close_entry, follow
 from mako.errors import ConfigError, Conflict, LogCorrupt, OutOfMemory, SchemaError
 from mako.ids import TIMESTAMP_MAX, Outcome
-from mako.log_format import EntryType
+from mako.log_format import FOOTER_BYTES, FOOTER_CRC, HEADER_TYPE, EntryType
 
+_CRC_BYTES: Final = FOOTER_BYTES - FOOTER_CRC
 #: Times an entry is begun again because a record is held by others.
 _ATTEMPTS_MAX: Final = 100
-_RECLAIMED_PER_ENTRY: Final = 4096
 _UNFIT: Final = {
     NO_TABLE: "a table that no entry has described",
     KEY_SIZE: "a key of a length that its table does not have",
@@ -68,6 +70,7 @@ class Replayer:
         assert not self._open, "it follows already"
         self.closed = closed
         self._context = self.engine.take_context()
+        self.engine.find_again()
         self._open = True
         set_word(self._context + C_FLOOR, closed)  # R2
 
@@ -77,25 +80,28 @@ class Replayer:
         LogCorrupt if it is bad or does not fit the tables: nothing of it was applied. OutOfMemory
         if it did not fit: apply it again when there is room.
         """
+        if len(entry) <= _CRC_BYTES + HEADER_TYPE or entry[HEADER_TYPE] != EntryType.TRANSACTIONS:
+            frame = self._checked(entry)
+            if frame.type is EntryType.SCHEMA:
+                self._describe(entry)
+            close_entry(self._context, max(self.closed, frame.closed))
+        else:
+            self._follow(entry, up_to)
+            frame = frame_of(entry)
+        self.closed = max(self.closed, frame.closed)
+        self.applied.entries += 1
+        return frame
+
+    def _checked(self, entry: Buffer) -> Frame:
+        """Header and footer of an entry, after all checks that need no table."""
         require(entry)
         frame = frame_of(entry)
-        engine = self.engine
-        own = engine.word(engine.base + OWN_BIT) & (1 << 64) - 1
+        own = self.engine.word(self.engine.base + OWN_BIT) & (1 << 64) - 1
         if own != 1 << frame.partition:
             raise ConfigError(
                 f"the log is that of partition {frame.partition}, and the engine is partition"
                 f" {own.bit_length() - 1}; take the log of that one"
             )
-        if frame.type is EntryType.SCHEMA:
-            self._describe(entry)
-        elif frame.type is EntryType.TRANSACTIONS and frame.count:
-            self._apply(entry, up_to)
-        self.closed = max(self.closed, frame.closed)
-        raise_clock(engine.base, self.closed)
-        set_word(self._context + C_FLOOR, self.closed)
-        close(engine.base)
-        reclaim(self._context, _RECLAIMED_PER_ENTRY)
-        self.applied.entries += 1
         return frame
 
     def _describe(self, entry: Buffer) -> None:
@@ -104,24 +110,20 @@ class Replayer:
         except SchemaError as error:
             raise LogCorrupt(f"a log entry describes a table that cannot be: {error}") from error
 
-    def _apply(self, entry: Buffer, up_to: int) -> None:
-        base = self.engine.base
+    def _follow(self, entry: Buffer, up_to: int) -> None:
+        """Check and apply an entry of transactions: in one call, but for the checksum."""
+        view = memoryview(entry)
+        if crc32(view[:-_CRC_BYTES]) != int.from_bytes(view[-_CRC_BYTES:], "little"):
+            self._refuse(entry)
         with addressed(entry) as (address, size):
-            unfit, offset = check_tables(base, address, size)  # R1
-            if unfit:
-                raise LogCorrupt(
-                    f"bad log entry: it writes {_UNFIT[unfit]} (at byte {offset}); nothing of it"
-                    " was applied, replay the log from its beginning",
-                    offset=offset,
-                )
             for _ in range(_ATTEMPTS_MAX):
-                activate(self._context)
-                outcome, transactions, writes = apply_transactions(
-                    self._context, address, self.closed, up_to
+                outcome, transactions, writes = follow(
+                    self._context, address, size, self.closed, up_to
                 )
-                deactivate(self._context)
                 if outcome != Outcome.LOCKED:
                     break
+        if outcome == REFUSED:
+            self._refuse(entry)
         if outcome == Outcome.OUT_OF_MEMORY:
             raise OutOfMemory(
                 "memory is full before the log is at its end; replay it into a database with more"
@@ -131,6 +133,18 @@ class Replayer:
             raise Conflict("somebody holds a record that the log writes; apply the entry again")
         self.applied.transactions += transactions
         self.applied.writes += writes
+
+    def _refuse(self, entry: Buffer) -> NoReturn:
+        """Say what is wrong with an entry of which nothing was applied: in the order of the
+        document, which `follow` need not keep to."""
+        self._checked(entry)
+        with addressed(entry) as (address, size):
+            _, _, unfit, offset = check_body(address, size, self.engine.base)
+        raise LogCorrupt(
+            f"bad log entry: it writes {_UNFIT[unfit]} (at byte {offset}); nothing of it was"
+            " applied, replay the log from its beginning",
+            offset=offset,
+        )
 
     def discard_above(self, final: int) -> int:
         """Remove every version above `final`; how many they were. Nobody else runs."""

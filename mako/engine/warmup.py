@@ -47,12 +47,13 @@ def warmup(progress: Progress) -> None:
 
 
 _CALLED: Final = {
-    "closing": "activate advance_watermark close close_snapshot deactivate open_snapshot set_word"
+    "closing": "activate advance_pinned advance_watermark close close_snapshot deactivate open_snapshot set_word"
     " tick",
-    "codec": "check_frame check_header check_transactions",
+    "codec": "check_body check_frame check_header check_transactions",
     "discard": "discard_above",
     "draining": "drain_ordered forget_logged",
     "dump": "dump_rows mixed",
+    "finding": "forget_found",
     "interactive": "record_key session_abort session_begin session_begin_snapshot session_commit"
     " session_delete session_get session_put session_rest session_scan",
     "keeper": "keep touch",
@@ -63,7 +64,7 @@ _CALLED: Final = {
     "reclaim": "reclaim reclaim_at_rest",
     "recorder": "drain_rings switch_logging",
     "region": "add_table set_up",
-    "replay": "apply_transactions check_tables raise_clock",
+    "replay": "close_entry follow",
     "ring": "drain",
     "serving": "collect give_up_requests own_watermark post_calls",
     "worker": "doom run_at_snapshot run_retrying watch work",

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from mako.engine.closing import advance_watermark, close, set_word
+from mako.engine.closing import advance_pinned, close, set_word
 from mako.engine.codec import (
     Description,
     Frame,
@@ -198,8 +198,7 @@ class Partition:
     def _move_watermark(self, timestamp: int) -> None:
         assert timestamp >= self._pinned, "P1"
         self._pinned = timestamp
-        set_word(self._pin + C_SNAPSHOT, timestamp)
-        advance_watermark(self._engine.base, timestamp)
+        advance_pinned(self._pin, timestamp)
 
     # --- leading --------------------------------------------------------------------------
 
@@ -350,18 +349,18 @@ class Partition:
             self.applied = entry.index
 
     def _apply(self, entry: Entry) -> None:
-        frame = frame_of(entry.data)
-        planted = self._settings.planted
+        if self._leading:
+            assert entry.term == self._term, "a leader of a later term has applied all before it"
+            frame = frame_of(entry.data)
+        else:
+            data = entry.data
+            wrong = "replay_ignores_timestamp_order" in self._settings.planted
+            if wrong and frame_of(data).type is EntryType.TRANSACTIONS:
+                data = with_timestamps_reversed(data)
+            frame = self._replayer.apply(data)
         if frame.type is EntryType.SCHEMA:
             known = {table.table for table in self._tables}
             self._tables += [t for t in descriptions_of(entry.data) if t.table not in known]
-        if self._leading:
-            assert entry.term == self._term, "a leader of a later term has applied all before it"
-        else:
-            data = entry.data
-            if "replay_ignores_timestamp_order" in planted and frame.count:
-                data = with_timestamps_reversed(data)
-            self._replayer.apply(data)
         if frame.type is EntryType.EPOCH:
             self._enter_epoch(frame, final_of(entry.data))
         self._move_watermark(max(self._pinned, frame.closed))
