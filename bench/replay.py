@@ -6,12 +6,12 @@
                  execute              drain                    apply
     worker ───▶ leader's engine ───▶ entry, entry, ... ───▶ follower's engine
 
-One thread does all of it in turns, each part under the clock of its processor time: a round executes
-so many transactions of the TPC-C mix, which become entries of `--batch` transactions, about a
-millisecond of work; then the follower applies the entries. At its end both must have the same
-state, or there is no figure. Execution is what the worker does, from drawing the input to reclaiming
-memory; draining and sealing, which are the leader's as well, are shown beside it. Replay is all of
-`Partition.apply`.
+One thread does all of it in turns, each part under the clock of its processor time: a round
+executes so many transactions of the TPC-C mix, which become entries of `--batch` transactions,
+about a millisecond of work; then the follower applies the entries. At its end both must have the
+same state, or there is no figure. Execution is what the worker does, from drawing the input to
+reclaiming memory; draining and sealing, which are the leader's as well, are shown beside it. Replay
+is all of `Partition.apply`.
 
 The parts of replay are measured after each round, on the same entries: the checksum, the checks of
 the format and of the tables for themselves, and what an entry without transactions costs. The
@@ -28,8 +28,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bench import machine
-from bench.engine.figures import without_collector
 from bench.engine.driving import drive_some
+from bench.engine.figures import without_collector
 from bench.options import Scale, TpccOptions
 from bench.tpcc.benchmark import Tpcc
 from bench.tpcc.schema import TABLES

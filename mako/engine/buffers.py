@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from types import TracebackType
 
 import numpy as np
@@ -9,6 +11,12 @@ import numpy as np
 from mako.engine.jit import INTERPRETED
 
 Buffer = bytes | bytearray | memoryview
+
+#: In CPython an object is where its id says, and the contents of `bytes` end it, with a zero.
+_BYTES_AT = bytes.__basicsize__ - 1
+_PLAIN = sys.implementation.name == "cpython" and (
+    ctypes.string_at(id(b"probe") + _BYTES_AT, 6) == b"probe\0"
+)
 
 
 class addressed:
@@ -26,6 +34,9 @@ class addressed:
     def __enter__(self) -> tuple[int, int]:
         if INTERPRETED:
             return self._register()
+        data = self._data
+        if _PLAIN and type(data) is bytes:
+            return id(data) + _BYTES_AT, len(data)
         # It takes read-only memory as well, unlike ctypes.
         self._array = np.frombuffer(self._data, np.uint8)
         return self._array.ctypes.data, self._array.size

@@ -172,7 +172,7 @@ def check_header(entry: int, size: int) -> tuple[int, int]:
     return OK, 0
 
 
-@compiled
+@compiled(inline=True)
 def _unfit_write(engine: int, number: int, key_size: int, value_size: int) -> int:
     """What does not fit the table of a write; 0 if it does."""
     table = engine + TABLES + (number & TABLE_ID_MASK) * TABLE_STRIDE
@@ -188,7 +188,7 @@ def _unfit_write(engine: int, number: int, key_size: int, value_size: int) -> in
     return OK
 
 
-@compiled
+@compiled(inline=True)
 def _check_writes(
     entry: int, at: int, end: int, count: int, engine: int
 ) -> tuple[int, int, int, int]:

@@ -20,9 +20,9 @@ from mako.engine.codec import Description
 from mako.engine.described import description_of, table_of
 from mako.engine.discard import empty_table
 from mako.engine.entries import Entry, procedure_entry, raised_by
+from mako.engine.finding import finder_bytes, forget_found, slot_bits
 from mako.engine.interactive import session_abort, session_commit
 from mako.engine.keeper import TOUCHED_PER_TURN, touch
-from mako.engine.finding import finder_bytes, forget_found, slot_bits
 from mako.engine.layout import (
     BUMP,
     C_ARGUMENTS,
@@ -195,7 +195,7 @@ class Engine:
         return self.word(self.base + BUMP) - self._start
 
     def find_again(self) -> None:
-        """Have memory for what a replayer has found (`mako.engine.finding`), in which is nothing."""
+        """Have empty memory for what a replayer finds (`mako.engine.finding`)."""
         if self._finder is not None:
             forget_found(self.base)
             return

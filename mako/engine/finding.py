@@ -106,19 +106,20 @@ def forget_found(engine: int) -> None:
     memset(finder, 0, _SLOTS + (WORD << (64 - ld8(engine + FINDER_SHIFT))))
 
 
-@compiled
-def _slot_of(engine: int, finder: int, number: int, first: int, second: int) -> int:
+@compiled(inline=True)
+def slot_of(engine: int, finder: int, number: int, first: int, second: int) -> int:
+    """The slot for a key of one or two words in table `number`."""
     mixed = wadd(wmul(wadd(first, wmul(second, MIX)), MIX), wmul(number, _ODD))
     return finder + _SLOTS + WORD * lshr(wmul(mixed, MIX), ld8(engine + FINDER_SHIFT))
 
 
-@compiled
+@compiled(inline=True)
 def write_of(finder: int, i: int) -> int:
     """Write number i of the group."""
     return finder + i * WRITE_BYTES
 
 
-@compiled
+@compiled(inline=True)
 def note_write(engine: int, finder: int, i: int, at: int, transaction: int) -> int:
     """Make the write at `at` number i of the group, and ask for its slot; where the next begins."""
     key_size = ld2(at)
@@ -155,32 +156,29 @@ def note_write(engine: int, finder: int, i: int, at: int, transaction: int) -> i
     hint = finder + _HINTS + HINT_BYTES * lshr(wmul(mixed, MIX), 64 - _HINT_COUNT_BITS)
     near = False
     if ld8(hint + H_TABLE) == table:
-        near = unsigned_less(unit - ld8(hint + H_UNIT), _NEAR)
+        near = unsigned_less(unit - ld8(hint + H_UNIT) - 1, _NEAR)
     else:
         st8(hint + H_TABLE, table)
         st8(hint + H_LEAF, 0)
     st8(hint + H_UNIT, unit)
     st8(write + F_HINT, hint)
     if not near:
-        slot = _slot_of(engine, finder, number, first, second)
+        slot = slot_of(engine, finder, number, first, second)
         st8(write + F_SLOT, slot)
         prefetch(slot)
     return after + 2
 
 
-@compiled
-def in_slot(write: int) -> int:
-    """The record that the slot of a write names, if it is of the same table; or 0."""
-    slot = ld8(write + F_SLOT)
-    if slot == 0:
-        return 0
+@compiled(inline=True)
+def named_by(slot: int, table: int) -> int:
+    """The record that a slot names, if it is one of `table`; or 0."""
     found = load_acquire(slot)
-    if found >> _TABLE_SHIFT != ld8(ld8(write + F_TABLE) + T_ID):
+    if found >> _TABLE_SHIFT != ld8(table + T_ID):
         return 0
     return found & _ADDRESS
 
 
-@compiled
+@compiled(inline=True)
 def has_key(record: int, write: int) -> bool:
     """Whether a record has the key of a write, of one or two words."""
     if ld8(record + R_KEY) != ld8(write + F_KEY):
@@ -189,7 +187,7 @@ def has_key(record: int, write: int) -> bool:
     return not two or ld8(record + R_KEY + 8) == ld8(write + F_KEY + 8)
 
 
-@compiled
+@compiled(inline=True)
 def fill_slot(slot: int, table: int, record: int) -> None:
     """S1: the caller has just put a version in front of the record, above all that is closed."""
     if slot != 0:
@@ -205,5 +203,5 @@ def empty_slot(engine: int, table: int, record: int) -> None:
         return
     number = ld8(table + T_ID)
     second = ld8(record + R_KEY + 8) if kind == PAIR_KEYS else 0
-    slot = _slot_of(engine, finder, number, ld8(record + R_KEY), second)
+    slot = slot_of(engine, finder, number, ld8(record + R_KEY), second)
     cas(slot, record | number << _TABLE_SHIFT, 0)

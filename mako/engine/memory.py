@@ -252,7 +252,7 @@ def allocate(context: int, pool: int, size: int) -> int:
     return _allocate(context, pool, size, SOFT_LIMIT)
 
 
-@compiled
+@compiled(inline=True)
 def allocate_ahead(context: int, pool: int, size: int) -> int:
     """As `allocate`, for those who take one block after the other: it asks for the memory of the
     next ones. What was freed, or never used, is in no cache, and its first store would wait."""

@@ -36,7 +36,7 @@ from mako.engine.atomics import (
     st8,
     store_release,
 )
-from mako.engine.closing import activate, close, deactivate
+from mako.engine.closing import activate, advance_pinned, close, deactivate
 from mako.engine.codec import OK, check_body, check_frame, check_header
 from mako.engine.finding import (
     F_AT,
@@ -53,7 +53,7 @@ from mako.engine.finding import (
     H_VERSION,
     fill_slot,
     has_key,
-    in_slot,
+    named_by,
     note_write,
     write_of,
 )
@@ -82,6 +82,7 @@ from mako.engine.layout import (
     RETIRE_TOMBSTONE,
     RETIRE_VALUE,
     SPIN_MAX,
+    STABLE,
     T_KIND,
     TOMBSTONE,
     V_LENGTH,
@@ -121,7 +122,8 @@ _RECLAIMED_PER_ENTRY = 4096
 #: What `follow` returns instead of an Outcome.
 REFUSED = -1
 
-@compiled
+
+@compiled(inline=True)
 def _logged_version(tx: int, timestamp: int, mask: int, deleted: int, value: int, size: int) -> int:
     """A version with the value of a write, or its tombstone; 0 when memory is full."""
     if deleted:
@@ -202,7 +204,7 @@ def put_in_chain(tx: int, record: int, version: int, table: int) -> int:
     return COMMITTED
 
 
-@compiled
+@compiled(inline=True)
 def _put_in_front(tx: int, record: int, version: int) -> int:
     """`put_in_chain` for what is most common, a newer value of a row that is there: 1, or 0 if it
     is anything else, and nothing was done."""
@@ -228,7 +230,14 @@ def _make_install(index: Index) -> Callable[..., int]:
     record_bytes, fill_record, of_record = kind.record_bytes, kind.fill_record, kind.of_record
 
     def add_record(
-        tx: int, table: int, key: Any, version: int, hint: int, leaf: int, leaf_version: int, at: int
+        tx: int,
+        table: int,
+        key: Any,
+        version: int,
+        hint: int,
+        leaf: int,
+        leaf_version: int,
+        at: int,
     ) -> int:
         """Link a new record with `version`: 0, the record that came first, LOST or FULL. `at` is
         the place in the leaf, if that covers the key, or -1."""
@@ -257,7 +266,7 @@ def _make_install(index: Index) -> Callable[..., int]:
             retire(tx, record, RETIRE_TOMBSTONE, 0, timestamp, table)
         return found
 
-    add_record = compiled(named(add_record, f"{kind.name}.add_record"))
+    add_record = compiled(named(add_record, f"{kind.name}.add_record"), inline=True)
     look_up = LOOK_UP.get(kind.kind)
 
     def find_unasked(tx: int, table: int, key: Any) -> tuple[int, int, int]:
@@ -282,7 +291,7 @@ def _make_install(index: Index) -> Callable[..., int]:
             st8(hint + H_PLACE, -1)
         return record, leaf, version, -1
 
-    find_hinted = compiled(named(find_hinted, f"{kind.name}.find_hinted"))
+    find_hinted = compiled(named(find_hinted, f"{kind.name}.find_hinted"), inline=True)
 
     def install(tx: int, table: int, key: Any, version: int, hint: int, slot: int) -> int:
         for _ in range(SPIN_MAX):
@@ -318,7 +327,7 @@ _bytes_decode = BYTES_INDEX.kind.decode
 _word_ask, _pair_ask = ASK[1], ASK[2]
 
 
-@compiled
+@compiled(inline=True)
 def _install_write(tx: int, write: int) -> int:
     """Install a write of the group; its Outcome."""
     at = ld8(write + F_AT)
@@ -349,14 +358,14 @@ def _install_write(tx: int, write: int) -> int:
     return _pair_install(tx, table, (first, ld8(write + F_KEY + 8)), version, hint, slot)
 
 
-@compiled
+@compiled(inline=True)
 def _ask_for(tx: int, write: int) -> None:
     """First step of a write: ask for the record that its slot names; or, if there is no hint where
     its leaf is, for that leaf."""
     slot = ld8(write + F_SLOT)
     if slot == 0:
         return
-    record = in_slot(write)
+    record = named_by(slot, ld8(write + F_TABLE))
     if record != 0:
         prefetch(record)
     elif ld8(ld8(write + F_HINT) + H_LEAF) == 0:
@@ -369,7 +378,7 @@ def _ask_for(tx: int, write: int) -> None:
     st8(write + F_RECORD, record)
 
 
-@compiled
+@compiled(inline=True)
 def _install_group(tx: int, finder: int, count: int) -> int:
     """Install the first writes of the ring, each step for all of them, so that their misses
     overlap: leaf or record, then record or newest version, then newest version."""
@@ -395,7 +404,7 @@ def _install_group(tx: int, finder: int, count: int) -> int:
     return COMMITTED
 
 
-@compiled
+@compiled(inline=True)
 def _first_write(at: int) -> int:
     """Where the writes of the transaction at `at` begin."""
     if ld2(at + TRANSACTION_FLAGS) & FLAG_DEPENDENCIES:
@@ -441,17 +450,20 @@ def apply_transactions(tx: int, entry: int, above: int, up_to: int) -> tuple[int
 
 
 @compiled
-def follow(tx: int, entry: int, size: int, above: int, up_to: int) -> tuple[int, int, int]:
+def follow(
+    tx: int, entry: int, size: int, above: int, up_to: int, pin: int
+) -> tuple[int, int, int, int]:
     """Check and apply an entry of transactions whose checksum is right, and close what it closes:
-    as `apply_transactions`, or REFUSED and nothing was done: `check` and `unfit_write` say why."""
+    as `apply_transactions`, and the closed timestamp; or REFUSED and nothing was done, and the
+    checks one by one say why. `pin` is as in `close_entry`."""
     engine = ld8(tx + C_ENGINE)
     if check_frame(entry, size)[0] != OK or check_header(entry, size)[0] != OK:
-        return REFUSED, 0, 0
+        return REFUSED, 0, 0, above
     if shl(1, ld2(entry + HEADER_PARTITION)) != ld8(tx + C_OWN):
-        return REFUSED, 0, 0
+        return REFUSED, 0, 0, above
     failed, _, unfit, _ = check_body(entry, size, engine)  # R1
     if failed != OK or unfit != OK:
-        return REFUSED, 0, 0
+        return REFUSED, 0, 0, above
     outcome = COMMITTED
     transactions = 0
     writes = 0
@@ -459,16 +471,22 @@ def follow(tx: int, entry: int, size: int, above: int, up_to: int) -> tuple[int,
         activate(tx)
         outcome, transactions, writes = apply_transactions(tx, entry, above, up_to)
         deactivate(tx)
+    closed = above
     if outcome == COMMITTED:
-        close_entry(tx, max(above, ldu8(entry + size - FOOTER_BYTES + FOOTER_CLOSED)))
-    return outcome, transactions, writes
+        closed = max(above, ldu8(entry + size - FOOTER_BYTES + FOOTER_CLOSED))
+        close_entry(tx, closed, pin)
+    return outcome, transactions, writes, closed
 
 
 @compiled
-def close_entry(tx: int, closed: int) -> None:
-    """An entry is applied, and the log is closed up to `closed`."""
+def close_entry(tx: int, closed: int, pin: int) -> None:
+    """An entry is applied, and the log is closed up to `closed`. In a replicated engine that is the
+    watermark, which the context `pin` holds; 0: it moves by itself, or somebody else moves it."""
     engine = ld8(tx + C_ENGINE)
     fetch_max(engine + CLOCK, closed)
     store_release(tx + C_FLOOR, closed)  # R2
     close(engine)
+    if pin != 0 and closed > ld8(engine + STABLE):
+        advance_pinned(pin, closed)
+        close(engine)  # The horizon follows the watermark: memory is used again while it is warm.
     reclaim_at_rest(tx, _RECLAIMED_PER_ENTRY)

@@ -47,8 +47,8 @@ def warmup(progress: Progress) -> None:
 
 
 _CALLED: Final = {
-    "closing": "activate advance_pinned advance_watermark close close_snapshot deactivate open_snapshot set_word"
-    " tick",
+    "closing": "activate advance_pinned advance_watermark close close_snapshot deactivate"
+    " open_snapshot set_word tick",
     "codec": "check_body check_frame check_header check_transactions",
     "discard": "discard_above",
     "draining": "drain_ordered forget_logged",

@@ -43,7 +43,7 @@ from mako.engine.interactive import session_begin_snapshot
 from mako.engine.layout import C_SNAPSHOT, LOGGING, NONE
 from mako.engine.loading import load
 from mako.engine.region import Region
-from mako.engine.replayer import Replayer
+from mako.engine.replayer import Replayer, is_transactions
 from mako.entry import Entry, EntryKind
 from mako.log_format import DESCRIPTION, FOOTER_BYTES, HEADER_BYTES, EntryType
 from mako.replication.ahead import Ahead
@@ -194,6 +194,7 @@ class Partition:
             self._engine.create_table(table)
         self._pinned = 0
         self._move_watermark(timestamp)
+        self._replayer.pin = self._pin
 
     def _move_watermark(self, timestamp: int) -> None:
         assert timestamp >= self._pinned, "P1"
@@ -352,12 +353,11 @@ class Partition:
         if self._leading:
             assert entry.term == self._term, "a leader of a later term has applied all before it"
             frame = frame_of(entry.data)
+        elif is_transactions(entry.data):
+            self._follow(entry.data)
+            return
         else:
-            data = entry.data
-            wrong = "replay_ignores_timestamp_order" in self._settings.planted
-            if wrong and frame_of(data).type is EntryType.TRANSACTIONS:
-                data = with_timestamps_reversed(data)
-            frame = self._replayer.apply(data)
+            frame = self._replayer.apply(entry.data)
         if frame.type is EntryType.SCHEMA:
             known = {table.table for table in self._tables}
             self._tables += [t for t in descriptions_of(entry.data) if t.table not in known]
@@ -366,6 +366,15 @@ class Partition:
         self._move_watermark(max(self._pinned, frame.closed))
         if self._term and entry.term == self._term and not self._leading:
             self._lead()
+
+    def _follow(self, data: bytes) -> None:
+        """Transactions, and the watermark: what a follower does most of the time."""
+        if "replay_ignores_timestamp_order" in self._settings.planted:
+            data = with_timestamps_reversed(data)
+        replayer = self._replayer
+        replayer.follow(data)
+        assert replayer.closed >= self._pinned, "P1"
+        self._pinned = replayer.closed
 
     def _enter_epoch(self, frame: Frame, final: int) -> None:
         """P3: what was executed ahead of the log ends here."""
