@@ -96,9 +96,12 @@ class Leader:
         self.log: list[Entry] = []
         self._tpcc = Tpcc(TpccOptions(workers=1, warehouses=1, scale=scale, seed=seed))
         self._add([self.partition.open_term(TERM, [])])
-        self._tpcc.prepare(Database(self.partition.engine), lambda *_: self.drain())
+        self._tpcc.prepare(Database(self.partition.engine), self._on_progress)
         self.drain()
         self._worker = self._prepare(seed)
+
+    def _on_progress(self, done: int, total: int, what: str) -> None:
+        self.drain()
 
     def _prepare(self, seed: int) -> int:
         """A context as `Drive` prepares it."""
@@ -277,7 +280,7 @@ def summary_of(rounds: Sequence[Round]) -> dict[str, Any]:
 
     def per(part: str, of: str = "transactions") -> float:
         each = [getattr(done, part) / getattr(done, of) for done in rounds]
-        return round(statistics.median(each), 2)
+        return float(round(statistics.median(each), 2))
 
     ratios = sorted(done.ratio for done in rounds)
     return {

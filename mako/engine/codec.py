@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from mako.crc import crc32
 from mako.engine.atomics import ld1, ld2, ld4, ld8, ldu8, shl
@@ -115,7 +114,8 @@ class Description:
     name: str
 
 
-class Frame(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Frame:
     """Header and footer of an entry."""
 
     type: EntryType

@@ -20,7 +20,6 @@ from mako.engine.codec import Description
 from mako.engine.described import description_of, table_of
 from mako.engine.discard import empty_table
 from mako.engine.entries import Entry, procedure_entry, raised_by
-from mako.engine.finding import finder_bytes, forget_found, slot_bits
 from mako.engine.interactive import session_abort, session_commit
 from mako.engine.keeper import TOUCHED_PER_TURN, touch
 from mako.engine.layout import (
@@ -39,8 +38,6 @@ from mako.engine.layout import (
     CLOCK,
     CLOSED,
     CONTEXT_BYTES,
-    FINDER,
-    FINDER_SHIFT,
     FIRST_CONTEXT,
     HORIZON,
     LOGGING,
@@ -138,7 +135,7 @@ class Engine:
         self.replicated = replicated
         self.view = self._region.view
         self.words = self._region.view.cast("q")
-        self._finder: Region | None = None
+        self.finder: Region | None = None  # What its replayer has found.
         self.tables: dict[int, TableHandle] = {}
         self._names: dict[str, TableHandle] = {}
         # The collector may close a forgotten snapshot wherever it runs, under this lock too.
@@ -193,16 +190,6 @@ class Engine:
     def memory_reserved(self) -> int:
         """Bytes ever handed out: the engine's high-water mark."""
         return self.word(self.base + BUMP) - self._start
-
-    def find_again(self) -> None:
-        """Have empty memory for what a replayer finds (`mako.engine.finding`)."""
-        if self._finder is not None:
-            forget_found(self.base)
-            return
-        bits = slot_bits(self.memory_limit)
-        self._finder = Region(finder_bytes(bits))
-        self.set_word(self.base + FINDER, self._finder.base)
-        self.set_word(self.base + FINDER_SHIFT, 64 - bits)
 
     def touch(self, size: int) -> int:
         """Have the system back up to `size` bytes that will be handed out next; how many."""
@@ -602,8 +589,8 @@ class Engine:
         self.over.set()
         self.words.release()
         self._region.close()
-        if self._finder is not None:
-            self._finder.close()
+        if self.finder is not None:
+            self.finder.close()
 
 
 def usable_cores() -> int:

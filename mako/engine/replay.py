@@ -490,3 +490,9 @@ def close_entry(tx: int, closed: int, pin: int) -> None:
         advance_pinned(pin, closed)
         close(engine)  # The horizon follows the watermark: memory is used again while it is warm.
     reclaim_at_rest(tx, _RECLAIMED_PER_ENTRY)
+
+
+@compiled
+def raise_clock(engine: int, timestamp: int) -> None:
+    """Draw no timestamp at or below `timestamp` from now on."""
+    fetch_max(engine + CLOCK, timestamp)

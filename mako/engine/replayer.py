@@ -20,7 +20,9 @@ from mako.engine.codec import (
 )
 from mako.engine.discard import discard_above
 from mako.engine.engine import Engine
-from mako.engine.layout import C_FLOOR, NONE, OWN_BIT
+from mako.engine.finding import finder_bytes, forget_found, slot_bits
+from mako.engine.layout import C_FLOOR, FINDER, FINDER_SHIFT, NONE, OWN_BIT
+from mako.engine.region import Region
 from mako.engine.replay import REFUSED, close_entry, follow
 from mako.errors import ConfigError, Conflict, LogCorrupt, OutOfMemory, SchemaError
 from mako.ids import TIMESTAMP_MAX, Outcome
@@ -79,9 +81,20 @@ class Replayer:
         assert not self._open, "it follows already"
         self.closed = closed
         self._context = self.engine.take_context()
-        self.engine.find_again()
+        self._find_anew()
         self._open = True
         set_word(self._context + C_FLOOR, closed)  # R2
+
+    def _find_anew(self) -> None:
+        """Have empty memory for what is found, that of the last time if there was one (S2)."""
+        engine = self.engine
+        if engine.finder is not None:
+            forget_found(engine.base)
+            return
+        bits = slot_bits(engine.memory_limit)
+        engine.finder = Region(finder_bytes(bits))
+        engine.set_word(engine.base + FINDER, engine.finder.base)
+        engine.set_word(engine.base + FINDER_SHIFT, 64 - bits)
 
     def apply(self, entry: Buffer, *, up_to: int = TIMESTAMP_MAX) -> Frame:
         """Apply an entry; its header and footer. Transactions above `up_to` are left out.

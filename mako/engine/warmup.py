@@ -64,7 +64,7 @@ _CALLED: Final = {
     "reclaim": "reclaim reclaim_at_rest",
     "recorder": "drain_rings switch_logging",
     "region": "add_table set_up",
-    "replay": "close_entry follow",
+    "replay": "close_entry follow raise_clock",
     "ring": "drain",
     "serving": "collect give_up_requests own_watermark post_calls",
     "worker": "doom run_at_snapshot run_retrying watch work",
