@@ -119,7 +119,8 @@ class ReadReply:
 
 #: An index that no log reaches.
 _NEVER: Final = 1 << 62
-#: Entries of a leader that may be uncommitted before it drains its machine again.
+#: Entries of a leader that may be uncommitted before it drains its machine again, and requests
+#: that it executes meanwhile.
 UNCOMMITTED_MAX: Final = 32
 #: Read at a time.
 _UNAPPLIED_BYTES: Final = 16 << 20
@@ -237,7 +238,8 @@ class Replica:
     def execute(self, ticket: int, request: bytes) -> bool:
         """Run a request here. False: it was refused, and the reply says so."""
         self.watch_role()
-        if not self._open or self._drained is not None:  # D2
+        full = self._is_far_ahead and len(self._executed) >= UNCOMMITTED_MAX
+        if not self._open or self._drained is not None or full:  # D2
             self._reply(ticket, Fate.REFUSED)
             return False
         self._executed.append((ticket, self.machine.execute(request)))
