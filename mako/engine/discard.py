@@ -226,6 +226,7 @@ def discard_above(tx: int, final: int) -> int:
     """Remove every version above `final`; how many they were, or -1 when memory is full: then
     it is half done, and the engine of no use any more."""
     engine = ld8(tx + C_ENGINE)
+    final = max(final, 1)  # Tombstones get it: 0 is the present to `retire`, and nobody draws 1.
     gone = 0
     full = False
     for number in range(TABLE_MAX):

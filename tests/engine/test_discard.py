@@ -236,3 +236,23 @@ def test_a_deleted_record_leaves_the_tree_though_it_was_written_again_meanwhile(
         engine.tick(1000)  # Time passes.
         settle()
     assert engine.word(engine.word(table + T_ROOT) + N_COUNT) == 0
+
+
+def test_what_was_written_before_anything_was_final_leaves_the_tree(engine: Engine) -> None:
+    """The final watermark of a first epoch is 0, which `retire` takes for the present."""
+    world = World(engine, 1)
+    table = engine.tables[1].address
+    key = key_of(1, 7)
+    session_begin(world.writers[0])
+    engine.write(world.writers[0] + C_ARGUMENTS, key)
+    assert session_put(world.writers[0], table, len(key), 8, 1) > 0
+    assert session_commit(world.writers[0]) == 0
+    assert discard_above(world.writers[0], 0) == 1
+    assert engine.word(engine.word(table + T_ROOT) + N_COUNT) == 1
+    for _ in range(3):
+        engine.tick(1000)
+        advance_watermark(engine.base, close(engine.base))
+        close(engine.base)
+        for writer in world.writers:
+            reclaim_at_rest(writer, 1 << 20)
+    assert engine.word(engine.word(table + T_ROOT) + N_COUNT) == 0
