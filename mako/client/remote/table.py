@@ -10,12 +10,13 @@ from mako.client import counters
 from mako.client.mapping import Writable
 from mako.client.remote.asking import Known, value_of
 from mako.client.remote.calls import Call
+from mako.client.remote.submitted import RemoteSubmitted
 from mako.errors import ConnectionLost, RolledBack
 from mako.ids import REFUSED_LONG_VALUE
 from mako.wire.requests import Operation
 
 if TYPE_CHECKING:
-    from mako.client.remote.database import RemoteDatabase, RemoteSubmitted
+    from mako.client.remote.database import RemoteDatabase
 
 
 class RemoteTable(Writable):

@@ -72,6 +72,17 @@ def test_counters(table: Any) -> None:
     assert table.add(b"small", (1 << 63) - 1) == -1
 
 
+def test_early_puts_and_counters(table: Any) -> None:
+    put = table.submit_put(b"early", b"1")
+    sums = [table.submit_add(b"sum", n) for n in range(1, 11)]
+    seen = {each.result() for each in sums}  # Workers need not keep their order.
+    assert len(seen) == 10
+    assert max(each.wait_durable() for each in sums) == 55
+    put.wait_durable()
+    assert table.get(b"early") == b"1"
+    assert table.get_int(b"sum") == 55
+
+
 @pytest.mark.parametrize("size", [0, 1, 7, 8, 65_519, 65_521, 100_000, 1 << 20])
 def test_values_of_all_lengths(table: Any, size: int) -> None:
     value = bytes(i % 251 for i in range(size))
