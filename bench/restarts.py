@@ -1,6 +1,6 @@
 """What clients notice when processes are restarted, killed, or come back with an empty disk.
 
-    python -m bench.restarts --folder /tmp/restarts
+    python -m bench.restarts --folder /tmp/restarts --megabytes 500
 
 Three processes as in the demo, under a load of counters that are added to, each addition once.
 Printed is, for each event, the longest time in which no client was answered, all pauses of more
@@ -81,6 +81,17 @@ def restart(cluster: Cluster, name: str, number: signal.Signals, *, empty: bool 
     wait_until_up(cluster, name)
 
 
+def fill(addresses: str, megabytes: int) -> None:
+    """Put rows of 32 KiB, some at a time."""
+    with mako.connect(addresses, timeout=_PATIENCE) as db:
+        table = db.table("filling")
+        value = bytes(32 << 10)
+        for first in range(0, 32 * megabytes, 64):
+            submitted = [table.submit_put(b"row %d" % (first + i), value) for i in range(64)]
+            for each in submitted:
+                each.wait_durable()
+
+
 def measured(what: str, clients: list[Adding], act: Callable[[], None]) -> float:
     """Do something under load; print and return the answers per second from its begin on."""
     began = time.monotonic()
@@ -102,6 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, help="for the processes; a new one if not given")
     parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--megabytes", type=int, default=0)
     options = parser.parse_args()
     folder = options.folder or Path(tempfile.mkdtemp(prefix="mako-restarts-"))
     folder.mkdir(parents=True, exist_ok=True)
@@ -112,6 +124,7 @@ def main() -> None:
             cluster.start(name)
         wait_for_leader(cluster)
         leader = wait_for_preferred(cluster)
+        fill(cluster.addresses, options.megabytes)
         clients += [Adding(number, cluster.addresses) for number in range(options.clients)]
         time.sleep(REST_SECONDS)
         quiet = measured("nothing happens", clients, lambda: time.sleep(REST_SECONDS))

@@ -10,12 +10,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from mako.engine.codec import Description
-from mako.errors import Aborted
+from mako.errors import Aborted, Error
 from mako.ids import MILLISECOND_SHIFT, Status
 from mako.row import Row
 from mako.schema import Table
 from mako.server.backend import Backend
-from mako.server.driving import sample_of
+from mako.server.driving import Preparation, sample_of
 from mako.server.sessions import (
     Refused,
     ServedSnapshot,
@@ -31,7 +31,6 @@ from mako.wire.requests import Operation
 
 if TYPE_CHECKING:
     from mako.engine.engine import TableHandle
-    from mako.server.drive import Drive
 
 #: Keys of one GET, writes of one WRITE.
 KEYS_MAX: Final = 10_000
@@ -71,7 +70,7 @@ class Job:
         if self.error is None:
             try:
                 self.value = self._then(self.value)
-            except Refused as error:
+            except (Refused, Error) as error:
                 self.error = error
 
 
@@ -124,9 +123,11 @@ class Asking:
             }
         self._drives = backend.drives
         self._driven: list[int] = []
+        self._closed = False
 
     def close(self) -> None:
         """The connection ends: so do its drives."""
+        self._closed = True
         for number in self._driven:
             self._drives.end(number)
 
@@ -259,14 +260,13 @@ class Asking:
     # --- drives -------------------------------------------------------------------------
 
     def _drive(self, name: str, states: list[bytes], seed: int, rate: float) -> Done:
-        start = self._drives.prepare(name, states, seed, rate)
-        return 0, Job(NoSession(), start, self._driving), False
+        prepared = self._drives.prepare(name, states, seed, rate)
+        return 0, Job(NoSession(), prepared.compile, lambda _: self._driving(prepared)), False
 
-    def _driving(self, drive: Drive) -> int:
-        if not self._backend.leads:
-            drive.stop()
-            raise Refused(Status.NOT_LEADER, "the leadership has ended meanwhile")
-        number = self._drives.started(drive)
+    def _driving(self, prepared: Preparation) -> int:
+        if self._closed or not self._backend.leads:
+            raise Refused(Status.NOT_LEADER, "the leadership or the connection has ended meanwhile")
+        number = self._drives.start(prepared)
         self._driven.append(number)
         return number
 

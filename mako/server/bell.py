@@ -38,6 +38,9 @@ class Bell:
             with trio.CancelScope(deadline=due) as scope:
                 self._task = trio.lowlevel.current_task()
                 await trio.lowlevel.wait_task_rescheduled(lambda _: self._abort(scope))
+            if scope.cancel_called:
+                # Whoever is cancelled from outside as its moment comes is not told by the wait.
+                await trio.lowlevel.checkpoint_if_cancelled()
         self.rung = False
 
     def _abort(self, scope: trio.CancelScope) -> trio.lowlevel.Abort:

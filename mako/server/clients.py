@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from mako.call_format import BATCH_BYTES
-from mako.errors import Aborted, Error, SchemaError, outcome_of
+from mako.errors import Aborted, ConfigError, Error, SchemaError, outcome_of
 from mako.ids import Status
 from mako.server.asking import Asking, Job
 from mako.server.backend import Backend
@@ -230,7 +230,7 @@ class ClientConnection:
             # What it saw, to find that it must fail, has to be durable, too.
             failed = Reply(number, outcome_of(error), text=str(error))
             return self._later(self._backend.engine.clock, failed)
-        except SchemaError as error:
+        except (SchemaError, ConfigError) as error:
             return Reply(number, Status.REFUSED, text=str(error))
         except Error as error:
             return Reply(number, Status.BUSY, text=str(error))
@@ -258,6 +258,10 @@ class ClientConnection:
             self._answer([Reply(number, outcome_of(job.error), text=str(job.error))])
         elif isinstance(job.error, Refused):
             self._answer([Reply(number, job.error.status, text=str(job.error))])
+        elif isinstance(job.error, SchemaError | ConfigError):
+            self._answer([Reply(number, Status.REFUSED, text=str(job.error))])
+        elif isinstance(job.error, Error):
+            self._answer([Reply(number, Status.BUSY, text=str(job.error))])
         elif job.error is not None:
             raise job.error
         else:

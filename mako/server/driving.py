@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mako.errors import ConfigError
 from mako.ids import Status
@@ -34,6 +34,15 @@ def deployed_workloads(modules: Iterable[str]) -> dict[str, Workload]:
     return found
 
 
+class Preparation(NamedTuple):
+    """Two steps to a drive."""
+
+    #: Takes long, in any thread: it has nothing to do with the engine, which may go meanwhile.
+    compile: Callable[[], None]
+    #: Starts the workers; in the thread of the event loop, where leaderships end, too.
+    make: Callable[[], Drive]
+
+
 class Drives:
     """The drives of one engine."""
 
@@ -47,10 +56,8 @@ class Drives:
     def active(self) -> bool:
         return bool(self._running)
 
-    def prepare(
-        self, name: str, states: list[bytes], seed: int, rate: float
-    ) -> Callable[[], Drive]:
-        """What starts a drive; it takes long, as it may compile. Refused, SchemaError."""
+    def prepare(self, name: str, states: list[bytes], seed: int, rate: float) -> Preparation:
+        """A drive that may start once its workload is compiled. Refused, SchemaError."""
         workload = self._workloads.get(name)
         if workload is None:
             known = ", ".join(sorted(self._workloads)) or "none"
@@ -65,13 +72,19 @@ class Drives:
             raise Refused(Status.WRONG_ARGUMENTS, f"{name}: a state has {size} bytes")
         rows = [workload.state.unpack(state) for state in states]
 
-        def start() -> Drive:
+        def compile_it() -> None:
+            from mako.engine.entries import workload_entries
+
+            workload_entries(workload)
+
+        def make() -> Drive:
             return Drive(self._crew, workload, workers=len(rows), states=rows, seed=seed, rate=rate)
 
-        return start
+        return Preparation(compile_it, make)
 
-    def started(self, drive: Drive) -> int:
-        """The number of a drive that has just been started."""
+    def start(self, preparation: Preparation) -> int:
+        """Start a drive that was prepared; its number. ConfigError, SchemaError, OutOfMemory."""
+        drive = preparation.make()
         self._last += 1
         self._running[self._last] = drive
         return self._last

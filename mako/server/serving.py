@@ -128,13 +128,13 @@ class Serving:
         """Have `workers` workers, when there are none."""
         assert not self._workers, "they are stopped first"
         try:
-            for _ in range(workers):
-                self._workers.append(_Rings(self._crew, self.event))
+            for number in range(workers):
+                worker = _Rings(self._crew, self.event)
+                self._workers.append(worker)
+                self._set(self._calls.B_WORKER_LIST + 8 * number, worker.context)
         except BaseException:
             self.stop(Status.BUSY)
             raise
-        for number, worker in enumerate(self._workers):
-            self._set(self._calls.B_WORKER_LIST + 8 * number, worker.context)
         self._set(self._calls.B_WORKERS, len(self._workers))
         self._set(self._calls.B_TURN, 0)
 

@@ -82,3 +82,17 @@ async def test_who_waits_can_be_cancelled(seconds: float, autojump_clock: Clock)
     assert returns <= 1
     bell.ring()
     await bell.wait_until()
+
+
+async def test_who_is_always_late_can_be_cancelled() -> None:
+    """Each of its moments has passed when it begins to wait, as after a long turn."""
+    bell = Bell()
+    returns = 0
+    with trio.CancelScope() as scope:
+        while returns < 100:
+            if returns == 3:
+                scope.cancel()
+            await bell.wait_until(trio.current_time() - 1)
+            returns += 1
+    assert scope.cancelled_caught
+    assert returns == 3

@@ -1,0 +1,141 @@
+"""Drives of a replica: when they start, and what is wrong with them."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pytest
+
+import mako
+from mako.engine.engine import Engine
+from mako.ids import Status
+from mako.server.asking import Asking, Job
+from mako.server.backend import LoneBackend
+from mako.server.clients import ClientConnection
+from mako.server.sessions import Refused
+from mako.server.workers import Crew
+from mako.wire.hello import PROCESS_NONE, Hello, Role, hello_parts
+from mako.wire.requests import ClientKind, Operation, frame, pack_requests, unpack_replies
+
+COUNTER: Final = mako.Table("counter", id=1, key={"worker": 8}, row={"value": "i8"})
+STATE: Final = mako.Row({"worker": "i8"}, name="state")
+
+
+@mako.function
+def draw(random: Any, state: Any) -> int:
+    return 0
+
+
+@mako.function
+def count(tx: Any, state: Any) -> None:
+    counter = tx.put(COUNTER, (state.worker,))
+    counter.value = 1
+
+
+COUNT: Final = mako.Workload("count", kinds=("count",), state=STATE, generate=draw, execute=count)
+STATES: Final = [STATE.pack({"worker": 1})]
+
+
+class Backend(LoneBackend):
+    """A replica that leads as long as the test says so."""
+
+    def __init__(self, crew: Crew) -> None:
+        super().__init__(crew, {}, workloads={COUNT.name: COUNT})
+        self.leads = True
+        for part in (COUNT.generate, COUNT.execute):
+            for table in part.tables():
+                self.engine.create_table(table)
+
+
+@pytest.fixture
+def backend() -> Iterator[Backend]:
+    engine = Engine(32 << 20, contexts=6)
+    crew = Crew(engine, 5.0)
+    made = Backend(crew)
+    yield made
+    made.close()
+    crew.close()
+    engine.close()
+
+
+def job_of(asking: Asking, rate: float = 0.0, states: int = 1) -> Job:
+    _, job, _ = asking.do(Operation.DRIVE, [COUNT.name, STATES * states, 1, rate], 0.0)
+    assert isinstance(job, Job)
+    job.run()
+    return job
+
+
+def test_workers_start_when_the_loop_hears_that_the_workload_is_compiled(backend: Backend) -> None:
+    asking = Asking(backend)
+    job = job_of(asking)
+    assert not backend.drives.active, "nothing runs before"
+    job.ended()
+    assert job.error is None
+    assert backend.drives.active
+    asking.close()
+    assert not backend.drives.active
+
+
+def test_none_starts_when_the_leadership_has_ended_meanwhile(backend: Backend) -> None:
+    job = job_of(Asking(backend))
+    backend.leads = False
+    backend.drives.stop()  # As a replica does that rests.
+    job.ended()
+    assert isinstance(job.error, Refused)
+    assert job.error.status == Status.NOT_LEADER
+    assert not backend.drives.active
+
+
+def test_none_starts_for_a_connection_that_has_ended_meanwhile(backend: Backend) -> None:
+    asking = Asking(backend)
+    job = job_of(asking)
+    asking.close()
+    job.ended()
+    assert isinstance(job.error, Refused)
+    assert not backend.drives.active
+
+
+@pytest.mark.parametrize(("rate", "states", "what"), [(-1.0, 1, "rate"), (0.0, 100, "100 workers")])
+def test_what_is_wrong_with_a_drive_is_told_and_ends_nothing(
+    backend: Backend, rate: float, states: int, what: str
+) -> None:
+    sent: list[bytes] = []
+    client = ClientConnection(backend, sent.append, 0.0)
+    hello = Hello(0, Role.CLIENT, PROCESS_NONE, "test", 1, "test")
+    client.receive(b"".join(hello_parts(hello)), 0.0)
+    request = [7, int(Operation.DRIVE), COUNT.name, STATES * states, 1, rate]
+    client.receive(frame(ClientKind.REQUEST, pack_requests([request])), 0.0)
+    sent.clear()
+    [(number, job)] = client.take_jobs()
+    job.run()
+    client.job_done(number, job)
+    [reply] = unpack_replies(sent[0][8:])
+    assert (reply.id, reply.status) == (7, Status.REFUSED)
+    assert what in str(reply.text)
+    assert not backend.drives.active
+    client.close()
+
+
+class ShortCrew(Crew):
+    """Has no memory for its second worker."""
+
+    launched = 0
+
+    def launch(self, *arguments: int, **options: int | None) -> object:  # type: ignore[override]
+        self.launched += 1
+        if self.launched == 2:
+            raise mako.OutOfMemory("no memory for another worker")
+        return super().launch(*arguments, **options)  # type: ignore[arg-type]
+
+
+def test_workers_that_cannot_all_start_leave_none_and_can_be_started_later() -> None:
+    engine = Engine(32 << 20, contexts=6)
+    crew = ShortCrew(engine, 5.0)
+    backend = LoneBackend(crew, {}, workers=0)
+    try:
+        with pytest.raises(mako.OutOfMemory):
+            backend.serving.start(2)
+        backend.serving.start(2)
+    finally:
+        backend.close()
+        crew.close()
+        engine.close()
