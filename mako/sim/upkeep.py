@@ -100,6 +100,7 @@ class Operator:
             self._settled[group] = current.members == current.voters == nodes
             target = self._target(group, node)
             if target is not None and leader.change_members(group, target):
+                self._settled[group] = False  # Whoever is wanted again meanwhile.
                 self._cluster.note(leader.number, "members", f"group {group}: {target}")
         if all(self._settled.get(group) for group in self._cluster.groups):
             self._maybe_found()

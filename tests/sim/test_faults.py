@@ -220,6 +220,27 @@ def test_a_fault_that_needs_all_to_be_settled_waits_for_that() -> None:
     assert counts["wipe"] == 1
 
 
+def test_nothing_is_settled_while_a_change_of_members_is_under_way() -> None:
+    """Also if nobody wants it any more: a disk that it needs must not be lost meanwhile."""
+    cluster = Cluster(1)
+    cluster.faults.stop()
+    cluster.loop.run(1000 * MS)
+    operator = cluster.operator
+    assert operator.settled
+    leader = operator.leader_of(cluster.groups[0])
+    assert leader is not None
+    follower = next(one for one in cluster.processes if one is not leader)
+    operator.demoted.add(follower.number)
+    node = leader.node(cluster.groups[0])
+    assert node is not None
+    now = 1000 * MS
+    while not node.configuration.joint:
+        now += MS
+        cluster.loop.run(now)
+    operator.demoted.clear()
+    assert not operator.settled
+
+
 def test_a_paused_process_works_off_what_came_meanwhile() -> None:
     cluster = Cluster(1)
     cluster.faults.stop()
