@@ -23,7 +23,7 @@ class Limits:
     write_stall_s: float = 10.0
     #: From the first byte of a frame to its last.
     partial_frame_s: float = 10.0
-    #: A link that has nothing to say sends an empty batch this often ...
+    #: A link sends an empty batch this often, unless something had to wait for its writer ...
     keepalive_s: float = 3.0
     #: ... so that one which hears nothing for this long knows that the other host is gone.
     silence_s: float = 10.0
