@@ -1,6 +1,7 @@
 """All connections of clients to one replica, without I/O.
 
     hand_out   results that have passed the gate, answers that waited, room for who was blocked
+    redirect   who waits here for a leader is told who it is
     deposed    the workers stop; what was not begun is refused, and what waits is held
     judge      whoever waited is told what became of it
     drop_all   the engine goes: every connection ends
@@ -109,6 +110,12 @@ class Connections:
             # Who has not been greeted would take the reason for one that lasts.
             served.finish(reason if served.connection.greeted else "")
             served.connection.close()  # Now, while what it has to give back is there.
+
+    def redirect(self) -> None:
+        """It is known, or known again, who leads: clients may be listening for it."""
+        for served in list(self._served):
+            if served.connection.greeted:
+                served.connection.redirect()
 
     # --- the end of a leadership ------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from mako.entry import NodeId
+from mako.entry import NODE_NONE, NodeId
 from mako.ids import Status, Timestamp, ms_of_timestamp
 from mako.procedure import Function, Workload
 from mako.raft import RaftNode, Role
@@ -90,6 +90,7 @@ class Hosted:
         self._drain_due = 0.0
         self._seen_drained = 0
         self._seen = (Role.FOLLOWER, 0)
+        self._told_leader = NODE_NONE
         self._told_watermark = 0
         settings = PartitionSettings(
             partition=replica.partition,
@@ -220,7 +221,13 @@ class Hosted:
             self._told_watermark = watermark
             self.backend.serving.wake()
         node = self.node
-        if node is None or (node.role, node.term) == self._seen:
+        if node is None:
+            return
+        if node.leader != self._told_leader:
+            self._told_leader = node.leader
+            if node.leader not in (NODE_NONE, self.replica.node):
+                self.connections.redirect()
+        if (node.role, node.term) == self._seen:
             return
         self._seen = (node.role, node.term)
         if node.role in (Role.CANDIDATE, Role.LEADER) and node.term > self._stood_in:
@@ -238,6 +245,7 @@ class Hosted:
     def _lead(self) -> None:
         self._log("leads", partition=self.replica.partition, epoch=self.partition.epoch)
         self.backend.serving.start(self.plan.workers)
+        self.connections.redirect()
         self._kick()
 
     def _rest(self) -> None:

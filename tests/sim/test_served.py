@@ -66,8 +66,8 @@ class World:
 
 
 @pytest.fixture
-def world() -> Iterator[World]:
-    made = World()
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    made = World(getattr(request, "param", 1))
     yield made
     for process in made.cluster.processes:
         process.close()
@@ -272,3 +272,17 @@ def test_tasks_wait_for_time_and_for_calls(world: World) -> None:
     world.client.run(task())
     world.until(lambda: len(seen) == 2)
     assert seen == [5 * MS, 1]
+
+
+@pytest.mark.parametrize("world", [4], indirect=True)
+def test_a_client_that_listens_to_a_follower_is_told_of_the_next_leader(world: World) -> None:
+    """It does not ask around: when a leader serves, it is there within a few messages."""
+    world.append(1, 0)
+    killed, loop = world.leader, world.cluster.loop
+    killed.crash(power=False)
+    others = [one for one in world.cluster.processes if one is not killed]
+    world.until(lambda: any(isinstance(one, ServedProcess) and one.hosted.serves for one in others))
+    assert not world.client.core.ready
+    since = loop.now
+    world.until(lambda: world.client.core.ready)
+    assert loop.now - since < 20 * MS  # Of virtual time; with pauses alone it is 92.

@@ -12,7 +12,7 @@ connection is lost, and calls `expire` when `next_time` has come. A call ends in
         the server said that nothing was executed (NOT_LEADER, BUSY) or all was undone (DISCARDED).
     C2  What belongs to a connection (a transaction, a snapshot) ends with it.
     C3  Every way around, to another server and back, waits longer than the one before, up to a
-        second; the deadline of each call bounds it.
+        second (`mako.client.remote.route`); the deadline of each call bounds it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import Any, Final
 
 from mako.call_format import IS_EARLY, IS_NOTICE
 from mako.client.remote.calls import Call, State, failure, late
+from mako.client.remote.route import PAUSE_MAX, PAUSE_MIN, Route
 from mako.errors import (
     Busy,
     Closed,
@@ -58,14 +59,9 @@ BATCH_BYTES_MAX: Final = 256 << 10
 #: Calls, and bytes of calls, that are under way at a time; more wait here.
 FLYING_MAX: Final = 2048
 FLYING_BYTES_MAX: Final = 2 << 20
-#: Seconds of the first and the longest pause before something is tried again.
-PAUSE_MIN: Final = 0.005
-PAUSE_MAX: Final = 1.0
 #: Seconds that a server may take to say what it has, or to answer what is under way once it has
 #: said that it does not lead.
 PATIENCE: Final = 2.0
-#: Servers that may send the client on before it pauses.
-HOPS_MAX: Final = 2
 
 
 class Directory:
@@ -98,9 +94,7 @@ class Core:
         """With `stay` it talks to whichever server it reaches, leader or not."""
         self.client: Final = chance.getrandbits(62) | 1
         self._chance = chance
-        self._addresses = list(addresses)
-        self._turn = 0
-        self._leader = ""
+        self._route = Route(addresses, chance)
         self._stay = stay
         self._hello = Hello(cluster, Role.CLIENT, PROCESS_NONE, name, self.client, SOFTWARE)
         self.directory: Directory | None = None
@@ -110,13 +104,12 @@ class Core:
         self._connections = 0
         self._greeted = False
         self._ready = False
-        # Until when a server may take to say what it has, or, once it has said that it does not
-        # lead, to answer what it was asked before.
+        # The server does not lead. It is left for another one, or it will say who leads.
         self._leaving = False
+        self._listening = False
+        # Until when a server may take to say what it has; to say who leads; or, once it is to be
+        # left, to answer what it was asked before.
         self._patient_until = 0.0
-        self._dial_at = 0.0
-        self._hops = 0
-        self._pause = PAUSE_MIN
         self._last_id = 0
         self._output: list[bytes] = []
         self._queue: deque[Call] = deque()
@@ -178,16 +171,16 @@ class Core:
 
     def dial(self, now: float) -> str | None:
         """The address to connect to now, or None: there is a connection, or it is too early."""
-        if self.connection or self._closed is not None or now < self._dial_at:
+        if self.connection or self._closed is not None or now < self._route.due:
             return None
-        return self._leader or self._addresses[self._turn % len(self._addresses)]
+        return self._route.next()
 
     def connected(self, now: float) -> None:
         """The owner has connected to what `dial` said."""
         self._connections += 1
         self.connection = self._connections
         self._reader = FrameReader(REPLY_BODY_MAX)
-        self._greeted = self._ready = self._leaving = False
+        self._greeted = self._ready = self._leaving = self._listening = False
         self._patient_until = now + PATIENCE
         self._output = [b"".join(hello_parts(self._hello))]
 
@@ -195,7 +188,7 @@ class Core:
         """Whether the owner must close the connection now and call `left`."""
         if not self.connection or self._ready:
             return False
-        if now >= self._patient_until:
+        if now >= self._patient_until and not self._listening:
             self.trouble = self.trouble or "a server accepted the connection and says nothing"
             return True
         # Whatever it was asked it will answer, if only by NOT_LEADER; what became of a commit it
@@ -206,28 +199,21 @@ class Core:
 
     def left(self, now: float) -> None:
         """The owner has closed the connection, as `leaves` said."""
-        if not self._leaving:  # It was not sent away: the server is mute.
-            self._turn += 1
-            self._leader = ""
-            self._wait(now)
+        if not self._leaving:  # It was not sent away.
+            self._route.mute(now)
         self._drop()
 
     def lost(self, now: float, trouble: str = "") -> None:
         """The connection is lost, or could not be made."""
         self.trouble = trouble or self.trouble
-        was_ready = self._ready
-        if self._leader and not self._leaving:
-            self._leader = ""
-        elif not self._leaving:
-            self._turn += 1
-        if not was_ready:
-            self._wait(now)
+        if not self._leaving:
+            self._route.failed(now, settled=self._ready)
         self._drop()
 
     def _drop(self) -> None:
         """There is no connection any more, and nothing on its way."""
         self.connection = 0
-        self._ready = self._greeted = self._leaving = False
+        self._ready = self._greeted = self._leaving = self._listening = False
         self._output = []
         flying, self._flying, self._flying_bytes = self._flying, {}, 0
         again: list[Call] = []
@@ -249,23 +235,30 @@ class Core:
         for call in self._queue:
             call.why = call.why or ConnectionLost
 
-    def _wait(self, now: float) -> None:
-        """Wait before dialling again, longer each time (C3)."""
-        self._dial_at = now + self._chance.uniform(self._pause / 2, self._pause)
-        self._pause = min(2 * self._pause, PAUSE_MAX)
-
-    def _go_to(self, leader: str, now: float) -> None:
-        """Leave this server for the one that leads, as far as this one knows."""
+    def _not_here(self, leader: str, now: float) -> None:
+        """This server does not lead; `leader` does, as far as it knows."""
         if self._stay or self._leaving:
             return
-        self._leader = leader
-        if not leader:
-            self._turn += 1
-        self._hops += 1
-        if self._hops > HOPS_MAX or not leader:
-            self._wait(now)
-        self._leaving = True
+        if self._route.told(leader):
+            self._leave(now)
+            return
+        self._listening = True
         self._ready = False
+        self._patient_until = now + self._route.pause()
+
+    def _hear(self, leader: str, now: float) -> None:
+        """This server says, unasked, who leads."""
+        if not self._listening:
+            self._not_here(leader, now)
+        elif leader == self._route.here:
+            self._describe()
+        elif self._route.news(leader):
+            self._leave(now)
+
+    def _leave(self, now: float) -> None:
+        """Leave this server once it has answered what it was asked."""
+        self._leaving = True
+        self._ready = self._listening = False
         self._patient_until = now + PATIENCE
 
     # --- output -------------------------------------------------------------------------
@@ -332,7 +325,7 @@ class Core:
                 for reply in unpack_replies(bytes(body)):
                     self._reply(reply, now)
             elif kind == ClientKind.REDIRECT:
-                self._go_to(bytes(body[:256]).decode(errors="replace"), now)
+                self._hear(bytes(body[:256]).decode(errors="replace"), now)
             elif kind == FrameKind.HELLO_REPLY and not self._greeted:
                 self._greet(expect_hello(kind, body, reply=True))
             elif kind == FrameKind.GOODBYE:
@@ -342,6 +335,9 @@ class Core:
 
     def _greet(self, server: Hello) -> None:
         self._greeted = True
+        self._describe()
+
+    def _describe(self) -> None:
         self._output.append(
             frame(ClientKind.REQUEST, pack_requests([[0, int(Operation.DESCRIBE)]]))
         )
@@ -377,15 +373,15 @@ class Core:
         if not directory.leads and not self._stay:
             for call in self._queue:
                 call.why = NotLeader
-            self._go_to(directory.leader, now)
+            self._not_here(directory.leader, now)
             return
         known, self.directory = self.directory, directory
         if known is not None and known.procedures != directory.procedures:
             for call in list(self._queue):
                 self._pack_again(call)
         self._ready = True
-        self._hops = 0
-        self._pause = PAUSE_MIN
+        self._listening = False
+        self._route.settled()
 
     def _pack_again(self, call: Call) -> None:
         """This server numbers its procedures in another way."""
@@ -437,7 +433,7 @@ class Core:
             self._end(call, None)
             return
         if reply.status == Status.NOT_LEADER:
-            self._go_to(str(reply.text), now)
+            self._hear(str(reply.text), now)
         self._not_done(call, reply.status, 0, str(reply.text), now)
 
     def _not_done(self, call: Call, status: int, detail: int, text: str, now: float) -> None:
@@ -492,7 +488,7 @@ class Core:
             heapq.heappop(self._deadlines)
         times = [self._deadlines[0][0]] if self._deadlines else []
         if not self.connection:
-            times.append(self._dial_at)
+            times.append(self._route.due)
         elif not self._ready:
             times.append(self._patient_until)
         elif self._later:
@@ -501,6 +497,9 @@ class Core:
 
     def expire(self, now: float) -> bool:
         """End the calls whose time is over; whether there were any."""
+        if self._listening and now >= self._patient_until:
+            self._route.in_vain()
+            self._leave(now)
         ended = False
         while self._deadlines and self._deadlines[0][0] <= now:
             call = heapq.heappop(self._deadlines)[2]

@@ -76,8 +76,7 @@ class Played:
         while address is None:
             when = self.core.next_time()
             assert when is not None, "the core wants to connect some time"
-            self.now = max(when, self.now + 1e-6)
-            self.core.expire(self.now)
+            self.wait(max(when - self.now, 1e-6))
             address = self.core.dial(self.now)
         self.dialled.append(address)
         self.core.connected(self.now)
@@ -106,8 +105,7 @@ class Played:
 
     def feed(self, *data: bytes) -> None:
         self.core.feed(b"".join(data), self.now)
-        if self.core.leaves(self.now):
-            self.core.left(self.now)
+        self._leave_if_told()
 
     def serve(
         self,
@@ -133,6 +131,11 @@ class Played:
     def wait(self, seconds: float) -> None:
         self.now += seconds
         self.core.expire(self.now)
+        self._leave_if_told()
+
+    def _leave_if_told(self) -> None:
+        if self.core.leaves(self.now):
+            self.core.left(self.now)
 
     def run(
         self, *arguments: int, early: bool = False, once: bool | None = None, limit: float = 10

@@ -1,6 +1,7 @@
 """The client's core with scripted bytes and a virtual clock: no socket, no sleep."""
 
 import random
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from mako.client.remote.calls import State
 from mako.ids import Outcome, Status
 from mako.wire.errors import WireError
 from mako.wire.hello import hello_parts
-from mako.wire.requests import Operation
+from mako.wire.requests import Operation, unpack_requests
 from tests.client.remote.scripted import KV, SERVER, Played, goodbye, redirect, reply, result
 
 
@@ -152,9 +153,10 @@ def test_a_deposed_server_that_never_answers_is_left_in_time(played: Played) -> 
     call = played.run()
     played.sent()
     played.feed(redirect("b:2"))
-    played.wait(3)
-    assert played.core.leaves(played.now)
-    played.core.left(played.now)
+    played.wait(1.9)
+    assert played.core.connection
+    played.wait(0.2)
+    assert not played.core.connection
     assert isinstance(call.error, mako.Unknown)
 
 
@@ -181,6 +183,87 @@ def test_without_a_leader_it_asks_around_with_pauses() -> None:
     assert len(played.dialled) < 30
 
 
+def dead_leader() -> tuple[Played, Any]:
+    """A call whose server has died; another one, which it is connected to, has not noticed."""
+    played = Played("a:1", "b:2", "c:3")
+    played.serve()
+    call = played.run(once=True)
+    played.sent()
+    played.lose()
+    assert played.dial() == "a:1"
+    played.core.lost(played.now, "connection refused")
+    assert played.serve(leads=False, leader="a:1") == "b:2"
+    assert played.core.connection, "it listens"
+    return played, call
+
+
+def test_a_server_that_is_listened_to_tells_who_leads() -> None:
+    played, call = dead_leader()
+    played.feed(redirect("c:3"))
+    at = played.now
+    assert played.serve() == "c:3"
+    assert played.now == at, "without a pause"
+    assert played.calls() == [call.id]
+
+
+def test_a_server_that_is_listened_to_may_become_the_leader() -> None:
+    played, call = dead_leader()
+    for leads in (False, True):  # It is elected, and a little later it serves.
+        played.feed(redirect("b:2"))
+        assert [request for _, body in played.sent() for request in unpack_requests(body)] == [
+            [0, Operation.DESCRIBE]
+        ]
+        about = {"procedures": (("add", 3, ["a", "b"]),), "tables": []}
+        played.feed(reply(0, value={**about, "leads": leads, "leader": "b:2"}))
+        assert played.core.ready is leads
+    assert played.calls() == [call.id]
+    assert played.dialled == ["a:1", "a:1", "b:2"]
+
+
+def test_a_leader_that_comes_back_is_gone_to_although_it_was_shunned() -> None:
+    played, call = dead_leader()
+    played.feed(redirect("a:1"))
+    assert played.serve() == "a:1"
+    assert played.calls() == [call.id]
+
+
+def test_who_listens_in_vain_follows_what_it_was_told_then_asks_another() -> None:
+    played, call = dead_leader()
+    begun = played.now
+    assert played.dial() == "a:1", "b said so"
+    assert 0 < played.now - begun <= 0.005
+    played.core.lost(played.now, "connection refused")
+    begun = played.now
+    assert played.serve(leads=False) == "c:3"
+    assert played.now == begun, "no pause: it was not asked yet"
+    assert played.dial() == "a:1", "c knew nobody, so the next in turn"
+    assert 0.005 <= played.now - begun <= 0.01, "it listened longer than before"
+    assert not call.ended
+
+
+def test_what_was_sent_to_a_deposed_server_is_answered_while_it_is_listened_to(
+    played: Played,
+) -> None:
+    """It knows no leader yet. Its answers come; nothing new goes to it; then it is left."""
+    first = played.run()
+    played.sent()
+    played.feed(redirect(""))
+    late = played.run()
+    assert played.calls() == []
+    played.feed(result(first.id, value=4))
+    assert first.value == 4
+    played.feed(redirect("b:2"))
+    assert played.serve() == "b:2"
+    assert played.calls() == [late.id]
+
+
+def test_who_stays_is_not_sent_on() -> None:
+    played = Played(stay=True)
+    played.serve(leads=False, leader="b:2")
+    played.feed(redirect("c:3"))
+    assert played.core.ready
+
+
 def test_nobody_to_talk_to_is_connection_lost() -> None:
     played = Played()
     call = played.asking.request(Operation.PING, deadline=played.now + 5)
@@ -189,15 +272,14 @@ def test_nobody_to_talk_to_is_connection_lost() -> None:
         played.core.lost(played.now, "connection refused")
     assert isinstance(call.error, mako.ConnectionLost)
     assert set(played.dialled) == {"a:1", "b:2", "c:3"}
-    assert len(played.dialled) < 40
+    assert len(played.dialled) < 3 * 18  # A round of all, then a pause, up to a second.
 
 
 def test_a_mute_server_is_left_for_the_next(played: Played) -> None:
     played.lose()
     first = played.dial()
     played.wait(2.1)
-    assert played.core.leaves(played.now)
-    played.core.left(played.now)
+    assert not played.core.connection
     assert played.serve() != first
 
 
@@ -416,7 +498,6 @@ def test_a_connection_that_ends_before_the_greeting_is_no_refusal() -> None:
     played.sent()
     played.lose()
     assert not call.ended
-    assert played.core.dial(played.now) is None, "after a pause"
     assert played.serve() != first
     assert call.id in played.calls()
 
@@ -492,8 +573,6 @@ def test_random_troubles_end_every_call_once(seed: int, *, once: bool) -> None:
         if chance.random() < 0.2 and played.core.connection:
             played.lose()
         played.wait(chance.uniform(0, 0.3))
-        if played.core.leaves(played.now):
-            played.core.left(played.now)
     played.wait(1000)
     assert calls
     assert all(call.ended for call in calls)
