@@ -36,7 +36,8 @@ FAULTS_MIN: Final = 3
 _LONGEST: Final = 30 * SECOND
 _PEACE: Final = 20 * SECOND
 _LOOK: Final = SECOND // 20
-#: Looks in a row that show a learner held up by nothing but the clients' load: two seconds.
+#: Looks that show a learner held up by nothing but the clients' load: two seconds in all, since
+#: between two turns there is room on its link for a moment.
 _LOOKS_SATURATED: Final = 40
 
 
@@ -224,7 +225,9 @@ class Cluster:
         """
         if self.operator.settled:
             return True
-        self._saturated = self._saturated + 1 if self.operator.is_saturated else 0
+        if not self.operator.is_saturated:
+            return False
+        self._saturated += 1
         if self._saturated == _LOOKS_SATURATED:
             self.reach("clients_eased_off")
             self.note(0, "clients", "ease off")
