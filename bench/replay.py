@@ -128,7 +128,7 @@ class Leader:
 
     def drain(self) -> list[Entry]:
         """What was executed, as entries; it is committed at once."""
-        self.partition.want()
+        self.partition.want(self.partition.engine.clock)
         return self._add(self.partition.drain())
 
     def _add(self, made: Iterable[bytes]) -> list[Entry]:

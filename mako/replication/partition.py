@@ -139,10 +139,10 @@ class Partition:
         self._leading = False
         # Something was executed that no epoch entry has judged.
         self._is_ahead = False
-        # Closed timestamp and time of the last entry that was drained; somebody waits for more.
+        # Closed timestamp and time of the last entry that was drained; what somebody waits for.
         self._drained = 0
         self._drained_ms = 0
-        self._wanted = False
+        self._wanted = 0
         size = HEADER_BYTES + settings.entry_bytes + FOOTER_BYTES
         self._entry = Region(-(-size // _PAGE) * _PAGE)
         self._space = Region(BLOCK_BYTES)
@@ -246,9 +246,13 @@ class Partition:
         with self._ahead as tx:
             return self._transact(tx, request)
 
-    def want(self) -> None:
-        """Somebody waits for the watermark to pass what it is now."""
-        self._wanted = True
+    def want(self, timestamp: int) -> None:
+        """Somebody waits for the watermark to pass `timestamp`.
+
+        An entry that has closed it is on its way then, or is drained as soon as it can be; more
+        entries would help nobody, and would fill links that are slow.
+        """
+        self._wanted = max(self._wanted, timestamp)
 
     def drain(self) -> list[bytes]:
         """All that was executed since, as entries; nothing, if nobody waits for more."""
@@ -278,7 +282,6 @@ class Partition:
             if count or self._must_close(up_to, now_ms):
                 entries.append(self._sealed(length, count, up_to))
                 self._drained, self._drained_ms = up_to, now_ms
-                self._wanted = False
             if up_to == closed:
                 return entries
 
@@ -293,7 +296,7 @@ class Partition:
     def _must_close(self, closed: int, now_ms: int) -> bool:
         """Whether an entry without transactions is worth its while."""
         idle = now_ms - self._drained_ms >= self._settings.idle_ms
-        return closed > self._drained and (self._wanted or idle)
+        return closed > self._drained and (self._wanted > self._drained or idle)
 
     def _sealed(self, length: int, count: int, closed: int) -> bytes:
         with seal(

@@ -68,8 +68,8 @@ class Backend(Protocol):
         """What is at or below it may be acknowledged: the watermark, and time that has passed."""
         ...
 
-    def on_waiting(self) -> None:
-        """Somebody waits for the watermark: it should move soon."""
+    def on_waiting(self, timestamp: int) -> None:
+        """Somebody waits for the watermark to pass `timestamp`: it should do so soon."""
         ...
 
     def open_table(self, name: str) -> TableHandle:
@@ -126,7 +126,7 @@ class LoneBackend:
         self.engine.settle()
         return min(self.serving.watermark, self._time_limit())
 
-    def on_waiting(self) -> None:
+    def on_waiting(self, timestamp: int) -> None:
         """The next look closes."""
 
     def open_table(self, name: str) -> TableHandle:

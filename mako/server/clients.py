@@ -273,7 +273,7 @@ class ClientConnection:
             return reply
         self._turn += 1
         heapq.heappush(self._waiting, (timestamp, self._turn, reply))
-        self._backend.on_waiting()
+        self._backend.on_waiting(timestamp)
         return None
 
     def settle(self) -> None:

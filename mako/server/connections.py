@@ -52,6 +52,7 @@ class Connections:
         #: What was held, by what became of it: "durable", "discarded", "unknown".
         self.judged: Counter[str] = Counter()
         self._judged_seconds = judged_seconds
+        self._seen = 0
         self._unknown_at: float | None = None
         # Those that take bytes again since they were judged.
         self._freed: list[Served] = []
@@ -71,7 +72,8 @@ class Connections:
         """Hand out what has passed the gate; whether something waits for it. `now` is monotonic,
         in seconds."""
         self._wait_no_longer(now)
-        waits = self._backend.serving.collect()
+        serving = self._backend.serving
+        waits = serving.collect()
         freed, self._freed = self._freed, []
         for served in freed:
             if served in self._served:
@@ -80,7 +82,10 @@ class Connections:
             self._go_on(served, now)
             waits = waits or served.connection.waiting
         if waits:
-            self._backend.on_waiting()
+            # What was seen before is waited for since then.
+            news = serving.seen != self._seen
+            self._seen = serving.seen
+            self._backend.on_waiting(self._backend.engine.clock if news else 0)
         return waits or self.holds
 
     def _go_on(self, served: Served, now: float) -> None:

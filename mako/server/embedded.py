@@ -321,7 +321,7 @@ class EmbeddedReplica:
         if not self._driver.idle:
             return now + _LATER  # The end of the write kicks; a full disk is for the ticks.
         if awaited:
-            partition.want()
+            partition.want(self._waits.highest)
         if awaited or (works and now >= self._look_due and not self._is_quiet()):
             self._look_due = now + 0.8 * TURN_SECONDS
             self._clean = False

@@ -182,10 +182,10 @@ class Hosted:
 
     # --- Turns ---------------------------------------------------------------------------------
 
-    def touch(self) -> None:
-        """Somebody waits for the watermark: drain at every turn for a while."""
+    def touch(self, timestamp: int) -> None:
+        """Somebody waits for the watermark to pass `timestamp`: drain at every turn for a while."""
         self._active_until = self._clock() + ACTIVE_SECONDS
-        self.partition.want()
+        self.partition.want(timestamp)
         self._kick()
 
     @property
@@ -204,7 +204,7 @@ class Hosted:
         if not self.partition.leading or now < self._drain_due:
             return False
         if self._is_driven:
-            self.partition.want()
+            self.partition.want(self.partition.engine.clock)
         return True
 
     def after_turn(self) -> None:

@@ -1,6 +1,7 @@
 """What a server process shows of itself: metrics, status, health (`mako.server.http`)."""
 
 import time
+from functools import partial
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any, Final
@@ -107,7 +108,9 @@ class Observer:
             raise NoHash(text, HTTPStatus.SERVICE_UNAVAILABLE)
         self._hashing += 1
         try:
-            found = await hash_at(hosted.partition, timestamp, want=hosted.touch)
+            found = await hash_at(
+                hosted.partition, timestamp, want=partial(hosted.touch, timestamp)
+            )
         finally:
             self._hashing -= 1
         self._hashes[partition] = found

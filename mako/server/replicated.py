@@ -97,8 +97,8 @@ class ReplicatedBackend:
         # Not the engine's: that may just have been replaced.
         return min(self._hosted.partition.watermark, self._time_limit())
 
-    def on_waiting(self) -> None:
-        self._hosted.touch()
+    def on_waiting(self, timestamp: int) -> None:
+        self._hosted.touch(timestamp)
 
     def open_table(self, name: str) -> TableHandle:
         return self.engine.table_named(name) or self.engine.create_named(name)

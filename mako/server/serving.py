@@ -96,6 +96,8 @@ class Serving:
         self._workers: list[_Rings] = []
         self._deferred: list[tuple[int, int, int]] = []
         self._held = Held()
+        # Of workers that have stopped.
+        self._seen_before = 0
         #: Workers, and whoever moves the watermark, write it when there is something to collect.
         self.event = new_event() if event is None else event
         self._owns_event = event is None
@@ -150,6 +152,7 @@ class Serving:
             self._exhaust(self._calls.give_up_requests, number, int(status))
             self._hold(worker.completed())
         self._set(self._calls.B_WORKERS, 0)
+        self._seen_before = self.seen
         workers, self._workers = self._workers, []
         for worker in workers:
             worker.give_back()
@@ -298,6 +301,11 @@ class Serving:
             self._forget_some()
         return waiting > 0 or self._held.due
 
+    @property
+    def seen(self) -> int:
+        """Another number whenever `collect` has found results that it had not found before."""
+        return self._seen_before + sum(worker.seen for worker in self._workers)
+
     def listen(self) -> bool:
         """Ask to be woken through the eventfd; False if something has come meanwhile."""
         for worker in self._workers:
@@ -394,8 +402,13 @@ class _Rings:
         self._calls.listen(self.context)
 
     @property
+    def seen(self) -> int:
+        """Bytes of completions that were found so far."""
+        return self._engine.word(self._seen)
+
+    @property
     def has_news(self) -> bool:
-        return self._engine.word(self._head) > self._engine.word(self._seen)
+        return self._engine.word(self._head) > self.seen
 
     def give_back(self) -> None:
         """Give back what the worker, which has stopped, had."""

@@ -324,6 +324,25 @@ def test_a_transaction_without_a_write_makes_no_entry(make: Make) -> None:
     assert leader.drain() == []
 
 
+def test_an_entry_that_only_closes_is_made_once_for_who_waits(make: Make) -> None:
+    """While it is on its way, another one would bring the same news later."""
+    leader, log = make(), Log()
+    lead(leader, log, 1)
+    leader.execute(b"a!")
+    seen = leader.engine.clock
+    leader.want(seen)
+    (data,) = leader.drain()
+    assert leader.drained >= seen
+    for _ in range(3):
+        leader.engine.tick(leader.engine.clock + (1 << 20) >> 20)
+        leader.want(seen)
+        assert leader.drain() == []
+    leader.want(leader.engine.clock)
+    assert len(leader.drain()) == 1
+    leader.apply([log.add(1, data)])
+    assert leader.watermark >= seen
+
+
 def test_a_snapshot_nobody_takes_pins_nothing(make: Make) -> None:
     leader, log = make(), Log()
     lead(leader, log, 1)

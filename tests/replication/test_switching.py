@@ -320,7 +320,7 @@ class Cluster:
             self.check(machine)
         if write:
             leader.write()
-        leader.partition.want()
+        leader.partition.want(leader.partition.engine.clock)
         for data in leader.partition.drain():
             leader.log.append(entry_of(leader, self.term, data))
 

@@ -89,6 +89,7 @@ class World:
         self.now = 100.0
         self.limit = 0
         self.backend.world = self
+        self.backend.wanted = []
         self.backend.serving.limit = lambda: self.limit
 
     def client(self) -> Served:
@@ -116,6 +117,11 @@ class World:
 
 class Backend(LoneBackend):
     world: World
+    #: What the watermark was asked to pass.
+    wanted: list[int]
+
+    def on_waiting(self, timestamp: int) -> None:
+        self.wanted.append(timestamp)
 
     def gate(self) -> int:
         return self.world.limit
@@ -131,6 +137,21 @@ def world() -> Iterator[World]:
 
 
 OK, LOST = 0, int(Status.DISCARDED)
+
+
+def test_results_are_waited_for_from_when_they_are_first_seen(world: World) -> None:
+    """A turn that finds nothing new asks for no more entries."""
+    client, wanted = world.client(), world.backend.wanted
+    client.put(1, b"a")
+    done = world.work()
+    assert world.look()
+    assert wanted.pop() >= done
+    assert world.look()
+    assert wanted.pop() == 0
+    client.put(2, b"b")
+    assert world.work() > done
+    assert world.look()
+    assert wanted.pop() > done
 
 
 def test_what_is_above_the_final_watermark_is_discarded_and_the_rest_lasts(world: World) -> None:
