@@ -95,6 +95,16 @@ def draw_clients(plan: "Plan", chance: Random) -> None:
     plan.fault_distance = choice((80, 150, 300)) * MS
     plan.leader_killer = choice((0.0, 0.0, 0.4, 0.8))
     plan.raft = replace(plan.raft, entry_bytes_max=4 << 20)
+    # They write some hundred kilobytes, which must not take the whole run in chunks of 200 bytes.
+    stream = plan.driver.stream
+    plan.driver = replace(
+        plan.driver,
+        stream=replace(
+            stream,
+            chunk_bytes=16 * stream.chunk_bytes,
+            window_bytes=16 * stream.window_bytes,
+        ),
+    )
     plan.clients_plan = ClientsPlan(
         workers=choice((1, 2, 3)),
         sessions=choice((3, 5)),

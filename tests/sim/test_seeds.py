@@ -35,6 +35,8 @@ REGRESSIONS_SERVED: dict[int, str] = {
     10: "server: who was not greeted took a passing trouble for a refusal",
     307: "server: a deposed leader told of a table that went with its leadership",
     127: "server: a table was told of that the next leader did not have",
+    9700050: "replication: entries that only close filled links that carry two appends at a time",
+    9700442: "sim: a snapshot went in chunks of 200 bytes, a hundred a second",
     8100367: "replication: more small entries were drained than slow links could commit",
 }
 
