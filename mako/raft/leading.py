@@ -160,6 +160,7 @@ def maybe_commit(s: NodeState) -> None:
         reading.begin_waiting(s)
     # An older one too: its leader may have ended before it did what follows.
     if first_of_term or s.history.current_index > before:
+        s.commit_due = True
         _on_configuration_committed(s)
 
 
@@ -224,6 +225,8 @@ def tick(s: NodeState) -> bool:
             broadcast_heartbeats(s)
     if s.preferred != NODE_NONE:
         transfer.tick_preferred(s)
+    if s.commit_held:
+        s.commit_due = s.flush_needed = True
     return bool(s.messages or s.flush_needed)
 
 

@@ -103,6 +103,7 @@ def prove(s: NodeState) -> None:
         else:
             reply = ReadIndexReply(s.group, s.id, read.source, s.term, read.context, read.index)
             s.messages.append(reply)
+            s.commit_due = s.flush_needed = True  # Who asked waits until it has applied that much.
             if read.returning and s.log.last_index == read.index:
                 _add_empty(s)
 

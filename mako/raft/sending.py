@@ -20,11 +20,16 @@ def flush(s: NodeState) -> None:
     if s.role is not Role.LEADER:
         return
     log = s.log
+    waits = s.settings.commit_waits and not s.commit_due
+    s.commit_held = s.commit_due = False
     for progress in s.peers:
         while progress.next <= log.last_index and send_append(s, progress):
             pass
         if progress.commit_sent < log.commit and progress.flow is Flow.REPLICATE:
-            send_append(s, progress, may_be_empty=True)
+            if waits:
+                s.commit_held = True
+            else:
+                send_append(s, progress, may_be_empty=True)
     if s.reads_started:
         # To the quiet peers too: the beats of a host prove nothing to a read.
         s.reads_started = False

@@ -42,6 +42,10 @@ class Settings:
     append_bytes_max: int = 1 * _MIB
     #: Bytes of one entry. A larger proposal is refused; a peer's frame is limited to 8 MiB.
     entry_bytes_max: int = 4 * _MIB
+    #: A commit index that is the only news waits for the next append to a follower, or for the next
+    #: tick. A busy leader needs half as many messages, and followers know a little later what is
+    #: committed. What opens a term or changes the members never waits.
+    commit_waits: bool = False
     #: Bytes of committed entries in one Ready, so that applying does not delay the next turn.
     committed_bytes_max: int = 16 * _MIB
     #: Reads that wait for a leader's proof. Beyond it they are refused as busy; one proof serves
@@ -67,7 +71,7 @@ class Settings:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, int) and value < 1:
+            if isinstance(value, int) and not isinstance(value, bool) and value < 1:
                 raise ConfigError(f"raft.{field.name} must be at least 1, got {value}")
         if self.election_ticks <= 2 * self.heartbeat_ticks:
             raise ConfigError(

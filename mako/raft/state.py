@@ -83,6 +83,8 @@ class NodeState:
         "after_sync",
         "asked_reads",
         "asked_ticks",
+        "commit_due",
+        "commit_held",
         "configuration",
         "durable_vote",
         "election_elapsed",
@@ -196,6 +198,9 @@ class NodeState:
         self.messages: list[Message] = []
         self.after_sync: list[Message] = []
         self.flush_needed = False
+        # Followers lack a commit index that nothing was sent with; it leaves with the next Ready.
+        self.commit_held = False
+        self.commit_due = False
         self.draw_timeout()
 
     # --- Facts ---------------------------------------------------------------------------------
@@ -276,6 +281,7 @@ class NodeState:
         self.uncommitted_bytes = 0
         self.transfer_target = NODE_NONE
         self.flush_needed = False
+        self.commit_held = self.commit_due = False
         self.reads_started = False
         self.void_reads()
         self.draw_timeout()

@@ -45,6 +45,7 @@ def plan_of(
         raft=Settings(
             election_ticks=document.raft.election_ticks,
             heartbeat_ticks=document.raft.heartbeat_ticks,
+            commit_waits=True,
         ),
         wal=WalSettings(
             keep_bytes=parse_size(document.wal.keep_bytes),

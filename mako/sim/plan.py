@@ -179,6 +179,7 @@ def _raft_settings(chance: Random, planted: frozenset[str]) -> Settings:
         uncommitted_bytes_max=choice((4 * _KIB, 64 * _KIB, 1024 * _KIB)),
         snapshot_ticks_max=40,
         promotion_entries_max=choice((20, 200)),
+        commit_waits=choice((False, True)),
         planted=planted & raft_planted.NAMES,
     )
 

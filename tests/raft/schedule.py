@@ -40,6 +40,7 @@ class Schedule:
             election_ticks=chance.choice([3, 4, 10]),
             inflight_messages_max=chance.choice([1, 4, 128]),
             append_bytes_max=chance.choice([4, 1 << 20]),
+            commit_waits=chance.choice([False, True]),
             planted=frozenset({planted} if planted else ()),
         )
         self.cluster = Cluster(chance.choice([3, 3, 3, 5]), settings=settings, seed=seed)
