@@ -6,20 +6,25 @@
     mako sim --seeds 500 --clients      with servers, and remote clients connected to them
     mako sim planted                    whether the simulator finds the bugs planted for it
 
-Exit status 1: a rule was violated, or a planted bug was not found. Progress goes to standard error.
+Exit status 1: a rule was violated, or a planted bug was not found. Progress goes to standard error,
+and so does each seed that fails, at once: a long batch may be ended by the first.
 """
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 if TYPE_CHECKING:
     from mako.sim.batch import Summary
     from mako.sim.cluster import Mode, Outcome
+
+#: Between two lines of progress in a pipe.
+_SAY_SECONDS: Final = 60.0
 
 _output = click.option(
     "-o",
@@ -192,7 +197,8 @@ def _jobs_or_cores(jobs: int | None) -> int:
 
 @contextmanager
 def _progress(total: int, unit: str) -> Iterator[Any]:
-    """A bar on standard error where that is a terminal; a function to call for each step."""
+    """A function to call for each step. On standard error there is a bar where that is a terminal,
+    or else a line now and then, and what is bad as soon as it is found."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -206,11 +212,26 @@ def _progress(total: int, unit: str) -> Iterator[Any]:
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(unit, total=total, bad="")
-        bad = 0
+        done = bad = 0
+        said = began = time.monotonic()
 
         def step(first: Any, second: Any = 0) -> None:
-            nonlocal bad
-            bad += bool(getattr(first, "problem", "")) or second is None
+            nonlocal done, bad, said
+            done += 1
+            if problem := getattr(first, "problem", ""):
+                bad += 1
+                say(f"seed {first.seed}: {problem}")
+            elif second is None:
+                bad += 1
+                say(f"not found: {first}")
             progress.update(task, advance=1, bad=f"{bad} bad" if bad else "")
+            now = time.monotonic()
+            if not console.is_terminal and now - said >= _SAY_SECONDS:
+                said = now
+                rate = 60 * done / (now - began)
+                say(f"{done} of {total} {unit}, {bad} bad, {rate:.0f} a minute")
+
+        def say(text: str) -> None:
+            progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
         yield step

@@ -1,6 +1,7 @@
 """`mako sim`: what it prints, and its exit status."""
 
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -8,6 +9,7 @@ from collections import Counter
 import pytest
 from click.testing import CliRunner
 
+from mako.cli import sim as cli_sim
 from mako.cli.sim import sim
 from mako.sim import batch, cluster
 from mako.sim.batch import Summary, find_planted, run_batch
@@ -58,6 +60,23 @@ def test_a_violation_gives_status_1_the_seed_and_how_to_replay_it(
     assert "mako sim --seed 17 --trace --model\n" in text
     _, text = run("--seeds", "1", "--first-seed", "17", "--jobs", "1", "--clients")
     assert "mako sim --seed 17 --trace --clients\n" in text
+
+
+def test_in_a_pipe_a_seed_that_fails_is_told_at_once_and_progress_now_and_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cli_sim, "_SAY_SECONDS", 0.0)
+    monkeypatch.setattr(
+        batch, "run_seed", lambda seed, mode: Outcome(seed, problem="twice" if seed == 2 else "")
+    )
+    result = CliRunner().invoke(sim, ["--seeds", "3", "--jobs", "1"])
+    said = [re.sub(r", \d+ a minute$", "", line) for line in result.stderr.splitlines()]
+    assert said == [
+        "1 of 3 seeds, 0 bad",
+        "seed 2: twice",
+        "2 of 3 seeds, 1 bad",
+        "3 of 3 seeds, 1 bad",
+    ]
 
 
 def test_a_group_is_the_engine_or_lists_or_served_to_clients(
