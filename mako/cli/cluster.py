@@ -1,7 +1,9 @@
 """All processes of a configuration on this host: `python -m mako.cli.cluster up|down`.
 
-    up      start them, show what they say; end them when this is interrupted, or one of them ends
-    down    end those that `up --detach` left running
+    up              start them, show what they say; end them when this is interrupted, or one of
+                    them ends
+    up --detach     start them, wait until one of them leads, and leave them running
+    down            end those that `up --detach` left running
 
 A process that was left running has its number in `<data>/<name>.pid`, and what it says in
 `<data>/<name>.log`. Only a process that is still what the file says is ended.
@@ -13,12 +15,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Final
 
 import click
 
+import mako
 from mako.cli.app import run
 from mako.cli.options import config_files
 from mako.config import ClusterConfig, load
@@ -26,6 +29,8 @@ from mako.errors import ConfigError
 
 #: Seconds that a process has for handing over and ending.
 _END_SECONDS: Final = 20.0
+#: Seconds until one of them leads; the first time procedures may have to be compiled.
+_LEAD_SECONDS: Final = 180.0
 _COLORS: Final = ("cyan", "green", "yellow", "magenta", "blue", "red")
 
 _FILES = config_files()
@@ -38,19 +43,27 @@ def cluster() -> None:
 
 @cluster.command()
 @_FILES
-@click.option("--detach", is_flag=True, help="Leave them running and return.")
-def up(files: tuple[str, ...], *, detach: bool) -> None:
-    """Start all processes."""
+@click.option("--detach", is_flag=True, help="Return when one of them leads; all go on.")
+def up(files: tuple[str, ...], *, detach: bool) -> int:
+    """Start all processes.
+
+    Exit status 1: one of them has ended, or none leads.
+    """
     config = load(files)
     root = Path(config.document.data)
     root.mkdir(parents=True, exist_ok=True)
     for name in _names(config):
         if _running(root / f"{name}.pid", name) is not None:
             raise ConfigError(f"process {name} runs already; end it first with `down`")
-    if detach:
-        _leave(config, files, root)
-    else:
-        _attend(config, files)
+    if not detach:
+        return _attend(config, files)
+    left = _leave(config, files, root)
+    try:
+        click.echo(f"{_wait_for_leader(config, left, root)} leads")
+    except TimeoutError as error:
+        click.echo(f"{error}; end the others with `down`", err=True)
+        return 1
+    return 0
 
 
 @cluster.command()
@@ -96,7 +109,10 @@ def _command(name: str, files: tuple[str, ...]) -> list[str]:
     return [sys.executable, "-m", "mako", "server", "--process", name, *options]
 
 
-def _leave(config: ClusterConfig, files: tuple[str, ...], root: Path) -> None:
+def _leave(
+    config: ClusterConfig, files: tuple[str, ...], root: Path
+) -> dict[str, subprocess.Popen[bytes]]:
+    left = {}
     for name in _names(config):
         with (root / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
@@ -108,6 +124,27 @@ def _leave(config: ClusterConfig, files: tuple[str, ...], root: Path) -> None:
             )
         (root / f"{name}.pid").write_text(f"{process.pid}\n")
         click.echo(f"{name}: process {process.pid}, log in {root / name}.log")
+        left[name] = process
+    return left
+
+
+def _wait_for_leader(
+    config: ClusterConfig, processes: Mapping[str, subprocess.Popen[bytes]], root: Path
+) -> str:
+    """The name of the process that leads. TimeoutError says what is wrong."""
+    served = {f"{one.host}:{one.ports[0]}": one.name for one in config.processes if one.sites}
+    deadline = time.monotonic() + _LEAD_SECONDS
+    while time.monotonic() < deadline:
+        for name, process in processes.items():
+            if process.poll() is not None:
+                said = (root / f"{name}.log").read_text(errors="replace").splitlines()
+                raise TimeoutError(f"{name} has ended: {said[-1] if said else 'it said nothing'}")
+        try:
+            with mako.connect(",".join(served), timeout=1) as db:
+                return served[str(db.status()["leader_address"])]
+        except (mako.Error, TimeoutError, LookupError):
+            time.sleep(0.1)
+    raise TimeoutError(f"no process leads after {_LEAD_SECONDS:g} s; look into the logs")
 
 
 def _running(file: Path, name: str) -> int | None:
@@ -120,7 +157,7 @@ def _running(file: Path, name: str) -> int | None:
     return number if b"server" in words and name.encode() in words else None
 
 
-def _attend(config: ClusterConfig, files: tuple[str, ...]) -> None:
+def _attend(config: ClusterConfig, files: tuple[str, ...]) -> int:
     names = _names(config)
     width = max(map(len, names))
     processes = {}
@@ -150,8 +187,7 @@ def _attend(config: ClusterConfig, files: tuple[str, ...]) -> None:
     for thread in threads:
         thread.join()
     statuses = [process.wait() for process in processes.values()]
-    if any(statuses):
-        raise SystemExit(1)
+    return int(any(statuses))
 
 
 def _cycle() -> Iterator[str]:

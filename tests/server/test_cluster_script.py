@@ -4,11 +4,13 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.server.processes import PATIENCE, free_ports
 from tests.server.scripts import Scripts
@@ -67,7 +69,9 @@ def roles(scripts: Scripts) -> dict[str, str]:
 def test_a_cluster_comes_up_is_looked_at_and_goes_down(scripts: Scripts) -> None:
     up = scripts.run("cluster.sh", "up", "--detach", "-f", FILE)
     assert (up.returncode, up.stderr) == (0, "")
-    assert [line.partition(":")[0] for line in up.stdout.splitlines()] == list(NAMES)
+    *begun, leads = up.stdout.splitlines()
+    assert [line.partition(":")[0] for line in begun] == list(NAMES)
+    assert leads in [f"{name} leads" for name in NAMES]
     left = numbers(scripts.folder)
     assert len(left) == 3
 
@@ -93,6 +97,21 @@ def test_a_cluster_comes_up_is_looked_at_and_goes_down(scripts: Scripts) -> None
 
     nothing = scripts.run("cluster.sh", "down", "-f", FILE)
     assert (nothing.returncode, nothing.stdout, nothing.stderr) == (0, "nothing runs\n", "")
+
+
+def test_a_process_that_cannot_start_is_told_of(scripts: Scripts) -> None:
+    config = yaml.safe_load((scripts.folder / FILE).read_text())
+    with socket.create_server(("127.0.0.1", config["http"]["p1"])):
+        up = scripts.run("cluster.sh", "up", "--detach", "-f", FILE)
+    assert up.returncode == 1
+    (line,) = up.stderr.splitlines()
+    assert line.startswith("p1 has ended: ")
+    assert str(config["http"]["p1"]) in line
+    assert line.endswith("; end the others with `down`")
+    down = scripts.run("cluster.sh", "down", "-f", FILE)
+    assert down.returncode == 0
+    assert set(down.stdout.splitlines()) <= {f"{name}: ended" for name in NAMES}
+    assert numbers(scripts.folder) == []
 
 
 @pytest.mark.parametrize(
