@@ -1,19 +1,19 @@
 """Many seeds, on several cores; and planted bugs, each until a seed finds it."""
 
 import gc
-import multiprocessing
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from mako.raft import planted as raft_planted
 from mako.replication import planted as driver_planted
 from mako.server import planted as server_planted
 from mako.sim.cluster import Mode, Outcome, run_seed
 from mako.sim.coverage import BATCH_SEEDS_MIN, REQUIRED, REQUIRED_SERVED, Coverage
+from mako.sim.crew import Lost, shared
 from mako.storage import planted as storage_planted
 
 #: Seeds within which a planted bug must be found.
@@ -96,7 +96,12 @@ def run_batch(
     """Simulate `seeds` seeds from `first_seed` on. `show` is called with each as it ends."""
     summary = Summary(required=REQUIRED_SERVED if mode is Mode.CLIENTS else REQUIRED)
     started = time.monotonic()
-    for outcome in _mapped(partial(_run, mode), range(first_seed, first_seed + seeds), jobs):
+    work = deque(range(first_seed, first_seed + seeds))
+    for seed, found in shared(partial(_run, mode), work, jobs, prepare=partial(_load, mode)):
+        if isinstance(found, Lost):
+            outcome = Outcome(seed, problem=f"liveness: {found.reason}", rule="liveness")
+        else:
+            outcome = found
         summary.add(outcome)
         if show is not None:
             show(outcome)
@@ -112,21 +117,48 @@ def find_planted(
     show: Callable[[str, int | None], None] | None = None,
 ) -> dict[str, int | None]:
     """For each planted bug the number of seeds until it was found; None: it was not."""
-    found = {}
-    for name, seeds in _mapped(partial(_find, first_seed), names, jobs):
-        found[name] = seeds
+    found: dict[str, int | None] = {}
+    work = deque(_Try(name, first_seed) for name in names)
+    for task, what in shared(_is_violated, work, jobs, prepare=partial(_load, Mode.CLIENTS)):
+        # Whatever hangs or kills the process is a violation, too.
+        violated = what if isinstance(what, bool) else True
+        if violated and task.planted:
+            # A seed that fails without the bug has found another one.
+            work.appendleft(task._replace(planted=False))
+            continue
+        number = task.seed - first_seed + 1
+        if not task.planted and not violated:
+            found[task.name] = number
+        elif number < PLANTED_SEEDS_MAX:
+            work.appendleft(_Try(task.name, task.seed + 1))
+            continue
+        else:
+            found[task.name] = None
         if show is not None:
-            show(name, seeds)
+            show(task.name, found[task.name])
     return dict(sorted(found.items()))
 
 
-def _mapped(call: Callable[[Any], Any], items: Iterable[Any], jobs: int) -> Iterator[Any]:
-    """The results, in any order. With one job in this process, so that it can be debugged."""
-    if jobs == 1:
-        yield from map(call, items)
-        return
-    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        yield from pool.imap_unordered(call, items)
+class _Try(NamedTuple):
+    """A seed, with a planted bug or without it."""
+
+    name: str
+    seed: int
+    planted: bool = True
+
+
+def _is_violated(task: _Try) -> bool:
+    planted = frozenset([task.name] if task.planted else ())
+    mode = Mode.CLIENTS if task.name in SERVED else Mode.MODEL
+    return bool(run_seed(task.seed, planted=planted, mode=mode).problem)
+
+
+def _load(mode: Mode) -> None:
+    """The first time the engine is compiled, which is no part of a seed."""
+    if mode is not Mode.MODEL:
+        from mako.engine.warmup import warmup
+
+        warmup(lambda unit, done, total: None)
 
 
 def _run(mode: Mode, seed: int) -> Outcome:
@@ -142,14 +174,3 @@ def _run(mode: Mode, seed: int) -> Outcome:
         gc.unfreeze()
         if enabled:
             gc.enable()
-
-
-def _find(first_seed: int, name: str) -> tuple[str, int | None]:
-    planted = frozenset([name])
-    mode = Mode.CLIENTS if name in SERVED else Mode.MODEL
-    for seed in range(first_seed, first_seed + PLANTED_SEEDS_MAX):
-        # A seed that fails without the bug has found another one.
-        found = run_seed(seed, planted=planted, mode=mode).problem
-        if found and not run_seed(seed, mode=mode).problem:
-            return name, seed - first_seed + 1
-    return name, None

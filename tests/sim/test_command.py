@@ -4,7 +4,9 @@ import json
 import re
 import subprocess
 import sys
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -15,6 +17,7 @@ from mako.sim import batch, cluster
 from mako.sim.batch import Summary, find_planted, run_batch
 from mako.sim.cluster import Mode, Outcome
 from mako.sim.coverage import BATCH_SEEDS_MIN, REQUIRED, REQUIRED_SERVED, Coverage
+from mako.sim.crew import Lost
 
 
 def run(*arguments: str) -> tuple[int, str]:
@@ -170,6 +173,22 @@ def test_a_seed_that_fails_anyway_finds_no_planted_bug(monkeypatch: pytest.Monke
         lambda seed, planted=None, mode=None: Outcome(seed, problem="another bug"),
     )
     assert find_planted(["sent_before_sync"]) == {"sent_before_sync": None}
+
+
+def test_a_seed_that_hangs_is_a_violation_and_finds_a_planted_bug(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def hanging(call: object, work: deque[Any], *_: object, **__: object) -> Iterator[Any]:
+        while work:
+            task = work.popleft()
+            if isinstance(task, int):
+                yield task, Lost("it did not end") if task == 2 else Outcome(task)
+            else:  # With the bug, it hangs from the third seed on.
+                yield task, Lost("it did not end") if task.planted and task.seed > 2 else False
+
+    monkeypatch.setattr(batch, "shared", hanging)
+    assert run_batch(1, 3).violations == [(2, "liveness: it did not end")]
+    assert find_planted(["vote_not_persisted"]) == {"vote_not_persisted": 3}
 
 
 def test_a_large_batch_must_reach_every_situation() -> None:
