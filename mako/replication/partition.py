@@ -45,6 +45,7 @@ from mako.engine.loading import load
 from mako.engine.region import Region
 from mako.engine.replayer import Replayer, is_transactions
 from mako.entry import Entry, EntryKind
+from mako.ids import MILLISECOND_SHIFT
 from mako.log_format import DESCRIPTION, FOOTER_BYTES, HEADER_BYTES, EntryType
 from mako.replication.ahead import Ahead
 from mako.replication.epochs import EpochStart, decode_epochs, encode_epochs
@@ -213,7 +214,7 @@ class Partition:
                 epoch, final = max(epoch, frame.epoch), max(final, frame.closed)
         if "final_watermark_of_applied" in self._settings.planted:
             final = self._pinned
-        self._drained = final
+        self._drained, self._wanted = final, 0
         return epoch_entry(
             epoch + 1,
             final,
@@ -252,7 +253,9 @@ class Partition:
         An entry that has closed it is on its way then, or is drained as soon as it can be; more
         entries would help nobody, and would fill links that are slow.
         """
-        self._wanted = max(self._wanted, timestamp)
+        # What lies in the future is nobody's commit: it is closed as time gets there.
+        now = max(self._engine.clock + 1, self._now_ms() + 1 << MILLISECOND_SHIFT)
+        self._wanted = max(self._wanted, min(timestamp, now))
 
     def drain(self) -> list[bytes]:
         """All that was executed since, as entries; nothing, if nobody waits for more."""

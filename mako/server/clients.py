@@ -289,7 +289,6 @@ class ClientConnection:
     def deposed(self) -> None:
         """The epoch has ended, and with it transactions. What waits for the gate is held: the
         watermark that moves on is one of another epoch."""
-        self.redirect()
         self.settle()
         self._held += self._waiting
         self._waiting = []

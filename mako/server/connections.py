@@ -111,6 +111,7 @@ class Connections:
 
     def drop_all(self, reason: str) -> None:
         """End every connection: the engine that it looks at goes."""
+        self._seen = -1  # Another engine counts anew.
         for served in list(self._served):
             # Who has not been greeted would take the reason for one that lasts.
             served.finish(reason if served.connection.greeted else "")
@@ -127,6 +128,7 @@ class Connections:
     def deposed(self) -> None:
         """This process does not lead any more: its workers stop, and what waits is held."""
         assert not self.holds, "an epoch is judged before the next one begins"
+        self.redirect()  # Before results that say so.
         self._backend.serving.stop(Status.NOT_LEADER)
         self.holds = self._backend.serving.holds
         self._unknown_at = None

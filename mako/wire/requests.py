@@ -4,7 +4,8 @@
     RESULT    packed results
     REQUEST   everything else, a msgpack array of requests [id, operation, arguments ...]
     REPLY     a msgpack array of replies [id, status, timestamp, value, text]
-    REDIRECT  where the leader is, as text: it comes before results that say NOT_LEADER
+    REDIRECT  where the leader is, as text: it comes before results that say NOT_LEADER, and unasked
+              when a server learns who leads
 
 They come after the hello of `mako.wire.hello`, and GOODBYE of `mako.wire.frame` ends a connection.
 The sender of a call or request chooses its id; the answer carries it. Answers come in any order.

@@ -343,6 +343,18 @@ def test_an_entry_that_only_closes_is_made_once_for_who_waits(make: Make) -> Non
     assert leader.watermark >= seen
 
 
+def test_a_wait_for_the_far_future_makes_no_entry_per_turn(make: Make) -> None:
+    """It is closed when time gets there; until then an entry now and then is enough."""
+    leader, log = make(), Log()
+    lead(leader, log, 1)
+    leader.want(1 << 62)
+    leader.engine.tick(1_100)
+    assert len(leader.drain()) == 1
+    for _ in range(3):
+        leader.engine.tick(leader.engine.clock + (1 << 20) >> 20)
+        assert leader.drain() == []
+
+
 def test_a_snapshot_nobody_takes_pins_nothing(make: Make) -> None:
     leader, log = make(), Log()
     lead(leader, log, 1)

@@ -247,12 +247,17 @@ class Core:
         self._patient_until = now + self._route.pause()
 
     def _hear(self, leader: str, now: float) -> None:
-        """This server says, unasked, who leads."""
-        if not self._listening:
+        """This server says, unasked, who leads. If its description is on the way, that says so."""
+        if self._stay:
+            return
+        if self._ready:
             self._not_here(leader, now)
-        elif leader == self._route.here:
+        elif self._leaving:
+            self._route.news(leader)  # For when it is left.
+        elif self._listening and leader == self._route.here:
             self._describe()
-        elif self._route.news(leader):
+            self._patient_until = now + PATIENCE
+        elif self._listening and self._route.news(leader):
             self._leave(now)
 
     def _leave(self, now: float) -> None:
@@ -369,6 +374,8 @@ class Core:
     def _described(self, reply: Reply, now: float) -> None:
         if reply.status != 0 or not isinstance(reply.value, dict):
             raise WireError("the server does not describe itself")
+        if self._leaving:
+            return  # Calls that wait for it to be left must not be sent to it.
         directory = Directory(reply.value)
         if not directory.leads and not self._stay:
             for call in self._queue:

@@ -104,7 +104,11 @@ class Route:
         return True
 
     def in_vain(self) -> None:
-        """The server here was listened to for long enough: follow what it said, or go on."""
+        """The server here was listened to for long enough: follow what it said, or go on.
+
+        Who was shunned is not tried at once, as that may take long; the next server is believed.
+        """
         self._hops = self._failed = 0
         self._turn += 1
-        self._leader = "" if self._named == self.here else self._named
+        self._leader = "" if self._named in (self.here, self._shunned) else self._named
+        self._shunned = ""

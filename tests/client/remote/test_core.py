@@ -213,8 +213,7 @@ def test_a_server_that_is_listened_to_may_become_the_leader() -> None:
         assert [request for _, body in played.sent() for request in unpack_requests(body)] == [
             [0, Operation.DESCRIBE]
         ]
-        about = {"procedures": (("add", 3, ["a", "b"]),), "tables": []}
-        played.feed(reply(0, value={**about, "leads": leads, "leader": "b:2"}))
+        played.feed(about(leads=leads, leader="b:2"))
         assert played.core.ready is leads
     assert played.calls() == [call.id]
     assert played.dialled == ["a:1", "a:1", "b:2"]
@@ -227,18 +226,75 @@ def test_a_leader_that_comes_back_is_gone_to_although_it_was_shunned() -> None:
     assert played.calls() == [call.id]
 
 
-def test_who_listens_in_vain_follows_what_it_was_told_then_asks_another() -> None:
+def test_who_listens_in_vain_asks_another_and_believes_it() -> None:
+    """A leader that could not be reached is tried again when the next server names it, too."""
     played, call = dead_leader()
     begun = played.now
-    assert played.dial() == "a:1", "b said so"
+    assert played.serve(leads=False, leader="a:1") == "c:3"
     assert 0 < played.now - begun <= 0.005
-    played.core.lost(played.now, "connection refused")
     begun = played.now
-    assert played.serve(leads=False) == "c:3"
-    assert played.now == begun, "no pause: it was not asked yet"
-    assert played.dial() == "a:1", "c knew nobody, so the next in turn"
-    assert 0.005 <= played.now - begun <= 0.01, "it listened longer than before"
+    assert played.dial() == "a:1"
+    assert played.now == begun
+    played.core.lost(played.now, "connection refused")
+    assert played.serve(leads=False, leader="a:1") == "c:3", "it is listened to meanwhile"
+    begun = played.now
+    played.dial()
+    assert 0.005 <= played.now - begun <= 0.02, "longer than before"
     assert not call.ended
+
+
+def about(*, leads: bool, leader: str = "") -> bytes:
+    """What a server says of itself."""
+    procedures = (("add", 3, ["a", "b"]),)
+    value = {"procedures": procedures, "tables": [], "leads": leads, "leader": leader}
+    return reply(0, value=value)
+
+
+def test_a_server_that_is_being_left_is_left_although_it_leads_again(played: Played) -> None:
+    """Else calls would be sent to it, and back, without a pause when it is deposed once more."""
+    flying = played.run()
+    played.sent()
+    played.feed(redirect(""), redirect("a:1"))  # Deposed and elected again; it is asked.
+    played.wait(2.1)  # It says nothing for so long that it is left, once it has answered.
+    waiting = played.run()
+    played.feed(about(leads=True))
+    assert not played.core.ready
+    assert waiting.id not in played.calls()
+    played.feed(result(flying.id, value=1))
+    assert flying.value == 1
+    assert not played.core.connection
+    assert played.serve()
+    assert played.calls() == [waiting.id]
+
+
+def test_whoever_is_left_may_still_say_where_to_go(played: Played) -> None:
+    flying = played.run()
+    played.sent()
+    played.feed(redirect("b:2"), redirect("c:3"))
+    played.feed(result(flying.id, value=1))
+    assert played.serve() == "c:3"
+
+
+def test_news_while_a_server_describes_itself_shorten_nothing() -> None:
+    """It was just elected: the push comes before the description, which says the same."""
+    played = Played("a:1", "b:2")
+    call = played.asking.request(Operation.PING, deadline=played.now + 9)
+    assert played.dial() == "a:1"
+    played.sent()
+    played.feed(b"".join(hello_parts(SERVER, reply=True)), redirect("a:1"))
+    played.wait(1.9)
+    assert played.core.connection
+    played.feed(about(leads=True))
+    assert played.calls()[-1] == call.id
+
+
+def test_a_server_that_leads_now_has_time_to_say_so() -> None:
+    played, call = dead_leader()
+    played.feed(redirect("b:2"))
+    played.wait(1.9)
+    assert played.core.connection
+    played.feed(about(leads=True))
+    assert played.calls()[-1] == call.id
 
 
 def test_what_was_sent_to_a_deposed_server_is_answered_while_it_is_listened_to(
@@ -555,6 +611,9 @@ def test_random_troubles_end_every_call_once(seed: int, *, once: bool) -> None:
                 played.run(limit=chance.uniform(0.5, 20)) for _ in range(chance.randint(1, 5))
             ]
         sent = played.calls()
+        if 0 in sent:  # It was listened to, and has news.
+            sent.remove(0)
+            played.feed(about(leads=chance.random() < 0.5, leader="c:3"))
         if not once:
             assert not may_have_effect & set(sent)
         may_have_effect |= set(sent)
