@@ -2,7 +2,7 @@
 
     up              start them, show what they say; end them when this is interrupted, or one of
                     them ends
-    up --detach     start them, wait until one of them leads, and leave them running
+    up --detach     start them, wait until all answer and one leads, and leave them running
     down            end those that `up --detach` left running
 
 A process that was left running has its number in `<data>/<name>.pid`, and what it says in
@@ -140,10 +140,13 @@ def _wait_for_leader(
                 said = (root / f"{name}.log").read_text(errors="replace").splitlines()
                 raise TimeoutError(f"{name} has ended: {said[-1] if said else 'it said nothing'}")
         try:
-            with mako.connect(",".join(served), timeout=1) as db:
-                return served[str(db.status()["leader_address"])]
+            for address in served:  # All of them: one that cannot start ends a little later.
+                with mako.connect(address, replica=True, timeout=1) as db:
+                    leader = served[str(db.status()["leader_address"])]
         except (mako.Error, TimeoutError, LookupError):
             time.sleep(0.1)
+        else:
+            return leader
     raise TimeoutError(f"no process leads after {_LEAD_SECONDS:g} s; look into the logs")
 
 

@@ -194,13 +194,10 @@ class NodeState:
         self.reads_done: list[ReadState] = []
         #: Reads came since the last heartbeats left: the next Ready sends a round for them.
         self.reads_started = False
-        # For the next Ready.
+        # For the next Ready. Held: followers lack a commit index; due: it leaves with this one.
         self.messages: list[Message] = []
         self.after_sync: list[Message] = []
-        self.flush_needed = False
-        # Followers lack a commit index that nothing was sent with; it leaves with the next Ready.
-        self.commit_held = False
-        self.commit_due = False
+        self.flush_needed = self.commit_held = self.commit_due = False
         self.draw_timeout()
 
     # --- Facts ---------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -20,14 +21,24 @@ PATIENCE: Final = 120.0
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody has now; there is no way to keep them until they are used."""
-    sockets = [socket.socket() for _ in range(count)]
+    """Ports that nobody has now; there is no way to keep them until they are used.
+
+    Below those that the system gives to outgoing connections, of which tests make many.
+    """
+    found: dict[int, socket.socket] = {}
     try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        while len(found) < count:
+            port = random.SystemRandom().randrange(10_000, 32_000)
+            made = socket.socket()
+            try:
+                made.bind(("127.0.0.1", port))
+            except OSError:
+                made.close()
+            else:
+                found[port] = made
+        return list(found)
     finally:
-        for each in sockets:
+        for each in found.values():
             each.close()
 
 

@@ -56,6 +56,13 @@ def goodbye(reason: str) -> bytes:
     return b"".join(goodbye_parts(reason))
 
 
+def about(*, leads: bool, leader: str = "") -> bytes:
+    """What a server says of itself."""
+    procedures = (("add", 3, ["a", "b"]),)
+    value = {"procedures": procedures, "tables": [], "leads": leads, "leader": leader}
+    return reply(0, value=value)
+
+
 class Played:
     """The core, its clock, and the other end of its connection."""
 
