@@ -43,7 +43,7 @@ def cluster() -> None:
 
 @cluster.command()
 @_FILES
-@click.option("--detach", is_flag=True, help="Return when one of them leads; all go on.")
+@click.option("--detach", is_flag=True, help="Return when all answer and one leads; all go on.")
 def up(files: tuple[str, ...], *, detach: bool) -> int:
     """Start all processes.
 

@@ -13,7 +13,7 @@ from mako.replication import planted as driver_planted
 from mako.server import planted as server_planted
 from mako.sim.cluster import Mode, Outcome, run_seed
 from mako.sim.coverage import BATCH_SEEDS_MIN, REQUIRED, REQUIRED_SERVED, Coverage
-from mako.sim.crew import Lost, shared
+from mako.sim.sharing import Lost, shared
 from mako.storage import planted as storage_planted
 
 #: Seeds within which a planted bug must be found.
@@ -154,11 +154,17 @@ def _is_violated(task: _Try) -> bool:
 
 
 def _load(mode: Mode) -> None:
-    """The first time the engine is compiled, which is no part of a seed."""
+    """The first time the engine and procedures are compiled, which is no part of a seed."""
     if mode is not Mode.MODEL:
         from mako.engine.warmup import warmup
 
         warmup(lambda unit, done, total: None)
+    if mode is Mode.CLIENTS:
+        from mako.engine.entries import procedure_entry
+        from mako.sim import procedures
+
+        for procedure in (procedures.append, procedures.lengths):
+            procedure_entry(procedure)
 
 
 def _run(mode: Mode, seed: int) -> Outcome:

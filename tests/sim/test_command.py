@@ -17,7 +17,7 @@ from mako.sim import batch, cluster
 from mako.sim.batch import Summary, find_planted, run_batch
 from mako.sim.cluster import Mode, Outcome
 from mako.sim.coverage import BATCH_SEEDS_MIN, REQUIRED, REQUIRED_SERVED, Coverage
-from mako.sim.crew import Lost
+from mako.sim.sharing import Lost
 
 
 def run(*arguments: str) -> tuple[int, str]:

@@ -6,7 +6,7 @@ from collections import deque
 
 import pytest
 
-from mako.sim.crew import Lost, shared
+from mako.sim.sharing import Lost, shared
 
 
 def work_of(task: str) -> str:

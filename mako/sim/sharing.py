@@ -60,23 +60,23 @@ def shared(
             task = work.popleft()
             yield task, call(task)
         return
-    crew = [_Worker(call, prepare) for _ in range(jobs)]
+    workers = [_Worker(call, prepare) for _ in range(jobs)]
     try:
-        while work or any(worker.task for worker in crew):
-            for worker in crew:
+        while work or any(worker.task for worker in workers):
+            for worker in workers:
                 if work and worker.ready and not worker.task:
                     worker.give(work.popleft())
-            for place, worker in enumerate(crew):
+            for place, worker in enumerate(workers):
                 found = worker.look(seconds)
                 if isinstance(found, Lost):
                     worker.end()
-                    crew[place] = _Worker(call, prepare)
+                    workers[place] = _Worker(call, prepare)
                     yield worker.task.pop(), found
                 elif found is not None:
                     yield worker.task.pop(), found.result
-            wait([worker.pipe for worker in crew], timeout=0.1)
+            wait([worker.pipe for worker in workers], timeout=0.1)
     finally:
-        for worker in crew:
+        for worker in workers:
             worker.end()
 
 
