@@ -42,7 +42,8 @@ class Hub:
     def __init__(self, backend: Backend, connections: Connections | None = None) -> None:
         """`connections`, where somebody else has to tell them things, too."""
         self._backend = backend
-        self.connections = connections or Connections(backend)
+        # Not `or`: one that nobody is connected to is empty, and false.
+        self.connections = Connections(backend) if connections is None else connections
 
     async def run(self) -> None:
         """Hand out results until cancelled."""

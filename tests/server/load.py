@@ -48,12 +48,12 @@ class Load:
         assert self.error is None
 
     def stop(self) -> None:
-        """What is under way is the last."""
+        """What is under way is the last; the cluster has to be there to answer it."""
         self._over.set()
+        self._thread.join()
 
     def end(self) -> int:
         """What was acknowledged, by now and by the last answer."""
         self.stop()
-        self._thread.join()
         assert self.error is None
         return self.acknowledged

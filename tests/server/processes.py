@@ -108,7 +108,18 @@ class Cluster:
 
     def connect(self, name: str = "", **options: bool) -> mako.RemoteDatabase:
         address = f"127.0.0.1:{self.ports[name]}" if name else self.addresses
-        return mako.connect(address, timeout=PATIENCE, **options)
+        try:
+            return mako.connect(address, timeout=PATIENCE, **options)
+        except mako.ConnectionLost as error:
+            raise AssertionError(f"{error}\n{self._ended()}") from error
+
+    def _ended(self) -> str:
+        """What the processes said that are not there any more, though nobody ended them."""
+        ended = {name: each for name, each in self.running.items() if each.poll() is not None}
+        return "\n".join(
+            f"{name} ended with {each.returncode}: {each.communicate()[1]}"
+            for name, each in ended.items()
+        )
 
     def leader(self) -> str:
         with self.connect() as db:

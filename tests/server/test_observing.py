@@ -135,6 +135,21 @@ async def test_a_process_is_seen_as_it_is(tmp_path: Path) -> None:
         assert found.watermark <= found.closed
 
 
+async def test_clients_are_counted_and_told_what_becomes_of_them(tmp_path: Path) -> None:
+    """What the process tells its clients reaches those that are connected."""
+    async with running(tmp_path) as seen:
+        await seen.until(lambda each: each.role == "leader" and each.watermark > 0)
+        assert (await seen.status()).connections == 0
+        async with await mako.aconnect(f"127.0.0.1:{seen.port}", timeout=SECONDS) as db:
+            await db.put(b"k", b"1")
+            assert (await seen.status()).connections == 1
+            assert (await seen.metrics())["mako_client_connections"] == 1
+            (hosted,) = seen.server.hosted.values()
+            hosted.connections.drop_all("this is the end of an engine")
+            assert len(hosted.connections) == 1, "it is being told"
+            assert await db.get(b"k") == b"1"  # It comes back.
+
+
 async def test_an_election_that_nobody_sees_is_counted(tmp_path: Path) -> None:
     """In memory the only voter is a candidate for less than a turn."""
     async with running(tmp_path, "log: memory\n") as seen:
