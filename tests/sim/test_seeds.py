@@ -37,6 +37,7 @@ REGRESSIONS_SERVED: dict[int, str] = {
     127: "server: a table was told of that the next leader did not have",
     9700050: "replication: entries that only close filled links that carry two appends at a time",
     9700442: "sim: a snapshot went in chunks of 200 bytes, a hundred a second",
+    9913572: "client.remote: a discarded look for a row passed for the append that had written it",
     8100367: "replication: more small entries were drained than slow links could commit",
 }
 

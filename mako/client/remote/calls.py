@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Any, Final
 
+from mako.call_format import CALL_EARLY, CALL_FLAGS
 from mako.errors import (
     Busy,
     ConnectionLost,
@@ -88,7 +89,8 @@ class Call:
         self.request: Final = request
         #: Name and arguments of a procedure, for a server that numbers it otherwise.
         self.source: Final = source
-        self.early: Final = early
+        #: Whether the server is to answer before it is durable, too; see `ask_again`.
+        self.early = early
         self.once: Final = once
         #: Whether it may be sent again after it was sent and not answered.
         self.safe: Final = safe or once
@@ -110,6 +112,15 @@ class Call:
         self.due = 0.0
         #: Why it is not done yet, as the error that says so at the deadline.
         self.why: type[RemoteError] | None = None
+
+    def ask_again(self) -> None:
+        """It was sent, and no answer tells how that ended. From now on only what is durable counts:
+        whoever finds the row of the first run may be discarded, and the first run last."""
+        self.lost = True
+        if self.early:
+            self.early = False
+            flags = self.packed[CALL_FLAGS] & ~CALL_EARLY
+            self.packed = self.packed[:CALL_FLAGS] + bytes([flags]) + self.packed[CALL_FLAGS + 1 :]
 
     @property
     def committed(self) -> bool:

@@ -13,6 +13,10 @@ connection is lost, and calls `expire` when `next_time` has come. A call ends in
     C2  What belongs to a connection (a transaction, a snapshot) ends with it.
     C3  Every way around, to another server and back, waits longer than the one before, up to a
         second (`mako.client.remote.route`); the deadline of each call bounds it.
+    C4  A call that was sent and never answered may have run, and may last. It is asked again only
+        for what is durable, not early: the answer of a later run tells of that run, DISCARDED too,
+        and one that only found the row of the first can be discarded while the first lasts. It
+        ends without an effect only if a durable run found no row; what did not run proves nothing.
 """
 
 from __future__ import annotations
@@ -226,7 +230,7 @@ class Core:
                 call.state = State.QUEUED
                 call.why = ConnectionLost
                 call.tries += 1
-                call.lost = True
+                call.ask_again()
                 again.append(call)
         for call in [call for call in self._queue if call.bound]:
             self._queue.remove(call)
@@ -354,9 +358,9 @@ class Core:
         raise WireError(f"the server closed the connection: {reason}")
 
     def fail(self, error: Exception) -> None:
-        """End everything with `error`."""
+        """End everything: what may last with Unknown, the rest with `error`."""
         for call in [*self._queue, *(each[2] for each in self._later), *self._flying.values()]:
-            self._end(call, error)
+            self._end(call, _nobody_knows(call) if _may_last(call) else error)
         self._queue.clear()
         self._later.clear()
         self._flying.clear()
@@ -366,9 +370,6 @@ class Core:
         """Nothing more is asked, and what was is over."""
         if self._closed is None:
             self._closed = Closed("the database is closed; connect again")
-            for call in list(self._flying.values()):
-                if not call.safe and not call.bound:
-                    self._end(call, _nobody_knows(call))
             self.fail(self._closed)
 
     def _described(self, reply: Reply, now: float) -> None:
@@ -398,7 +399,7 @@ class Core:
         known = self.directory.procedures.get(name)
         if known is None:
             self._queue.remove(call)
-            self._end(call, failure(call, Status.NO_PROCEDURE, 0))
+            self._end(call, _refused(call, failure(call, Status.NO_PROCEDURE, 0)))
         else:
             call.packed = pack_procedure(known[0], call.id, call.packed[5], arguments)
 
@@ -461,10 +462,12 @@ class Core:
         elif status == Status.DISCARDED and not call.early:  # Nobody was told anything.
             self._again(call, Discarded, now)
         elif status == Status.UNKNOWN and call.safe and not call.early:
-            call.lost = True
+            call.ask_again()
             self._again(call, ConnectionLost, now)
-        else:
+        elif status < Status.NOT_LEADER:
             self._end(call, failure(call, status, detail, text))
+        else:
+            self._end(call, _refused(call, failure(call, status, detail, text)))
 
     def _again(self, call: Call, why: type[RemoteError], now: float) -> None:
         """Queue a call that had no effect once more; with `now`, after a pause."""
@@ -539,6 +542,23 @@ def _nobody_knows(call: Call) -> Exception:
     return Unknown(
         f"{call.name}: the connection was lost before the answer came; it may have committed or"
         " not, so look before running it again"
+    )
+
+
+def _may_last(call: Call) -> bool:
+    """Whether it may have had an effect, if no answer comes any more."""
+    if call.bound:
+        return _is_commit(call) and call.state is State.SENT
+    return call.may_have_committed
+
+
+def _refused(call: Call, error: Exception) -> Exception:
+    """It did not run this time, which says nothing about a time before (C4)."""
+    if not (call.once and call.lost):
+        return error
+    return Unknown(
+        f"{call.name}: the connection was lost before the answer came, and now it is refused"
+        f" ({str(error).removeprefix(f'{call.name}: ')}); it may have committed or not, so look"
     )
 
 

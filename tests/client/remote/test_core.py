@@ -5,7 +5,17 @@ import random
 import pytest
 
 import mako
-from mako.call_format import GET, IS_BYTES, IS_EARLY, IS_NOTICE, PUT
+from mako.call_format import (
+    BATCH_BYTES,
+    CALL_EARLY,
+    CALL_FLAGS,
+    CALL_ONCE,
+    GET,
+    IS_BYTES,
+    IS_EARLY,
+    IS_NOTICE,
+    PUT,
+)
 from mako.client.remote.asking import value_of
 from mako.client.remote.calls import State
 from mako.ids import Outcome, Status
@@ -22,6 +32,9 @@ from tests.client.remote.scripted import (
     reply,
     result,
 )
+
+#: The flags of the first call in a frame of calls.
+_FLAGS_AT = BATCH_BYTES + CALL_FLAGS
 
 
 @pytest.fixture
@@ -254,6 +267,58 @@ def test_what_was_discarded_is_run_again_unless_its_result_was_shown(played: Pla
     assert played.calls() == [durable.id]
 
 
+def test_a_discarded_second_run_does_not_mean_that_the_first_is(played: Played) -> None:
+    """The second one only found the row of the first, at a timestamp above the final watermark;
+    the first lies below it and lasts. So nobody is told early of a second run, and it is asked
+    for again until what it found is durable."""
+    call = played.run(early=True, once=True)
+    ((_, first),) = played.sent()
+    played.lose()  # The leader has executed it, and its answer is lost.
+    played.serve()
+    ((_, second),) = played.sent()
+    assert first[_FLAGS_AT] == CALL_EARLY | CALL_ONCE
+    assert second[_FLAGS_AT] == CALL_ONCE
+    played.feed(result(call.id, Status.DISCARDED, timestamp=90))
+    assert not call.ended
+    played.wait(0.1)
+    assert played.calls() == [call.id]
+    played.feed(result(call.id, value=3, timestamp=95))
+    assert (call.error, call.value, call.timestamp) == (None, 3, 95)
+
+
+def test_a_second_run_that_is_discarded_until_the_end_is_unknown(played: Played) -> None:
+    call = played.run(limit=1, early=True, once=True)
+    played.sent()
+    played.lose()
+    played.serve()
+    played.sent()
+    played.feed(result(call.id, Status.DISCARDED))
+    played.wait(1.5)
+    assert isinstance(call.error, mako.Unknown)
+
+
+def test_what_may_last_and_is_refused_the_second_time_is_unknown(played: Played) -> None:
+    """What did not run has not looked for the row; what ran and failed has."""
+    refused = [played.run(once=True) for _ in range(2)]
+    rolled_back, new = played.run(once=True), played.run(once=True)
+    played.sent()
+    played.feed(redirect("b:2"), result(new.id, Status.NOT_LEADER))
+    played.lose()
+    played.serve()
+    played.sent()
+    played.feed(
+        result(refused[0].id, Status.NO_TABLE),
+        result(refused[1].id, Status.WRONG_ARGUMENTS),
+        result(rolled_back.id, Outcome.ROLLED_BACK),
+        result(new.id, Status.NO_TABLE),
+    )
+    for call in refused:
+        assert isinstance(call.error, mako.Unknown)
+    assert "takes another number of arguments" in str(refused[1].error)
+    assert isinstance(rolled_back.error, mako.RolledBack)
+    assert isinstance(new.error, mako.SchemaError)
+
+
 def test_busy_backs_off_longer_each_time_up_to_a_second(played: Played) -> None:
     call = played.run(limit=1000)
     pauses = []
@@ -335,11 +400,14 @@ def test_a_server_that_numbers_procedures_otherwise_gets_its_own_numbers(played:
 
 
 def test_a_server_without_the_procedure_is_told_apart(played: Played) -> None:
-    call = played.run(once=True)
+    sent = played.run(once=True)
     played.sent()
     played.lose()
+    new = played.run(once=True)
     played.serve(procedures=[("other", 0, [])])
-    assert isinstance(call.error, mako.Rejected)
+    assert isinstance(new.error, mako.Rejected)
+    assert isinstance(sent.error, mako.Unknown)  # The server before may have run it.
+    assert "no such procedure" in str(sent.error)
 
 
 def test_confirmed_is_the_lowest_id_that_may_come_again(played: Played) -> None:
@@ -446,6 +514,8 @@ def test_a_goodbye_after_the_greeting_is_no_refusal() -> None:
 
 def test_each_connection_is_greeted_anew(played: Played) -> None:
     """A refusal is one although an earlier connection was greeted: the server is another one."""
+    sent = played.run(once=True)
+    played.sent()
     played.lose()
     call = played.run()
     played.dial()
@@ -453,15 +523,24 @@ def test_each_connection_is_greeted_anew(played: Played) -> None:
     with pytest.raises(WireError):
         played.feed(goodbye("this is cluster 7, not 8"))
     assert isinstance(call.error, mako.Rejected)
+    assert isinstance(sent.error, mako.Unknown)  # The server before may have run it.
 
 
 def test_after_closing_nothing_is_asked(played: Played) -> None:
-    sent, queued = played.run(), None
+    sent, once = played.run(), played.run(once=True)
+    read = played.asking.on_key(GET, KV, b"k", b"", played.now + 5)
+    bound = played.core.connection
+    commit, put = (
+        played.asking.request(what, 1, deadline=played.now + 5, bound=bound)
+        for what in (Operation.COMMIT, Operation.PUT)
+    )
     played.sent()
     queued = played.run()
     played.core.close()
-    assert isinstance(sent.error, mako.Unknown)
-    assert isinstance(queued.error, mako.Closed)
+    for call in (sent, once, commit):
+        assert isinstance(call.error, mako.Unknown), call.name
+    for call in (read, put, queued):
+        assert isinstance(call.error, mako.Closed), call.name
     with pytest.raises(mako.Closed):
         played.run()
 
