@@ -201,11 +201,8 @@ class Dependencies:
             if behind and first in places:
                 return f"{target} appended {behind[0]!r} to {key!r} behind {first!r} of {source}"
         seen = dict(reversed(index.reads))
-        if step.kind == WR and mine and step.target in seen:
-            if seen[step.target] and seen[step.target][-1] in mine:
-                return (
-                    f"{target} read {key!r} as {shown(seen[step.target])}, the last value by {source}"
-                )
+        if step.kind == WR and (values := seen.get(step.target, [])) and values[-1] in mine:
+            return f"{target} read {key!r} as {shown(values)}, the last value by {source}"
         if step.kind == RW and theirs and step.source in seen:
             values = seen[step.source]
             missed = [value for value in theirs if places.get(value, 1 << 62) >= len(values)]

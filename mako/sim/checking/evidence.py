@@ -17,20 +17,27 @@ needs no cycle to be wrong is found here:
     lost append         an acknowledged append that a later read does not have, and no other has
 """
 
-from mako.sim.checking.history import Key, Outcome, Scalar
+from typing import Any, Final
+
+from mako.sim.checking.history import History, Key, Outcome, Scalar
 from mako.sim.checking.index import Index, ListKey, RegisterKey
 from mako.sim.checking.report import Report
 
-_GONE = (Outcome.ABORTED, Outcome.DISCARDED)
+_GONE: Final = (Outcome.ABORTED, Outcome.DISCARDED)
+#: What a register never holds.
+_NEVER: Final = object()
 
 
 class Evidence:
-    """See the module. What is wrong goes into `report`."""
+    """See the module. What is wrong goes into `report`.
 
-    def __init__(self, index: Index, report: Report) -> None:
-        self.index = index
-        self.report = report
-        self.history = index.history
+    HistoryError if it is no history: values of a list that are not unique, a key of two kinds.
+    """
+
+    def __init__(self, history: History) -> None:
+        self.history = history
+        self.index = index = Index(history)
+        self.report = Report("strict serializability")
         transactions = self.history.transactions
         self.counted = [one.outcome is Outcome.OK for one in transactions]
         #: The order of each list that was read, the place of each value in it, and who read it.
@@ -38,7 +45,7 @@ class Evidence:
         self.places: dict[Key, dict[Scalar, int]] = {}
         self._longest: dict[Key, int] = {}
         # What transactions of unknown outcome saw, until they count; those that came to count.
-        self._unknown: dict[int, list[tuple[Key, object]]] = {}
+        self._unknown: dict[int, list[tuple[Key, Any]]] = {}
         self._new: list[int] = []
         self._see_all()
         self._check_internal()
@@ -56,13 +63,17 @@ class Evidence:
     def _see_all(self) -> None:
         acknowledged = tuple(self.counted)
         transactions = self.history.transactions
-        for reads_of, see in ((self.index.lists, self._see_list), (self.index.registers, self._see)):
-            for key, one in reads_of.items():
-                for number, found in one.reads:
-                    if acknowledged[number]:
-                        see(number, key, found)
-                    elif transactions[number].outcome is Outcome.UNKNOWN:
-                        self._unknown.setdefault(number, []).append((key, found))
+
+        def later(number: int, key: Key, found: Any) -> None:
+            if transactions[number].outcome is Outcome.UNKNOWN:
+                self._unknown.setdefault(number, []).append((key, found))
+
+        for key, one in self.index.lists.items():
+            for number, values in one.reads:
+                (self._see_list if acknowledged[number] else later)(number, key, values)
+        for key, register in self.index.registers.items():
+            for number, value in register.reads:
+                (self._see if acknowledged[number] else later)(number, key, value)
         for number in self._new:  # It grows meanwhile.
             for key, found in self._unknown.pop(number, []):
                 if key in self.index.lists:
@@ -136,14 +147,15 @@ class Evidence:
             )
 
     def _fate(self, number: int) -> str:
-        return f"{self._name(number)} wrote and which was {self.history.transactions[number].outcome}"
+        outcome = self.history.transactions[number].outcome
+        return f"{self._name(number)} wrote and which was {outcome}"
 
-    def _see(self, number: int, key: Key, value: object) -> None:
+    def _see(self, number: int, key: Key, value: Any) -> None:
         register = self.index.registers[key]
         if value is None or value == self.history.initial.get(key):
             return
-        who = register.writer.get(value)  # type: ignore[call-overload]
-        over = register.overwritten.get(value)  # type: ignore[call-overload]
+        who = register.writer.get(value)
+        over = register.overwritten.get(value)
         if register.ambiguous and (who, over) != (None, None):
             return
         if who is None and over is not None:
@@ -171,9 +183,9 @@ class Evidence:
                     continue
                 for value in values:
                     who = one.writer.get(value)
-                    if who is None or transactions[who].outcome is Outcome.ABORTED:
-                        if value not in places:
-                            self._see_value(number, key, who, value)
+                    never = who is None or transactions[who].outcome is Outcome.ABORTED
+                    if never and value not in places:
+                        self._see_value(number, key, who, value)
 
     def _check_final(self, key: Key, one: ListKey) -> None:
         for number, values in one.reads:
@@ -182,8 +194,8 @@ class Evidence:
                 if who != number:
                     self.report.add(
                         "G1b",
-                        f"{self._name(number)} saw {values[-1]!r} at the end of {key!r}, behind which"
-                        f" {self._name(who)} appended {one.not_final[values[-1]]!r}",
+                        f"{self._name(number)} saw {values[-1]!r} at the end of {key!r}, behind"
+                        f" which {self._name(who)} appended {one.not_final[values[-1]]!r}",
                     )
         order, places = self.orders.get(key, []), self.places.get(key, {})
         for value, following in one.not_final.items():
@@ -229,16 +241,13 @@ class Evidence:
                 )
 
 
-def register_initial(history_initial: dict[Key, object], key: Key, one: RegisterKey) -> object:
+def register_initial(history_initial: dict[Key, Any], key: Key, one: RegisterKey) -> Any:
     """What a register holds before anybody has written, where a read of it tells that; else a value
     that is never read. It does not where somebody writes the same value, or deletes."""
     initial = history_initial.get(key)
     if (initial is None and one.deleted) or initial in one.writer or initial in one.overwritten:
         return _NEVER
     return initial
-
-
-_NEVER = object()
 
 
 def shown(values: list[Scalar]) -> str:

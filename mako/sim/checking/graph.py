@@ -15,10 +15,12 @@ is left. Only what remains is searched, so a clean history is cheap.
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 KIND_BITS: Final = 4
+#: Edges that the search for the smallest cycle looks at: about a second.
+EDGES_MAX: Final = 2_000_000
 KIND_MASK: Final = (1 << KIND_BITS) - 1
 
 
@@ -116,7 +118,12 @@ class Graph:
         return found
 
     def shortest_cycle(
-        self, nodes: Sequence[int], allowed: int, *, one_rw: bool = False, edges_max: int = 2_000_000
+        self,
+        nodes: Iterable[int],
+        allowed: int,
+        *,
+        one_rw: bool = False,
+        edges_max: int = EDGES_MAX,
     ) -> list[Step]:
         """A cycle of allowed edges within `nodes`, with exactly one rw if `one_rw`. [] if none.
 
@@ -143,7 +150,7 @@ class Graph:
     def _cycle_through(
         self, start: int, inside: set[int], allowed: int, limit: int, *, one_rw: bool
     ) -> tuple[list[Step], int]:
-        """The shortest cycle through `start` if it has fewer than `limit` steps, and the edges seen.
+        """The shortest cycle through `start` if it has fewer than `limit` steps; the edges seen.
 
         A state is a node and whether an rw was taken, so that one rw can be asked for; only edges
         that leave transactions count as steps. Breadth first, edges of joints ahead of others.
@@ -201,7 +208,7 @@ class Graph:
 
 def _take_from(waiting: list[int], node: int) -> list[int]:
     """Take `node` and what is above it from the stack."""
-    taken = []
+    taken: list[int] = []
     while not taken or taken[-1] != node:
         taken.append(waiting.pop())
     return taken

@@ -71,6 +71,16 @@ class Outcome(StrEnum):
 
 _KINDS: Final = {str(kind): kind for kind in Kind}
 _OUTCOMES: Final = {str(outcome): outcome for outcome in Outcome}
+_SCALARS: Final = (int, str, type(None))
+#: What each kind of operation has as its value.
+_VALUES: Final = {
+    "append": _SCALARS,
+    "list": (list,),
+    "write": _SCALARS,
+    "read": _SCALARS,
+    "add": (int,),
+    "get": (int,),
+}
 #: The fields of a line that are whole numbers of the transaction.
 _NUMBERS: Final = ("end", "early", "timestamp", "at", "oldest", "age")
 
@@ -166,10 +176,10 @@ class Transaction:
                     raise ValueError(f"{name} is not a whole number")
                 setattr(made, name, value)
         for kind, key, value in line["ops"]:
-            if not isinstance(key, str | int) or (kind == "list") != isinstance(value, list):
+            if type(value) not in _VALUES[kind] or type(key) not in (int, str):
                 raise ValueError(f"{[kind, key, value]} is not an operation")
-            if kind in ("add", "get") and type(value) is not int:
-                raise ValueError(f"{[kind, key, value]} is not an operation")
+            if kind == "list":
+                set(value)  # TypeError if there are no plain values in it.
             made.operations.append(Operation(_KINDS[kind], key, value))
         if made.end is None and made.outcome is not Outcome.UNKNOWN:
             raise ValueError(f"it is {made.outcome} and has no end")
@@ -197,7 +207,7 @@ class History:
     skews: dict[Key, int] = field(default_factory=dict)
 
     def begin(self, client: Key, now: int) -> Transaction:
-        """A transaction of `client` that begins now. It is unknown until something is told of it."""
+        """A transaction of `client` that begins now, unknown until something is told of it."""
         made = Transaction(client, now)
         self.transactions.append(made)
         return made
@@ -259,8 +269,8 @@ class History:
         if line["history"] != VERSION:
             raise ValueError(f"version {line['history']} of the form, {VERSION} is known")
         self.skew = max(self.skew, line.get("skew", 0))
-        self.skews.update({client: skew for client, skew in line.get("skews", [])})
-        self.initial.update({key: value for key, value in line.get("initial", [])})
+        self.skews.update(dict(line.get("skews", [])))
+        self.initial.update(dict(line.get("initial", [])))
         self.accounts = self.accounts or tuple(line.get("accounts", ()))
 
 

@@ -1,8 +1,8 @@
 """What a checker says: ok, violation or unknown, and what it found.
 
-    ok          everything that was looked at can be explained
-    violation   something cannot; `findings` say what, in words
-    unknown     there was nothing to look at, or looking was given up
+ok          everything that was looked at can be explained
+violation   something cannot; `findings` say what, in words
+unknown     there was nothing to look at, or looking was given up
 """
 
 from collections.abc import Iterable

@@ -1,7 +1,8 @@
-"""Strict serializability of transactions over lists and registers (Adya; Kingsbury and Alvaro 2020).
+"""Strict serializability of transactions over lists and registers.
 
-A cycle in what must come before what (mako.sim.checking.dependencies) is a violation. Its name says
-what edges it needs; the first that fits counts:
+The method is that of Adya, and of Kingsbury and Alvaro (Elle, 2020) for lists. A cycle in what must
+come before what (mako.sim.checking.dependencies) is a violation. Its name says what edges it needs;
+the first that fits counts:
 
     G0         ww                                two wrote over each other in different orders
     G1c        ww, wr                            information flows in a circle
@@ -13,10 +14,12 @@ One cycle is told for each knot of transactions, the smallest of the first kind 
 needs no cycle is in mako.sim.checking.evidence.
 """
 
+from dataclasses import replace
+
 from mako.sim.checking.dependencies import Dependencies
 from mako.sim.checking.evidence import Evidence
 from mako.sim.checking.graph import KIND_NAMES, RT, RW, WR, WW, Step
-from mako.sim.checking.history import History, Key
+from mako.sim.checking.history import Key
 from mako.sim.checking.index import Index
 from mako.sim.checking.report import Report
 
@@ -33,19 +36,13 @@ _LEVELS = tuple(
 )
 
 
-def check_serializability(history: History) -> Report:
+def check_serializability(evidence: Evidence) -> Report:
     """Whether the transactions over lists and registers that count are strictly serializable.
 
-    O(size of the history) if they are. HistoryError if values of a list are not unique.
+    O(size of the history) if they are.
     """
-    return check_index(Index(history))
-
-
-def check_index(index: Index) -> Report:
-    """The same of a history that is indexed already."""
-    report = Report("strict serializability")
-    evidence = Evidence(index, report)
-    if not index.lists and not index.registers:
+    report = replace(evidence.report, findings=list(evidence.report.findings))
+    if not evidence.index.lists and not evidence.index.registers:
         return report
     report.looked_at = sum(evidence.counted)
     dependencies = Dependencies(evidence)
@@ -72,8 +69,14 @@ def _tell(report: Report, rule: str, cycle: list[Step], dependencies: Dependenci
     first = dependencies.history.name(cycle[0].source)
     known = _known_as(cycle, [key for key, _ in reasons], dependencies)
     text = f"{known}: {names} < {first}" if known else f"{names} < {first}"
-    report.add(rule, text, [f"{sentence} ({KIND_NAMES[step.kind]})"
-                            for step, (_, sentence) in zip(cycle, reasons, strict=True)])
+    report.add(
+        rule,
+        text,
+        [
+            f"{sentence} ({KIND_NAMES[step.kind]})"
+            for step, (_, sentence) in zip(cycle, reasons, strict=True)
+        ],
+    )
 
 
 def _known_as(cycle: list[Step], keys: list[Key | None], dependencies: Dependencies) -> str:
