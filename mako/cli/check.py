@@ -83,7 +83,7 @@ def _lines_of(report: "Report") -> Iterator[str]:
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """A history is millions of objects without cycles: looking for some takes a third of the time."""
+    """Millions of objects without cycles: to look for some would take a third of the time."""
     was = gc.isenabled()
     gc.disable()
     try:

@@ -5,6 +5,7 @@
     mako sim --seeds 500 --model        with lists in plain Python instead of the engine
     mako sim --seeds 500 --clients      with servers, and remote clients connected to them
     mako sim planted                    whether the simulator finds the bugs planted for it
+    mako sim check FILE                 whether a recorded history can be: see mako.cli.check
 
 Exit status 1: a rule was violated, or a planted bug was not found. Progress goes to standard error,
 and so does each seed that fails, at once: a long batch may be ended by the first.
@@ -18,6 +19,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+
+from mako.cli.check import check
 
 if TYPE_CHECKING:
     from mako.sim.batch import Summary
@@ -94,6 +97,9 @@ def sim(
         click.echo(format_summary(summary))
     if summary.violations or summary.missing():
         ctx.exit(1)
+
+
+sim.add_command(check)
 
 
 @sim.command()

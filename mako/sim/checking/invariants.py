@@ -3,7 +3,7 @@
     I1  A final watermark is at or above every watermark that the partition has announced in an
         earlier epoch. An epoch has one final watermark, and they rise.
     I2  A transaction at or below the watermarks of its mask, each announced in the epoch that it
-        was installed under, is never discarded; nor is one whose client was told that it is durable.
+        was installed under, is never discarded; nor is one whose client was told so.
     I3  Discarded on one partition is discarded wherever it was installed, and so is all that read
         or overwrote it, because masks are inherited; and nothing else is discarded: there is a
         partition in the mask whose final watermark is below the timestamp.
@@ -246,8 +246,8 @@ class _Invariants:
                 if self._discarded.get(other):
                     self.report.add(
                         "I3",
-                        f"{other} is discarded, and {transaction}, which read or overwrote it, stays"
-                        f" on partition {min(kept)}",
+                        f"{other} is discarded, and {transaction}, which read or overwrote it,"
+                        f" stays on partition {min(kept)}",
                     )
 
 
