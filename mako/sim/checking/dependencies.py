@@ -41,6 +41,7 @@ class Dependencies:
 
     def _list(self, key: Key, one: ListKey) -> None:
         counted, edge = self.evidence.counted, self.graph.edge
+        astray = self.evidence.astray
         order = self.evidence.orders.get(key, [])
         # Who wrote each value, -1 if it does not count; the first writer at or behind each place.
         who = [one.writer.get(value, -1) for value in order]
@@ -58,12 +59,12 @@ class Dependencies:
         following = self._following(who)
         at_end: list[int] = []
         for reader, values in one.reads:
-            if not counted[reader]:
+            if not counted[reader] or (astray and (reader, key) in astray):
                 continue
             place = len(values)
-            if place and place <= len(who) and who[place - 1] not in (-1, reader):
+            if place and who[place - 1] not in (-1, reader):
                 edge(who[place - 1], reader, WR)
-            if place >= len(who) or (next_writer := following[place]) == -1:
+            if place == len(who) or (next_writer := following[place]) == -1:
                 at_end.append(reader)
             elif next_writer != reader:
                 edge(reader, next_writer, RW)

@@ -44,6 +44,8 @@ class Evidence:
         self.orders: dict[Key, list[Scalar]] = {}
         self.places: dict[Key, dict[Scalar, int]] = {}
         self._longest: dict[Key, int] = {}
+        #: Reads that fit no order: nothing follows from them.
+        self.astray: set[tuple[int, Key]] = set()
         # What transactions of unknown outcome saw, until they count; those that came to count.
         self._unknown: dict[int, list[tuple[Key, Any]]] = {}
         self._new: list[int] = []
@@ -95,6 +97,7 @@ class Evidence:
             self._grow(number, key, values[known:])
             return
         other = self._longest[key]
+        self.astray.add((number, key))
         self.report.add(
             "incompatible order",
             f"list {key!r} was {shown(order)} to {self._name(other)} and {shown(values)} to"

@@ -177,7 +177,7 @@ class _Timestamps:
         )
         for reader, values in one.reads:
             at = self._read_at(reader)
-            if at is not None and len(values) <= len(order):
+            if at is not None and (reader, key) not in self.evidence.astray:
                 self.report.looked_at += 1
                 self._list_read(key, reader, at, values, stamps, unseen)
 
