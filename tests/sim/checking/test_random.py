@@ -106,7 +106,7 @@ def shuffle_register_reads(draw: random.Random, history: History) -> None:
         (one, place)
         for one in history.transactions
         for place, done in enumerate(one.operations)
-        if done.kind == "read"
+        if done.kind == "read" and one.outcome is Outcome.OK
     ]
     for one, place in reads:
         if draw.random() < 0.3:
@@ -116,18 +116,18 @@ def shuffle_register_reads(draw: random.Random, history: History) -> None:
                 one.operations[place] = seen
 
 
-@given(SEEDS)
-@settings(max_examples=150)
-def test_a_changed_read_is_found_or_explained(seed: int) -> None:
+@given(SEEDS, st.sampled_from([0.0, 0.3]))
+@settings(max_examples=200)
+def test_a_changed_read_is_found_or_explained(seed: int, faults: float) -> None:
     draw = random.Random(seed)
-    history = Recording(draw, 40, clients=5, kinds="l", longest=4).history
+    history = Recording(draw, 40, clients=5, kinds="l", longest=4, faults=faults).history
     changed, number = mutate(draw, history)
     reports = {report.checker: report for report in check(changed)}
     serial = reports["strict serializability"]
     if serial.verdict is Verdict.OK:
         assert explained(changed)
-    # With timestamps there is one order, and it does not explain the change.
-    if number >= 0 and changed.transactions[number] != history.transactions[number]:
+    # Where all timestamps are known there is one order, and it does not explain the change.
+    if not faults and number >= 0:
         assert overall(reports.values()) is Verdict.VIOLATION
 
 
