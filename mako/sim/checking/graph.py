@@ -129,6 +129,7 @@ class Graph:
 
         It is the shortest one unless more than `edges_max` edges would have to be looked at; at
         least one start is always searched to its end, and with it the shortest cycle through it.
+        Where one rw is asked for there must be no cycle without one.
         """
         inside = set(nodes)
         best: list[Step] = []

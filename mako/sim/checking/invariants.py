@@ -166,7 +166,7 @@ class _Invariants:
             self._check_everywhere(fact, self._known[transaction], where)
 
     def _check_everywhere(self, fact: Closed, one: Installed, where: str) -> None:
-        there = self._installed[one.transaction] | self._discarded[one.transaction]
+        there = self._installed[one.transaction] | self._discarded.get(one.transaction, set())
         for partition in sorted(one.participants - there):
             if not self._passed(partition, one):
                 self.report.add(
@@ -225,7 +225,7 @@ class _Invariants:
             elif not self._has_cause(one):
                 text = f"{said} is {undone}, and no partition of its mask lost it"
                 self.report.add("I3", text)
-            kept = self._installed[transaction] - where
+            kept = self._installed.get(transaction, set()) - where
             if kept and settled:
                 self.report.add("I3", f"{said} is {undone} and stays on partition {min(kept)}")
         if settled:
@@ -239,7 +239,7 @@ class _Invariants:
 
     def _check_behind(self) -> None:
         for transaction, others in self._behind.items():
-            kept = self._installed[transaction] - self._discarded.get(transaction, set())
+            kept = self._installed.get(transaction, set()) - self._discarded.get(transaction, set())
             if not kept:
                 continue
             for other in sorted(others, key=str):

@@ -206,8 +206,16 @@ def mutate(draw: random.Random, history: History) -> tuple[History, int]:
     one = history.transactions[number]
     kind, key, values = one.operations[place]
     values = list(values)
-    how = draw.randrange(3)
-    if how == 0:  # An append is dropped.
+    how = draw.randrange(4)
+    others = [
+        done.value
+        for one in history.transactions
+        for done in one.operations
+        if (done.kind, done.key) == (kind, key) and done.value != values
+    ]
+    if how == 3 and others:  # It sees what another one saw.
+        values = list(draw.choice(others))
+    elif how == 0:  # An append is dropped.
         del values[draw.randrange(len(values))]
     elif how == 1 and len(values) > 1:  # Two are swapped.
         first = draw.randrange(len(values) - 1)

@@ -1,8 +1,8 @@
 """Histories in short form, for tests.
 
-    x+1        append 1 to list x           x[1,2]    read list x
-    r=5        write register r             r?5       read register r; "-" is null
-    a+=3       add to counter a             a@97      read counter a
+x+1        append 1 to list x           x[1,2]    read list x
+r=5        write register r             r?5       read register r; "-" is null
+a+=3       add to counter a             a@97      read counter a
 """
 
 import re
