@@ -161,6 +161,10 @@ class Evidence:
         over = register.overwritten.get(value)
         if register.ambiguous and (who, over) != (None, None):
             return
+        if number in (who, over):
+            text = f"{self._name(number)} read {value!r} of register {key!r} before it wrote that"
+            self.report.add("internal", text)
+            return
         if who is None and over is not None:
             self._see_value(number, key, over, value)
             text = f"{self._name(number)} read {value!r} of register {key!r}"

@@ -125,6 +125,8 @@ class _Taking:
                 f" {self._name(self.number)}; values of a list must be unique"
             )
         one.writer[value] = self.number
+        if key in self.seen and value in self.seen[key]:
+            self._wrong(f"it read {key!r} as {self.seen[key]} before it appended {value!r}")
         mine = self.appended.get(key)
         if mine is None:
             self.appended[key] = [value]

@@ -1,4 +1,4 @@
-"""Each anomaly of the literature, as the smallest history that has it, and beside it one without."""
+"""Each anomaly of the literature as the smallest history that has it; and histories without."""
 
 import pytest
 
@@ -123,6 +123,8 @@ WRONG: dict[str, tuple[str, str, list[Transaction]]] = {
         [tx("x+1"), tx("x+2"), tx("x[1,2]"), tx("x[2]")],
     ),
     "own append not seen": ("internal", "after it had appended [1]", [tx("x+1 x[]")]),
+    "own append of the future": ("internal", "before it appended 1", [tx("x[1] x+1")]),
+    "own write of the future": ("internal", "before it wrote that", [tx("r?1 r=1")]),
     "own write not seen": ("internal", "after writing 1", [tx("r=1 r?-")]),
     "non-repeatable read": ("internal", "first and as", [tx("x+1"), tx("x[] x[1]")]),
     "early result with a value that was never installed": (

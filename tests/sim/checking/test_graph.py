@@ -62,10 +62,13 @@ def test_the_smallest_cycle_is_as_small_as_can_be(seed: int, *, one_rw: bool) ->
             for size, rws in [measure(graph, cycle)]
             if not one_rw or 1 in rws
         ]
+        if 1 in sizes:
+            continue  # Nobody makes an edge to itself, and not through joints.
         assert len(steps) == min(sizes, default=0)
         if steps:
             assert sum(step.kind == RW for step in steps) == 1 or not one_rw
-            assert all(one.target == two.source for one, two in zip(steps, steps[1:] + steps[:1]))
+            following = steps[1:] + steps[:1]
+            assert [one.target for one in steps] == [one.source for one in following]
 
 
 def measure(graph: Graph, cycle: list[int]) -> tuple[int, set[int]]:

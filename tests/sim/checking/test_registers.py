@@ -2,8 +2,10 @@
 
 import pytest
 
-from mako.sim.checking import Outcome, Transaction, Verdict
-from tests.sim.checking.writing import linearizability, tx
+from mako.sim.checking import Outcome, Report, Transaction, Verdict
+from mako.sim.checking.evidence import Evidence
+from mako.sim.checking.registers import check_registers
+from tests.sim.checking.writing import history, linearizability, tx
 
 UNKNOWN, ABORTED = Outcome.UNKNOWN, Outcome.ABORTED
 
@@ -82,11 +84,7 @@ def test_a_search_that_is_too_long_is_given_up() -> None:
     assert report.gave_up == ["register 'r' needs too long a search"]
 
 
-def check_with(states_max: int, *transactions: Transaction):  # type: ignore[no-untyped-def]
-    from mako.sim.checking.evidence import Evidence
-    from mako.sim.checking.registers import check_registers
-    from tests.sim.checking.writing import history
-
+def check_with(states_max: int, *transactions: Transaction) -> Report:
     return check_registers(Evidence(history(*transactions)), states_max=states_max)
 
 
