@@ -14,5 +14,7 @@ With servers and clients (--clients), in place of the model and its clients:
     traffic      what clients do              serial      and whether what they saw can be
     procedures   the transactions that they call
 
+And apart from all of it `checking`: whether what was recorded, here or of real processes, can be.
+
 The cores and the driver are those of production; see docs/testing.md.
 """

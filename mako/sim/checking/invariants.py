@@ -166,7 +166,10 @@ class _Invariants:
             self._check_everywhere(fact, self._known[transaction], where)
 
     def _check_everywhere(self, fact: Closed, one: Installed, where: str) -> None:
-        there = self._installed[one.transaction] | self._discarded.get(one.transaction, set())
+        discarded = self._discarded.get(one.transaction, set())
+        if fact.partition in discarded:
+            return
+        there = self._installed[one.transaction] | discarded
         for partition in sorted(one.participants - there):
             if not self._passed(partition, one):
                 self.report.add(

@@ -10,21 +10,23 @@ the first that fits counts:
     G2         ww, wr, several rw                write skew, long fork
     ...-realtime                                 the same, and what ended before another began
 
-One cycle is told for each knot of transactions, the smallest of the first kind that it has. What
-needs no cycle is in mako.sim.checking.evidence.
+For each knot of transactions the smallest cycle of the first kind that it has is told, and before
+that the smallest of all, if it is smaller. What needs no cycle is in mako.sim.checking.evidence.
 """
 
 from dataclasses import replace
+from typing import Final
 
 from mako.sim.checking.dependencies import Dependencies
 from mako.sim.checking.evidence import Evidence
-from mako.sim.checking.graph import KIND_NAMES, RT, RW, WR, WW, Step
+from mako.sim.checking.graph import KIND_NAMES, RT, RW, WR, WW, Graph, Step
 from mako.sim.checking.history import Key
 from mako.sim.checking.index import Index
 from mako.sim.checking.report import Report
 
+_ALL: Final = WW | WR | RW | RT
 #: Kind of cycle, the edges that it may have, and whether exactly one is rw.
-_LEVELS = tuple(
+_LEVELS: Final = tuple(
     (name + suffix, allowed | more, one_rw)
     for suffix, more in (("", 0), ("-realtime", RT))
     for name, allowed, one_rw in (
@@ -48,19 +50,35 @@ def check_serializability(evidence: Evidence) -> Report:
     dependencies = Dependencies(evidence)
     graph = dependencies.graph
     remaining = graph.remaining()
-    for knot in graph.components(remaining, WW | WR | RW | RT):
-        for rule, allowed, one_rw in _LEVELS:
-            found: list[Step] = []
-            for part in graph.components(knot, allowed):
-                cycle = graph.shortest_cycle(part, allowed, one_rw=one_rw)
-                if cycle and (not found or len(cycle) < len(found)):
-                    found = cycle
-            if found:
-                _tell(report, rule, found, dependencies)
-                break
-        else:
-            raise AssertionError("a knot has a cycle of some kind")
+    for knot in graph.components(remaining, _ALL):
+        rule, worst = _worst(graph, knot)
+        smallest = graph.shortest_cycle(knot, _ALL)
+        if len(smallest) < len(worst):
+            _tell(report, _rule_of(smallest), smallest, dependencies)
+        _tell(report, rule, worst, dependencies)
     return report
+
+
+def _worst(graph: Graph, knot: list[int]) -> tuple[str, list[Step]]:
+    """The first kind of cycle that there is in a knot, and the smallest of this kind."""
+    for rule, allowed, one_rw in _LEVELS:
+        found: list[Step] = []
+        for part in graph.components(knot, allowed):
+            cycle = graph.shortest_cycle(part, allowed, one_rw=one_rw)
+            if cycle and (not found or len(cycle) < len(found)):
+                found = cycle
+        if found:
+            return rule, found
+    raise AssertionError("a knot has a cycle of some kind")
+
+
+def _rule_of(cycle: list[Step]) -> str:
+    """The first kind that a cycle is of."""
+    kinds = [step.kind for step in cycle]
+    for rule, allowed, one_rw in _LEVELS:
+        if all(kind & allowed for kind in kinds) and (not one_rw or kinds.count(RW) == 1):
+            return rule
+    raise AssertionError("the last level allows everything")
 
 
 def _tell(report: Report, rule: str, cycle: list[Step], dependencies: Dependencies) -> None:

@@ -229,6 +229,21 @@ def test_the_smallest_cycle_is_told_in_words() -> None:
     )
 
 
+def test_a_smaller_cycle_of_another_kind_is_told_first() -> None:
+    # Even without real time the reader is too old, but over more transactions.
+    report = serializability(
+        tx("x+1 y+1", 0, 10),
+        tx("y[1] z+1", 0, 20),
+        tx("z[1] w+1", 0, 90),
+        tx("x[] w[1]", 30, 90),
+        tx("x[1]", 30, 90),
+    )
+    assert [(finding.rule, len(finding.steps)) for finding in report.findings] == [
+        ("G-single-realtime", 2),
+        ("G-single", 4),
+    ]
+
+
 def test_each_knot_of_transactions_is_told_once() -> None:
     knots = [tx(f"x{n}[] x{n}+{value}") for n in range(3) for value in range(4)]
     report = serializability(*knots)

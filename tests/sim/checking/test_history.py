@@ -17,7 +17,15 @@ from mako.sim.checking import (
     check,
     overall,
 )
-from mako.sim.checking.facts import Announced, Closed, Discarded, FinalWatermark, Installed, Told
+from mako.sim.checking.facts import (
+    Announced,
+    Closed,
+    Discarded,
+    Fact,
+    FinalWatermark,
+    Installed,
+    Told,
+)
 from mako.sim.checking.report import FINDINGS_MAX
 from tests.sim.checking.database import Recording
 from tests.sim.checking.writing import tx
@@ -52,7 +60,7 @@ def test_what_is_saved_is_read_back(draw: object) -> None:
     assert History.parse(history.lines()) == history
 
 
-FACTS = [
+FACTS: list[Fact] = [
     Announced(0, 1, 7),
     FinalWatermark(1, 2, 0),
     Installed(

@@ -223,6 +223,12 @@ RIGHT: dict[str, list[Fact]] = {
         Closed(0, 0, 5),
         Discarded(0, "a"),
     ],
+    "so does its own discard": [
+        everywhere("a", 5)[0],
+        FinalWatermark(1, 1, 4),
+        Discarded(0, "a"),
+        Closed(0, 0, 5),
+    ],
     "below what it coordinates it may close": [everywhere("a", 5)[0], Closed(0, 0, 4)],
 }
 
