@@ -11,10 +11,12 @@ A history is serializable if and only if these edges have no cycle (Adya; list-a
 A transaction may be anything hashable; a list is seen as the number of its elements.
 """
 
-from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
+
+from mako.sim.checking.graph import WW, Graph
 
 Transaction = Hashable
 Key = Hashable
@@ -49,12 +51,6 @@ class History:
             if following != reader:
                 yield reader, following
 
-    def graph(self) -> dict[Transaction, list[Transaction]]:
-        made: dict[Transaction, list[Transaction]] = {}
-        for one, other in self.edges():
-            made.setdefault(one, []).append(other)
-        return made
-
 
 def writers_of(
     appends: Iterable[tuple[Transaction, Key, int, Transaction]],
@@ -86,10 +82,18 @@ def writers_of(
 
 def check_serializable(history: History) -> None:
     """Wrong, with the cycle, if the history is not serializable."""
-    graph = history.graph()
-    for component in components(graph):
-        if len(component) > 1:
-            raise Wrong(f"these depend on each other: {cycle_in(graph, component)}")
+    numbers: dict[Transaction, int] = {}
+    edges = [
+        (numbers.setdefault(one, len(numbers)), numbers.setdefault(other, len(numbers)))
+        for one, other in history.edges()
+    ]
+    graph = Graph(len(numbers))
+    for before, after in edges:
+        graph.edge(before, after, WW)
+    if remaining := graph.remaining():
+        names = list(numbers)
+        cycle = [names[step.source] for step in graph.shortest_cycle(remaining, WW)]
+        raise Wrong(f"these depend on each other: {[*cycle, cycle[0]]}")
 
 
 def edges_among(
@@ -148,68 +152,3 @@ def check_snapshot(
     for one, other in edges:
         if other in transactions and one not in transactions:
             raise Wrong(f"the snapshot saw {other} without its predecessor {one}")
-
-
-# --- Graphs --------------------------------------------------------------------------------------
-
-
-def components(
-    graph: Mapping[Transaction, Sequence[Transaction]],
-) -> Iterator[list[Transaction]]:
-    """Strongly connected components (Tarjan 1972), without recursion: histories are long."""
-    order: dict[Transaction, int] = {}
-    low: dict[Transaction, int] = {}
-    stack: list[Transaction] = []
-    on_stack: set[Transaction] = set()
-    for root in graph:
-        if root in order:
-            continue
-        order[root] = low[root] = len(order)
-        stack.append(root)
-        on_stack.add(root)
-        path = [(root, iter(graph.get(root, ())))]
-        while path:
-            node, rest = path[-1]
-            for following in rest:
-                if following not in order:
-                    order[following] = low[following] = len(order)
-                    stack.append(following)
-                    on_stack.add(following)
-                    path.append((following, iter(graph.get(following, ()))))
-                    break
-                if following in on_stack:
-                    low[node] = min(low[node], order[following])
-            else:
-                path.pop()
-                if path:
-                    low[path[-1][0]] = min(low[path[-1][0]], low[node])
-                if low[node] == order[node]:
-                    component = []
-                    while True:
-                        component.append(stack.pop())
-                        on_stack.discard(component[-1])
-                        if component[-1] == node:
-                            break
-                    yield component
-
-
-def cycle_in(
-    graph: Mapping[Transaction, Sequence[Transaction]], component: Sequence[Transaction]
-) -> list[Transaction]:
-    """A shortest cycle through the first transaction of a component."""
-    inside = set(component)
-    start = component[0]
-    origins: dict[Transaction, Transaction] = {}
-    frontier = [start]
-    while start not in origins:
-        reached = []
-        for node in frontier:
-            for following in graph.get(node, ()):
-                if following in inside and following not in origins:
-                    origins[following] = node
-                    reached.append(following)
-        frontier = reached
-    path = [start]
-    while (before := origins[path[-1]]) != start:
-        path.append(before)
-    return [start, *reversed(path[1:]), start]

@@ -1,8 +1,5 @@
 """The checkers of histories find what they are for: each is given a wrong history."""
 
-import random
-
-import networkx
 import pytest
 
 from tests.engine.history import (
@@ -12,7 +9,6 @@ from tests.engine.history import (
     check_serializable,
     check_snapshot,
     check_timestamps,
-    components,
     edges_among,
     writers_of,
 )
@@ -93,15 +89,3 @@ def test_a_snapshot_without_a_predecessor_by_anti_dependency_is_found() -> None:
     check_snapshot(history, history.edges(), {"x": 0, "y": 1}, {1})
     with pytest.raises(Wrong, match="saw 2 without its predecessor 1"):
         check_snapshot(history, history.edges(), {"x": 1, "y": 0}, {2})
-
-
-@pytest.mark.parametrize("density", [0.5, 1.0, 1.5, 4.0])
-def test_components_are_those_of_networkx(seed: int, density: float) -> None:
-    draw = random.Random(seed)
-    for size in (1, 2, 10, 200):
-        graph: dict[object, list[object]] = {}
-        for _ in range(int(size * density)):
-            graph.setdefault(draw.randrange(size), []).append(draw.randrange(size))
-        oracle = networkx.strongly_connected_components(networkx.DiGraph(graph))
-        found = {frozenset(component) for component in components(graph)}
-        assert found == {frozenset(component) for component in oracle}
