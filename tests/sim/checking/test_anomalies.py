@@ -67,6 +67,11 @@ WRONG: dict[str, tuple[str, str, list[Transaction]]] = {
         "write skew",
         [tx("x[] y+1"), tx("y[] x+2"), tx("x[2] y[1]")],
     ),
+    "write skew over what nobody saw": (
+        "G2",
+        "write skew",
+        [tx("x[] x+1 y[]"), tx("y+2 x[]")],
+    ),
     "write skew over registers": ("G2", "write skew", [tx("q?- r=1"), tx("r?- q=2")]),
     "long fork": (
         "G2",
@@ -92,6 +97,16 @@ WRONG: dict[str, tuple[str, str, list[Transaction]]] = {
         "G0-realtime",
         "t0 < t1 < t0",
         [tx("x+1", 0, 10), tx("x+2", 11, 20), tx("x[2,1]")],
+    ),
+    "acknowledged append that is behind one that came later": (
+        "G0-realtime",
+        "t0 < t1 < t0",
+        [tx("x+2", 0, 10), tx("x+1", 11, 20), tx("x[1]", 5, 30)],
+    ),
+    "stale read over a pause in which nothing began and ended": (
+        "G-single-realtime",
+        "t0 < t3 < t0",
+        [tx("x+1", 0, 10), tx("z[]", 11, 90), tx("z[]", 5, 13), tx("x[]", 20, 30), tx("x[1]")],
     ),
     "future read": (
         "G1c-realtime",

@@ -1,6 +1,7 @@
 """Cycles: whether there is one is as networkx says, and the smallest is as small as can be."""
 
 import random
+from itertools import pairwise
 
 import networkx
 import pytest
@@ -79,6 +80,19 @@ def measure(graph: Graph, cycle: list[int]) -> tuple[int, set[int]]:
             kinds = {e & 15 for e in graph.after[node] if e >> 4 == following and e & (WW | RW)}
             counts = {count + (kind == RW) for count in counts for kind in kinds}
     return sum(node < graph.size for node in cycle), counts
+
+
+def test_joints_do_not_count() -> None:
+    graph = Graph(6)
+    for start, end in ((0, 1), (1, 0)):  # Two steps, over three joints each.
+        line = [start, graph.joint(), graph.joint(), graph.joint(), end]
+        for one, other in pairwise(line):
+            graph.edge(one, other, RT)
+    for circle in ((0, 2, 3, 0), (1, 4, 5, 1)):
+        for one, other in pairwise(circle):
+            graph.edge(one, other, WW)
+    steps = graph.shortest_cycle(range(len(graph.after)), WW | RT)
+    assert [(step.source, step.target, step.kind) for step in steps] == [(0, 1, RT), (1, 0, RT)]
 
 
 def test_a_search_with_little_budget_still_finds_a_cycle() -> None:

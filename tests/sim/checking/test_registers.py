@@ -91,4 +91,5 @@ def check_with(states_max: int, *transactions: Transaction) -> Report:
 def test_unknown_writes_that_nobody_saw_cost_nothing() -> None:
     writes = [tx(f"r={n}", n, outcome=UNKNOWN) for n in range(200)]
     reads = [tx("r?-", n, n + 1) for n in range(200, 400)]
-    assert check_with(1_000, *writes, *reads).verdict is Verdict.OK
+    last = [tx("r=500", 500, 501), tx("r?500", 502, 503)]
+    assert check_with(1_000, *writes, *reads, *last).verdict is Verdict.OK
