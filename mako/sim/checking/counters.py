@@ -5,8 +5,9 @@
     counter     a read has what was acknowledged before it began, nothing of what began after it
                 ended, nothing of what was aborted or discarded, and of the rest any part
 
-The second is a sum over a subset, which is looked for among the first `MAYBE_MAX` transactions that
-may or may not be in it; with more of them only the bounds are checked, and the answer is unknown.
+The second asks whether a subset of what may be in a read has a given sum. Where that would take too
+long, with many transactions of unknown outcome over large amounts, only the bounds are checked, and
+the answer is unknown.
 """
 
 from bisect import bisect_left
@@ -18,10 +19,10 @@ from mako.sim.checking.history import Key, Kind, Outcome
 from mako.sim.checking.index import CounterKey
 from mako.sim.checking.report import Report
 
-#: Transactions that may or may not be in one sum.
-MAYBE_MAX: Final = 40
-#: Different sums that are followed.
-_SUMS_MAX: Final = 50_000
+#: So many parts have few enough sums to list them, however large they are.
+FEW: Final = 12
+#: Parts times their span, in bits: about a millisecond.
+WORK_MAX: Final = 1 << 24
 
 
 def check_counters(evidence: Evidence) -> Report:
@@ -116,16 +117,18 @@ def reachable(wanted: int, parts: Sequence[int]) -> bool | None:
     low, high = sum(p for p in parts if p < 0), sum(p for p in parts if p > 0)
     if not low <= wanted <= high:
         return False
-    if len(parts) > MAYBE_MAX:
+    if len(parts) <= FEW:
+        sums = {0}
+        for part in parts:
+            sums |= {one + part for one in sums}
+        return wanted in sums
+    if len(parts) * (high - low) > WORK_MAX:
         return None
-    sums = {0}
+    # Bit n: the sum n + low can be reached. Nothing is shifted out, for low is the least of all.
+    bits = 1 << -low
     for part in parts:
-        sums |= {one + part for one in sums}
-        if wanted in sums:
-            return True
-        if len(sums) > _SUMS_MAX:
-            return None
-    return False
+        bits |= bits << part if part > 0 else bits >> -part
+    return bool(bits >> (wanted - low) & 1)
 
 
 def _listed(maybe: Iterable[int]) -> str:

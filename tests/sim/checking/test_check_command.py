@@ -56,8 +56,8 @@ def test_nothing_to_look_at_is_unknown(tmp_path: Path) -> None:
 
 
 def test_what_was_given_up_is_told(tmp_path: Path) -> None:
-    unknown = [tx("a+=2", 0, outcome="unknown") for _ in range(50)]
-    status, lines = run(saved(tmp_path, *unknown, tx("a@3", 5, 6)))
+    unknown = [tx("a+=20000000000", 0, outcome="unknown") for _ in range(50)]
+    status, lines = run(saved(tmp_path, *unknown, tx("a@30000000000", 5, 6)))
     assert status == 1
     assert lines[1] == "  given up: 50 transactions may or may not be in a read of 'a'"
     assert lines[-1] == "51 transactions: unknown"

@@ -1,9 +1,11 @@
 """Counters and banks: missing, invented and doubled money is found."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mako.sim.checking import Outcome, Transaction, Verdict
-from mako.sim.checking.counters import MAYBE_MAX, reachable
+from mako.sim.checking.counters import FEW, reachable
 from tests.sim.checking.writing import counters, tx
 
 UNKNOWN, ABORTED, DISCARDED = Outcome.UNKNOWN, Outcome.ABORTED, Outcome.DISCARDED
@@ -76,11 +78,14 @@ def test_what_a_bank_can_show(name: str) -> None:
 
 
 def test_too_many_unknown_ones_are_given_up_within_their_bounds() -> None:
-    unknown = [tx("a+=2", 0, outcome=UNKNOWN) for _ in range(MAYBE_MAX + 1)]
-    assert counters(*unknown, tx("a@3", 5, 6)).verdict is Verdict.UNKNOWN
-    assert counters(*unknown, tx("a@1000", 5, 6)).verdict is Verdict.VIOLATION
-    assert counters(*unknown[:-1], tx("a@3", 5, 6)).verdict is Verdict.VIOLATION
-    assert counters(*unknown[:-1], tx("a@4", 5, 6)).verdict is Verdict.OK
+    for count, amount, decided in ((FEW, 1 << 40, True), (60, 2, True), (60, 1 << 40, False)):
+        unknown = [tx(f"a+={amount}", 0, outcome=UNKNOWN) for _ in range(count)]
+        wrong, right = tx(f"a@{amount + 1}", 5, 6), tx(f"a@{amount}", 5, 6)
+        doubt = Verdict.UNKNOWN
+        assert counters(*unknown, right).verdict is (Verdict.OK if decided else doubt)
+        assert counters(*unknown, wrong).verdict is (Verdict.VIOLATION if decided else doubt)
+        assert counters(*unknown, tx(f"a@{-amount}", 5, 6)).verdict is Verdict.VIOLATION
+        assert counters(*unknown, tx(f"a@{61 * amount}", 5, 6)).verdict is Verdict.VIOLATION
 
 
 def test_sums_that_can_be_reached() -> None:
@@ -88,4 +93,12 @@ def test_sums_that_can_be_reached() -> None:
     assert reachable(5, [2, 3, 7]) is True
     assert reachable(6, [2, 3, 7]) is False
     assert reachable(-1, [2, -3]) is True
-    assert reachable(13, [1 << n for n in range(20)]) is True
+    assert reachable(13, [1 << n for n in range(18)]) is True
+
+
+@given(st.lists(st.integers(-9, 9), max_size=16), st.integers(-40, 40))
+def test_sums_that_can_be_reached_are_those_of_all_subsets(parts: list[int], wanted: int) -> None:
+    sums = {0}
+    for part in parts:
+        sums |= {one + part for one in sums}
+    assert reachable(wanted, parts) == (wanted in sums)
