@@ -84,6 +84,7 @@ _CLASSES: Final[dict[str, type[Fact]]] = {
     "told": Told,
 }
 _NAMES: Final = {made: name for name, made in _CLASSES.items()}
+_NUMBERS: Final = ("partition", "epoch", "watermark", "timestamp", "coordinator")
 _SETS: Final = ("mask", "participants", "behind")
 _MAPS: Final = ("epochs", "holds")
 
@@ -111,6 +112,9 @@ def fact_of_dict(number: int, line: dict[str, Any]) -> Fact:
         for name in _MAPS:
             if name in values:
                 values[name] = dict(values[name])
+        for name in _NUMBERS:
+            if type(values.get(name, 0)) is not int:
+                raise ValueError(f"{name} is not a whole number")
         return _CLASSES[line["fact"]](**values)
     except (KeyError, TypeError, ValueError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else str(error)

@@ -169,6 +169,9 @@ class Transaction:
             raise ValueError("begin is not a whole number of nanoseconds")
         made.outcome = _OUTCOMES[line["outcome"]]
         made.session = line.get("session")
+        for name in ("client", "session"):
+            if type(getattr(made, name)) not in _SCALARS:
+                raise ValueError(f"{name} is not a number or a name")
         for name in _NUMBERS:
             value = line.get(name)
             if value is not None:

@@ -38,6 +38,7 @@ WRONG: dict[str, tuple[str, list[Transaction]]] = {
         "and -10, -20 may be in it",
         [tx("a+=-10", 0, outcome=UNKNOWN), tx("a+=-20", 0, outcome=UNKNOWN), tx("a@85", 5, 6)],
     ),
+    "own transfer seen before it was made": ("counter", [tx("a@90 a+=-10 b+=10", 0, 1)]),
     "own transfer seen in part": ("total", [tx("a+=-10 a@90 b@95 b+=10", 0, 1)]),
 }
 

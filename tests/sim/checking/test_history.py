@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mako.sim.checkers import Violation
@@ -51,6 +51,7 @@ def test_a_history_is_recorded_as_it_happens() -> None:
 
 
 @given(st.randoms(use_true_random=False))
+@settings(max_examples=25)
 def test_what_is_saved_is_read_back(draw: object) -> None:
     recording = Recording(draw, 20)  # type: ignore[arg-type]
     history = recording.history
@@ -96,6 +97,8 @@ BAD: dict[str, str] = {
     '{"history": 2}': "version 2 of the form, 1 is known",
     '{"fact": "guess"}': "line 2 is not a fact: no 'guess'",
     '{"fact": "told"}': "line 2 is not a fact",
+    '{"fact": "announced", "partition": 0, "epoch": 0, "watermark": "7"}': "watermark is not a whole",
+    json.dumps(GOOD_LINE | {"client": [1]}): "client is not a number or a name",
     json.dumps(GOOD_LINE | {"begin": 0.5}): "begin is not a whole number",
     json.dumps(GOOD_LINE | {"timestamp": "7"}): "timestamp is not a whole number",
     json.dumps(GOOD_LINE | {"outcome": "maybe"}): "no 'maybe'",
