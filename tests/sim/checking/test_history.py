@@ -97,7 +97,7 @@ BAD: dict[str, str] = {
     '{"history": 2}': "version 2 of the form, 1 is known",
     '{"fact": "guess"}': "line 2 is not a fact: no 'guess'",
     '{"fact": "told"}': "line 2 is not a fact",
-    '{"fact": "announced", "partition": 0, "epoch": 0, "watermark": "7"}': "watermark is not a whole",
+    '{"fact": "announced", "partition": 0, "epoch": 0, "watermark": "7"}': "watermark is not",
     json.dumps(GOOD_LINE | {"client": [1]}): "client is not a number or a name",
     json.dumps(GOOD_LINE | {"begin": 0.5}): "begin is not a whole number",
     json.dumps(GOOD_LINE | {"timestamp": "7"}): "timestamp is not a whole number",
