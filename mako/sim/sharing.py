@@ -21,8 +21,10 @@ from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
-#: Of a task that usually takes a second or two. Where other programs run it takes ten times that.
+#: Processor time of a task that usually takes a second or two.
 TASK_SECONDS: Final = 120.0
+#: How many times as long it may take, where other programs run or the process is stopped.
+PATIENCE: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,8 @@ def shared(
     """Each task of `work` with its result, in any order, until there is no more.
 
     The caller may add to `work` between two results. `prepare` is run once in each process, and
-    takes as long as it takes. With one job everything happens here, so that it can be debugged.
+    takes as long as it takes. A task has `seconds` of processor time, and PATIENCE times as many on
+    the clock. With one job everything happens here, so that it can be debugged.
     """
     if jobs == 1:
         prepare()
@@ -92,6 +95,7 @@ class _Worker(Generic[T, R]):
     ready: bool = field(init=False, default=False)
     _process: BaseProcess = field(init=False)
     _begun: float = field(init=False, default=0.0)
+    _used: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
         context = multiprocessing.get_context("spawn")
@@ -105,6 +109,7 @@ class _Worker(Generic[T, R]):
     def give(self, task: T) -> None:
         self.task.append(task)
         self._begun = time.monotonic()
+        self._used = self._processor_seconds()
         with suppress(OSError):  # It is dead: `look` finds out.
             self.pipe.send(task)
 
@@ -123,9 +128,21 @@ class _Worker(Generic[T, R]):
             if not self.task:
                 raise RuntimeError(f"a process ended, {self._process.exitcode}") from None
             return Lost(f"its process ended, {self._process.exitcode}")
-        if self.task and time.monotonic() - self._begun > seconds:
-            return Lost(f"it did not end in {seconds:g} s")
+        if self.task:
+            if self._processor_seconds() - self._used > seconds:
+                return Lost(f"it did not end in {seconds:g} s of processor time")
+            if time.monotonic() - self._begun > PATIENCE * seconds:
+                return Lost(f"it did not end in {PATIENCE * seconds:g} s")
         return None
+
+    def _processor_seconds(self) -> float:
+        """What the process has used so far; 0 where the system does not say."""
+        pid = self._process.pid
+        try:
+            # The clock of another process (linux/posix-timers.h, CPUCLOCK_SCHED).
+            return time.clock_gettime(~pid << 3 | 2) if pid is not None else 0.0
+        except (OSError, OverflowError):
+            return 0.0
 
     def end(self) -> None:
         self._process.kill()

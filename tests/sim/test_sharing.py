@@ -13,6 +13,8 @@ def work_of(task: str) -> str:
     """In another process."""
     if task == "hang":
         threading.Event().wait()
+    while task == "spin":
+        pass
     if task == "die":
         os._exit(7)
     if task == "raise":
@@ -27,13 +29,14 @@ def test_every_task_has_its_result() -> None:
 
 
 def test_a_task_that_hangs_or_kills_its_process_is_lost_and_the_others_go_on() -> None:
-    work = deque(["a", "hang", "b", "die", "c"])
-    found = dict(shared(work_of, work, 2, seconds=3))
+    work = deque(["a", "hang", "b", "spin", "die", "c"])
+    found = dict(shared(work_of, work, 2, seconds=0.3))
     assert found == {
         "a": "A",
         "b": "B",
         "c": "C",
         "hang": Lost("it did not end in 3 s"),
+        "spin": Lost("it did not end in 0.3 s of processor time"),
         "die": Lost("its process ended, 7"),
     }
 
