@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, overload
 
 from mako.errors import SchemaError
+from mako.placement import Home, HomeField
 from mako.row import Row, check_identifier
 from mako.schema import BytesTable, Table
 
@@ -86,10 +87,12 @@ class Function:
 class Procedure(Function):
     """A transaction as a function: `def name(tx, a, b)`, parameters and result are integers.
 
-    A parameter annotated with a Row layout, last, is a scratch row that is handed back.
+    A parameter annotated with a Row layout, last, is a scratch row that is handed back. With
+    `home`, a table and the names of parameters that are fields of its key in their order, it is
+    run by the partition that has that key.
     """
 
-    def __init__(self, body: Callable[..., Any]) -> None:
+    def __init__(self, body: Callable[..., Any], home: Sequence[Any] | None = None) -> None:
         super().__init__(body)
         parameters = list(inspect.signature(body).parameters.values())
         if not parameters:
@@ -103,6 +106,28 @@ class Procedure(Function):
         if len(parameters) - 1 > PARAMETERS_MAX:
             raise SchemaError(f"procedure {self.name} has more than {PARAMETERS_MAX} parameters")
         self.parameters: Final = tuple(parameter.name for parameter in parameters[1:])
+        #: The key whose partition runs it; None: whoever calls it has to say which does.
+        self.home: Final = None if home is None else _home(self.name, self.parameters, home)
+
+
+def _home(procedure: str, parameters: tuple[str, ...], given: Sequence[Any]) -> Home:
+    table, *names = given if isinstance(given, tuple | list) and given else (None,)
+    if not isinstance(table, Table) or not names:
+        raise SchemaError(
+            f"procedure {procedure}: home is a table of typed rows and names of parameters, for"
+            ' example home=(WAREHOUSE, "w_id")'
+        )
+    unknown = [name for name in names if name not in parameters]
+    if unknown or len(names) > len(table.key_fields):
+        raise SchemaError(
+            f"procedure {procedure}: home names {', '.join(map(str, unknown or names))}; name"
+            f" parameters of it, at most one for each key field of {table.name}"
+        )
+    fields = tuple(
+        HomeField(parameters.index(name), field.word, field.shift, field.bits)
+        for name, field in zip(names, table.key_fields, strict=False)
+    )
+    return Home(table.name, table.key_words, fields, len(names) == len(table.key_fields))
 
 
 class Workload:
@@ -143,6 +168,19 @@ def function(body: Callable[..., Any]) -> Function:
     return Function(body)
 
 
-def procedure(body: Callable[..., Any]) -> Procedure:
-    """Mark a function as a transaction: `db.run` runs it, compiled, and retries conflicts."""
-    return Procedure(body)
+@overload
+def procedure(body: Callable[..., Any]) -> Procedure: ...
+@overload
+def procedure(*, home: Sequence[Any]) -> Callable[[Callable[..., Any]], Procedure]: ...
+
+
+def procedure(body: Callable[..., Any] | None = None, *, home: Sequence[Any] | None = None) -> Any:
+    """Mark a function as a transaction: `db.run` runs it, compiled, and retries conflicts.
+
+    In a cluster of several partitions one of them runs it: with `home=(TABLE, "parameter", ...)`
+    the one that has this key of TABLE, given whole or, where a table is cut into ranges, by its
+    first fields. Without it each call has to say which one, with `partition=`.
+    """
+    if body is not None:
+        return Procedure(body, home)
+    return lambda function: Procedure(function, home)

@@ -17,8 +17,10 @@ import msgspec
 
 from mako.config.reading import Origins, combine, read
 from mako.config.schema import Document
+from mako.config.shards import shard_map
 from mako.errors import ConfigError
 from mako.ids import PARTITIONS_MAX
+from mako.placement import ShardMap
 from mako.size import parse_memory
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
@@ -71,6 +73,8 @@ class ClusterConfig:
     partitions: tuple[tuple[Site, ...], ...]
     processes: tuple[Process, ...]
     memory_bytes: int
+    #: Which partition has a key.
+    shards: ShardMap
     #: Where its keys came from, for messages about what only a process of it can check.
     origins: Origins = field(default_factory=dict, repr=False, compare=False)
     source: str = field(default="configuration", repr=False, compare=False)
@@ -85,6 +89,18 @@ class ClusterConfig:
                 return process
         known = ", ".join(process.name for process in self.processes)
         raise ConfigError(f"there is no process {name!r} in the configuration; it has {known}")
+
+    def process_of_shard(self, name: str, shard: int) -> Process:
+        """The process `name` if it has a replica of the shard, else the one called `name-shard`."""
+        called = [f"{name}-{shard}", name]
+        for process in self.processes:
+            if process.name in called and any(site.partition == shard for site in process.sites):
+                return process
+        if shard >= len(self.partitions):
+            problem = f"there is no shard {shard}; the configuration has {len(self.partitions)}"
+            raise ConfigError(f"{problem}, which count from 0")
+        known = ", ".join(site.process for site in self.partitions[shard])
+        raise ConfigError(f"no process {name!r:.40} has a replica of shard {shard}; {known} have")
 
 
 def load(paths: Sequence[str | PathLike[str]]) -> ClusterConfig:
@@ -162,6 +178,7 @@ class _Resolver:
             partitions,
             processes,
             self._size(("memory",), document.memory),
+            shard_map(document.shards, len(partitions), self._error),
             self._origins,
             self._source,
         )

@@ -59,6 +59,27 @@ class LogSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     segment_bytes: str | int = "64MiB"
 
 
+class CutSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table cut into pieces in the order of its keys: by boundaries, or into blocks of values of
+    the first key field."""
+
+    #: The first key of each partition but the first: text, or 0x and hexadecimal digits.
+    range: list[str] | None = None
+    #: So many values for each partition, from `first` on.
+    blocks: Positive | None = None
+    #: Width of the first key field.
+    bits: Annotated[int, Meta(ge=1, le=64)] | None = None
+    first: Annotated[int, Meta(ge=0)] = 0
+
+
+class ShardsSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which partition has a key. See mako.placement."""
+
+    #: Of tables that are not named.
+    default: Literal["hash"] | CutSection = "hash"
+    tables: dict[str, Literal["hash", "everywhere"] | CutSection] = {}
+
+
 class Document(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A whole configuration."""
 
@@ -79,6 +100,7 @@ class Document(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     joined: list[str] = []
     #: Partition -> site that should lead it; the first of its list if it is not given.
     preferred: dict[str, str] = {}
+    shards: ShardsSection = ShardsSection()
     mode: ModeSection = ModeSection()
     data: str = "data"
     log: Literal["disk", "memory"] = "disk"

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 #: Keys of one GET, writes of one WRITE.
 KEYS_MAX: Final = 10_000
+#: The partition that gives the numbers of tables that are only named: they are the same in all.
+CATALOG: Final = 0
 #: Times that a WRITE is tried before its conflict is the client's.
 WRITE_TRIES: Final = 100
 
@@ -143,7 +145,7 @@ class Asking:
 
     def _describe(self) -> Done:
         procedures = [
-            [name, number, list(procedure.parameters)]
+            [name, number, list(procedure.parameters), procedure.home and procedure.home.plain()]
             for name, (number, procedure, _) in self._backend.procedures.items()
         ]
         lasting = self._backend.is_lasting
@@ -154,6 +156,9 @@ class Asking:
             "tables": tables,
             "leads": self._backend.leads,
             "leader": self._backend.leader,
+            "partition": self._backend.partition,
+            "hosted": True,
+            **self._backend.whereabouts(),
         }
         return 0, about, False
 
@@ -164,6 +169,11 @@ class Asking:
         if not self._backend.leads and (known is None or not self._backend.is_lasting(known)):
             # Only a leader creates one, and what it had created goes with its leadership.
             raise Refused(Status.NOT_LEADER, self._backend.leader)
+        if known is None and self._backend.partition != CATALOG:
+            raise Refused(
+                Status.REFUSED,
+                f"partition {CATALOG} gives tables their numbers; open {name!r:.60} there first",
+            )
         return self._once_lasting(self._backend.open_table(name))
 
     def _create_table(self, number: int, kind: int, row_bytes: int, name: str) -> Done:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mako.ids import MILLISECOND_SHIFT
+from mako.placement import UNDIVIDED
 from mako.procedure import Workload
 from mako.server.deploy import Deployed
 from mako.server.driving import Drives
@@ -38,6 +39,13 @@ class Backend(Protocol):
     @property
     def hello(self) -> Hello:
         """Who this process is. A client that names another cluster is refused."""
+        ...
+
+    @property
+    def partition(self) -> int: ...
+
+    def whereabouts(self) -> dict[str, Any]:
+        """What DESCRIBE says of all partitions (mako.server.elsewhere)."""
         ...
 
     @property
@@ -90,6 +98,7 @@ class LoneBackend:
 
     leads = True
     leader = ""
+    partition = 0
     administration = None
     planted: frozenset[str] = frozenset()
 
@@ -118,6 +127,9 @@ class LoneBackend:
         # The whole millisecond has passed only if a later one has begun; without an offset
         # to wait for, there is nobody whose clock differs.
         return (passed + (self._offset_ms == 0)) << MILLISECOND_SHIFT
+
+    def whereabouts(self) -> dict[str, Any]:
+        return {"shards": UNDIVIDED.plain(), "places": [[]]}
 
     def is_lasting(self, table: TableHandle) -> bool:
         return True

@@ -158,6 +158,10 @@ class ClientConnection:
         if theirs.cluster == 0:  # It does not care.
             theirs = dataclasses.replace(theirs, cluster=mine.cluster)
         refusal = check_hello(mine, theirs)
+        if refusal is None and theirs.partition != mine.partition:
+            refusal = (
+                f"this is partition {mine.partition}; there is no partition {theirs.partition}"
+            )
         if refusal is not None:
             raise WireError(refusal)
         self._number = self._backend.serving.open(self._write)

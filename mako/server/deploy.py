@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import NamedTuple
 
-from mako.errors import ConfigError
+from mako.errors import ConfigError, SchemaError
+from mako.placement import Placement, ShardMap, check_home
 from mako.procedure import Procedure
+from mako.schema import Table
 
 
 class Deployed(NamedTuple):
@@ -18,6 +20,31 @@ class Deployed(NamedTuple):
     #: It only runs at snapshots, and is compiled when it first does: its module lists it in
     #: AT_SNAPSHOT. The only kind that may have a row to fill.
     at_snapshot: bool = False
+
+
+def check_homes(procedures: Mapping[str, Deployed], shards: ShardMap) -> None:
+    """ConfigError if the home of a procedure does not tell its partition, or a table is placed in
+    blocks of another key field than it has."""
+    for name, deployed in procedures.items():
+        home = deployed.procedure.home
+        try:
+            for table in deployed.procedure.tables():
+                if isinstance(table, Table):
+                    check_field(table, shards.of(table.name))
+            if home is not None:
+                check_home(home, shards.of(home.table), name)
+        except SchemaError as error:
+            raise ConfigError(f"procedures: {error}") from None
+
+
+def check_field(table: Table, placement: Placement) -> None:
+    """SchemaError if the blocks of a placement are of a field of another width."""
+    bits = table.key_fields[0].bits
+    if placement.partitions > 1 and placement.field_bits not in (0, bits):
+        raise SchemaError(
+            f"table {table.name}: its first key field has {bits} bits, and the configuration places"
+            f" it in blocks of a field of {placement.field_bits}; correct `shards`"
+        )
 
 
 def deploy(modules: Iterable[str]) -> dict[str, Deployed]:

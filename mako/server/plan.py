@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from mako.entry import NODE_NONE, Configuration, GroupId, NodeId
+from mako.placement import UNDIVIDED, ShardMap
 from mako.raft import Settings
 from mako.replication.contract import DriverSettings
 from mako.storage.wal import WalSettings
@@ -71,6 +72,8 @@ class ServerPlan:
     replicas: Sequence[ReplicaPlan]
     #: Where a node of a group lives. This and the next two grow when the process meets others.
     process_of: dict[tuple[GroupId, NodeId], int]
+    #: Which partition has a key.
+    shards: ShardMap = UNDIVIDED
     #: Name and address of every process.
     names: dict[int, str]
     addresses: dict[int, Address]
@@ -106,6 +109,13 @@ class ServerPlan:
     driver: DriverSettings
     #: Bugs that are switched on, see mako.server.planted. Empty outside of simulations.
     planted: frozenset[str] = frozenset()
+
+    def places(self, partition: int) -> list[str]:
+        """Addresses of the processes with a replica of a partition, in the order of its sites."""
+        group = group_of(partition)
+        numbers = {number: None for (of, _), number in self.process_of.items() if of == group}
+        known = [self.addresses[number] for number in numbers if number in self.addresses]
+        return [f"{host}:{port}" for host, port in known]
 
     def founders(self) -> frozenset[int]:
         """The other processes that have a voter of the first members of a group of this one."""

@@ -28,6 +28,7 @@ def plan_of(
         name=name,
         replicas=[_replica(config, site) for site in process.sites],
         process_of=_process_of(config),
+        shards=config.shards,
         names={each.number: each.name for each in config.processes if each.sites},
         addresses={
             each.number: (each.host, each.ports[0]) for each in config.processes if each.sites

@@ -21,14 +21,14 @@ from mako.errors import ConfigError
 from mako.raft import LogLost, Role
 from mako.replication.driver import Driver
 from mako.server.administration import Administration
-from mako.server.deploy import deploy
+from mako.server.deploy import check_homes, deploy
 from mako.server.driving import deployed_workloads
 from mako.server.events import EventLog
 from mako.server.folder import Folder, FolderState
 from mako.server.forming import Forming, Verdict
 from mako.server.hosting import Hosted
 from mako.server.hub import Hub
-from mako.server.plan import Address, ReplicaPlan, ServerPlan
+from mako.server.plan import Address, ReplicaPlan, ServerPlan, group_of
 from mako.server.recovering import Recovery
 from mako.server.turns import Links, Turns
 from mako.server.workers import Crew
@@ -63,6 +63,7 @@ class ServerProcess:
         self._hello = hello
         self.procedures = deploy(plan.modules)
         self.workloads = deployed_workloads(plan.modules)
+        check_homes(self.procedures, plan.shards)
         self.log = log
         self.hosted: dict[GroupId, Hosted] = {}
         self._hubs: dict[GroupId, Hub] = {}
@@ -263,10 +264,10 @@ class ServerProcess:
         if self.state.returning:
             self._note_returned()
 
-    async def serving_hub(self) -> Hub:
-        """Where clients go, as soon as there are replicas."""
+    async def hub_of(self, partition: int) -> Hub | None:
+        """Where clients of a partition go, as soon as there are replicas; None: it is not here."""
         await self._formed.wait()
-        return next(iter(self._hubs.values()))
+        return self._hubs.get(group_of(partition))
 
     def deliver(self, process: int, batch: Sequence[object]) -> None:
         """Messages of a peer; those that come before the replicas are there are lost."""

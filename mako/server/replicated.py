@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mako.ids import MILLISECOND_SHIFT
 from mako.procedure import Workload
 from mako.server.deploy import Deployed
 from mako.server.driving import Drives
+from mako.server.elsewhere import whereabouts
 from mako.server.serving import Crew, Serving, new_event
 from mako.wire.hello import Hello
 
@@ -76,7 +78,14 @@ class ReplicatedBackend:
 
     @property
     def hello(self) -> Hello:
-        return self._say_who()
+        return replace(self._say_who(), partition=self.partition)
+
+    @property
+    def partition(self) -> int:
+        return self._hosted.replica.partition
+
+    def whereabouts(self) -> dict[str, Any]:
+        return whereabouts(self._hosted.plan)
 
     @property
     def planted(self) -> frozenset[str]:

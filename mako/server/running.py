@@ -17,6 +17,7 @@ from mako.net.links import PeerLinks
 from mako.net.listening import open_listeners, serve_connections
 from mako.replication.driver import ProcessMustEnd
 from mako.server.deploy import Deployed
+from mako.server.elsewhere import Elsewhere, serve_elsewhere
 from mako.server.events import EventLog
 from mako.server.http import serve_http
 from mako.server.observing import Observer
@@ -140,7 +141,11 @@ async def _serve(
 
     async def on_client(connection: Connection, hello: Hello) -> None:
         # A process that starts lets its clients wait, as it lets those that have connected already.
-        hub = await server.serving_hub()
+        hub = await server.hub_of(hello.partition)
+        if hub is None:
+            elsewhere = Elsewhere(plan, identity(), hello.partition)
+            await serve_elsewhere(connection, hello, elsewhere)
+            return
         assert isinstance(connection.stream, trio.SocketStream)
         await hub.serve(connection.stream, b"".join(hello_parts(hello)))
 

@@ -7,6 +7,8 @@
 
 Both bodies have the same fields, which stay where they are for ever; later versions append to
 them. So two processes of any two versions can at least tell each other why they cannot talk.
+
+A connection of a client is about one partition, which its hello names; the reply names it, too.
 """
 
 import struct
@@ -15,6 +17,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
+from mako.ids import PARTITIONS_MAX
 from mako.wire.errors import WireError, bad
 from mako.wire.frame import HELLO_BODY_MAX, Buffer, FrameKind, frame_parts
 
@@ -29,9 +32,9 @@ TEXT_BYTES_MAX: Final = 255
 HELLO_TIMEOUT_S: Final = 5.0
 
 _HISTORY: Final = 1  # in the flags; the others are for later versions
-#: magic, version min, version max, role, flags, reserved, cluster, boot, process, bytes of name,
+#: magic, version min, version max, role, flags, partition, cluster, boot, process, bytes of name,
 #: bytes of software. The two texts follow.
-_FIXED: Final = struct.Struct("<8sHHBB2xQQIHH")
+_FIXED: Final = struct.Struct("<8sHHBBHQQIHH")
 
 
 class Role(IntEnum):
@@ -58,6 +61,8 @@ class Hello:
     has_history: bool = False
     version_min: int = VERSION_MIN
     version_max: int = VERSION_MAX
+    #: What a client asks about, and a server answers for; between processes 0.
+    partition: int = 0
 
 
 def encode_hello(hello: Hello) -> bytes:
@@ -70,6 +75,7 @@ def encode_hello(hello: Hello) -> bytes:
         hello.version_max,
         hello.role,
         _HISTORY if hello.has_history else 0,
+        hello.partition,
         hello.cluster,
         hello.boot,
         hello.process,
@@ -87,19 +93,20 @@ def decode_hello(body: Buffer) -> Hello:
         raise bad("no hello of a mako process", 0)
     if len(body) < _FIXED.size:
         raise bad(f"hello ends, {_FIXED.size} bytes expected,", len(body))
-    _, low, high, role, flags, cluster, boot, process, name_bytes, software_bytes = (
-        _FIXED.unpack_from(body)
-    )
+    fixed = _FIXED.unpack_from(body)
+    _, low, high, role, flags, partition, cluster, boot, process, name_bytes, software_bytes = fixed
     if not 1 <= low <= high:
         raise bad(f"hello with versions {low} to {high}", 8)
     try:
         known_role = Role(role)
     except ValueError:
         raise bad(f"hello with unknown role {role}", 12) from None
+    if partition >= PARTITIONS_MAX:
+        raise bad(f"hello about partition {partition}, there are {PARTITIONS_MAX} at most,", 14)
     name, end = _text(body, _FIXED.size, name_bytes)
     software, _ = _text(body, end, software_bytes)
     history = bool(flags & _HISTORY)
-    return Hello(cluster, known_role, process, name, boot, software, history, low, high)
+    return Hello(cluster, known_role, process, name, boot, software, history, low, high, partition)
 
 
 def _text(body: Buffer, start: int, length: int) -> tuple[str, int]:

@@ -46,7 +46,7 @@ class ClientKind(IntEnum):
 class Operation(IntEnum):
     """What a REQUEST asks for. Arguments, and the value of the reply, are beside it."""
 
-    DESCRIBE = 1  #: -> {"procedures": [...], "tables": [...], "leads": ..., "leader": ...}
+    DESCRIBE = 1  #: -> {"procedures": [...], "tables": [...], "leads": ..., "shards": ..., ...}
     OPEN_TABLE = 2  #: name -> [number, kind of key, bytes of a row, name]
     CREATE_TABLE = 3  #: number, kind of key, bytes of a row, name -> the same as OPEN_TABLE
     GET = 4  #: session or 0, table, [key ...] -> [value or nil ...]
@@ -150,6 +150,25 @@ def pack_key_call(
     size = (used + 7) & ~7
     head = _CALL.pack(size, operation, flags, len(key), number, table, len(value))
     return b"".join((head, key, value, bytes(size - used)))
+
+
+def refuse_calls(body: Buffer, status: int) -> bytes:
+    """The body of a RESULT frame that answers every call of a CALL frame with `status`.
+
+    WireError if a call is malformed.
+    """
+    at, end = f.BATCH_BYTES, len(body)
+    results = []
+    batch_head(body)
+    while at < end:
+        if end - at < f.CALL_BYTES:
+            raise WireError("a call is cut off", at)
+        size, _, _, _, number, _, _ = _CALL.unpack_from(body, at)
+        if size < f.CALL_BYTES or size & 7 or at + size > end:
+            raise WireError(f"a call of {size} bytes does not fit its frame", at)
+        results.append(_RESULT.pack(f.RESULT_BYTES, status, 0, number, 0, 0, 0, 0))
+        at += size
+    return b"".join(results)
 
 
 def read_results(body: Buffer) -> Iterator[tuple[int, int, int, int, int, int, bytes]]:
