@@ -244,6 +244,16 @@ class Home:
         return cls(str(table), words, fields, bool(is_whole))
 
 
+def check_field(table: str, bits: int, placement: Placement) -> None:
+    """SchemaError if a placement is made of blocks of a key field of another width than `bits`,
+    which the first one of the table has."""
+    if placement.partitions > 1 and placement.field_bits not in (0, bits):
+        raise SchemaError(
+            f"table {table}: its first key field has {bits} bits, and the configuration of the"
+            f" cluster places it in blocks of a field of {placement.field_bits}; correct `shards`"
+        )
+
+
 def check_home(home: Home, placement: Placement, procedure: str) -> None:
     """SchemaError if the fields of `home` do not tell the partition."""
     if placement.partitions == 1:

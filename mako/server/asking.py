@@ -15,6 +15,7 @@ from mako.ids import MILLISECOND_SHIFT, Status
 from mako.row import Row
 from mako.schema import Table
 from mako.server.backend import Backend
+from mako.server.deploy import described
 from mako.server.driving import Preparation, sample_of
 from mako.server.sessions import (
     Refused,
@@ -144,15 +145,11 @@ class Asking:
     # --- tables and procedures ----------------------------------------------------------
 
     def _describe(self) -> Done:
-        procedures = [
-            [name, number, list(procedure.parameters), procedure.home and procedure.home.plain()]
-            for name, (number, procedure, _) in self._backend.procedures.items()
-        ]
         lasting = self._backend.is_lasting
         handles = [handle for handle in list(self._engine.tables.values()) if lasting(handle)]
         tables = [_about(handle) for handle in handles]
         about = {
-            "procedures": procedures,
+            "procedures": described(self._backend.procedures),
             "tables": tables,
             "leads": self._backend.leads,
             "leader": self._backend.leader,

@@ -45,7 +45,7 @@ class Backend(Protocol):
     def partition(self) -> int: ...
 
     def whereabouts(self) -> dict[str, Any]:
-        """What DESCRIBE says of all partitions (mako.server.elsewhere)."""
+        """What DESCRIBE says of all partitions (mako.server.plan)."""
         ...
 
     @property

@@ -159,9 +159,7 @@ class ClientConnection:
             theirs = dataclasses.replace(theirs, cluster=mine.cluster)
         refusal = check_hello(mine, theirs)
         if refusal is None and theirs.partition != mine.partition:
-            refusal = (
-                f"this is partition {mine.partition}; there is no partition {theirs.partition}"
-            )
+            refusal = f"this is partition {mine.partition}, and you ask for {theirs.partition}"
         if refusal is not None:
             raise WireError(refusal)
         self._number = self._backend.serving.open(self._write)

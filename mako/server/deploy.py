@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from importlib import import_module
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mako.errors import ConfigError, SchemaError
-from mako.placement import Placement, ShardMap, check_home
+from mako.placement import ShardMap, check_field, check_home
 from mako.procedure import Procedure
 from mako.schema import Table
 
@@ -30,21 +30,11 @@ def check_homes(procedures: Mapping[str, Deployed], shards: ShardMap) -> None:
         try:
             for table in deployed.procedure.tables():
                 if isinstance(table, Table):
-                    check_field(table, shards.of(table.name))
+                    check_field(table.name, table.key_fields[0].bits, shards.of(table.name))
             if home is not None:
                 check_home(home, shards.of(home.table), name)
         except SchemaError as error:
             raise ConfigError(f"procedures: {error}") from None
-
-
-def check_field(table: Table, placement: Placement) -> None:
-    """SchemaError if the blocks of a placement are of a field of another width."""
-    bits = table.key_fields[0].bits
-    if placement.partitions > 1 and placement.field_bits not in (0, bits):
-        raise SchemaError(
-            f"table {table.name}: its first key field has {bits} bits, and the configuration places"
-            f" it in blocks of a field of {placement.field_bits}; correct `shards`"
-        )
 
 
 def deploy(modules: Iterable[str]) -> dict[str, Deployed]:
@@ -82,3 +72,11 @@ def deploy(modules: Iterable[str]) -> dict[str, Deployed]:
         name: Deployed(number, found[name][1], name in at_snapshot)
         for number, name in enumerate(sorted(found))
     }
+
+
+def described(procedures: Mapping[str, Deployed]) -> list[list[Any]]:
+    """What DESCRIBE says of procedures: name, number, parameters, and home or nil."""
+    return [
+        [name, number, list(procedure.parameters), procedure.home and procedure.home.plain()]
+        for name, (number, procedure, _) in procedures.items()
+    ]

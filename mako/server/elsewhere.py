@@ -1,18 +1,19 @@
-"""Where the partitions of a cluster are, and a client that asks a process for one it has not.
+"""A client that asks a process for a partition of which it has no replica.
 
-Every process knows the shard map and the processes of all partitions from its configuration. Whoever
-asks for a partition without a replica here is told where there are some, and is sent to the first
-of them, which knows who leads. There is one table for all partitions to look names up in: numbers
-of tables are given by partition 0 (mako.server.asking).
+Every process knows the shard map and the processes of all partitions from its configuration. So
+the client is told where there are replicas, and is sent to the first of them, which knows who
+leads.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from mako.ids import Status
 from mako.net.connection import Connection
+from mako.server.deploy import Deployed, described
 from mako.server.plan import ServerPlan
 from mako.wire.errors import WireError
 from mako.wire.hello import Hello, check_hello, hello_parts
@@ -28,18 +29,18 @@ from mako.wire.requests import (
 )
 
 
-def whereabouts(plan: ServerPlan) -> dict[str, Any]:
-    """What DESCRIBE says of all partitions: the shard map, and addresses of each, in the order in
-    which they should be asked."""
-    places = [plan.places(partition) for partition in range(plan.shards.partitions)]
-    return {"shards": plan.shards.plain(), "places": places}
-
-
 class Elsewhere:
     """A connection about a partition that has no replica here: frames in, frames out."""
 
-    def __init__(self, plan: ServerPlan, identity: Hello, partition: int) -> None:
+    def __init__(
+        self,
+        plan: ServerPlan,
+        procedures: Mapping[str, Deployed],
+        identity: Hello,
+        partition: int,
+    ) -> None:
         self._plan = plan
+        self._procedures = procedures
         self._hello = replace(identity, partition=partition)
         self._partition = partition
         self._address = ""
@@ -50,9 +51,8 @@ class Elsewhere:
         """The answer to the hello. WireError: it is to be refused."""
         partitions = self._plan.shards.partitions
         if self._partition >= partitions:
-            raise WireError(
-                f"there is no partition {self._partition}; the cluster has {partitions}"
-            )
+            problem = f"there is no partition {self._partition}; the cluster has {partitions}"
+            raise WireError(f"{problem}, which count from 0")
         if theirs.cluster == 0:  # It does not care.
             theirs = replace(theirs, cluster=self._hello.cluster)
         refusal = check_hello(self._hello, theirs)
@@ -75,14 +75,14 @@ class Elsewhere:
         if operation != Operation.DESCRIBE:
             return Reply(number, Status.NOT_LEADER, text=self._address)
         about = {
-            "procedures": [],
+            "procedures": described(self._procedures),
             "tables": [],
             "leads": False,
             "leader": self._address,
             "partition": self._partition,
             "hosted": False,
         }
-        return Reply(number, 0, value=about | whereabouts(self._plan))
+        return Reply(number, 0, value=about | self._plan.whereabouts())
 
 
 async def serve_elsewhere(connection: Connection, hello: Hello, elsewhere: Elsewhere) -> None:

@@ -6,7 +6,7 @@ The group of partition p is p + 1: groups count from one, as nodes and processes
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from mako.entry import NODE_NONE, Configuration, GroupId, NodeId
 from mako.placement import UNDIVIDED, ShardMap
@@ -116,6 +116,12 @@ class ServerPlan:
         numbers = {number: None for (of, _), number in self.process_of.items() if of == group}
         known = [self.addresses[number] for number in numbers if number in self.addresses]
         return [f"{host}:{port}" for host, port in known]
+
+    def whereabouts(self) -> dict[str, Any]:
+        """What DESCRIBE says of all partitions: the shard map, and addresses of each, in the order
+        in which they should be asked."""
+        places = [self.places(partition) for partition in range(self.shards.partitions)]
+        return {"shards": self.shards.plain(), "places": places}
 
     def founders(self) -> frozenset[int]:
         """The other processes that have a voter of the first members of a group of this one."""

@@ -11,7 +11,6 @@ from mako.ids import MILLISECOND_SHIFT
 from mako.procedure import Workload
 from mako.server.deploy import Deployed
 from mako.server.driving import Drives
-from mako.server.elsewhere import whereabouts
 from mako.server.serving import Crew, Serving, new_event
 from mako.wire.hello import Hello
 
@@ -85,7 +84,7 @@ class ReplicatedBackend:
         return self._hosted.replica.partition
 
     def whereabouts(self) -> dict[str, Any]:
-        return whereabouts(self._hosted.plan)
+        return self._hosted.plan.whereabouts()
 
     @property
     def planted(self) -> frozenset[str]:

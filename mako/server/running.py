@@ -143,7 +143,7 @@ async def _serve(
         # A process that starts lets its clients wait, as it lets those that have connected already.
         hub = await server.hub_of(hello.partition)
         if hub is None:
-            elsewhere = Elsewhere(plan, identity(), hello.partition)
+            elsewhere = Elsewhere(plan, server.procedures, identity(), hello.partition)
             await serve_elsewhere(connection, hello, elsewhere)
             return
         assert isinstance(connection.stream, trio.SocketStream)

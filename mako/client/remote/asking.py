@@ -21,8 +21,9 @@ from mako.client import counters
 from mako.client.batch import WriteBatch
 from mako.client.remote.calls import Call
 from mako.client.remote.core import Core
-from mako.errors import KeyTooLarge, Rejected, SchemaError, ValueTooLarge
-from mako.ids import KEY_BYTES_MAX, TIMESTAMP_MASK, VALUE_BYTES_MAX
+from mako.errors import ConfigError, KeyTooLarge, Rejected, SchemaError, ValueTooLarge
+from mako.ids import KEY_BYTES_MAX, PARTITIONS_MAX, TIMESTAMP_MASK, VALUE_BYTES_MAX
+from mako.placement import EVERYWHERE, UNDIVIDED, Placement, ShardMap, check_field
 from mako.procedure import Procedure
 from mako.schema import BytesTable, Table
 from mako.wire.requests import Operation, pack_key_call, pack_procedure
@@ -38,9 +39,14 @@ KIND_BYTES: Final = 3
 class Known:
     """A table of the server: its number, and how its keys and rows are packed."""
 
-    __slots__ = ("name", "number", "table")
+    __slots__ = ("name", "number", "placement", "table")
 
-    def __init__(self, about: Sequence[Any], table: Table | BytesTable | None = None) -> None:
+    def __init__(
+        self,
+        about: Sequence[Any],
+        table: Table | BytesTable | None = None,
+        shards: ShardMap = UNDIVIDED,
+    ) -> None:
         number, kind, _, name = about
         self.number: int = number
         self.name: str = name
@@ -57,6 +63,10 @@ class Known:
                 " same declaration on both sides"
             )
         self.table: Table | BytesTable = table
+        #: Where its keys are.
+        self.placement: Placement = shards.of(name)
+        if isinstance(table, Table):
+            check_field(table.name, table.key_fields[0].bits, self.placement)
 
     def key(self, key: Any) -> bytes:
         """The bytes of a key."""
@@ -184,30 +194,30 @@ class Asking:
         self,
         operation: int,
         known: Known,
-        key: Any,
+        key: bytes,
         value: bytes,
         deadline: float,
         *,
         early: bool = False,
     ) -> Call:
-        """A packed call for one key, or a request if the value is too long for one."""
-        packed_key = known.key(key)
+        """A packed call for one key, or a request if the value is too long for one. The key and the
+        value are those that `known` has packed."""
         once = self.once and operation != GET
         name = _NAMES[operation]
         if len(value) > VALUE_PACKED_MAX:
             kind = "put" if operation == PUT else "insert"
-            return self.write([[kind, known.number, packed_key, value]], deadline, name)
+            return self.write([[kind, known.number, key, value]], deadline, name)
         call = Call(name, deadline=deadline, early=early, once=once, safe=operation == GET)
         call.id = self.core.next_id()
         flags = (CALL_EARLY if early else 0) | (CALL_ONCE if once else 0)
-        call.packed = pack_key_call(operation, known.number, call.id, flags, packed_key, value)
+        call.packed = pack_key_call(operation, known.number, call.id, flags, key, value)
         self.core.add(call)
         return call
 
     def add(
-        self, known: Known, key: Any, amount: Any, deadline: float, *, early: bool = False
+        self, known: Known, key: bytes, amount: Any, deadline: float, *, early: bool = False
     ) -> Call:
-        """A call that adds to a counter."""
+        """A call that adds to a counter under a packed key."""
         counters.check_table(known.table)
         if type(amount) is not int or not -(1 << 63) <= amount < 1 << 63:
             raise SchemaError(
@@ -259,15 +269,16 @@ def value_of(call: Call) -> bytes | None:
     return None if call.value < 0 else call.data or b""
 
 
-def writes_of(batch: WriteBatch, known: Any) -> list[list[Any]]:
-    """The writes of a batch in the words of the protocol; `known(table)` finds its tables."""
+def writes_of(batch: WriteBatch, known: Any) -> list[tuple[Known, list[Any]]]:
+    """The writes of a batch in the words of the protocol, each with its table; `known(table)` finds
+    tables."""
     if not isinstance(batch, WriteBatch):
         raise SchemaError(f"{batch!r:.60} is not a batch; fill a mako.WriteBatch()")
     writes = []
     for kind, key, value, table in batch._writes:
         found: Known = known(table)
         data = b"" if kind == "delete" else found.value(value)
-        writes.append([kind, found.number, found.key(key), data])
+        writes.append((found, [kind, found.number, found.key(key), data]))
     return writes
 
 
@@ -276,6 +287,27 @@ def tables_of(batch: WriteBatch) -> Iterable[Any]:
     if not isinstance(batch, WriteBatch):
         raise SchemaError(f"{batch!r:.60} is not a batch; fill a mako.WriteBatch()")
     return [table for _, _, _, table in batch._writes]
+
+
+def parts_of(
+    writes: Iterable[tuple[Known, list[Any]]], partitions: Iterable[int]
+) -> dict[int, list[tuple[Known, list[Any]]]]:
+    """Writes by the partition that each belongs to; what is everywhere goes to all."""
+    parts: dict[int, list[tuple[Known, list[Any]]]] = {}
+    everywhere = list(partitions)
+    for known, write in writes:
+        wanted = known.placement.partition_of(write[2])
+        for partition in everywhere if wanted == EVERYWHERE else [wanted]:
+            parts.setdefault(partition, []).append((known, write))
+    return parts
+
+
+def check_partition(partition: Any) -> None:
+    """What `connect` is given. ConfigError: it is no partition."""
+    if partition is not None and not (type(partition) is int and 0 <= partition < PARTITIONS_MAX):
+        raise ConfigError(
+            f"a partition of {partition!r:.20}; give 0 to {PARTITIONS_MAX - 1}, or leave it out"
+        )
 
 
 def check_timestamp(timestamp: Any) -> int:

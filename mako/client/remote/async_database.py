@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Self, TypeVar
 
@@ -18,10 +18,11 @@ from mako.client.batch import WriteBatch
 from mako.client.remote.addresses import addresses_of
 from mako.client.remote.asking import (
     DEFAULT_TABLE,
-    Asking,
     Known,
+    check_partition,
     check_timestamp,
     describe,
+    parts_of,
     tables_of,
     writes_of,
 )
@@ -29,8 +30,8 @@ from mako.client.remote.async_link import AsyncLink
 from mako.client.remote.async_sessions import AsyncSnapshot, AsyncTransaction
 from mako.client.remote.async_table import AsyncTable
 from mako.client.remote.calls import Call
-from mako.client.remote.core import Core
 from mako.client.remote.database import TIMEOUT
+from mako.client.remote.lanes import Lane, Lanes
 from mako.errors import (
     Aborted,
     ConfigError,
@@ -52,16 +53,18 @@ async def aconnect(
     once: bool = False,
     replica: bool = False,
     cluster: int = 0,
+    partition: int | None = None,
 ) -> AsyncDatabase:
     """Connect to a cluster from a task; see `mako.connect`. Use `async with`, or close it."""
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
         raise ConfigError(f"a timeout of {timeout!r}; give seconds, more than 0")
-    core = Core(
-        addresses_of(addresses), chance=random.SystemRandom(), stay=replica, cluster=cluster
+    check_partition(partition)
+    lanes = Lanes(
+        addresses_of(addresses), AsyncLink, stay=replica, cluster=cluster, once=once, only=partition
     )
-    database = AsyncDatabase(core, timeout=timeout, once=once)
+    database = AsyncDatabase(lanes, timeout=timeout)
     try:
-        await database._ask(Operation.PING)
+        await database._first()
     except BaseException:
         with anyio.CancelScope(shield=True):
             await database.close()
@@ -112,41 +115,81 @@ class AsyncSubmitted:
 class AsyncDatabase:
     """A cluster, through whoever leads. For the tasks of one event loop."""
 
-    def __init__(self, core: Core, *, timeout: float, once: bool) -> None:
-        self._core = core
-        self._link = AsyncLink(core)
-        self._asking = Asking(core, once=once)
+    def __init__(self, lanes: Lanes[AsyncLink], *, timeout: float) -> None:
+        self._lanes = lanes
         self._timeout = timeout
         self._known: dict[Any, Known] = {}
 
     def _deadline(self) -> float:
         return time.monotonic() + self._timeout
 
-    async def _done(self, call: Call) -> Call:
-        """Wait for a call; its error is raised."""
+    async def _first(self) -> None:
+        """Wait for a server: the leader, unless there are several partitions."""
+        lane = self._lanes.first
+
+        def is_divided() -> bool:
+            return lane.core.about is not None and self._lanes.is_divided
+
+        call = lane.asking.request(Operation.PING, deadline=self._deadline())
+        await self._done(call, lane, enough=is_divided)
+
+    async def _done(
+        self, call: Call, lane: Lane[AsyncLink], *, enough: Callable[[], bool] = lambda: False
+    ) -> Call:
+        """Wait for a call; its error is raised. Or until it is `enough`, and nobody asks for it."""
         try:
-            await self._link.wait(call, lambda: call.ended)
+            await lane.link.wait(call, lambda: call.ended or enough())
         except BaseException:  # Cancelled: nobody will ask for the answer.
-            self._core.give_up(call)
+            lane.core.give_up(call)
             raise
+        if not call.ended:
+            lane.core.give_up(call)
+            return call
         error = call.error
-        if isinstance(error, ConnectionLost) and self._core.trouble:
-            raise ConnectionLost(f"{error} ({self._core.trouble})") from None
+        if isinstance(error, ConnectionLost) and lane.core.trouble:
+            raise ConnectionLost(f"{error} ({lane.core.trouble})") from None
         if error is not None:
             raise error
         return call
 
-    async def _ask(self, operation: Operation, *arguments: Any, **options: Any) -> Call:
-        call = self._asking.request(operation, *arguments, deadline=self._deadline(), **options)
-        return await self._done(call)
+    async def _ask(
+        self,
+        operation: Operation,
+        *arguments: Any,
+        lane: Lane[AsyncLink] | None = None,
+        bound: int = 0,
+    ) -> Call:
+        lane = lane or self._lanes.first
+        deadline = self._deadline()
+        call = lane.asking.request(operation, *arguments, deadline=deadline, bound=bound)
+        return await self._done(call, lane)
+
+    async def _ask_each(self, asked: Iterable[tuple[int, Operation, Sequence[Any]]]) -> list[Call]:
+        """Do a request at each of some partitions, all at a time."""
+        deadline = self._deadline()
+        made = []
+        for partition, operation, arguments in asked:
+            lane = self._lanes.of(partition)
+            made.append((lane, lane.asking.request(operation, *arguments, deadline=deadline)))
+        try:
+            for lane, _ in made:
+                await lane.link.send()
+            return [await self._done(call, lane) for lane, call in made]
+        except BaseException:
+            for lane, call in made:
+                lane.core.give_up(call)
+            raise
 
     # --- tables -------------------------------------------------------------------------
 
     async def create(self, *tables: Table | BytesTable) -> None:
         """Create typed tables; those that are there already stay as they are."""
         for table in tables:
-            call = await self._ask(Operation.CREATE_TABLE, *describe(table))
-            self._known[table] = Known(call.value, table)
+            asked = [(p, Operation.CREATE_TABLE, describe(table)) for p in self._lanes.partitions]
+            calls = await self._ask_each(asked)
+            known = self._known[table] = Known(calls[0].value, table, self._lanes.shards)
+            for partition in self._lanes.partitions:
+                self._lanes.of(partition).tables.add(known.number)
 
     async def table(self, table: Any) -> AsyncTable:
         """A table by name (byte strings, created when first asked for) or by its description."""
@@ -161,7 +204,10 @@ class AsyncDatabase:
         if known is not None:
             return known
         if isinstance(table, str):
-            known = Known((await self._ask(Operation.OPEN_TABLE, table)).value)
+            about = self._lanes.described(table)
+            if about is None:
+                about = (await self._ask(Operation.OPEN_TABLE, table)).value
+            known = Known(about, None, self._lanes.shards)
         elif isinstance(table, Table | BytesTable):
             about = (await self._ask(Operation.DESCRIBE)).value["tables"]
             found = [each for each in about if each[3] == table.name or each[0] == table.id]
@@ -169,19 +215,32 @@ class AsyncDatabase:
                 raise SchemaError(
                     f"table {table.name} is not in this database; await db.create(...) first"
                 )
-            known = Known(found[0], table)
+            known = Known(found[0], table, self._lanes.shards)
         else:
             raise SchemaError(f"{table!r:.60} is no table; give a name, a table or a view of one")
         self._known[table] = known
         return known
 
+    async def _lane_with(self, partition: int, known: Known) -> Lane[AsyncLink]:
+        """The way to a partition, which has the table from then on."""
+        lane = self._lanes.of(partition)
+        if self._lanes.is_divided and not lane.has(known):
+            await self._ask(*self._lanes.preparation(known), lane=lane)
+            lane.tables.add(known.number)
+        return lane
+
+    async def _lane_of(self, known: Known, key: bytes, *, writes: bool) -> Lane[AsyncLink]:
+        """The way to whoever has a packed key."""
+        lane = self._lanes.of_key(known, key, writes=writes)
+        return await self._lane_with(lane.partition, known)
+
     # --- transactions -------------------------------------------------------------------
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncTransaction]:
+    async def transaction(self, *, partition: int | None = None) -> AsyncIterator[AsyncTransaction]:
         """A transaction for the length of an `async with` block: commits at its end, aborts if
         the block raises."""
-        tx = await self.begin()
+        tx = await self.begin(partition=partition)
         try:
             yield tx
         except BaseException:
@@ -190,18 +249,21 @@ class AsyncDatabase:
             raise
         await tx.commit()
 
-    async def begin(self) -> AsyncTransaction:
-        """A transaction to be ended by its `commit` or `abort`."""
+    async def begin(self, *, partition: int | None = None) -> AsyncTransaction:
+        """A transaction to be ended by its `commit` or `abort`. It is at the partition of its first
+        key, or at `partition`; Rejected for keys elsewhere."""
         tx = AsyncTransaction(self)
-        await tx._begin(Operation.BEGIN)
+        which = self._lanes.checked(partition)
+        if which is not None or not self._lanes.is_divided:
+            await tx._begin(self._lanes.first if which is None else self._lanes.of(which))
         return tx
 
     @asynccontextmanager
     async def snapshot(self, *, max_staleness: float | None = None) -> AsyncIterator[AsyncSnapshot]:
-        """Read at the stable timestamp of the server, for the length of an `async with` block."""
-        snapshot = AsyncSnapshot(self)
-        oldest = -1 if max_staleness is None else int(1000 * max_staleness)
-        await snapshot._begin(Operation.SNAPSHOT, oldest)
+        """Read at the stable timestamp of the server, for the length of an `async with` block. With
+        several partitions each has a moment of its own."""
+        snapshot = AsyncSnapshot(self, max_staleness)
+        await snapshot._begin(self._lanes.partitions)
         try:
             yield snapshot
         finally:
@@ -234,24 +296,56 @@ class AsyncDatabase:
         """Commit all that is in `batch` at once, durably; the timestamp of the commit."""
         known = {id(table): await self._find(table) for table in tables_of(batch)}
         writes = writes_of(batch, lambda table: known[id(table)])
-        return (await self._done(self._asking.write(writes, self._deadline()))).timestamp
+        return await self._write(self._lanes.of_writes(writes).partition, writes)
+
+    async def _write(self, partition: int, writes: Sequence[tuple[Known, list[Any]]]) -> int:
+        lane = self._lanes.of(partition)
+        for known in {id(known): known for known, _ in writes}.values():
+            await self._lane_with(partition, known)
+        call = lane.asking.write([each for _, each in writes], self._deadline())
+        return (await self._done(call, lane)).timestamp
+
+    async def load(self, batch: WriteBatch) -> None:
+        """Write what is in `batch` where it belongs; see `RemoteDatabase.load`."""
+        known = {id(table): await self._find(table) for table in tables_of(batch)}
+        writes = writes_of(batch, lambda table: known[id(table)])
+        for partition, part in parts_of(writes, self._lanes.partitions).items():
+            await self._write(partition, part)
 
     async def run(
-        self, procedure: Procedure | str, *arguments: int, once: bool | None = None
+        self,
+        procedure: Procedure | str,
+        *arguments: int,
+        once: bool | None = None,
+        partition: int | None = None,
     ) -> int:
-        """Run a procedure of the server as a transaction; its result, once it is durable."""
-        call = self._asking.procedure(
-            procedure, arguments, self._deadline(), early=False, once=once
-        )
-        return int((await self._done(call)).value)
+        """Run a procedure of the server as a transaction; its result, once it is durable. With
+        several partitions its home does, or `partition`."""
+        lane = await self._lane_for(procedure, arguments, partition)
+        call = lane.asking.procedure(procedure, arguments, self._deadline(), early=False, once=once)
+        return int((await self._done(call, lane)).value)
 
     async def submit(
-        self, procedure: Procedure | str, *arguments: int, once: bool | None = None
+        self,
+        procedure: Procedure | str,
+        *arguments: int,
+        once: bool | None = None,
+        partition: int | None = None,
     ) -> AsyncSubmitted:
         """Ask for a procedure; `result()` is there before it is durable."""
-        call = self._asking.procedure(procedure, arguments, self._deadline(), early=True, once=once)
-        await self._link.send()
-        return AsyncSubmitted(self._link, call)
+        lane = await self._lane_for(procedure, arguments, partition)
+        call = lane.asking.procedure(procedure, arguments, self._deadline(), early=True, once=once)
+        await lane.link.send()
+        return AsyncSubmitted(lane.link, call)
+
+    async def _lane_for(
+        self, procedure: Procedure | str, arguments: Sequence[int], partition: int | None
+    ) -> Lane[AsyncLink]:
+        """The way to whoever runs a procedure, whose procedures are known."""
+        lane = self._lanes.of_procedure(procedure, arguments, partition)
+        if lane.core.directory is None:
+            await self._ask(Operation.PING, lane=lane)
+        return lane
 
     # --- the default table ----------------------------------------------------------------
 
@@ -288,21 +382,33 @@ class AsyncDatabase:
 
     # --- the whole ------------------------------------------------------------------------
 
+    @property
+    def partitions(self) -> Sequence[int]:
+        """The partitions that there are, or the one that was connected to."""
+        return self._lanes.partitions
+
     async def watermark(self) -> int:
-        """The timestamp up to which everything is durable at the server."""
-        return int((await self.status())["watermark"])
+        """The timestamp up to which everything is durable at the server, or at all of several."""
+        asked = [(p, Operation.STATUS, ()) for p in self._lanes.partitions]
+        return min(int(call.value["watermark"]) for call in await self._ask_each(asked))
 
     async def wait_watermark(self, timestamp: int) -> None:
         """Wait until everything up to `timestamp` is durable; not for early results of `submit`."""
-        await self._ask(Operation.WAIT_WATERMARK, check_timestamp(timestamp))
+        wanted = [check_timestamp(timestamp)]
+        await self._ask_each(
+            [(p, Operation.WAIT_WATERMARK, wanted) for p in self._lanes.partitions]
+        )
 
-    async def status(self) -> dict[str, Any]:
-        """What the server says about itself."""
-        return dict((await self._ask(Operation.STATUS)).value)
+    async def status(self, *, partition: int | None = None) -> dict[str, Any]:
+        """What the server says about itself; of several partitions that of `partition`."""
+        which = self._lanes.checked(partition)
+        lane = self._lanes.first if which is None else self._lanes.of(which)
+        return dict((await self._ask(Operation.STATUS, lane=lane)).value)
 
     async def close(self) -> None:
-        """Close the connection. Who waits is told so."""
-        await self._link.close()
+        """Close the connections. Who waits is told so."""
+        for lane in self._lanes.made:
+            await lane.link.close()
 
     async def __aenter__(self) -> Self:
         return self

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import heapq
+import itertools
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mako.client import counters
 from mako.client.remote.asking import PAGE_ROWS, Known, check_limit
+from mako.client.remote.async_link import AsyncLink
+from mako.client.remote.lanes import Lane, everywhere, one_partition
 from mako.errors import Closed, Error
+from mako.placement import EVERYWHERE, split
 from mako.procedure import Procedure
 from mako.wire.requests import Operation
 
@@ -16,30 +22,39 @@ if TYPE_CHECKING:
     from mako.client.remote.async_database import AsyncDatabase
 
 
+class _Part(NamedTuple):
+    """A transaction or snapshot at one partition."""
+
+    lane: Lane[AsyncLink]
+    number: int
+    bound: int
+
+
 class AsyncSession:
-    """What a transaction and a snapshot have in common: reads, at one connection."""
+    """What a transaction and a snapshot have in common: reads, at a connection to each partition
+    that is asked."""
 
     def __init__(self, db: AsyncDatabase) -> None:
         self._db = db
         self._open = True
-        self._number = 0
-        self._bound = -1
-        self.timestamp = 0
-        self._value: Any = None
+        self._parts: dict[int, _Part] = {}
 
-    async def _begin(self, operation: Operation, *arguments: Any) -> None:
-        call = await self._db._ask(operation, *arguments)
-        self._bound = self._db._core.connection or -1
-        self.timestamp = call.timestamp
-        self._started(call.value)
+    async def _at(self, wanted: Sequence[int], known: Known) -> list[_Part]:
+        """The parts at the partitions `wanted` of a table, begun if they are not there."""
+        raise NotImplementedError
 
-    def _started(self, value: Any) -> None:
-        self._number = value
+    def _note(self, lane: Lane[AsyncLink], number: int) -> _Part:
+        part = self._parts[lane.partition] = _Part(lane, number, lane.core.connection or -1)
+        return part
 
-    async def _ask(self, operation: Operation, *arguments: Any) -> Any:
+    def _check_open(self) -> None:
         if not self._open:
             raise Closed(f"this {type(self).__name__} has ended; begin another one")
-        call = await self._db._ask(operation, self._number, *arguments, bound=self._bound)
+
+    async def _ask(self, part: _Part, operation: Operation, *arguments: Any) -> Any:
+        self._check_open()
+        lane, number, bound = part
+        call = await self._db._ask(operation, number, *arguments, lane=lane, bound=bound)
         return call.value
 
     async def get(self, key: Any, *, table: Any = None) -> Any:
@@ -48,9 +63,17 @@ class AsyncSession:
 
     async def get_many(self, keys: Iterable[Any], *, table: Any = None) -> list[Any]:
         """The values of `keys` in their order, with None for each that is not there."""
+        self._check_open()
         known = await self._db._find(table)
-        found = await self._ask(Operation.GET, known.number, [known.key(key) for key in keys])
-        return [known.shown(value) for value in found]
+        packed = [known.key(key) for key in keys]
+        groups = split(known.placement, packed)
+        values: list[Any] = [None] * len(packed)
+        parts = await self._at(list(groups), known)
+        for part, places in zip(parts, groups.values(), strict=True):
+            found = await self._ask(part, Operation.GET, known.number, [packed[i] for i in places])
+            for place, value in zip(places, found, strict=True):
+                values[place] = known.shown(value)
+        return values
 
     async def get_int(self, key: Any, default: int = 0, *, table: Any = None) -> int:
         """The number in the counter `key`, or `default`."""
@@ -69,24 +92,51 @@ class AsyncSession:
     ) -> list[tuple[Any, Any]]:
         """The rows with first <= key < end, in order, or from the greatest down."""
         check_limit(limit)
+        self._check_open()
         known = await self._db._find(table)
         low, high, last = known.bounds(first, end)
         rows = await self._rows(known, low, high, limit, reverse=reverse)
         if last and (limit is None or len(rows) < limit or reverse):
-            (value,) = await self._ask(Operation.GET, known.number, [high])
+            (part,) = await self._at([known.placement.partition_of(high)], known)
+            (value,) = await self._ask(part, Operation.GET, known.number, [high])
             if value is not None:
-                greatest = [(known.shown_key(high), known.shown(value))]
-                rows = greatest + rows if reverse else rows + greatest
-        return rows if limit is None else rows[:limit]
+                rows = [(high, value), *rows] if reverse else [*rows, (high, value)]
+        shown = [(known.shown_key(key), known.shown(value)) for key, value in rows]
+        return shown if limit is None else shown[:limit]
 
     async def _rows(
         self, known: Known, low: bytes, high: bytes, limit: int | None, *, reverse: bool
-    ) -> list[tuple[Any, Any]]:
-        rows: list[tuple[Any, Any]] = []
+    ) -> list[tuple[bytes, bytes]]:
+        """The rows as they are stored, of all partitions that have some."""
+        parts = await self._at(known.placement.touched(low, high), known)
+        each: list[list[tuple[bytes, bytes]]] = []
+        is_ordered = known.placement.is_ordered
+        left = limit
+        for part in reversed(parts) if reverse else parts:
+            rows = await self._rows_of(part, known, low, high, left, reverse=reverse)
+            each.append(rows)
+            if is_ordered and left is not None:
+                left -= len(rows)
+        if is_ordered:
+            return list(itertools.chain.from_iterable(each))
+        return list(heapq.merge(*each, key=itemgetter(0), reverse=reverse))
+
+    async def _rows_of(
+        self,
+        part: _Part,
+        known: Known,
+        low: bytes,
+        high: bytes,
+        limit: int | None,
+        *,
+        reverse: bool,
+    ) -> list[tuple[bytes, bytes]]:
+        rows: list[tuple[bytes, bytes]] = []
         while limit is None or len(rows) < limit:
             wanted = PAGE_ROWS if limit is None else min(PAGE_ROWS, limit - len(rows))
-            page, more = await self._ask(Operation.SCAN, known.number, low, high, wanted, reverse)
-            rows += [(known.shown_key(key), known.shown(value)) for key, value in page]
+            asked = (known.number, low, high, wanted, reverse)
+            page, more = await self._ask(part, Operation.SCAN, *asked)
+            rows += [(key, value) for key, value in page]
             if not more or not page:
                 break
             following = page[-1][0] if reverse else known.successor(page[-1][0])
@@ -97,30 +147,57 @@ class AsyncSession:
 
     async def _end(self, operation: Operation) -> None:
         if self._open:
-            with suppress(Error, TimeoutError):  # The server finds out by itself.
-                await self._ask(operation)
+            for part in self._parts.values():
+                with suppress(Error, TimeoutError):  # The server finds out by itself.
+                    await self._ask(part, operation)
             self._open = False
 
 
 class AsyncTransaction(AsyncSession):
-    """Reads and writes that commit together, serializably, or not at all."""
+    """Reads and writes that commit together, serializably, or not at all. It is at one partition:
+    the one that was given, or that of the first key."""
 
     commit_ts = 0
 
+    async def _begin(self, lane: Lane[AsyncLink]) -> _Part:
+        return self._note(lane, (await self._db._ask(Operation.BEGIN, lane=lane)).value)
+
+    async def _at(self, wanted: Sequence[int], known: Known) -> list[_Part]:
+        self._check_open()
+        here = next(iter(self._parts), None)
+        home = one_partition(here, wanted, known)
+        if home is None:  # It only read what is everywhere so far, and is where it read that.
+            home = self._db._lanes.of(EVERYWHERE).partition
+        lane = await self._db._lane_with(home, known)
+        part = self._parts.get(home) or await self._begin(lane)
+        return [part for _ in wanted]
+
+    async def _at_key(self, known: Known, key: bytes) -> _Part:
+        partition = known.placement.partition_of(key)
+        if partition == EVERYWHERE:
+            raise everywhere(known)
+        return (await self._at([partition], known))[0]
+
     async def put(self, key: Any, value: Any, *, table: Any = None) -> None:
         """Insert or replace."""
-        known = await self._db._find(table)
-        await self._ask(Operation.PUT, known.number, known.key(key), known.value(value), 1)
+        await self._put(key, value, table, replace=1)
 
     async def insert(self, key: Any, value: Any, *, table: Any = None) -> None:
         """Insert; Exists if the key is there."""
+        await self._put(key, value, table, replace=0)
+
+    async def _put(self, key: Any, value: Any, table: Any, *, replace: int) -> None:
         known = await self._db._find(table)
-        await self._ask(Operation.PUT, known.number, known.key(key), known.value(value), 0)
+        packed, data = known.key(key), known.value(value)
+        part = await self._at_key(known, packed)
+        await self._ask(part, Operation.PUT, known.number, packed, data, replace)
 
     async def delete(self, key: Any, *, table: Any = None) -> bool:
         """Delete; False if the key was not there."""
         known = await self._db._find(table)
-        return bool(await self._ask(Operation.DELETE, known.number, known.key(key)))
+        packed = known.key(key)
+        part = await self._at_key(known, packed)
+        return bool(await self._ask(part, Operation.DELETE, known.number, packed))
 
     async def add(self, key: Any, n: int, *, table: Any = None) -> int:
         """Add `n` to the counter `key`, and return what it is now."""
@@ -133,8 +210,9 @@ class AsyncTransaction(AsyncSession):
         if not self._open:
             raise Closed("this transaction has ended; begin another one")
         self._open = False
-        call = await self._db._ask(Operation.COMMIT, self._number, 0, bound=self._bound)
-        self.commit_ts = call.timestamp
+        for lane, number, bound in self._parts.values():  # One, or none that has done nothing.
+            call = await self._db._ask(Operation.COMMIT, number, 0, lane=lane, bound=bound)
+            self.commit_ts = call.timestamp
 
     async def abort(self) -> None:
         """Forget the writes. Ending it twice is harmless."""
@@ -142,17 +220,46 @@ class AsyncTransaction(AsyncSession):
 
 
 class AsyncSnapshot(AsyncSession):
-    """The database as it was at `timestamp`, at one replica; `staleness` seconds old then."""
+    """The database as it was at `timestamp`, at one replica of each partition; `staleness` seconds
+    old then."""
 
-    staleness = 0.0
+    def __init__(self, db: AsyncDatabase, max_staleness: float | None) -> None:
+        super().__init__(db)
+        self._oldest = -1 if max_staleness is None else int(1000 * max_staleness)
+        #: Of several partitions, that of the one that is furthest behind.
+        self.timestamp = 0
+        self.staleness = 0.0
 
-    def _started(self, value: Any) -> None:
-        self._number, age = value
-        self.staleness = age / 1000
+    async def _begin(self, partitions: Sequence[int]) -> None:
+        asked = [(p, Operation.SNAPSHOT, [self._oldest]) for p in partitions]
+        calls = await self._db._ask_each(asked)
+        for partition, call in zip(partitions, calls, strict=True):
+            number, age = call.value
+            self._note(self._db._lanes.of(partition), number)
+            self.timestamp = min(self.timestamp or call.timestamp, call.timestamp)
+            self.staleness = max(self.staleness, age / 1000)
 
-    async def run(self, procedure: Procedure | str, *arguments: int) -> int:
+    async def _at(self, wanted: Sequence[int], known: Known) -> list[_Part]:
+        self._check_open()
+        lanes = self._db._lanes
+        anywhere = next(iter(self._parts), lanes.of(EVERYWHERE).partition)
+        places = [anywhere if each == EVERYWHERE else each for each in wanted]
+        for place in places:
+            await self._db._lane_with(place, known)
+        missing = [place for place in places if place not in self._parts]
+        if missing:
+            await self._begin(missing)
+        return [self._parts[place] for place in places]
+
+    async def run(
+        self, procedure: Procedure | str, *arguments: int, partition: int | None = None
+    ) -> int:
         """Run a procedure of the server here; it may read and write nothing. Its result."""
         name = procedure if isinstance(procedure, str) else procedure.name
-        number = self._db._asking.number_of(name, arguments)
-        result, _ = await self._ask(Operation.RUN_AT, number, list(arguments), None)
+        lane = await self._db._lane_for(procedure, arguments, partition)
+        number = lane.asking.number_of(name, arguments)
+        if lane.partition not in self._parts:
+            await self._begin([lane.partition])
+        part = self._parts[lane.partition]
+        result, _ = await self._ask(part, Operation.RUN_AT, number, list(arguments), None)
         return int(result)

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
 from mako.call_format import DELETE, GET, INSERT, PUT
 from mako.client import counters
 from mako.client.remote.asking import Known, value_of
+from mako.client.remote.async_sessions import AsyncSnapshot
 from mako.client.remote.calls import Call
 from mako.errors import ConnectionLost, RolledBack
 from mako.ids import REFUSED_LONG_VALUE
+from mako.placement import split
 from mako.wire.requests import Operation
 
 if TYPE_CHECKING:
@@ -29,16 +33,19 @@ class AsyncTable:
         return self.known.name
 
     async def _do(self, operation: int, key: Any, value: bytes = b"") -> Call:
-        db = self._db
-        call = db._asking.on_key(operation, self.known, key, value, db._deadline())
-        return await db._done(call)
+        """An operation that writes."""
+        db, packed = self._db, self.known.key(key)
+        lane = await db._lane_of(self.known, packed, writes=True)
+        call = lane.asking.on_key(operation, self.known, packed, value, db._deadline())
+        return await db._done(call, lane)
 
     async def get(self, key: Any) -> Any:
         """The value of `key`, or None."""
-        db = self._db
-        call = db._asking.on_key(GET, self.known, key, b"", db._deadline())
+        db, packed = self._db, self.known.key(key)
+        lane = await db._lane_of(self.known, packed, writes=False)
+        call = lane.asking.on_key(GET, self.known, packed, b"", db._deadline())
         try:
-            await db._done(call)
+            await db._done(call, lane)
         except RolledBack:
             if call.detail != REFUSED_LONG_VALUE:
                 raise
@@ -46,10 +53,21 @@ class AsyncTable:
         return self.known.shown(value_of(call))
 
     async def get_many(self, keys: Iterable[Any]) -> list[Any]:
-        """The values of `keys` in their order, read together; None for each that is not there."""
-        packed = [self.known.key(key) for key in keys]
-        call = await self._db._ask(Operation.GET, 0, self.known.number, packed)
-        return [self.known.shown(value) for value in call.value]
+        """The values of `keys` in their order, None for each that is not there; those of one
+        partition are read together."""
+        known = self.known
+        packed = [known.key(key) for key in keys]
+        groups = split(known.placement, packed)
+        values: list[Any] = [None] * len(packed)
+        lanes = [(await self._db._lane_with(each, known)).partition for each in groups]
+        calls = await self._db._ask_each(
+            (partition, Operation.GET, (0, known.number, [packed[place] for place in places]))
+            for partition, places in zip(lanes, groups.values(), strict=True)
+        )
+        for call, places in zip(calls, groups.values(), strict=True):
+            for place, value in zip(places, call.value, strict=True):
+                values[place] = known.shown(value)
+        return values
 
     async def get_int(self, key: Any, default: int = 0) -> int:
         """The number in the counter `key`, or `default`."""
@@ -71,8 +89,10 @@ class AsyncTable:
 
     async def add(self, key: Any, n: int) -> int:
         """Add `n` to the counter `key`, and return what it is now."""
-        db = self._db
-        return int((await db._done(db._asking.add(self.known, key, n, db._deadline()))).value)
+        db, packed = self._db, self.known.key(key)
+        lane = await db._lane_of(self.known, packed, writes=True)
+        call = lane.asking.add(self.known, packed, n, db._deadline())
+        return int((await db._done(call, lane)).value)
 
     async def scan(
         self,
@@ -82,12 +102,15 @@ class AsyncTable:
         limit: int | None = None,
         reverse: bool = False,
     ) -> list[tuple[Any, Any]]:
-        """The rows with first <= key < end, at one snapshot."""
+        """The rows with first <= key < end, at one snapshot of each partition."""
         for last in (False, False, True):
+            snapshot = AsyncSnapshot(self._db, None)  # Of the partitions that are asked.
             try:
-                async with self._db.snapshot() as snapshot:
-                    return await snapshot.scan(first, end, limit=limit, reverse=reverse, table=self)
+                return await snapshot.scan(first, end, limit=limit, reverse=reverse, table=self)
             except ConnectionLost:  # Another snapshot does as well.
                 if last:
                     raise
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await snapshot._end(Operation.CLOSE)
         raise AssertionError("the loop returns or raises")

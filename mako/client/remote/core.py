@@ -41,6 +41,7 @@ from mako.errors import (
     Unknown,
 )
 from mako.ids import Status
+from mako.placement import UNDIVIDED, Home, ShardMap
 from mako.wire.errors import WireError
 from mako.wire.frame import FrameKind, FrameReader, goodbye_reason
 from mako.wire.hello import PROCESS_NONE, Hello, Role, expect_hello, hello_parts
@@ -69,17 +70,28 @@ PATIENCE: Final = 2.0
 
 
 class Directory:
-    """What a server has: procedures by name, tables by name and number."""
+    """What a server has: procedures by name, tables by name and number. And what is where."""
 
     def __init__(self, about: dict[str, Any]) -> None:
         try:
-            self.procedures: dict[str, tuple[int, list[str]]] = {
-                name: (number, parameters) for name, number, parameters in about["procedures"]
-            }
+            self.procedures: dict[str, tuple[int, list[str]]] = {}
+            self.homes: dict[str, Home] = {}
+            for name, number, parameters, *rest in about["procedures"]:
+                self.procedures[name] = number, parameters
+                if rest and rest[0] is not None:
+                    self.homes[name] = Home.of_plain(rest[0], len(parameters))
             self.tables: dict[str, list[Any]] = {table[3]: table for table in about["tables"]}
             self.leads = bool(about["leads"])
             self.leader = str(about["leader"])
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+            #: Whether it has a replica of the partition that it was asked for.
+            self.hosted = bool(about.get("hosted", True))
+            given = about.get("shards")
+            self.shards = UNDIVIDED if given is None else ShardMap.of_plain(given)
+            #: By partition: addresses of processes that have a replica.
+            self.places: list[list[str]] = about.get("places") or [[]]
+            if len(self.places) != self.shards.partitions:
+                raise ValueError("it names places of another number of partitions")
+        except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
             raise WireError(f"the server describes itself in another way ({error!r:.60})") from None
 
 
@@ -94,14 +106,27 @@ class Core:
         cluster: int = 0,
         name: str = "client",
         stay: bool = False,
+        partition: int = 0,
+        shards: ShardMap | None = None,
     ) -> None:
-        """With `stay` it talks to whichever server it reaches, leader or not."""
+        """With `stay` it talks to whichever server it reaches, leader or not.
+
+        `shards` is the map of another core of the same cluster: a server that has another one is
+        not talked to.
+        """
         self.client: Final = chance.getrandbits(62) | 1
         self._chance = chance
         self._route = Route(addresses, chance)
         self._stay = stay
-        self._hello = Hello(cluster, Role.CLIENT, PROCESS_NONE, name, self.client, SOFTWARE)
+        self.partition: Final = partition
+        self._shards = shards
+        self._hello = Hello(
+            cluster, Role.CLIENT, PROCESS_NONE, name, self.client, SOFTWARE, partition=partition
+        )
+        #: Of the server that does what is asked; and of the last one that was asked, which may
+        #: not lead.
         self.directory: Directory | None = None
+        self.about: Directory | None = None
         self._reader = FrameReader(REPLY_BODY_MAX)
         #: Counts connections; 0 while there is none.
         self.connection = 0
@@ -241,7 +266,7 @@ class Core:
 
     def _not_here(self, leader: str, now: float) -> None:
         """This server does not lead; `leader` does, as far as it knows."""
-        if self._stay or self._leaving:
+        if self._leaving:
             return
         if self._route.told(leader):
             self._leave(now)
@@ -343,6 +368,8 @@ class Core:
                 raise WireError(f"a server sends no frame of kind {kind}")
 
     def _greet(self, server: Hello) -> None:
+        if server.partition != self.partition:
+            raise WireError(f"the server is of a version without a partition {self.partition}")
         self._greeted = True
         self._describe()
 
@@ -378,7 +405,13 @@ class Core:
         if self._leaving:
             return  # Calls that wait for it to be left must not be sent to it.
         directory = Directory(reply.value)
-        if not directory.leads and not self._stay:
+        if self._shards not in (None, directory.shards):
+            raise WireError("the server has another shard map than others; give all the same files")
+        self.about = directory
+        stays = self._stay and directory.hosted
+        if not stays:
+            self._route.learn(directory.places[self.partition])
+        if not directory.leads and not stays:
             for call in self._queue:
                 call.why = NotLeader
             self._not_here(directory.leader, now)

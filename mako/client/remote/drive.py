@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
+from mako.client.remote.calls import Call
 from mako.histogram import BUCKETS
 from mako.procedure import Workload
 from mako.server.drive import KindSample, Sample
@@ -12,6 +13,8 @@ from mako.wire.requests import Operation
 
 if TYPE_CHECKING:
     from mako.client.remote.database import RemoteDatabase
+    from mako.client.remote.lanes import Lane
+    from mako.client.remote.link import Link
 
 
 class RemoteDrive:
@@ -20,6 +23,7 @@ class RemoteDrive:
     def __init__(
         self,
         db: RemoteDatabase,
+        lane: Lane[Link],
         workload: Workload,
         states: Sequence[Mapping[str, Any]],
         seed: int,
@@ -27,29 +31,32 @@ class RemoteDrive:
         timeout: float,
     ) -> None:
         self._db = db
+        self._lane = lane
         self._row = workload.state
         self._final: Sample | None = None
         packed = [workload.state.pack(state) for state in states]
-        call = db._ask(
-            Operation.DRIVE, workload.name, packed, seed, rate, timeout=timeout, safe=False
-        )
+        given = (workload.name, packed, seed, rate)
+        call = db._ask(Operation.DRIVE, *given, lane=lane, timeout=timeout, safe=False)
         self._number = call.value
         self._states: list[dict[str, Any]] | None = None
+
+    def _ask(self, operation: Operation) -> Call:
+        return self._db._ask(operation, self._number, lane=self._lane, safe=False)
 
     def sample(self) -> Sample:
         """Counts and latencies so far."""
         if self._final is not None:
             return self._final
-        return sample_of(self._db._ask(Operation.DRIVE_SAMPLE, self._number, safe=False).value)
+        return sample_of(self._ask(Operation.DRIVE_SAMPLE).value)
 
     def reset(self) -> None:
         """Forget counts and latencies: the warm-up is over."""
-        self._db._ask(Operation.DRIVE_RESET, self._number, safe=False)
+        self._ask(Operation.DRIVE_RESET)
 
     def stop(self) -> None:
         """Stop the workers and take their last states."""
         if self._final is None:
-            call = self._db._ask(Operation.DRIVE_STOP, self._number, safe=False)
+            call = self._ask(Operation.DRIVE_STOP)
             sample, states = call.value
             self._final = sample_of(sample)
             self._states = [self._row.unpack(state) for state in states]

@@ -29,7 +29,8 @@ class Route:
     """The way to whoever leads; times are monotonic, in seconds."""
 
     def __init__(self, addresses: Sequence[str], chance: random.Random) -> None:
-        self._addresses = list(addresses)
+        self._given = list(addresses)
+        self._addresses = self._given
         self._chance = chance
         self._turn = 0
         #: Who leads, as far as a server has said; empty: another one is asked in turn.
@@ -50,6 +51,13 @@ class Route:
         """The address to connect to."""
         self.here = self._leader or self._addresses[self._turn % len(self._addresses)]
         return self.here
+
+    def learn(self, addresses: Sequence[str]) -> None:
+        """A server has said where there are replicas: ask them, too, behind those that were given.
+
+        Who is given one address finds the others when that process is gone.
+        """
+        self._addresses = [*self._given, *(each for each in addresses if each not in self._given)]
 
     def settled(self) -> None:
         """The server here does what is asked."""

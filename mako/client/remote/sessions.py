@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Self
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from mako.client import counters
 from mako.client.mapping import Readable, Writable
 from mako.client.remote.asking import PAGE_ROWS, Known, check_limit
-from mako.client.remote.calls import Call
+from mako.client.remote.lanes import Lane, everywhere, one_partition
+from mako.client.remote.link import Link
 from mako.errors import Closed, Error
+from mako.placement import EVERYWHERE, split
 from mako.procedure import Procedure
 from mako.row import Row
 from mako.wire.requests import Operation
@@ -20,26 +24,41 @@ if TYPE_CHECKING:
     from mako.client.remote.database import RemoteDatabase
 
 
+class _Part(NamedTuple):
+    """A transaction or snapshot at one partition."""
+
+    lane: Lane[Link]
+    number: int
+    bound: int
+
+
 class RemoteSession(Readable):
-    """What a transaction and a snapshot have in common: reads, at one connection."""
+    """What a transaction and a snapshot have in common: reads, at a connection to each partition
+    that is asked."""
 
     def __init__(self, db: RemoteDatabase) -> None:
         self._db = db
         self._open = True
-        self._number = 0
-        self._bound = 0
+        self._parts: dict[int, _Part] = {}
 
-    def _begin(self, operation: Operation, *arguments: Any) -> Call:
-        call = self._db._ask(operation, *arguments)
+    def _at(self, wanted: Sequence[int], known: Known) -> list[_Part]:
+        """The parts at the partitions `wanted` of a table, begun if they are not there."""
+        raise NotImplementedError
+
+    def _note(self, lane: Lane[Link], number: int) -> _Part:
         # It was answered by the connection that is there now, or by one that is gone, and then
         # the next call finds nothing.
-        self._bound = self._db._core.connection
-        return call
+        part = self._parts[lane.partition] = _Part(lane, number, lane.core.connection or -1)
+        return part
 
-    def _ask(self, operation: Operation, *arguments: Any) -> Any:
+    def _check_open(self) -> None:
         if not self._open:
             raise Closed(f"this {type(self).__name__} has ended; begin another one")
-        return self._db._ask(operation, self._number, *arguments, bound=self._bound or -1).value
+
+    def _ask(self, part: _Part, operation: Operation, *arguments: Any) -> Any:
+        self._check_open()
+        lane, number, bound = part
+        return self._db._ask(operation, number, *arguments, lane=lane, bound=bound).value
 
     def get(self, key: Any, *, table: Any = None) -> Any:
         """The value of `key`, or None."""
@@ -47,9 +66,16 @@ class RemoteSession(Readable):
 
     def get_many(self, keys: Iterable[Any], *, table: Any = None) -> list[Any]:
         """The values of `keys` in their order, with None for each that is not there."""
+        self._check_open()
         known = self._db._find(table)
-        found = self._ask(Operation.GET, known.number, [known.key(key) for key in keys])
-        return [known.shown(value) for value in found]
+        packed = [known.key(key) for key in keys]
+        groups = split(known.placement, packed)
+        values: list[Any] = [None] * len(packed)
+        for part, places in zip(self._at(list(groups), known), groups.values(), strict=True):
+            found = self._ask(part, Operation.GET, known.number, [packed[i] for i in places])
+            for place, value in zip(places, found, strict=True):
+                values[place] = known.shown(value)
+        return values
 
     def get_int(self, key: Any, default: int = 0, *, table: Any = None) -> int:
         """The number in the counter `key` (see `Transaction.add`), or `default`."""
@@ -71,22 +97,43 @@ class RemoteSession(Readable):
         known = self._db._find(table)
         low, high, last = known.bounds(first, end)
         rows = self._rows(known, low, high, limit, reverse=reverse)
-        if not last:
-            return rows
-        # No bound of one or two words lies above the greatest key.
-        greatest = self._row_at(known, high)
-        both = (greatest, rows) if reverse else (rows, greatest)
-        return itertools.islice(itertools.chain(*both), limit)
+        if last:
+            # No bound of one or two words lies above the greatest key.
+            greatest = self._row_at(known, high)
+            rows = itertools.chain(greatest, rows) if reverse else itertools.chain(rows, greatest)
+        shown = ((known.shown_key(key), known.shown(value)) for key, value in rows)
+        return itertools.islice(shown, limit)
 
     def _rows(
         self, known: Known, low: bytes, high: bytes, limit: int | None, *, reverse: bool
-    ) -> Iterator[tuple[Any, Any]]:
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """The rows as they are stored, of all partitions that have some."""
+        self._check_open()
+        parts = self._at(known.placement.touched(low, high), known)
+        each = [
+            self._rows_of(part, known, low, high, limit, reverse=reverse)
+            for part in (reversed(parts) if reverse else parts)
+        ]
+        if known.placement.is_ordered:
+            yield from itertools.chain.from_iterable(each)
+        else:
+            yield from heapq.merge(*each, key=itemgetter(0), reverse=reverse)
+
+    def _rows_of(
+        self,
+        part: _Part,
+        known: Known,
+        low: bytes,
+        high: bytes,
+        limit: int | None,
+        *,
+        reverse: bool,
+    ) -> Iterator[tuple[bytes, bytes]]:
         left = limit
         while left is None or left > 0:
             wanted = PAGE_ROWS if left is None else min(PAGE_ROWS, left)
-            page, more = self._ask(Operation.SCAN, known.number, low, high, wanted, reverse)
-            for key, value in page:
-                yield known.shown_key(key), known.shown(value)
+            page, more = self._ask(part, Operation.SCAN, known.number, low, high, wanted, reverse)
+            yield from page
             if not more or not page:
                 return
             if left is not None:
@@ -99,48 +146,76 @@ class RemoteSession(Readable):
                     return
                 low = following
 
-    def _row_at(self, known: Known, key: bytes) -> Iterator[tuple[Any, Any]]:
-        (value,) = self._ask(Operation.GET, known.number, [key])
+    def _row_at(self, known: Known, key: bytes) -> Iterator[tuple[bytes, bytes]]:
+        (part,) = self._at([known.placement.partition_of(key)], known)
+        (value,) = self._ask(part, Operation.GET, known.number, [key])
         if value is not None:
-            yield known.shown_key(key), known.shown(value)
+            yield key, value
 
     def _range(self, first: Any, end: Any) -> Iterator[tuple[Any, Any]]:
         return self.scan(first, end)
 
     def _end(self, operation: Operation) -> None:
-        """Tell the server that it is over; if that fails it finds out by itself."""
+        """Tell the servers that it is over; if that fails they find out by themselves."""
         if self._open:
-            with suppress(Error, TimeoutError):
-                self._ask(operation)
+            for part in self._parts.values():
+                with suppress(Error, TimeoutError):
+                    self._ask(part, operation)
             self._open = False
 
 
 class RemoteTransaction(RemoteSession, Writable):
     """Reads and writes that commit together, serializably, or not at all.
 
-    A transaction sees its own writes. It belongs to one thread, and ends with its connection.
+    A transaction sees its own writes. It belongs to one thread, and ends with its connection. It
+    is at one partition: the one that was given, or that of the first key.
     """
 
-    def __init__(self, db: RemoteDatabase) -> None:
+    def __init__(self, db: RemoteDatabase, partition: int | None) -> None:
         super().__init__(db)
         #: Timestamp of the commit, once there is one.
         self.commit_ts = 0
-        self._number = self._begin(Operation.BEGIN).value
+        if partition is not None or not db._lanes.is_divided:
+            self._begin(db._lanes.of(db._lanes.first.partition if partition is None else partition))
+
+    def _begin(self, lane: Lane[Link]) -> _Part:
+        return self._note(lane, self._db._ask(Operation.BEGIN, lane=lane).value)
+
+    def _at(self, wanted: Sequence[int], known: Known) -> list[_Part]:
+        self._check_open()
+        here = next(iter(self._parts), None)
+        home = one_partition(here, wanted, known)
+        if home is None:  # It only read what is everywhere so far, and is where it read that.
+            home = self._db._lanes.of(EVERYWHERE).partition
+        lane = self._db._lane_with(home, known)
+        part = self._parts.get(home) or self._begin(lane)
+        return [part for _ in wanted]
+
+    def _at_key(self, known: Known, key: bytes) -> _Part:
+        partition = known.placement.partition_of(key)
+        if partition == EVERYWHERE:
+            raise everywhere(known)
+        return self._at([partition], known)[0]
 
     def put(self, key: Any, value: Any, *, table: Any = None) -> None:
         """Insert or replace."""
-        known = self._db._find(table)
-        self._ask(Operation.PUT, known.number, known.key(key), known.value(value), 1)
+        self._put(key, value, table, replace=1)
 
     def insert(self, key: Any, value: Any, *, table: Any = None) -> None:
         """Insert; Exists if the key is there."""
+        self._put(key, value, table, replace=0)
+
+    def _put(self, key: Any, value: Any, table: Any, *, replace: int) -> None:
         known = self._db._find(table)
-        self._ask(Operation.PUT, known.number, known.key(key), known.value(value), 0)
+        packed, data = known.key(key), known.value(value)
+        self._ask(self._at_key(known, packed), Operation.PUT, known.number, packed, data, replace)
 
     def delete(self, key: Any, *, table: Any = None) -> bool:
         """Delete; False if the key was not there."""
         known = self._db._find(table)
-        return bool(self._ask(Operation.DELETE, known.number, known.key(key)))
+        packed = known.key(key)
+        part = self._at_key(known, packed)
+        return bool(self._ask(part, Operation.DELETE, known.number, packed))
 
     def _delete_range(self, first: Any, end: Any, *, table: Any = None) -> None:
         for key, _ in self.scan(first, end, table=table):
@@ -160,11 +235,10 @@ class RemoteTransaction(RemoteSession, Writable):
         """Commit and wait until it is durable; Conflict if what was read has changed."""
         if not self._open:
             raise Closed("this transaction has ended; begin another one")
-        try:
-            call = self._db._ask(Operation.COMMIT, self._number, 0, bound=self._bound or -1)
-        finally:
-            self._open = False
-        self.commit_ts = call.timestamp
+        self._open = False
+        for lane, number, bound in self._parts.values():  # One, or none that has done nothing.
+            call = self._db._ask(Operation.COMMIT, number, 0, lane=lane, bound=bound)
+            self.commit_ts = call.timestamp
 
     def abort(self) -> None:
         """Forget the writes. Ending it twice is harmless."""
@@ -172,34 +246,77 @@ class RemoteTransaction(RemoteSession, Writable):
 
 
 class RemoteSnapshot(RemoteSession):
-    """The database as it was at `timestamp`, at one replica."""
+    """The database as it was at `timestamp`, at one replica of each partition."""
 
-    def __init__(self, db: RemoteDatabase, max_staleness: float | None) -> None:
+    def __init__(
+        self,
+        db: RemoteDatabase,
+        max_staleness: float | None,
+        partitions: Sequence[int] | None,
+    ) -> None:
+        """Without `partitions` each is opened when something of it is first read."""
         super().__init__(db)
-        oldest = -1 if max_staleness is None else int(1000 * max_staleness)
-        call = self._begin(Operation.SNAPSHOT, oldest)
-        self._number, age = call.value
-        #: What was committed at or before it is seen, nothing later.
-        self.timestamp = call.timestamp
+        self._oldest = -1 if max_staleness is None else int(1000 * max_staleness)
+        #: What was committed at or before it is seen. Nothing later, if there is one partition; of
+        #: several it is the one that is furthest behind.
+        self.timestamp = 0
         #: Seconds that it was old when it was opened, by the clock of the replica.
-        self.staleness: float = age / 1000
+        self.staleness: float = 0.0
+        if partitions is not None:
+            self._begin(partitions)
+
+    def _begin(self, partitions: Sequence[int]) -> None:
+        calls = self._db._ask_each([(p, Operation.SNAPSHOT, [self._oldest]) for p in partitions])
+        for partition, call in zip(partitions, calls, strict=True):
+            number, age = call.value
+            self._note(self._db._lanes.of(partition), number)
+            self.timestamp = min(self.timestamp or call.timestamp, call.timestamp)
+            self.staleness = max(self.staleness, age / 1000)
+
+    def _at(self, wanted: Sequence[int], known: Known) -> list[_Part]:
+        self._check_open()
+        anywhere = next(iter(self._parts), self._db._lanes.of(EVERYWHERE).partition)
+        places = [anywhere if each == EVERYWHERE else each for each in wanted]
+        for place in places:
+            self._db._lane_with(place, known)
+        missing = [place for place in places if place not in self._parts]
+        if missing:
+            self._begin(missing)
+        return [self._parts[place] for place in places]
 
     def table(self, table: Any) -> RemoteSessionTable:
         """A table as it was."""
         return RemoteSessionTable(self, self._db._find(table))
 
-    def run(self, procedure: Procedure | str, *arguments: int, out: Row | None = None) -> Any:
+    def run(
+        self,
+        procedure: Procedure | str,
+        *arguments: int,
+        out: Row | None = None,
+        partition: int | None = None,
+    ) -> Any:
         """Run a procedure of the server here; it may write nothing. Its result, or with `out` the
-        result and the row that it hands back."""
+        result and the row that it hands back. With several partitions it runs at its home, or at
+        `partition`."""
         name = procedure if isinstance(procedure, str) else getattr(procedure, "name", "")
-        number = self._db._asking.number_of(name, arguments, outs=int(out is not None))
+        lane = self._db._lane_for(procedure, arguments, partition)
+        number = lane.asking.number_of(name, arguments, outs=int(out is not None))
         layout = None if out is None else {field.name: field.code for field in out.fields}
-        result, row = self._ask(Operation.RUN_AT, number, list(arguments), layout)
+        part = self._part(lane.partition)
+        result, row = self._ask(part, Operation.RUN_AT, number, list(arguments), layout)
         return int(result) if out is None else (int(result), out.unpack(row))
 
-    def state_hash(self) -> str:
-        """The hash of all rows: equal at two replicas if and only if all rows are."""
-        return str(self._ask(Operation.STATE_HASH))
+    def state_hash(self, *, partition: int | None = None) -> str:
+        """The hash of all rows of a partition: equal at two replicas if and only if all rows are.
+        With several partitions one has to be given."""
+        which = self._db._lanes.given(partition, "a hash is of one partition")
+        return str(self._ask(self._part(which), Operation.STATE_HASH))
+
+    def _part(self, partition: int) -> _Part:
+        self._check_open()
+        if partition not in self._parts:
+            self._begin([partition])
+        return self._parts[partition]
 
     def close(self) -> None:
         """Let go of the old versions."""

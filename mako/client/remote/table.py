@@ -10,13 +10,17 @@ from mako.client import counters
 from mako.client.mapping import Writable
 from mako.client.remote.asking import Known, value_of
 from mako.client.remote.calls import Call
+from mako.client.remote.sessions import RemoteSnapshot
 from mako.client.remote.submitted import RemoteSubmitted
 from mako.errors import ConnectionLost, RolledBack
 from mako.ids import REFUSED_LONG_VALUE
+from mako.placement import split
 from mako.wire.requests import Operation
 
 if TYPE_CHECKING:
     from mako.client.remote.database import RemoteDatabase
+    from mako.client.remote.lanes import Lane
+    from mako.client.remote.link import Link
 
 
 class RemoteTable(Writable):
@@ -30,26 +34,49 @@ class RemoteTable(Writable):
     def name(self) -> str:
         return self.known.name
 
+    def _lane(self, key: bytes, *, writes: bool = True) -> Lane[Link]:
+        return self._db._lane_of(self.known, key, writes=writes)
+
     def _do(self, operation: int, key: Any, value: bytes = b"") -> Call:
-        db = self._db
-        with db._link.lock:
-            call = db._asking.on_key(operation, self.known, key, value, db._deadline())
-            db._link.wait(lambda: call.ended)
+        """An operation that writes."""
+        packed = self.known.key(key)
+        lane = self._lane(packed)
+        call = self._on_key(lane, operation, packed, value)
+        self._db._raise(call, lane)
+        return call
+
+    def _on_key(self, lane: Lane[Link], operation: int, key: bytes, value: bytes) -> Call:
+        with lane.link.lock:
+            call = lane.asking.on_key(operation, self.known, key, value, self._db._deadline())
+            lane.link.wait(lambda: call.ended)
         return call
 
     def get(self, key: Any) -> Any:
         """The value of `key`, or None."""
-        call = self._do(GET, key)
+        packed = self.known.key(key)
+        lane = self._lane(packed, writes=False)
+        call = self._on_key(lane, GET, packed, b"")
         if isinstance(call.error, RolledBack) and call.detail == REFUSED_LONG_VALUE:
             return self.get_many([key])[0]
-        self._db._raise(call)
+        self._db._raise(call, lane)
         return self.known.shown(value_of(call))
 
     def get_many(self, keys: Iterable[Any]) -> list[Any]:
-        """The values of `keys` in their order, read together; None for each that is not there."""
-        packed = [self.known.key(key) for key in keys]
-        call = self._db._ask(Operation.GET, 0, self.known.number, packed)
-        return [self.known.shown(value) for value in call.value]
+        """The values of `keys` in their order, None for each that is not there; those of one
+        partition are read together."""
+        known = self.known
+        packed = [known.key(key) for key in keys]
+        groups = split(known.placement, packed)
+        values: list[Any] = [None] * len(packed)
+        lanes = [self._db._lane_with(partition, known).partition for partition in groups]
+        calls = self._db._ask_each(
+            (partition, Operation.GET, (0, known.number, [packed[place] for place in places]))
+            for partition, places in zip(lanes, groups.values(), strict=True)
+        )
+        for call, places in zip(calls, groups.values(), strict=True):
+            for place, value in zip(places, call.value, strict=True):
+                values[place] = known.shown(value)
+        return values
 
     def get_int(self, key: Any, default: int = 0) -> int:
         """The number in the counter `key` (see `Transaction.add`), or `default`."""
@@ -59,44 +86,45 @@ class RemoteTable(Writable):
 
     def put(self, key: Any, value: Any) -> None:
         """Insert or replace, durably."""
-        self._db._raise(self._do(PUT, key, self.known.value(value)))
+        self._do(PUT, key, self.known.value(value))
 
     def submit_put(self, key: Any, value: Any, *, timeout: float | None = None) -> RemoteSubmitted:
         """Ask for a `put` and return at once; see `RemoteDatabase.submit`."""
-        packed, db = self.known.value(value), self._db
-        with db._link.lock:
-            if not db._core.has_room:
-                db._wait_for_room(timeout)
-            call = db._asking.on_key(PUT, self.known, key, packed, db._deadline(), early=True)
-            db._link.send_soon()
-        return RemoteSubmitted(db._link, call)
+        packed, db = self.known.key(key), self._db
+        data, lane = self.known.value(value), self._lane(packed)
+        with lane.link.lock:
+            if not lane.core.has_room:
+                db._wait_for_room(lane, timeout)
+            call = lane.asking.on_key(PUT, self.known, packed, data, db._deadline(), early=True)
+            lane.link.send_soon()
+        return RemoteSubmitted(lane.link, call)
 
     def submit_add(self, key: Any, n: int, *, timeout: float | None = None) -> RemoteSubmitted:
         """Ask for an `add` and return at once; `result()` is what the counter is then."""
-        db = self._db
-        with db._link.lock:
-            if not db._core.has_room:
-                db._wait_for_room(timeout)
-            call = db._asking.add(self.known, key, n, db._deadline(), early=True)
-            db._link.send_soon()
-        return RemoteSubmitted(db._link, call)
+        packed, db = self.known.key(key), self._db
+        lane = self._lane(packed)
+        with lane.link.lock:
+            if not lane.core.has_room:
+                db._wait_for_room(lane, timeout)
+            call = lane.asking.add(self.known, packed, n, db._deadline(), early=True)
+            lane.link.send_soon()
+        return RemoteSubmitted(lane.link, call)
 
     def insert(self, key: Any, value: Any) -> None:
         """Insert; Exists if the key is there."""
-        self._db._raise(self._do(INSERT, key, self.known.value(value)))
+        self._do(INSERT, key, self.known.value(value))
 
     def delete(self, key: Any) -> bool:
         """Delete; False if the key was not there."""
-        call = self._do(DELETE, key)
-        self._db._raise(call)
-        return bool(call.value)
+        return bool(self._do(DELETE, key).value)
 
     def add(self, key: Any, n: int) -> int:
         """Add `n` to the counter `key`, and return what it is now; see `Transaction.add`."""
-        db = self._db
-        with db._link.lock:
-            call = db._ended(db._asking.add(self.known, key, n, db._deadline()))
-        db._raise(call)
+        packed, db = self.known.key(key), self._db
+        lane = self._lane(packed)
+        with lane.link.lock:
+            call = db._ended(lane.asking.add(self.known, packed, n, db._deadline()), lane)
+        db._raise(call, lane)
         return int(call.value)
 
     def scan(
@@ -107,21 +135,25 @@ class RemoteTable(Writable):
         limit: int | None = None,
         reverse: bool = False,
     ) -> list[tuple[Any, Any]]:
-        """The rows with first <= key < end, at one snapshot."""
+        """The rows with first <= key < end, at one snapshot of each partition."""
         for last in (False, False, True):
             try:
-                with self._db.snapshot() as snapshot:
+                with self._snapshot() as snapshot:
                     return list(snapshot.scan(first, end, limit=limit, reverse=reverse, table=self))
             except ConnectionLost:  # Another snapshot does as well.
                 if last:
                     raise
         raise AssertionError("the loop returns or raises")
 
+    def _snapshot(self) -> RemoteSnapshot:
+        """Of the partitions that are asked, whichever these are."""
+        return RemoteSnapshot(self._db, None, None)
+
     def items(
         self, first: Any = None, end: Any = None, *, reverse: bool = False
     ) -> Iterator[tuple[Any, Any]]:
         """Iterate over the rows with first <= key < end, at one snapshot."""
-        with self._db.snapshot() as snapshot:
+        with self._snapshot() as snapshot:
             yield from snapshot.scan(first, end, reverse=reverse, table=self)
 
     def _range(self, first: Any, end: Any) -> Iterator[tuple[Any, Any]]:

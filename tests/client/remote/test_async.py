@@ -131,7 +131,7 @@ def test_a_cancelled_driver_hands_over(run: Callable[[Act], None]) -> None:
 
         async with anyio.create_task_group() as group:
             group.start_soon(cancelled)
-            while not db._link._driving:
+            while not db._lanes.first.link._driving:
                 await anyio.lowlevel.checkpoint()
             for i in range(1, 200):
                 assert await db.run(p.add, key, 1) == i
