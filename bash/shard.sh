@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Start one process of a cluster by its name: `bash bash/shard.sh NSHARDS SHARD THREADS PROCESS`.
-#   NSHARDS   partitions of the cluster; its file is config/1c${NSHARDS}s3r1p_cluster_test.yml
-#   SHARD     the partition that is meant, from 0 (a process has all replicas of its name)
+#   NSHARDS   partitions of the cluster; its file is config/1c${NSHARDS}s3r1p_cluster.yml
+#   SHARD     the partition that is meant, from 0: the process PROCESS-SHARD of the configuration,
+#             or PROCESS, where one process has replicas of several shards
 #   THREADS   workers for each partition
 #   PROCESS   localhost, p1, p2 or learner
 # What follows is passed on: `-f FILE` in place of that configuration, `--data FOLDER`.
@@ -22,10 +23,11 @@ shards=$((10#$shards)) shard=$((10#$shard)) threads=$((10#$threads))
 
 files=()
 if [[ " $* " != *" -f"* && " $* " != *" --config"* ]]; then
-  file="config/1c${shards}s3r1p_cluster_test.yml"
+  file="config/1c${shards}s3r1p_cluster.yml"
+  ((shards == 1)) && file="config/1c1s3r1p_cluster_test.yml"
   [[ $process == learner ]] && file="config/1c${shards}s3r1l_cluster.yml"
   [[ -f $file ]] || fail "there is no $file; name a configuration with -f"
   files=(-f "$file")
 fi
 install_any
-exec .venv/bin/mako server --process "$process" --threads "$threads" "${files[@]}" "$@"
+exec .venv/bin/mako server --process "$process" --shard "$shard" --threads "$threads" "${files[@]}" "$@"

@@ -43,6 +43,8 @@ def backup(files: tuple[str, ...], name: str | None, folder: Path) -> None:
     from mako.storage.os_disk import OsDisk
 
     config = load(files)
+    if name is not None:
+        config.process(name)  # Says so if there is none.
     _need_empty(folder)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with BackupWriter(OsDisk(folder, lock=True), config.id) as writer:
@@ -70,18 +72,21 @@ def _copy(
     sites = config.partitions[partition]
     processes = [config.process(site.process) for site in sites]
     addresses = ",".join(map(address_of, processes))
-    with Administrator.connect(addresses, cluster=config.id, timeout=_REQUEST_SECONDS) as leader:
+    with Administrator.connect(
+        addresses, cluster=config.id, partition=partition, timeout=_REQUEST_SECONDS
+    ) as leader:
         now = leader.members()
     leading = next((site.process for site in sites if site.node == now.node), "")
-    if name is not None:
-        wanted = [config.process(name)]
-    else:
+    wanted = [process for process in processes if process.name == name]
+    if not wanted:  # Whoever was named has nothing of this partition, or nobody was.
         wanted = sorted(processes, key=lambda process: process.name == leading)
-    with _first_that_answers(config, wanted) as source:
+    with _first_that_answers(config, partition, wanted) as source:
         return _copy_from(source, partition, now.commit, writer)
 
 
-def _first_that_answers(config: "ClusterConfig", processes: "Sequence[Process]") -> "Administrator":
+def _first_that_answers(
+    config: "ClusterConfig", partition: int, processes: "Sequence[Process]"
+) -> "Administrator":
     from mako.cli.membership import address_of
     from mako.client.remote.administration import Administrator
 
@@ -89,7 +94,11 @@ def _first_that_answers(config: "ClusterConfig", processes: "Sequence[Process]")
     for process in processes:
         try:
             return Administrator.connect(
-                address_of(process), cluster=config.id, timeout=_REQUEST_SECONDS, replica=True
+                address_of(process),
+                cluster=config.id,
+                partition=partition,
+                timeout=_REQUEST_SECONDS,
+                replica=True,
             )
         except (ConnectionLost, TimeoutError) as reason:
             error = ConnectionLost(f"{process.name}: {reason}")

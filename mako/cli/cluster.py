@@ -2,7 +2,8 @@
 
     up              start them, show what they say; end them when this is interrupted, or one of
                     them ends
-    up --detach     start them, wait until all answer and one leads, and leave them running
+    up --detach     start them, wait until all answer and every partition has a leader, and leave
+                    them running
     down            end those that `up --detach` left running
 
 A process that was left running has its number in `<data>/<name>.pid`, and what it says in
@@ -24,7 +25,7 @@ import click
 import mako
 from mako.cli.app import run
 from mako.cli.options import config_files
-from mako.config import ClusterConfig, load
+from mako.config import ClusterConfig, Process, load
 from mako.errors import ConfigError
 
 #: Seconds that a process has for handing over and ending.
@@ -43,11 +44,11 @@ def cluster() -> None:
 
 @cluster.command()
 @_FILES
-@click.option("--detach", is_flag=True, help="Return when all answer and one leads; all go on.")
+@click.option("--detach", is_flag=True, help="Return when all answer and are led; all go on.")
 def up(files: tuple[str, ...], *, detach: bool) -> int:
     """Start all processes.
 
-    Exit status 1: one of them has ended, or none leads.
+    Exit status 1: one of them has ended, or a partition has no leader.
     """
     config = load(files)
     root = Path(config.document.data)
@@ -59,10 +60,12 @@ def up(files: tuple[str, ...], *, detach: bool) -> int:
         return _attend(config, files)
     left = _leave(config, files, root)
     try:
-        click.echo(f"{_wait_for_leader(config, left, root)} leads")
+        leaders = _wait_for_leaders(config, left, root)
     except TimeoutError as error:
         click.echo(f"{error}; end the others with `down`", err=True)
         return 1
+    for partition, leader in enumerate(leaders):
+        click.echo(f"{leader} leads" + (f" partition {partition}" if len(leaders) > 1 else ""))
     return 0
 
 
@@ -128,10 +131,10 @@ def _leave(
     return left
 
 
-def _wait_for_leader(
+def _wait_for_leaders(
     config: ClusterConfig, processes: Mapping[str, subprocess.Popen[bytes]], root: Path
-) -> str:
-    """The name of the process that leads. TimeoutError says what is wrong."""
+) -> list[str]:
+    """The names of the processes that lead, by partition. TimeoutError says what is wrong."""
     served = {f"{one.host}:{one.ports[0]}": one.name for one in config.processes if one.sites}
     deadline = time.monotonic() + _LEAD_SECONDS
     while time.monotonic() < deadline:
@@ -139,15 +142,25 @@ def _wait_for_leader(
             if process.poll() is not None:
                 said = (root / f"{name}.log").read_text(errors="replace").splitlines()
                 raise TimeoutError(f"{name} has ended: {said[-1] if said else 'it said nothing'}")
+        leaders = [""] * len(config.partitions)
         try:
-            for address in served:  # All of them: one that cannot start ends a little later.
-                with mako.connect(address, replica=True, timeout=1) as db:
-                    leader = served[str(db.status()["leader_address"])]
+            # All of them: one that cannot start ends a little later.
+            for one in config.processes:
+                for site in one.sites:
+                    said = _leader_address(one, site.partition)
+                    leaders[site.partition] = served[said]
         except (mako.Error, TimeoutError, LookupError):
             time.sleep(0.1)
         else:
-            return leader
-    raise TimeoutError(f"no process leads after {_LEAD_SECONDS:g} s; look into the logs")
+            return leaders
+    raise TimeoutError(f"not all are led after {_LEAD_SECONDS:g} s; look into the logs")
+
+
+def _leader_address(process: Process, partition: int) -> str:
+    """Where the leader of a partition is, as a process says that has a replica."""
+    address = f"{process.host}:{process.ports[0]}"
+    with mako.connect(address, replica=True, timeout=1, partition=partition) as db:
+        return str(db.status()["leader_address"])
 
 
 def _running(file: Path, name: str) -> int | None:

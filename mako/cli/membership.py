@@ -51,7 +51,9 @@ class Membership:
         self._names = {site.node: site.process for site in sites}
         addresses = ",".join(address_of(config.process(site.process)) for site in sites)
         self._leader = self._undo.enter_context(
-            Administrator.connect(addresses, cluster=config.id, timeout=_REQUEST_SECONDS)
+            Administrator.connect(
+                addresses, cluster=config.id, partition=partition, timeout=_REQUEST_SECONDS
+            )
         )
 
     def __enter__(self) -> Self:
@@ -89,14 +91,21 @@ class Membership:
 
     # --- Steps ---------------------------------------------------------------------------------
 
-    def each_process(self, act: Callable[[Administrator], None]) -> list[str]:
-        """Do something at every process that answers; the names of those that did not."""
+    def each_process(
+        self, act: Callable[[Administrator], None], *, here: bool = False
+    ) -> list[str]:
+        """Do something at every process that answers, or at those that have the partition `here`;
+        the names of those that did not."""
         silent = []
         for process in self._processes:
+            partitions = [site.partition for site in process.sites]
+            if here and self._partition not in partitions:
+                continue
             try:
                 with Administrator.connect(
                     address_of(process),
                     cluster=self._config.id,
+                    partition=self._partition if here else partitions[0],
                     timeout=_PROCESS_SECONDS,
                     replica=True,
                 ) as one:
@@ -173,7 +182,7 @@ class Membership:
     def hand_over(self, process: str) -> float:
         """Have the replica of a process lead; the seconds until it did."""
         node = self.site_of(process).node
-        self.each_process(lambda one: one.prefer(node))
+        self.each_process(lambda one: one.prefer(node), here=True)
         began = time.monotonic()
         if self.members().node == node:
             return 0.0

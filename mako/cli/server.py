@@ -20,11 +20,22 @@ if TYPE_CHECKING:
     help="Which process of the configuration this is.",
 )
 @config_files()
+@click.option(
+    "--shard",
+    type=click.IntRange(0),
+    help="That with this shard: the process NAME-SHARD, or NAME if it has several.",
+)
 @click.option("--threads", type=click.IntRange(1, 64), help="Workers for each partition.")
 @click.option("--data", metavar="FOLDER", help="Where the process keeps its folder.")
 @click.option("--check", is_flag=True, help="Check the configuration, say what it means, and end.")
 def server(
-    name: str, files: tuple[str, ...], threads: int | None, data: str | None, *, check: bool
+    name: str,
+    files: tuple[str, ...],
+    shard: int | None,
+    threads: int | None,
+    data: str | None,
+    *,
+    check: bool,
 ) -> None:
     """Run the process NAME: its replicas, their workers, and what clients ask of them.
 
@@ -35,6 +46,8 @@ def server(
     from mako.server.planning import plan_of
 
     config = load(files)
+    if shard is not None:
+        name = config.process_of_shard(name, shard).name
     plan = plan_of(config, name, workers=threads, data=data)
     _check_procedures(config)
     if check:
@@ -52,11 +65,11 @@ def server(
 
 def _check_procedures(config: "ClusterConfig") -> None:
     """Only here: whoever asks a cluster needs its addresses, not its modules."""
-    from mako.server.deploy import deploy
+    from mako.server.deploy import check_homes, deploy
     from mako.server.driving import deployed_workloads
 
     try:
-        deploy(config.document.procedures)
+        check_homes(deploy(config.document.procedures), config.shards)
         deployed_workloads(config.document.procedures)
     except ConfigError as error:
         raise config.error(("procedures",), str(error).removeprefix("procedures: ")) from None

@@ -53,31 +53,30 @@ class Answer:
 
 def ask_all(config: ClusterConfig, *, hashes: bool = False) -> list[Answer]:
     """An answer for each replica, in the order of the configuration."""
-    processes = [process for process in config.processes if process.sites]
-    with ThreadPoolExecutor(max(len(processes), 1)) as pool:
-        found = pool.map(lambda process: _ask(process, config.id), processes)
-        answers = [answer for answers in found for answer in answers]
+    wanted = [(process, site.partition) for process in config.processes for site in process.sites]
+    with ThreadPoolExecutor(max(len(wanted), 1)) as pool:
+        answers = list(pool.map(lambda one: _ask(*one, config.id), wanted))
     if hashes:
         _add_hashes(config, answers)
     return answers
 
 
-def _ask(process: Process, cluster: int) -> list[Answer]:
+def _ask(process: Process, partition: int, cluster: int) -> Answer:
     import mako
 
     address = f"{process.host}:{process.ports[0]}"
-    answers = [Answer(process.name, site.partition, address) for site in process.sites]
+    answer = Answer(process.name, partition, address)
     try:
-        with mako.connect(address, replica=True, timeout=ASK_SECONDS, cluster=cluster) as db:
+        with mako.connect(
+            address, replica=True, timeout=ASK_SECONDS, cluster=cluster, partition=partition
+        ) as db:
             facts = db.status()
     except (Error, TimeoutError, OSError) as error:
-        for answer in answers:
-            answer.error = " ".join(str(error).split())
-        return answers
-    for answer in answers:
-        if answer.partition == facts["partition"]:
-            answer.facts = facts
-    return answers
+        answer.error = " ".join(str(error).split())
+        return answer
+    if facts["partition"] == partition:
+        answer.facts = facts
+    return answer
 
 
 def _add_hashes(config: ClusterConfig, answers: Sequence[Answer]) -> None:

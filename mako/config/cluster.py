@@ -99,6 +99,8 @@ class ClusterConfig:
         if shard >= len(self.partitions):
             problem = f"there is no shard {shard}; the configuration has {len(self.partitions)}"
             raise ConfigError(f"{problem}, which count from 0")
+        if not any(process.name in called for process in self.processes):
+            self.process(name)  # Says which there are.
         known = ", ".join(site.process for site in self.partitions[shard])
         raise ConfigError(f"no process {name!r:.40} has a replica of shard {shard}; {known} have")
 

@@ -43,7 +43,11 @@ def free_ports(count: int) -> list[int]:
 
 
 class Cluster:
-    """The processes `names`, of which `file` describes the `first` ones; `more` are keys of it."""
+    """The processes `names`, of which `file` describes the `first` ones; `more` are keys of it.
+
+    Each has a replica of each of `shards` partitions. The place of a process in `names` is that of
+    the partition that it should lead.
+    """
 
     def __init__(
         self,
@@ -51,6 +55,7 @@ class Cluster:
         names: Sequence[str] = NAMES,
         *,
         first: int | None = None,
+        shards: int = 1,
         **more: Any,
     ) -> None:
         self.folder = folder
@@ -60,6 +65,7 @@ class Cluster:
         self.http = ports[len(names) :]
         self.file = folder / "cluster.yml"
         self._more = more
+        self._shards = shards
         self.write(names[:first])
         self.running: dict[str, subprocess.Popen[str]] = {}
 
@@ -67,15 +73,31 @@ class Cluster:
         """The configuration with the processes `names`, "-" for one that was taken out."""
         here = [name for name in names if name != "-"]
         http = dict(zip(self.names, self.http, strict=True))
+        sites = [
+            ["-" if n == "-" else f"s{n}{self._suffix(shard)}:{self.ports[n]}" for n in names]
+            for shard in range(self._shards)
+        ]
         document = {
-            "site": {"server": [["-" if n == "-" else f"s{n}:{self.ports[n]}" for n in names]]},
-            "process": {f"s{name}": name for name in here},
+            "site": {"server": sites},
+            "process": {
+                f"s{name}{self._suffix(shard)}": name
+                for shard in range(self._shards)
+                for name in here
+            },
+            "preferred": {
+                str(shard): f"s{names[shard]}{self._suffix(shard)}"
+                for shard in range(1, self._shards)
+            },
             "host": dict.fromkeys(self.names, "127.0.0.1"),
             "http": {name: http[name] for name in here},
             "memory": "128MiB",
             "raft": {"election_ticks": 60},
         }
         self.file.write_text(json.dumps(document | self._more | changes))
+
+    @staticmethod
+    def _suffix(shard: int) -> str:
+        return f"x{shard}" if shard else ""
 
     def command(self, name: str, *more: str) -> list[str]:
         options = ["-f", str(self.file), "--data", str(self.folder / "data")]
@@ -106,7 +128,7 @@ class Cluster:
     def addresses(self) -> str:
         return ",".join(f"127.0.0.1:{port}" for port in self.ports.values())
 
-    def connect(self, name: str = "", **options: bool) -> mako.RemoteDatabase:
+    def connect(self, name: str = "", **options: Any) -> mako.RemoteDatabase:
         address = f"127.0.0.1:{self.ports[name]}" if name else self.addresses
         try:
             return mako.connect(address, timeout=PATIENCE, **options)
@@ -121,8 +143,8 @@ class Cluster:
             for name, each in ended.items()
         )
 
-    def leader(self) -> str:
-        with self.connect() as db:
+    def leader(self, shard: int = 0) -> str:
+        with self.connect(partition=shard) as db:
             port = int(db.status()["leader_address"].rpartition(":")[2])
         return next(name for name in self.names if self.ports[name] == port)
 

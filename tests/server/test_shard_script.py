@@ -25,7 +25,7 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> Scripts:
         ("1 1 1 p1", "shard 1 of 1; shards count from 0; usage"),
         ("1 09 1 p1", "shard 9 of 1; shards count from 0; usage"),
         ("1 0 0 p1", "a process needs at least one thread; usage"),
-        ("7 0 1 p1", "there is no config/1c7s3r1p_cluster_test.yml; name a configuration with -f"),
+        ("7 0 1 p1", "there is no config/1c7s3r1p_cluster.yml; name a configuration with -f"),
         (
             "1 0 1 nobody",
             "there is no process 'nobody' in the configuration; it has localhost, p1, p2",

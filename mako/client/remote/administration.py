@@ -58,10 +58,20 @@ class Administrator:
 
     @classmethod
     def connect(
-        cls, addresses: str, *, cluster: int, timeout: float, replica: bool = False
+        cls,
+        addresses: str,
+        *,
+        cluster: int,
+        partition: int,
+        timeout: float,
+        replica: bool = False,
     ) -> Self:
-        """To whoever leads; with `replica` to the process that answers first."""
-        return cls(connect(addresses, timeout=timeout, replica=replica, cluster=cluster))
+        """To whoever leads a partition; with `replica` to the process that answers first."""
+        return cls(
+            connect(
+                addresses, timeout=timeout, replica=replica, cluster=cluster, partition=partition
+            )
+        )
 
     def __enter__(self) -> Self:
         return self
