@@ -4,7 +4,7 @@ msgspec checks types and unknown keys; what depends on several keys is checked i
 `mako.config.cluster`.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
@@ -75,9 +75,10 @@ class CutSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class ShardsSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Which partition has a key. See mako.placement."""
 
-    #: Of tables that are not named.
-    default: Literal["hash"] | CutSection = "hash"
-    tables: dict[str, Literal["hash", "everywhere"] | CutSection] = {}
+    #: Of tables that are not named: "hash", or a CutSection.
+    default: Any = "hash"
+    #: The same or "everywhere". Checked in mako.config.shards, which can name the table.
+    tables: dict[str, Any] = {}
 
 
 class Document(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

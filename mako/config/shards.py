@@ -1,13 +1,18 @@
 """The key `shards` of a configuration, made a shard map (mako.placement)."""
 
+import re
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
+
+import msgspec
 
 from mako.config.schema import CutSection, ShardsSection
 from mako.errors import ConfigError, SchemaError
 from mako.ids import KEY_BYTES_MAX
 from mako.placement import Kind, Placement, ShardMap, blocks
 
+HASH: Final = "hash"
+EVERYWHERE: Final = "everywhere"
 #: A boundary that begins so is written in hexadecimal digits.
 _HEX: Final = "0x"
 
@@ -18,9 +23,12 @@ MakeError = Callable[[tuple[str, ...], str], ConfigError]
 def shard_map(section: ShardsSection, partitions: int, error: MakeError) -> ShardMap:
     """The map of a cluster of `partitions`. ConfigError: made by `error`."""
     made = _Maker(partitions, error)
+    default = ("shards", "default")
+    if section.default == EVERYWHERE:
+        raise error(default, "not all tables can be everywhere; name those that are in tables")
     return ShardMap(
         partitions,
-        made.placement(("shards", "default"), section.default),
+        made.placement(default, section.default),
         {
             name: made.placement(("shards", "tables", name), rule)
             for name, rule in section.tables.items()
@@ -33,12 +41,15 @@ class _Maker:
         self._partitions = partitions
         self._error = error
 
-    def placement(self, keys: tuple[str, ...], rule: str | CutSection) -> Placement:
-        if rule == "hash":
+    def placement(self, keys: tuple[str, ...], given: Any) -> Placement:
+        if given == HASH:
             return Placement(Kind.HASH, self._partitions)
-        if rule == "everywhere":
+        if given == EVERYWHERE:
             return Placement(Kind.EVERYWHERE, self._partitions)
-        assert isinstance(rule, CutSection), "the schema knows no other"
+        if not isinstance(given, dict):
+            problem = f"{given!r:.40} is no placement; give hash, everywhere, {{range: [...]}} or"
+            raise self._error(keys, f"{problem} {{blocks: N, bits: B}}")
+        rule = self._cut(keys, given)
         if (rule.range is None) == (rule.blocks is None):
             raise self._error(keys, "give either range: [...] or blocks: N")
         if rule.range is not None:
@@ -51,6 +62,16 @@ class _Maker:
             return blocks(self._partitions, size=rule.blocks, bits=rule.bits, first=rule.first)
         except SchemaError as problem:
             raise self._error((*keys, "blocks"), str(problem)) from None
+
+    def _cut(self, keys: tuple[str, ...], given: dict[str, Any]) -> CutSection:
+        try:
+            return msgspec.convert(given, CutSection)
+        except msgspec.ValidationError as error:
+            text, _, path = str(error).partition(" - at `$.")
+            problem = text[:1].lower() + text[1:]
+            inner = re.match(r"\w*", path)
+            here = (*keys, inner[0]) if inner and inner[0] else keys
+            raise self._error(here, f"{problem}; see docs/configuration.md") from None
 
     def _range(self, keys: tuple[str, ...], rule: CutSection) -> Placement:
         assert rule.range is not None

@@ -1,6 +1,7 @@
 """Configurations: what they mean, how they combine, and what is said about bad ones."""
 
 import contextlib
+import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from mako.config import ClusterConfig, load, resolve
 from mako.entry import NodeId
 from mako.errors import ConfigError
+from mako.placement import Kind, Placement, blocks, by_hash
 from mako.server.planning import plan_of
 
 CONFIG: Final = Path(__file__).parents[2] / "config"
@@ -116,6 +118,66 @@ def test_a_site_that_was_taken_out_leaves_its_place(tmp_path: Path) -> None:
     ]
 
 
+TWO: Final = """
+site: {server: [["s1:7001", "s2:7002", "s3:7003"], ["t1:7001"]]}
+process: {s1: a, s2: b, s3: c, t1: a}
+host: {a: 127.0.0.1, b: 127.0.0.1, c: 127.0.0.1}
+"""
+
+
+def test_tables_are_placed_by_hash_unless_something_else_is_said(tmp_path: Path) -> None:
+    assert loaded(tmp_path, GOOD).shards == by_hash(1)
+    assert loaded(tmp_path, TWO).shards == by_hash(2)
+    shards = loaded(
+        tmp_path,
+        TWO,
+        "shards: {default: {blocks: 4, bits: 16, first: 1}, tables: {item: everywhere, kv: hash,"
+        " words: {range: [m]}, raw: {range: ['0x00ff']}}}",
+    ).shards
+    assert shards.of("district") == blocks(2, size=4, bits=16, first=1)
+    assert shards.of("item") == Placement(Kind.EVERYWHERE, 2)
+    assert shards.of("kv") == Placement(Kind.HASH, 2)
+    assert shards.of("words") == Placement(Kind.RANGE, 2, (b"m",))
+    assert shards.of("raw") == Placement(Kind.RANGE, 2, (b"\x00\xff",))
+
+
+def test_later_files_change_where_tables_are(tmp_path: Path) -> None:
+    first = "shards: {tables: {a: everywhere, b: everywhere}}"
+    shards = loaded(tmp_path, TWO, first, "shards: {tables: {b: hash}}").shards
+    assert [shards.of(name).kind for name in "ab"] == [Kind.EVERYWHERE, Kind.HASH]
+
+
+def test_the_map_is_in_the_plan_of_every_process(tmp_path: Path) -> None:
+    config = loaded(tmp_path, TWO, "shards: {tables: {item: everywhere}}")
+    for name in "abc":
+        plan = plan_of(config, name)
+        assert plan.shards == config.shards
+        assert [plan.places(0), plan.places(1)] == [
+            ["127.0.0.1:7001", "127.0.0.1:7002", "127.0.0.1:7003"],
+            ["127.0.0.1:7001"],
+        ]
+
+
+def test_the_process_of_a_shard(tmp_path: Path) -> None:
+    config = loaded(
+        tmp_path,
+        "site: {server: [['s1:7001'], ['s2:7002'], ['s3:7002']]}\n"
+        "process: {s1: p-0, s2: p-1, s3: p-1}\n"
+        "host: {p-0: 127.0.0.1, p-1: 127.0.0.1}",
+    )
+    assert config.process_of_shard("p", 0).name == "p-0"
+    assert config.process_of_shard("p", 1).name == "p-1"
+    assert config.process_of_shard("p-1", 2).name == "p-1"
+    assert loaded(tmp_path, TWO).process_of_shard("a", 1).name == "a"
+    for name, shard, said in (
+        ("q", 0, "there is no process 'q' in the configuration; it has p-0, p-1"),
+        ("p", 3, "there is no shard 3; the configuration has 3, which count from 0"),
+        ("p-0", 1, "no process 'p-0' has a replica of shard 1; p-1 have"),
+    ):
+        with pytest.raises(ConfigError, match=re.escape(said)):
+            config.process_of_shard(name, shard)
+
+
 # --- Bad ones ----------------------------------------------------------------------------------
 
 BAD: Final = {
@@ -172,6 +234,39 @@ BAD: Final = {
     "no cluster name": ("cluster: {name: ''}", "1.yml: cluster.name: it is empty; give one"),
     "blank cluster name": ("cluster: {name: ' '}", "1.yml: cluster.name: it is empty"),
     "odd name": ("host: {'a b': x}", "1.yml: host: 'a b' is no name; use letters"),
+    "unknown placement": (
+        "shards: {tables: {a: hashed}}",
+        "1.yml: shards.tables.a: 'hashed' is no placement; give hash, everywhere, {range: [...]}",
+    ),
+    "default everywhere": (
+        "shards: {default: everywhere}",
+        "1.yml: shards.default: not all tables can",
+    ),
+    "a cut of the wrong type": (
+        "shards: {tables: {a: {blocks: many}}}",
+        "1.yml: shards.tables.a.blocks: expected `int | null`, got `str`; see docs/",
+    ),
+    "unknown key of a cut": (
+        "shards: {tables: {a: {block: 4}}}",
+        "1.yml: shards.tables.a: object contains unknown field `block`; see docs/",
+    ),
+    "no cut": ("shards: {tables: {a: {}}}", "1.yml: shards.tables.a: give either range: [...] or"),
+    "both cuts": (
+        "shards: {tables: {a: {blocks: 1, range: []}}}",
+        "1.yml: shards.tables.a: give either range: [...] or blocks: N",
+    ),
+    "blocks without bits": (
+        "shards: {default: {blocks: 4}}",
+        "1.yml: shards.default: blocks need bits: the width of the first key field",
+    ),
+    "boundaries": (
+        "shards: {tables: {a: {range: [m]}}}",
+        "1.yml: shards.tables.a.range: 1 boundaries for 1 partitions; give 0, the first key of",
+    ),
+    "range with bits": (
+        "shards: {tables: {a: {range: [], bits: 8}}}",
+        "1.yml: shards.tables.a: bits and first belong to blocks; leave them out with range",
+    ),
     "not YAML": ("a: [1", "1.yml:1:6: not YAML"),
     "a list": ("- 1", "1.yml: a configuration is a mapping of keys, not a list"),
     "a key twice": ("data: a\ndata: b", "1.yml:2:1: not YAML (the key 'data' is there twice)"),
@@ -187,6 +282,25 @@ def test_a_bad_configuration_is_refused_in_a_line_that_says_where(
 ) -> None:
     text, expected = BAD[name]
     assert expected in refusal(tmp_path, GOOD, text)
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("{range: []}", "shards.tables.a.range: 0 boundaries for 3 partitions; give 2, the first"),
+        ("{range: [p, h]}", "shards.tables.a.range: the boundaries do not ascend; sort them"),
+        ("{range: [h, h]}", "shards.tables.a.range: the boundaries do not ascend; sort them"),
+        ("{range: ['', h]}", "shards.tables.a.range: the boundaries do not ascend; sort them"),
+        ("{range: [a, 0xag]}", "shards.tables.a.range: '0xag' is no hexadecimal number; give two"),
+        ("{blocks: 9, bits: 4}", "shards.tables.a.blocks: the block of partition 2 begins at 18"),
+    ],
+)
+def test_what_does_not_cut_three_partitions(tmp_path: Path, rule: str, expected: str) -> None:
+    text = (
+        "site: {server: [['s1:7001'], ['s2:7002'], ['s3:7003']]}\n"
+        "process: {s1: a, s2: b, s3: c}\nhost: {a: h, b: h, c: h}"
+    )
+    assert expected in refusal(tmp_path, text, f"shards: {{tables: {{a: {rule}}}}}")
 
 
 def test_more_than_64_partitions(tmp_path: Path) -> None:
@@ -237,6 +351,7 @@ VALUES: Final = st.recursive(
                 "data",
                 "cluster",
                 "procedures",
+                "shards",
             ]
         ),
         VALUES,
