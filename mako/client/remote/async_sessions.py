@@ -108,7 +108,7 @@ class AsyncSession:
         self, known: Known, low: bytes, high: bytes, limit: int | None, *, reverse: bool
     ) -> list[tuple[bytes, bytes]]:
         """The rows as they are stored, of all partitions that have some."""
-        parts = await self._at(known.placement.touched(low, high), known)
+        parts = await self._at(self._db._lanes.touched(known, low, high), known)
         each: list[list[tuple[bytes, bytes]]] = []
         is_ordered = known.placement.is_ordered
         left = limit

@@ -150,6 +150,12 @@ class Lanes(Generic[LinkT]):
             return Operation.OPEN_TABLE, known.name
         return Operation.CREATE_TABLE, *describe(known.table)
 
+    def touched(self, known: Known, low: bytes, high: bytes) -> Sequence[int]:
+        """The partitions that may have keys of a range; of the only one, what it has."""
+        if self._only is not None:
+            return (self._only,)
+        return known.placement.touched(low, high)
+
     # --- which one ----------------------------------------------------------------------
 
     def checked(self, partition: int | None) -> int | None:

@@ -109,7 +109,7 @@ class RemoteSession(Readable):
     ) -> Iterator[tuple[bytes, bytes]]:
         """The rows as they are stored, of all partitions that have some."""
         self._check_open()
-        parts = self._at(known.placement.touched(low, high), known)
+        parts = self._at(self._db._lanes.touched(known, low, high), known)
         each = [
             self._rows_of(part, known, low, high, limit, reverse=reverse)
             for part in (reversed(parts) if reverse else parts)
