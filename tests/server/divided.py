@@ -1,4 +1,4 @@
-"""Two servers on the loopback, each with one partition of the same cluster, and what they deploy."""
+"""Two servers on the loopback, each with one partition of one cluster, and what they deploy."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import struct
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from mako.call_format import BATCH_BYTES, CALL_BYTES, PROCEDURE, RESULT_BYTES
@@ -67,9 +68,16 @@ class Played:
     """The core, its clock, and the other end of its connection."""
 
     def __init__(
-        self, *addresses: str, seed: int = 1, once: bool = False, stay: bool = False
+        self,
+        *addresses: str,
+        seed: int = 1,
+        once: bool = False,
+        stay: bool = False,
+        **options: Any,
     ) -> None:
-        self.core = Core(addresses or ("a:1", "b:2", "c:3"), chance=random.Random(seed), stay=stay)
+        self.core = Core(
+            addresses or ("a:1", "b:2", "c:3"), chance=random.Random(seed), stay=stay, **options
+        )
         self.asking = Asking(self.core, once=once)
         self.now = 100.0
         self._reader = FrameReader(CLIENT_BODY_MAX)
@@ -120,16 +128,18 @@ class Played:
         leads: bool = True,
         leader: str = "",
         procedures: Sequence[Any] = (("add", 3, ["a", "b"]),),
+        **more: Any,
     ) -> str:
-        """Connect, say hello and describe the server."""
+        """Connect, say hello and describe the server; `more` is what it says besides."""
         address = self.dial()
         ((kind, _),) = self.sent()
         assert kind == FrameKind.HELLO
-        self.feed(b"".join(hello_parts(SERVER, reply=True)))
+        hello = replace(SERVER, partition=self.core.partition)
+        self.feed(b"".join(hello_parts(hello, reply=True)))
         ((kind, body),) = self.sent()
         assert unpack_requests(body) == [[0, Operation.DESCRIBE]]
         about = {"procedures": procedures, "tables": [], "leads": leads, "leader": leader}
-        self.feed(reply(0, value=about))
+        self.feed(reply(0, value=about | more))
         return address
 
     def lose(self) -> None:

@@ -1,0 +1,165 @@
+"""Real processes of a cluster of two partitions: three with a replica of each, and two with one."""
+
+import contextlib
+import json
+import os
+import signal
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+import mako
+from mako.cli.app import main
+from mako.placement import Kind, Placement
+from tests.server.processes import NAMES, PATIENCE, Cluster, free_ports
+from tests.server.scripts import Scripts
+
+pytestmark = pytest.mark.slow
+
+HASH = Placement(Kind.HASH, 2)
+
+
+def keys_of(partition: int, count: int) -> list[bytes]:
+    found = (b"key %d" % number for number in range(1000))
+    return [key for key in found if HASH.partition_of(key) == partition][:count]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    made = Cluster(tmp_path_factory.mktemp("shards"), shards=2)
+    try:
+        for name in NAMES:
+            made.start(name)
+        yield made
+    finally:
+        made.close()
+
+
+def test_keys_of_both_partitions_are_written_and_read(cluster: Cluster) -> None:
+    keys = sorted(keys_of(0, 20) + keys_of(1, 20))
+    with cluster.connect() as db:
+        for key in keys:
+            db.put(key, b"v" + key)
+        assert db.get_many(keys) == [b"v" + key for key in keys]
+        assert [key for key, _ in db.items()] == keys
+        assert [key for key, _ in db.items(reverse=True)] == keys[::-1]
+        with db.transaction() as tx:
+            tx.put(keys_of(1, 1)[0], b"in a transaction")
+        db.wait_watermark(tx.commit_ts)
+        assert db.watermark >= tx.commit_ts
+        written = db.watermark
+    for name in NAMES:
+        with cluster.connect(name, replica=True) as near:
+            near.wait_watermark(written)
+            assert [key for key, _ in near.items()] == keys
+
+
+def test_every_partition_is_shown(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cluster.leader(0) == "a"
+    assert cluster.leader(1) == "b"
+    assert main(["status", "-f", str(cluster.file), "-o", "json", "--hashes"]) == 0
+    rows = json.loads(capsys.readouterr().out)["replicas"]
+    assert [(row["process"], row["partition"]) for row in rows] == [
+        (name, partition) for name in NAMES for partition in (0, 1)
+    ]
+    leaders = [(row["process"], row["partition"]) for row in rows if row["role"] == "leader"]
+    assert leaders == [("a", 0), ("b", 1)]
+    for partition in (0, 1):
+        assert len({row["hash"] for row in rows if row["partition"] == partition}) == 1
+    url = f"http://127.0.0.1:{cluster.http[0]}"
+    with urllib.request.urlopen(f"{url}/status") as answer:
+        shown = json.load(answer)["partitions"]
+    assert [each["partition"] for each in shown] == [0, 1]
+    with urllib.request.urlopen(f"{url}/metrics") as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+        roles = next(family for family in families if family.name == "raft_role").samples
+    assert [sample.labels["partition"] for sample in roles] == ["0", "1"]
+
+
+def test_a_partition_goes_on_while_another_one_has_no_leader(cluster: Cluster) -> None:
+    here, there = keys_of(0, 1)[0], keys_of(1, 1)[0]
+    with cluster.connect(once=True) as db:
+        for key in (here, there):
+            db.put(key, bytes(8))
+        counts = [db.add(key, 1) for key in (here, there) for _ in range(5)]
+        assert counts == [1, 2, 3, 4, 5] * 2
+        leader = cluster.leader(1)
+        others = "".join(name for name in NAMES if name != leader)
+        assert cluster.leader(0) in others
+        cluster.end(leader, signal.SIGKILL)
+        # Those of partition 1 have not even noticed yet.
+        for count in range(6, 56):
+            assert db.add(here, 1) == count
+        with mako.connect(cluster.addresses, timeout=PATIENCE) as another:
+            assert another.get_int(here) == 55
+        assert [db.add(there, 1) for _ in range(5)] == [6, 7, 8, 9, 10]
+        assert cluster.leader(1) in others
+        assert cluster.leader(0) in others
+        cluster.start(leader)
+        cluster.line(leader, "is follower")
+        written = db.watermark
+    hashes: dict[int, set[str]] = {0: set(), 1: set()}
+    for name in NAMES:
+        with cluster.connect(name, replica=True) as near:
+            near.wait_watermark(written, timeout=PATIENCE)
+            with near.snapshot() as snapshot:
+                table = snapshot.table("default")
+                assert (table.get_int(here), table.get_int(there)) == (55, 10)
+                for partition, found in hashes.items():
+                    found.add(snapshot.state_hash(partition=partition))
+    assert [len(found) for found in hashes.values()] == [1, 1]
+
+
+# --- The scripts -------------------------------------------------------------------------------
+
+FILE = "config/1c2s1r1p_cluster.yml"
+
+
+@pytest.fixture
+def scripts(tmp_path: Path) -> Iterator[tuple[Scripts, list[int]]]:
+    """With the shipped configuration of two processes, at ports that are free here."""
+    made = Scripts(tmp_path)
+    file = made.folder / FILE
+    ports = free_ports(4)
+    document: dict[str, Any] = yaml.safe_load(file.read_text())
+    sites = [site.partition(":")[0] for (site,) in document["site"]["server"]]
+    document["site"]["server"] = [
+        [f"{site}:{port}"] for site, port in zip(sites, ports[:2], strict=True)
+    ]
+    http = dict(zip(document["host"], ports[2:], strict=True))
+    file.write_text(yaml.safe_dump(document | {"http": http, "memory": "128MiB"}))
+    try:
+        yield made, ports
+    finally:
+        for left in (made.folder / "data").glob("*.pid"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(left.read_text()), signal.SIGKILL)
+
+
+def test_a_process_for_each_shard(scripts: tuple[Scripts, list[int]]) -> None:
+    made, ports = scripts
+    up = made.run("cluster.sh", "up", "--detach", "-f", FILE)
+    assert (up.returncode, up.stderr) == (0, "")
+    assert up.stdout.splitlines()[2:] == [
+        "localhost-0 leads partition 0",
+        "localhost-1 leads partition 1",
+    ]
+    here, there = keys_of(0, 1)[0], keys_of(1, 1)[0]
+    # Each knows where the other partition is.
+    for port in ports[:2]:
+        with mako.connect(f"127.0.0.1:{port}", timeout=PATIENCE) as db:
+            db.put(here, b"%d" % port)
+            db.put(there, b"%d" % port)
+            assert db.get_many([there, here]) == [b"%d" % port] * 2
+    with mako.connect(f"127.0.0.1:{ports[1]}", replica=True, timeout=PATIENCE) as near:
+        assert near.get(here) == b"%d" % ports[1], "a replica elsewhere, as none is near by"
+    folder = made.folder / "backup"
+    assert main(["backup", "-f", str(made.folder / FILE), str(folder)]) == 0
+    down = made.run("cluster.sh", "down", "-f", FILE)
+    assert down.returncode == 0
+    assert down.stdout.splitlines() == ["localhost-0: ended", "localhost-1: ended"]
