@@ -30,4 +30,5 @@ if [[ " $* " != *" -f"* && " $* " != *" --config"* ]]; then
   files=(-f "$file")
 fi
 install_any
-exec .venv/bin/mako server --process "$process" --shard "$shard" --threads "$threads" "${files[@]}" "$@"
+exec .venv/bin/mako server --process "$process" --shard "$shard" --threads "$threads" \
+  "${files[@]}" "$@"

@@ -174,6 +174,10 @@ class Database(Writable):
             raise SchemaError(f"{batch!r:.60} is not a batch; fill a mako.WriteBatch()")
         return retrying(self, batch._apply).commit_ts
 
+    def load(self, batch: WriteBatch) -> None:
+        """The same as `write`: what a cluster has everywhere is here."""
+        self.write(batch)
+
     def run(self, procedure: Procedure, *arguments: int) -> int:
         """Run a procedure as a transaction and return its result; conflicts are retried."""
         self._check_procedure(procedure)

@@ -35,6 +35,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     try:
         for name in NAMES:
             made.start(name)
+        made.line("a", " leads partition=0")
+        made.line("b", " leads partition=1")  # Each that it should lead, at the latest then.
         yield made
     finally:
         made.close()
@@ -62,7 +64,7 @@ def test_keys_of_both_partitions_are_written_and_read(cluster: Cluster) -> None:
 def test_every_partition_is_shown(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
     assert cluster.leader(0) == "a"
     assert cluster.leader(1) == "b"
-    assert main(["status", "-f", str(cluster.file), "-o", "json", "--hashes"]) == 0
+    assert main(["status", "-f", str(cluster.file), "-o", "json", "--hash"]) == 0
     rows = json.loads(capsys.readouterr().out)["replicas"]
     assert [(row["process"], row["partition"]) for row in rows] == [
         (name, partition) for name in NAMES for partition in (0, 1)
