@@ -407,7 +407,7 @@ class AsyncDatabase:
 
     async def close(self) -> None:
         """Close the connections. Who waits is told so."""
-        for lane in self._lanes.made:
+        for lane in self._lanes.closing():
             await lane.link.close()
 
     async def __aenter__(self) -> Self:

@@ -432,7 +432,7 @@ class RemoteDatabase(Writable):
 
     def close(self) -> None:
         """Close the connections. Who waits is told so."""
-        for lane in self._lanes.made:
+        for lane in self._lanes.closing():
             lane.link.close()
 
     def __enter__(self) -> Self:

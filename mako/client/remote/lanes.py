@@ -20,7 +20,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from mako.client.remote.asking import Asking, Known, describe
 from mako.client.remote.core import Core
-from mako.errors import Rejected, SchemaError
+from mako.errors import Closed, Rejected, SchemaError
 from mako.placement import EVERYWHERE, ShardMap, check_home
 from mako.wire.requests import Operation
 
@@ -69,6 +69,7 @@ class Lanes(Generic[LinkT]):
         self._cluster = cluster
         self._only = only
         self._lock = threading.Lock()
+        self._open = True
         self._lanes: dict[int, Lane[LinkT]] = {}
         self.first: Final = self._make(CATALOG if only is None else only, None)
         self._lanes[self.first.partition] = self.first
@@ -117,6 +118,11 @@ class Lanes(Generic[LinkT]):
         with self._lock:
             return list(self._lanes.values())
 
+    def closing(self) -> list[Lane[LinkT]]:
+        """The same, and there will be no other ones: whoever asks is told that it is closed."""
+        self._open = False
+        return self.made
+
     def of(self, partition: int) -> Lane[LinkT]:
         """The way to a partition; EVERYWHERE: to any, one that is well if there is one."""
         if partition == EVERYWHERE:
@@ -131,6 +137,8 @@ class Lanes(Generic[LinkT]):
             )
         with self._lock:
             if partition not in self._lanes:
+                if not self._open:
+                    raise Closed("the database is closed; connect again")
                 self._lanes[partition] = self._make(partition, self.shards)
             return self._lanes[partition]
 

@@ -284,6 +284,16 @@ def test_a_database_of_one_partition_refuses_the_others(divided: Divided) -> Non
         mako.connect(divided.address, partition=5)
 
 
+def test_a_closed_database_makes_no_more_connections(divided: Divided) -> None:
+    db = mako.connect(divided.address)
+    db.put(keys_of(0, 1)[0], b"1")
+    db.close()
+    for partition in (0, 1):
+        with pytest.raises(mako.Closed):
+            db.get(keys_of(partition, 1)[0])
+    assert [lane.partition for lane in db._lanes.made] == [0]
+
+
 def test_a_partition_that_is_gone_harms_only_what_it_has() -> None:
     here, there = keys_of(0, 1)[0], keys_of(1, 1)[0]
     with Divided() as divided, mako.connect(divided.address, timeout=1) as db:
