@@ -147,8 +147,8 @@ def _wait_for_leaders(
             # All of them: one that cannot start ends a little later.
             for one in config.processes:
                 for site in one.sites:
-                    said = _leader_address(one, site.partition)
-                    leaders[site.partition] = served[said]
+                    address = _leader_address(one, site.partition)
+                    leaders[site.partition] = served[address]
         except (mako.Error, TimeoutError, LookupError):
             time.sleep(0.1)
         else:

@@ -55,7 +55,7 @@ def ask_all(config: ClusterConfig, *, hashes: bool = False) -> list[Answer]:
     """An answer for each replica, in the order of the configuration."""
     wanted = [(process, site.partition) for process in config.processes for site in process.sites]
     with ThreadPoolExecutor(max(len(wanted), 1)) as pool:
-        answers = list(pool.map(lambda one: _ask(*one, config.id), wanted))
+        answers = list(pool.map(lambda one: _ask(one[0], one[1], config.id), wanted))
     if hashes:
         _add_hashes(config, answers)
     return answers

@@ -137,11 +137,11 @@ def hashing(tmp_path: Path, *hashes: str) -> Iterator[tuple[ClusterConfig, list[
 def seen_by(monkeypatch: pytest.MonkeyPatch, lags: list[int]) -> None:
     """The processes answer, with watermarks so many ms ago."""
 
-    def ask(process: Process, cluster: int) -> list[Answer]:
-        del cluster
+    def ask(process: Process, partition: int, cluster: int) -> Answer:
+        del partition, cluster
         at = int(process.name[1:])
         role = "follower" if at else "leader"
-        return [answer(process.name, role=role, watermark=WATERMARK - (lags[at] << 20))]
+        return answer(process.name, role=role, watermark=WATERMARK - (lags[at] << 20))
 
     monkeypatch.setattr(watching, "_ask", ask)
 

@@ -29,6 +29,7 @@ from typing import Any, Final
 
 from mako.call_format import IS_EARLY, IS_NOTICE
 from mako.client.remote.calls import Call, State, failure, late
+from mako.client.remote.directory import Directory
 from mako.client.remote.route import PAUSE_MAX, PAUSE_MIN, Route
 from mako.errors import (
     Busy,
@@ -41,7 +42,7 @@ from mako.errors import (
     Unknown,
 )
 from mako.ids import Status
-from mako.placement import UNDIVIDED, Home, ShardMap
+from mako.placement import ShardMap
 from mako.wire.errors import WireError
 from mako.wire.frame import FrameKind, FrameReader, goodbye_reason
 from mako.wire.hello import PROCESS_NONE, Hello, Role, expect_hello, hello_parts
@@ -67,32 +68,6 @@ FLYING_BYTES_MAX: Final = 2 << 20
 #: Seconds that a server may take to say what it has, or to answer what is under way once it has
 #: said that it does not lead.
 PATIENCE: Final = 2.0
-
-
-class Directory:
-    """What a server has: procedures by name, tables by name and number. And what is where."""
-
-    def __init__(self, about: dict[str, Any]) -> None:
-        try:
-            self.procedures: dict[str, tuple[int, list[str]]] = {}
-            self.homes: dict[str, Home] = {}
-            for name, number, parameters, *rest in about["procedures"]:
-                self.procedures[name] = number, parameters
-                if rest and rest[0] is not None:
-                    self.homes[name] = Home.of_plain(rest[0], len(parameters))
-            self.tables: dict[str, list[Any]] = {table[3]: table for table in about["tables"]}
-            self.leads = bool(about["leads"])
-            self.leader = str(about["leader"])
-            #: Whether it has a replica of the partition that it was asked for.
-            self.hosted = bool(about.get("hosted", True))
-            given = about.get("shards")
-            self.shards = UNDIVIDED if given is None else ShardMap.of_plain(given)
-            #: By partition: addresses of processes that have a replica.
-            self.places: list[list[str]] = about.get("places") or [[]]
-            if len(self.places) != self.shards.partitions:
-                raise ValueError("it names places of another number of partitions")
-        except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
-            raise WireError(f"the server describes itself in another way ({error!r:.60})") from None
 
 
 class Core:
