@@ -83,6 +83,17 @@ def test_every_partition_is_shown(cluster: Cluster, capsys: pytest.CaptureFixtur
     assert [sample.labels["partition"] for sample in roles] == ["0", "1"]
 
 
+def test_the_leadership_of_one_partition_is_handed_over(
+    cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("c", "b"):
+        command = ["replica", "lead", "-f", str(cluster.file), "--partition", "1", name]
+        assert main(command) == 0
+        assert f"partition 1: {name} leads" in capsys.readouterr().out
+        assert cluster.leader(1) == name
+        assert cluster.leader(0) == "a"
+
+
 def test_a_partition_goes_on_while_another_one_has_no_leader(cluster: Cluster) -> None:
     here, there = keys_of(0, 1)[0], keys_of(1, 1)[0]
     with cluster.connect(once=True) as db:

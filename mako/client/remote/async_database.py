@@ -224,8 +224,9 @@ class AsyncDatabase:
     async def _lane_with(self, partition: int, known: Known) -> Lane[AsyncLink]:
         """The way to a partition, which has the table from then on."""
         lane = self._lanes.of(partition)
-        if self._lanes.is_divided and not lane.has(known):
-            await self._ask(*self._lanes.preparation(known), lane=lane)
+        if known.number not in lane.tables:
+            if self._lanes.is_divided and not lane.has(known):
+                await self._ask(*self._lanes.preparation(known), lane=lane)
             lane.tables.add(known.number)
         return lane
 

@@ -197,8 +197,9 @@ class RemoteDatabase(Writable):
     def _lane_with(self, partition: int, known: Known) -> Lane[Link]:
         """The way to a partition, which has the table from then on."""
         lane = self._lanes.of(partition)
-        if self._lanes.is_divided and not lane.has(known):
-            self._ask(*self._lanes.preparation(known), lane=lane)
+        if known.number not in lane.tables:
+            if self._lanes.is_divided and not lane.has(known):
+                self._ask(*self._lanes.preparation(known), lane=lane)
             lane.tables.add(known.number)
         return lane
 

@@ -40,13 +40,14 @@ class Lane(Generic[LinkT]):
         self.core: Final = core
         self.link: Final = link
         self.asking: Final = Asking(core, once=once)
-        #: Numbers of the tables that are known to be there.
+        #: Numbers of the tables that are there for sure.
         self.tables: set[int] = set()
 
     def has(self, known: Known) -> bool:
-        """Whether a table is known to be there."""
+        """Whether a server has said that a table is there."""
         about = self.core.about
-        return known.number in self.tables or (about is not None and known.name in about.tables)
+        found = None if about is None else about.tables.get(known.name)
+        return found is not None and found[0] == known.number
 
 
 class Lanes(Generic[LinkT]):
