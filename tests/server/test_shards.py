@@ -128,6 +128,19 @@ def test_a_partition_goes_on_while_another_one_has_no_leader(cluster: Cluster) -
     assert [len(found) for found in hashes.values()] == [1, 1]
 
 
+def test_who_is_told_to_end_hands_over_all_that_it_leads(cluster: Cluster) -> None:
+    assert main(["replica", "lead", "-f", str(cluster.file), "a"]) == 0
+    assert (cluster.leader(0), cluster.leader(1)) == ("a", "a")
+    keys = [*keys_of(0, 3), *keys_of(1, 3)]
+    with cluster.connect() as db:
+        db.get_many(keys)
+        assert cluster.end("a", signal.SIGTERM) == 0
+        for key in keys:
+            db.put(key, b"after")
+        assert db.get_many(keys) == [b"after"] * 6
+    assert "a" not in (cluster.leader(0), cluster.leader(1))
+
+
 # --- The scripts -------------------------------------------------------------------------------
 
 FILE = "config/1c2s1r1p_cluster.yml"

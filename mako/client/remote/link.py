@@ -47,6 +47,8 @@ class Link:
 
     def send(self) -> None:
         """Send what can be sent without waiting. The lock is held."""
+        if self.core.idle and not self._driving:
+            self._look()
         if self._socket is None:
             return
         data = self.core.take(time.monotonic())
@@ -65,6 +67,23 @@ class Link:
         self._unsent = data[sent:]
         if self._unsent and self._driving:
             os.eventfd_write(self._event, 1)  # The driver waits for room, too.
+
+    def _look(self) -> None:
+        """See what came while nobody looked. A server that has ended in the meantime would not
+        answer what it is sent now, and nobody could tell what became of that."""
+        if self._socket is None:
+            return
+        try:
+            data = self._socket.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._lose(str(error))
+            return
+        if data:
+            self._take(data)
+        else:
+            self._lose("the server closed the connection")
 
     def send_soon(self) -> None:
         """Have it sent, if not by this thread then by the one for it. The lock is held."""

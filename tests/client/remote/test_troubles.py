@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import select
+import socket
 import threading
 from itertools import count
 from typing import Any
@@ -203,3 +205,16 @@ def test_results_wait_for_the_gate() -> None:
             assert answered.acquire(timeout=10)
         for thread in threads:
             thread.join()
+
+
+def test_a_connection_that_ended_while_nobody_used_it_is_no_riddle(server: Loopback) -> None:
+    with Proxy(server.port) as proxy, mako.connect(proxy.address) as db:
+        db.put(b"idle", b"1")
+        for end in proxy._open:
+            with contextlib.suppress(OSError):  # The threads between them may be faster.
+                end.shutdown(socket.SHUT_RDWR)
+        connection = db._lanes.first.link._socket
+        assert connection is not None
+        assert select.select([connection], [], [], 10)[0], "the end has arrived"
+        db.put(b"idle", b"2")  # It is not sent into the void, so nobody has to ask what became.
+        assert db.get(b"idle") == b"2"
