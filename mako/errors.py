@@ -61,6 +61,8 @@ class AbortReason(StrEnum):
     READ_ONLY = "read-only"
     TOO_OLD = "too-old"
     UNAVAILABLE = "unavailable"
+    ELSEWHERE = "elsewhere"
+    REMOTE = "remote"
 
     @property
     def retryable(self) -> bool:
@@ -244,6 +246,16 @@ class Unavailable(Aborted):
     default_message = "a partition it depends on is stalled; try again later"
 
 
+class Elsewhere(Aborted):
+    """A key belongs to another partition, and there is no way to it from here."""
+
+    default_reason = AbortReason.ELSEWHERE
+    default_message = (
+        "a key belongs to another partition, and this one has no way to it; run the transaction"
+        " where workers serve all partitions"
+    )
+
+
 class RemoteError(Error):
     """A server could not do what was asked. Try again if `retryable`, else see the subclass."""
 
@@ -322,6 +334,9 @@ _ABORTED: Final[dict[Outcome, tuple[type[Aborted], AbortReason]]] = {
     Outcome.READ_ONLY: (ReadOnly, AbortReason.READ_ONLY),
     Outcome.TOO_OLD: (TransactionTooOld, AbortReason.TOO_OLD),
     Outcome.UNAVAILABLE: (Unavailable, AbortReason.UNAVAILABLE),
+    Outcome.ELSEWHERE: (Elsewhere, AbortReason.ELSEWHERE),
+    # Never seen outside: the run is ended, and begun again when the rows have come.
+    Outcome.REMOTE: (Elsewhere, AbortReason.REMOTE),
 }
 # Compiled code may report any of them; none may be without an exception.
 assert set(_ABORTED) == set(Outcome) - {Outcome.COMMITTED}

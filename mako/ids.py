@@ -88,6 +88,8 @@ class Outcome(IntEnum):
     READ_ONLY = 14  #: a write at a snapshot
     TOO_OLD = 15  #: it has pinned what it read for too long
     UNAVAILABLE = 16  #: it would depend on a partition that is stalled
+    ELSEWHERE = 17  #: a key of another partition, where there is no way to it
+    REMOTE = 18  #: rows of other partitions are asked for; it is run again when they have come
 
 
 class Status(IntEnum):

@@ -55,6 +55,8 @@ from mako.engine.layout import (
     W_VERSION,
 )
 from mako.engine.memory import allocate, allocate_reserved, release, size_class
+from mako.engine.owner import ELSEWHERE
+from mako.engine.remote import DELETE_, PUT, READ, WRITE
 from mako.engine.retire import reserve_retired, retire
 from mako.engine.sets import (
     add_read,
@@ -319,6 +321,9 @@ def _make_access(index: Index) -> Access:
         kind.encoded_bytes,
     )
     less = kind.less
+    elsewhere = ELSEWHERE[kind.kind]
+    read_there, write_there = READ[kind.kind], WRITE[kind.kind]
+    put_there, delete_there = PUT[kind.kind], DELETE_[kind.kind]
 
     def find_insert(tx: int, table: int, key: Any) -> int:
         """The entry of an own record with `key` that is not in the tree yet, or 0."""
@@ -348,6 +353,9 @@ def _make_access(index: Index) -> Access:
     def read(tx: int, table: int, key: Any) -> int:
         if doomed(tx):
             return -why_doomed(tx)
+        partition = elsewhere(tx, table, key)
+        if partition >= 0:
+            return read_there(tx, table, key, partition)
         record, leaf, leaf_version = look_up(tx, table, key)
         if record == LOST:
             return -_LOCKED
@@ -364,6 +372,9 @@ def _make_access(index: Index) -> Access:
     def write(tx: int, table: int, key: Any) -> int:
         if doomed(tx):
             return -why_doomed(tx)
+        partition = elsewhere(tx, table, key)
+        if partition >= 0:
+            return write_there(tx, table, key, partition)
         record, leaf, leaf_version = look_up(tx, table, key)
         if record == LOST:
             return -_LOCKED
@@ -383,6 +394,9 @@ def _make_access(index: Index) -> Access:
             return -why_doomed(tx)
         if ld8(tx + C_MODE) != 0:
             return -_READ_ONLY
+        partition = elsewhere(tx, table, key)
+        if partition >= 0:
+            return put_there(tx, table, key, partition, length, may_replace)
         # A run of inserts goes to the leaf of the one before; that saves the descent.
         leaf = ld8(tx + C_HINT_LEAF)
         leaf_version = ld8(tx + C_HINT_VERSION)
@@ -430,6 +444,9 @@ def _make_access(index: Index) -> Access:
     def delete(tx: int, table: int, key: Any) -> int:
         if doomed(tx):
             return -why_doomed(tx)
+        partition = elsewhere(tx, table, key)
+        if partition >= 0:
+            return delete_there(tx, table, key, partition)
         record, leaf, leaf_version = look_up(tx, table, key)
         if record == LOST:
             return -_LOCKED

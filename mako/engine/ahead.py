@@ -49,6 +49,8 @@ from mako.engine.layout import (
     TABLE_BYTES,
     V_VALUE,
 )
+from mako.engine.owner import ELSEWHERE
+from mako.engine.remote import EXPECT
 
 #: Calls between two steps of a chain: the time of a miss, some 100 ns, at 20 ns a call.
 _STEP = 4
@@ -71,6 +73,7 @@ def _make_ahead(index: Index) -> tuple[Callable[..., Any], ...]:
     children = kind.children
     count_less, count_not_above, equals = kind.count_less, kind.count_not_above, kind.equals
     hash_key, get, kind_number = kind.key_hash, index.get, kind.kind
+    elsewhere, expect = ELSEWHERE[kind.kind], EXPECT[kind.kind]
     two = kind.name == "pair"
 
     def load_word(entry: int) -> int:
@@ -157,6 +160,9 @@ def _make_ahead(index: Index) -> tuple[Callable[..., Any], ...]:
     same = compiled(named(same, f"{kind.name}.ahead_same"))
 
     def ahead(tx: int, table: int, key: Any) -> int:
+        partition = elsewhere(tx, table, key)
+        if partition >= 0:
+            return expect(tx, table, key, partition)
         count = ld8(tx + C_AHEAD_COUNT)
         st8(tx + C_AHEAD_COUNT, count + 1)
         entry = place_of(tx, table, key)

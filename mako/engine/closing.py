@@ -15,6 +15,7 @@ from mako.engine.atomics import (
     fetch_max,
     ld8,
     load_acquire,
+    shl,
     st8,
     store_release,
     store_seq,
@@ -34,7 +35,8 @@ from mako.engine.layout import (
     HORIZON,
     INTENT,
     NONE,
-    OWN_BIT,
+    PARTITION,
+    PEERS,
     PHYSICAL,
     REPLICATED,
     SPIN_MAX,
@@ -74,19 +76,37 @@ def raise_horizon(engine: int) -> None:
 
 
 @compiled
-def _advance(engine: int, timestamp: int) -> None:
-    own = ld8(engine + OWN_BIT)
+def advance_stable(engine: int) -> None:
+    """The stable timestamp follows the watermarks: the least of them."""
+    peers = ld8(engine + PEERS)
+    stable = NONE
     for partition in range(64):
-        if own == 1 << partition:
-            store_release(engine + WATERMARKS + 8 * partition, timestamp)
-    store_seq(engine + STABLE, timestamp)
+        if peers & shl(1, partition):
+            stable = min(stable, load_acquire(engine + WATERMARKS + 8 * partition))
+    fetch_max(engine + STABLE, stable)
+
+
+@compiled
+def _advance(engine: int, timestamp: int) -> None:
+    store_release(engine + WATERMARKS + 8 * ld8(engine + PARTITION), timestamp)
+    if ld8(engine + PEERS) == 0:
+        store_seq(engine + STABLE, timestamp)
+    else:
+        advance_stable(engine)
+
+
+@compiled
+def learn_watermark(engine: int, partition: int, timestamp: int) -> None:
+    """Another partition has said how far it is durable."""
+    fetch_max(engine + WATERMARKS + 8 * partition, timestamp)
+    advance_stable(engine)
 
 
 @compiled
 def advance_watermark(engine: int, timestamp: int) -> None:
     """The log is committed up to an entry with this closed timestamp: it is durable, and what
     snapshots read at (one caller at a time). It never goes back."""
-    if timestamp > ld8(engine + STABLE):
+    if timestamp > ld8(engine + WATERMARKS + 8 * ld8(engine + PARTITION)):
         _advance(engine, timestamp)
 
 

@@ -2,7 +2,7 @@
 also orders snapshots).
 
 The steps of a commit are numbered as in the design. Up to step 2 nothing shared has changed
-and everything that can fail has failed, or is undone by `_undo`. The timestamp is drawn after
+and everything that can fail has failed, or is undone by `undo`. The timestamp is drawn after
 all locks are held and before anything is validated: a transaction with a smaller timestamp
 that this one must see has installed or holds its locks (and fails the validation here), one
 with a greater timestamp cannot have installed before. So timestamp order is a serialization
@@ -24,6 +24,7 @@ from mako.engine.layout import (
     C_LINKED,
     C_LOG_BYTES,
     C_MASK,
+    C_MET_PREPARED,
     C_MODE,
     C_OUTCOME,
     C_OUTCOMES,
@@ -52,6 +53,7 @@ from mako.engine.layout import (
     NONE,
     POINTER,
     POOL_RECORDS,
+    PREPARED,
     R_HEAD,
     R_KEY,
     READ_BYTES,
@@ -201,11 +203,13 @@ def _link(tx: int, entry: int, hint: int, hint_version: int) -> int:
 
 
 @compiled
-def _lock_record(entry: int) -> int:
+def _lock_record(tx: int, entry: int) -> int:
     """Lock a record that was found in the tree, as it was when it was read."""
     record = ld8(entry + W_RECORD)
     head = load_acquire(record + R_HEAD)
     if head & (LOCKED | DEAD):
+        if head & PREPARED:
+            st8(tx + C_MET_PREPARED, 1)
         return _LOCKED
     version = head & POINTER
     # Timestamps, not addresses: memory is used again, a timestamp is not.
@@ -219,7 +223,7 @@ def _lock_record(entry: int) -> int:
 
 
 @compiled
-def _lock_writes(tx: int) -> tuple[int, int]:
+def lock_writes(tx: int) -> tuple[int, int]:
     """Lock or link every entry, giving up at the first conflict: (outcome, entries locked)."""
     leaf = 0  # leaf of the last insert, the version noted for it, and the one it has now
     noted = 0
@@ -231,7 +235,7 @@ def _lock_writes(tx: int) -> tuple[int, int]:
         if kind == CANCELLED:
             continue
         if kind != INSERT:
-            outcome = _lock_record(entry)
+            outcome = _lock_record(tx, entry)
             if outcome != COMMITTED:
                 return outcome, i
             continue
@@ -255,7 +259,7 @@ def _lock_writes(tx: int) -> tuple[int, int]:
 
 
 @compiled
-def _validate(tx: int) -> int:
+def validate(tx: int) -> int:
     """Step 4: everything read is still the newest, everything noted is unchanged."""
     for i in range(ld8(tx + C_READS)):
         entry = tx + C_READSET + i * READ_BYTES
@@ -264,6 +268,8 @@ def _validate(tx: int) -> int:
         if head & DEAD:
             return _CHANGED
         if head & LOCKED and own_write(tx, record) == 0:
+            if head & PREPARED:
+                st8(tx + C_MET_PREPARED, 1)
             return _LOCKED
         version = head & POINTER
         timestamp = 0 if version == 0 else ld8(version + V_TIMESTAMP)
@@ -287,7 +293,7 @@ def _unlink_patiently(tx: int, table: int, record: int) -> bool:
 
 
 @compiled
-def _undo(tx: int, locked: int) -> None:
+def undo(tx: int, locked: int) -> None:
     """Unlock the first `locked` entries; placeholders leave the tree again."""
     for i in range(locked):
         entry = tx + C_WRITESET + i * WRITE_BYTES
@@ -318,7 +324,7 @@ def _undo(tx: int, locked: int) -> None:
 
 
 @compiled
-def _install(tx: int, timestamp: int, mask: int) -> None:
+def install(tx: int, timestamp: int, mask: int) -> None:
     """Step 6: the new versions become the newest, which also unlocks the records."""
     for i in range(ld8(tx + C_WRITES)):
         entry = tx + C_WRITESET + i * WRITE_BYTES
@@ -350,26 +356,33 @@ def retired_by_commit(tx: int) -> int:
 
 
 @compiled
+def reserve(tx: int, logging: int) -> int:
+    """Step 0: whatever can fail for want of room fails here. COMMITTED, or why not."""
+    if logging != 0:
+        room = log_room(tx, ld8(tx + C_LOG_BYTES))
+        if room <= 0:
+            return _LOG_FULL if room == 0 else _TOO_LARGE
+    return COMMITTED if reserve_retired(tx, retired_by_commit(tx)) != 0 else _OUT_OF_MEMORY
+
+
+@compiled
 def begin_commit(tx: int, logging: int) -> int:
     """Steps 0 to 4 for a transaction that writes: its timestamp, with its locks held and its
     floor published; or minus the Outcome that ended it. LOG_FULL leaves it as it is."""
+    outcome = reserve(tx, logging)
+    if outcome != COMMITTED:
+        return -(_LOG_FULL if outcome == _LOG_FULL else abort(tx, outcome))
     engine = ld8(tx + C_ENGINE)
-    if logging != 0:  # Step 0
-        room = log_room(tx, ld8(tx + C_LOG_BYTES))
-        if room <= 0:
-            return -(_LOG_FULL if room == 0 else abort(tx, _TOO_LARGE))
-    if reserve_retired(tx, retired_by_commit(tx)) == 0:
-        return -abort(tx, _OUT_OF_MEMORY)
     store_release(tx + C_FLOOR, load_acquire(engine + CLOCK))  # Step 1
-    outcome, locked = _lock_writes(tx)  # Step 2
+    outcome, locked = lock_writes(tx)  # Step 2
     timestamp = 0
     if outcome == COMMITTED:
         timestamp = next_timestamp(engine)  # Step 3
-        outcome = _validate(tx)  # Step 4
+        outcome = validate(tx)  # Step 4
     if outcome == COMMITTED:
         outcome = ld8(tx + C_OUTCOME)  # Own splits may have made the set of leaves too large.
     if outcome != COMMITTED:
-        _undo(tx, locked)
+        undo(tx, locked)
         return -abort(tx, outcome)
     return timestamp
 
@@ -378,7 +391,7 @@ def begin_commit(tx: int, logging: int) -> int:
 def end_commit(tx: int, timestamp: int, logging: int) -> None:
     """Steps 5 to 8, after `begin_commit` has returned `timestamp`. They cannot fail."""
     mask = ld8(tx + C_OWN) | ld8(tx + C_MASK)  # Step 5
-    _install(tx, timestamp, mask)  # Step 6
+    install(tx, timestamp, mask)  # Step 6
     if logging != 0:
         append_transaction(tx, timestamp, mask)  # Step 7
     store_release(tx + C_FLOOR, NONE)  # Step 8
@@ -402,7 +415,7 @@ def commit(tx: int) -> int:
     if ld8(tx + C_WRITES) == 0:
         # Nothing to install or to order after: a timestamp that is already drawn will do.
         timestamp = load_acquire(engine + CLOCK)
-        outcome = _validate(tx)
+        outcome = validate(tx)
         if outcome != COMMITTED:
             return abort(tx, outcome)
         st8(tx + C_TIMESTAMP, timestamp)
@@ -417,7 +430,7 @@ def commit(tx: int) -> int:
 
 
 @compiled
-def _reads_hold(tx: int) -> int:
+def reads_hold(tx: int) -> int:
     """Whether everything read is still true, without locks: COMMITTED, or why not.
 
     What was read in order to be written stands in the write set, with the timestamp seen.
@@ -432,7 +445,7 @@ def _reads_hold(tx: int) -> int:
         timestamp = 0 if version == 0 else ld8(version + V_TIMESTAMP)
         if head & (LOCKED | DEAD) or timestamp != ld8(entry + W_SEEN):
             return _CHANGED
-    return _validate(tx)
+    return validate(tx)
 
 
 @exported
@@ -446,7 +459,7 @@ def finish(tx: int) -> int:
     if outcome == COMMITTED:
         return commit(tx)
     if outcome in (_NOT_FOUND, _EXISTS, _ROLLED_BACK, _RAISED):
-        valid = _reads_hold(tx)
+        valid = reads_hold(tx)
         if valid != COMMITTED:
             outcome = valid
     return abort(tx, outcome)

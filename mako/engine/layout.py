@@ -4,10 +4,11 @@
     | header | table catalogue | contexts          | chunks, handed out from BUMP up    |
     +--------+-----------------+-------------------+------------------------------------+
 
-Record: one key of one table. `head` is the newest version; its two low bits are free because
+Record: one key of one table. `head` is the newest version; its low bits are free because
 versions are aligned to 16 bytes.
 
-      0  head     address of the newest version | DEAD (2) | LOCKED (1)      0: placeholder
+      0  head     address of the newest version | PREPARED (4) | DEAD (2) | LOCKED (1)
+                  0: placeholder
       8  key      one word | two words | length and bytes
 
 Version: one value, never changed once installed.
@@ -57,6 +58,9 @@ SHARED_BYTES: Final = 9 * LINE + 8  # in them
 SHARED_LARGE: Final = 9 * LINE + 16  # in blocks of values from RETIRED_BLOCK bytes up
 FINDER: Final = 10 * LINE  # what a replayer has found, see finding; 0: nobody follows a log
 FINDER_SHIFT: Final = 10 * LINE + 8  # 64 - the bits of a slot's number
+PARTITION: Final = 11 * LINE  # number of this partition
+PEERS: Final = 11 * LINE + 8  # bits of the partitions of the cluster; 0: this one is alone
+VIEW: Final = 11 * LINE + 16  # hash of the vector of epochs as this partition knows it
 WATERMARKS: Final = 16 * LINE  # 64 words: W_p of each partition, as far as known here
 SHARED_LISTS: Final = 4096  # free lists of all contexts together: pools x classes
 HEADER_BYTES: Final = 8192
@@ -69,6 +73,10 @@ T_ROOT: Final = 0
 T_KIND: Final = 8  # 0: no such table; 1, 2: words of the key; 3: byte strings
 T_ID: Final = 16
 T_ROW: Final = 24  # bytes of a row; 0: byte strings of any length
+T_MAP: Final = 32  # which partition has a key, see owner; 0: all of them are here
+T_MAP_SHIFT: Final = 40
+T_MAP_FIRST: Final = 48
+T_MAP_EACH: Final = 56
 WORD_KEYS: Final = 1
 PAIR_KEYS: Final = 2
 BYTES_KEYS: Final = 3
@@ -79,6 +87,7 @@ R_HEAD: Final = 0
 R_KEY: Final = 8
 LOCKED: Final = 1
 DEAD: Final = 2
+PREPARED: Final = 4  # beside LOCKED: held until another partition has answered
 POINTER: Final = ~15
 V_TIMESTAMP: Final = 0
 V_PREVIOUS: Final = 8
@@ -160,6 +169,7 @@ K_ATTEMPTS: Final = C_WORKLOAD + 56
 K_STARTED: Final = C_WORKLOAD + 64  # when the present transaction was due or began
 K_FAILED: Final = C_WORKLOAD + 72  # the outcome that stopped the worker by itself
 K_ROLLED_BACK: Final = C_WORKLOAD + 80  # KIND_MAX counters
+K_STATE_BYTES: Final = C_WORKLOAD + 208
 K_REQUESTS: Final = C_WORKLOAD + 256  # address of the request ring
 K_COMPLETIONS: Final = K_REQUESTS + 8
 K_LISTENER: Final = K_REQUESTS + 16  # eventfd of whoever collects, or -1
@@ -251,7 +261,24 @@ DURABLE_LOOK: Final = 48  # when it is looked for anew, ns
 DURABLE_HISTOGRAMS: Final = LINE  # kinds x HISTOGRAM_BUCKETS, like C_HISTOGRAMS
 #: Commits of a worker that are not durable yet; some hundred milliseconds of TPC-C.
 DURABLE_SLOTS: Final = 1 << 14
-_C_END: Final = C_DURABLE + DURABLE_HISTOGRAMS + KIND_MAX * HISTOGRAM_BYTES
+#: Rows of other partitions that the transaction knows or asks for, see remote.
+C_REMOTE: Final = -(-(C_DURABLE + DURABLE_HISTOGRAMS + KIND_MAX * HISTOGRAM_BYTES) // LINE) * LINE
+C_MESH: Final = C_REMOTE  # what a worker needs for transactions over partitions; 0: there are none
+C_ROWS: Final = C_REMOTE + 8  # how many
+C_KNOWN: Final = C_REMOTE + 16  # bytes of the heap with keys, and values that came
+C_DRAFTED: Final = C_REMOTE + 24  # and from its end on those that this run has written
+C_DRAFT_RUN: Final = C_REMOTE + 32  # the C_PROGRESS of that run
+C_SCANS: Final = C_REMOTE + 40
+C_PREPARED: Final = C_REMOTE + 48  # 1: its locks are held until another partition has answered
+C_MET_PREPARED: Final = C_REMOTE + 56  # 1: the last conflict was with such a lock
+C_LOOK_FIRST: Final = C_REMOTE + LINE  # 1: nothing is inserted blindly
+C_LANE: Final = C_REMOTE + 2 * LINE  # how far a distributed transaction has come, see lane
+C_REMOTE_ROWS: Final = C_LANE + 4 * LINE
+REMOTE_ROW_MAX: Final = 1024
+REMOTE_ROW_BYTES: Final = 2 * LINE
+C_HEAP: Final = C_REMOTE_ROWS + REMOTE_ROW_MAX * REMOTE_ROW_BYTES
+HEAP_BYTES: Final = 4 << 20
+_C_END: Final = C_HEAP + HEAP_BYTES
 CONTEXT_BYTES: Final = -(-_C_END // 4096) * 4096
 
 # --- write set entry ------------------------------------------------------------------------
@@ -304,4 +331,4 @@ assert C_PATH + PATH_MAX * 24 <= C_WORKLOAD
 assert C_OUTCOMES + 32 * WORD <= C_LINKED
 assert C_LINKED + 5 * WORD <= C_PATH
 assert C_WORKLOAD + 8 * LINE <= C_HISTOGRAMS
-assert K_ROLLED_BACK + KIND_MAX * WORD <= K_REQUESTS
+assert K_ROLLED_BACK + KIND_MAX * WORD <= K_STATE_BYTES

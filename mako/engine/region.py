@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 
-from mako.engine.atomics import ld8, memset, st8, store_release
+from mako.engine.atomics import ld8, memset, shl, st8, store_release
 from mako.engine.index import create_tree
 from mako.engine.jit import INTERPRETED, compiled
 from mako.engine.layout import (
@@ -36,6 +36,7 @@ from mako.engine.layout import (
     LOGGING,
     NONE,
     OWN_BIT,
+    PARTITION,
     SIZE,
     SOFT_LIMIT,
     STABLE,
@@ -66,6 +67,9 @@ def set_up(engine: int, size: int, contexts: int, ring_bytes: int, own_bit: int,
     st8(engine + CONTEXTS, first)
     st8(engine + CONTEXT_COUNT, contexts)
     st8(engine + OWN_BIT, own_bit)
+    for partition in range(64):
+        if own_bit == shl(1, partition):
+            st8(engine + PARTITION, partition)
     st8(engine + LOGGING, 0)
     st8(engine + CLOCK, now)
     st8(engine + CLOSED, now)

@@ -12,6 +12,7 @@ conflict, a full ring) stays the oldest one of its ring. The control word of suc
 from mako.engine.atomics import call_entry, ld8
 from mako.engine.closing import close
 from mako.engine.commit import abort, begin, begin_commit, end_commit, finish
+from mako.engine.completing import complete, completion_room, most_completed
 from mako.engine.jit import compiled
 from mako.engine.layout import (
     C_ENGINE,
@@ -25,9 +26,6 @@ from mako.engine.layout import (
 from mako.engine.reclaim import reclaim_some_at_rest
 from mako.engine.worker import (
     COMMITTED,
-    complete,
-    completion_room,
-    most_completed,
     oldest_request,
     set_time,
 )

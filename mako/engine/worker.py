@@ -11,10 +11,8 @@ full completion ring and a full log ring make the worker wait, which is the back
 
 from mako.engine.atomics import (
     call_entry,
-    cas,
     ld8,
     load_acquire,
-    memcpy,
     pause,
     st8,
     store_release,
@@ -22,49 +20,43 @@ from mako.engine.atomics import (
 )
 from mako.engine.closing import close, tick
 from mako.engine.commit import abort, begin, commit, finish, rest
-from mako.engine.durability import bucket_of, may_begin, note, settle, unsettled
+from mako.engine.completing import (
+    DRAIN,
+    DRIVE,
+    SERVE,
+    STOP,
+    complete,
+    completion_room,
+    most_completed,
+    record_latency,
+    wake_listener,
+)
+from mako.engine.coordinator import adopt, adopt_parked
+from mako.engine.durability import may_begin, note, settle, unsettled
 from mako.engine.jit import compiled
+from mako.engine.lane import H_FREE, H_OWN, L_KIND, L_STARTED
 from mako.engine.layout import (
     C_CONTROL,
-    C_DETAIL,
     C_DOOMED,
     C_ENGINE,
-    C_HISTOGRAMS,
-    C_MASK,
+    C_MESH,
+    C_MET_PREPARED,
     C_MODE,
     C_NOW,
     C_OUTCOME,
-    C_OWN,
     C_PROGRESS,
     C_RANDOM,
     C_RESULT,
+    C_ROWS,
     C_SEED,
     C_STATE,
     C_TIMESTAMP,
     C_WAKE,
-    CLOCK,
-    COMPLETION_RING_BYTES,
-    D_BYTES,
-    D_DETAIL,
-    D_ID,
-    D_MASK,
-    D_ORIGIN,
-    D_OUTCOME,
-    D_RESULT,
-    D_SIZE,
-    D_TIMESTAMP,
-    FLAG_BYTES,
-    HISTOGRAM_BYTES,
-    K_COMPLETION_HEAD,
-    K_COMPLETION_TAIL,
-    K_COMPLETIONS,
     K_DUE,
     K_EXECUTE,
     K_FAILED,
     K_GENERATE,
     K_INTERVAL,
-    K_LISTENER,
-    K_LISTENING,
     K_OFFSET,
     K_RANDOM,
     K_REQUEST_HEAD,
@@ -73,23 +65,21 @@ from mako.engine.layout import (
     K_ROLLED_BACK,
     K_STARTED,
     K_STATE,
+    K_STATE_BYTES,
     Q_ARGUMENTS,
     Q_ENTRY,
-    Q_ID,
-    Q_ORIGIN,
-    Q_SIZE,
     RECORDING,
     RECORDING_FAILED,
     REQUEST_RING_BYTES,
-    RESULT_BYTES,
     RING_SKIP,
 )
+from mako.engine.mesh import turn
 from mako.engine.reclaim import make_room, reclaim_some, reclaim_some_at_rest
-from mako.engine.system import monotonic_ns, signal_event, sleep_us, wait_event
+from mako.engine.remote import forget_rows
+from mako.engine.system import monotonic_ns, sleep_us, wait_event
 from mako.ids import Outcome
 
-# Control words.
-STOP, SERVE, DRIVE = 0, 1, 2
+__all__ = ["DRAIN", "DRIVE", "SERVE", "STOP"]
 # States.
 IDLE, RUNNING, SLEEPING, STOPPED, WAITING_FOR_LOG = 0, 1, 2, 3, 4
 
@@ -97,6 +87,7 @@ COMMITTED = int(Outcome.COMMITTED)
 _PHANTOM = int(Outcome.PHANTOM)
 _ROLLED_BACK = int(Outcome.ROLLED_BACK)
 _LOG_FULL = int(Outcome.LOG_FULL)
+_REMOTE = int(Outcome.REMOTE)
 _OUT_OF_MEMORY = int(Outcome.OUT_OF_MEMORY)
 
 #: Transactions between two closings by the worker itself; about 200 microseconds of TPC-C.
@@ -153,12 +144,6 @@ def run_at_snapshot(tx: int, entry: int, arguments: int, result: int, timestamp:
 
 
 @compiled
-def _record_latency(tx: int, kind: int, ns: int) -> None:
-    counter = tx + C_HISTOGRAMS + kind * HISTOGRAM_BYTES + 8 * bucket_of(ns)
-    st8(counter, ld8(counter) + 1)
-
-
-@compiled
 def _commit_when_log_has_room(tx: int) -> int:
     """The log ring was full: wait for the drainer, up to being stopped or to its failing."""
     store_release(tx + C_STATE, WAITING_FOR_LOG)
@@ -196,8 +181,35 @@ def _wait_until_due(tx: int) -> int:
 
 
 @compiled
+def _to_lane(tx: int, started: int, kind: int, prepared: int) -> int:
+    """Move the transaction of the workload that was just run to a lane, or return 0: none is
+    free. `prepared`: it met a lock that is held until another partition answers."""
+    size = ld8(tx + K_STATE_BYTES)
+    entry = ld8(tx + K_EXECUTE)
+    state = ld8(tx + K_STATE)
+    if prepared != 0:
+        lane = adopt_parked(tx, entry, state, size)
+    else:
+        lane = adopt(tx, entry, state, size)
+    if lane != 0:
+        st8(lane + L_STARTED, started)
+        st8(lane + L_KIND, kind)
+    return lane
+
+
+@compiled
+def _pause_before_retry(tx: int, tries: int) -> None:
+    """What is in the way may be held by a lane of this worker, which has to go on for it."""
+    if ld8(tx + C_MESH) != 0 and tries & 3 == 3:
+        turn(tx, monotonic_ns())
+    for _ in range(1 << min(tries, 8)):
+        pause()
+
+
+@compiled
 def _drive_one(tx: int, started: int) -> int:
-    """Generate and run one transaction of the workload; when it ended, or -1 to stop."""
+    """Generate and run one transaction of the workload; when it ended, or was moved to a lane, or
+    -1 to stop."""
     if ld8(tx + K_INTERVAL) != 0:
         started = _wait_until_due(tx)
         if started < 0:
@@ -208,8 +220,7 @@ def _drive_one(tx: int, started: int) -> int:
             return -1
         rest(tx)
         close(ld8(tx + C_ENGINE))
-        sleep_us(50)
-        now = monotonic_ns()
+        now = _rest_a_little(tx)
         settle(tx, now)
         if ld8(tx + K_INTERVAL) == 0:
             started = now  # Nobody was waiting for it.
@@ -229,12 +240,17 @@ def _drive_one(tx: int, started: int) -> int:
     tries = 0
     rooms = 0
     while True:
+        st8(tx + C_MET_PREPARED, 0)
         outcome = run_once(tx, entry, state, tx + C_RESULT)
         if outcome == _LOG_FULL:
             outcome = _commit_when_log_has_room(tx)
         if outcome == COMMITTED or outcome == _ROLLED_BACK:
             break
-        if outcome == _OUT_OF_MEMORY and make_room(tx, rooms):
+        if outcome == _REMOTE or ld8(tx + C_MET_PREPARED) != 0:
+            if _to_lane(tx, started, kind, ld8(tx + C_MET_PREPARED)) != 0:
+                return monotonic_ns()
+            forget_rows(tx)
+        elif outcome == _OUT_OF_MEMORY and make_room(tx, rooms):
             rooms += 1
             if load_acquire(tx + C_CONTROL) != DRIVE:
                 return -1
@@ -245,10 +261,11 @@ def _drive_one(tx: int, started: int) -> int:
         tries += 1
         if tries & 63 == 0 and load_acquire(tx + C_CONTROL) != DRIVE:
             return -1
-        for _ in range(1 << min(tries, 8)):
-            pause()
+        _pause_before_retry(tx, tries)
+    if ld8(tx + C_ROWS) != 0:  # It asked for some, and needed none.
+        forget_rows(tx)
     ended = monotonic_ns()
-    _record_latency(tx, kind, ended - started)
+    record_latency(tx, kind, ended - started)
     if outcome == COMMITTED:
         note(tx, ld8(tx + C_TIMESTAMP), started, kind, ended)
     settle(tx, ended)
@@ -259,19 +276,67 @@ def _drive_one(tx: int, started: int) -> int:
 
 
 @compiled
+def _rest_a_little(tx: int) -> int:
+    """Sleep for some tens of microseconds, unless other partitions want something; the time."""
+    now = monotonic_ns()
+    if ld8(tx + C_MESH) == 0:
+        sleep_us(50)
+    elif turn(tx, now) == 0:
+        sleep_us(20)
+    return monotonic_ns()
+
+
+@compiled
+def _wait_for_lane(tx: int, now: int) -> int:
+    """Every lane is taken: let them go on, until one is free or the worker must stop; the time."""
+    mesh = ld8(tx + C_MESH)
+    spins = 0
+    while ld8(mesh + H_FREE) & ld8(mesh + H_OWN) == 0 and load_acquire(tx + C_CONTROL) == DRIVE:
+        if turn(tx, now) == 0:
+            spins += 1
+            if spins & 255 == 0:
+                close(ld8(tx + C_ENGINE))
+                settle(tx, now)
+            pause()
+        now = monotonic_ns()
+    return now
+
+
+@compiled
+def _drain(tx: int) -> None:
+    """Begin nothing more; go on for others, and with what was begun, up to being stopped."""
+    engine = ld8(tx + C_ENGINE)
+    while load_acquire(tx + C_CONTROL) != STOP:
+        now = monotonic_ns()
+        tick(engine, (now + ld8(tx + K_OFFSET)) // 1_000_000)
+        rest(tx)
+        if turn(tx, now) == 0:
+            close(engine)
+            settle(tx, now)
+            sleep_us(20)
+
+
+@compiled
 def _drive(tx: int) -> None:
     engine = ld8(tx + C_ENGINE)
+    mesh = ld8(tx + C_MESH)
     now = monotonic_ns()
     count = 0
     while load_acquire(tx + C_CONTROL) == DRIVE:
+        if mesh != 0:
+            turn(tx, now)
+            if ld8(mesh + H_FREE) & ld8(mesh + H_OWN) == 0:
+                now = _wait_for_lane(tx, now)
         now = _drive_one(tx, now)
-        if now < 0:
+        if now < 0 or ld8(tx + K_FAILED) != COMMITTED:
             break
         count += 1
         if count & (CLOSE_EVERY - 1) == 0:
             tick(engine, (now + ld8(tx + K_OFFSET)) // 1_000_000)
             close(engine)
         reclaim_some(tx)
+    if mesh != 0:
+        _drain(tx)
 
 
 @compiled
@@ -294,75 +359,6 @@ def set_time(tx: int, now_ns: int) -> None:
     st8(tx + C_NOW, now_ns // 1_000_000)
     st8(tx + C_SEED, ld8(tx + C_SEED) ^ now_ns)
     st8(tx + K_STARTED, now_ns)
-
-
-@compiled
-def most_completed(request: int) -> int:
-    """Bytes that the completion of a request takes at most."""
-    return D_BYTES + RESULT_BYTES if ld8(request + Q_ORIGIN) & FLAG_BYTES else D_BYTES
-
-
-@compiled
-def completion_room(tx: int, size: int) -> int:
-    """Where a completion of `size` bytes goes, or 0 if the worker was told to stop while the
-    ring was full. It is asked for before the request is run: whatever is committed is reported."""
-    head = ld8(tx + K_COMPLETION_HEAD)
-    place = head % COMPLETION_RING_BYTES
-    skipped = COMPLETION_RING_BYTES - place if COMPLETION_RING_BYTES - place < size else 0
-    rounds = 0
-    while head + skipped + size - load_acquire(tx + K_COMPLETION_TAIL) > COMPLETION_RING_BYTES:
-        if load_acquire(tx + C_CONTROL) != SERVE:
-            return 0
-        if rounds == 0:
-            close(ld8(tx + C_ENGINE))
-            _wake_listener(tx)
-        rounds += 1
-        rest(tx)
-        sleep_us(20)
-    base = ld8(tx + K_COMPLETIONS)
-    if skipped != 0:
-        st8(base + place, RING_SKIP)
-        return base
-    return base + place
-
-
-@compiled
-def complete(tx: int, request: int, outcome: int, slot: int) -> None:
-    """Report how the oldest request ended at `slot`, which `completion_room` gave; its place is
-    free again."""
-    origin = ld8(request + Q_ORIGIN)
-    timestamp = ld8(tx + C_TIMESTAMP)
-    if outcome != COMMITTED:
-        # What it saw, to be told that it must fail, is durable as soon as this is.
-        timestamp = load_acquire(ld8(tx + C_ENGINE) + CLOCK)
-    result = ld8(tx + C_RESULT)
-    size = D_BYTES
-    if origin & FLAG_BYTES and outcome == COMMITTED and result > 0:
-        memcpy(slot + D_BYTES, tx + C_RESULT + 8, result)
-        size += (result + 7) & ~7
-    st8(slot + D_SIZE, size)
-    st8(slot + D_ID, ld8(request + Q_ID))
-    st8(slot + D_OUTCOME, outcome)
-    st8(slot + D_TIMESTAMP, timestamp)
-    st8(slot + D_MASK, ld8(tx + C_OWN) | ld8(tx + C_MASK))
-    st8(slot + D_RESULT, result)
-    st8(slot + D_DETAIL, ld8(tx + C_DETAIL))
-    st8(slot + D_ORIGIN, origin)
-    head = ld8(tx + K_COMPLETION_HEAD)
-    place = head % COMPLETION_RING_BYTES
-    if ld8(tx + K_COMPLETIONS) + place != slot:  # It begins again.
-        head += COMPLETION_RING_BYTES - place
-    store_seq(tx + K_COMPLETION_HEAD, head + size)
-    # The submitter may write there as soon as it sees this.
-    store_release(tx + K_REQUEST_TAIL, ld8(tx + K_REQUEST_TAIL) + ld8(request + Q_SIZE))
-
-
-@compiled
-def _wake_listener(tx: int) -> None:
-    """Wake who collects, if it sleeps: it sets the word before it looks a last time (M1)."""
-    if load_acquire(tx + K_LISTENING) != 0 and cas(tx + K_LISTENING, 1, 0) != 0:
-        st8(tx + C_RESULT, 1)
-        signal_event(ld8(tx + K_LISTENER), tx + C_RESULT)
 
 
 @compiled
@@ -403,7 +399,7 @@ def _serve(tx: int) -> None:
                 pause()
                 continue
             close(engine)
-            _wake_listener(tx)
+            wake_listener(tx)
             reclaim_some_at_rest(tx)
             # Whoever submits writes the head before it looks at the state, and this the other
             # way round: one of the two sees the other.
@@ -425,7 +421,7 @@ def _serve(tx: int) -> None:
         count += 1
         if (count & (CLOSE_EVERY - 1)) == 0 or load_acquire(tx + K_REQUEST_HEAD) == tail:
             close(engine)
-            _wake_listener(tx)
+            wake_listener(tx)
         reclaim_some_at_rest(tx)  # It may have rested, waiting for room.
 
 

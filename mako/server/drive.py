@@ -16,6 +16,7 @@ from mako.procedure import Workload
 if TYPE_CHECKING:
     from mako.engine.engine import Engine
     from mako.engine.latencies import Latencies
+    from mako.engine.partitions import Mesh
     from mako.server.serving import Crew
     from mako.server.workers import WorkerThread
 
@@ -84,13 +85,16 @@ class Drive:
         states: Sequence[Mapping[str, Any]],
         seed: int,
         rate: float,
+        mesh: Mesh | None = None,
     ) -> None:
+        """With a `mesh` transactions may go over its partitions; see `drain`."""
         from mako.engine.entries import workload_entries
 
         engine = crew.engine
         _check(engine, workload, workers, states, seed, rate)
         self._crew = crew
         self._engine = engine
+        self._mesh = mesh
         self.workload = workload
         for part in (workload.generate, workload.execute):
             engine.check_tables(part)
@@ -124,6 +128,9 @@ class Drive:
         word(context + layout.K_GENERATE, self._generate.address)
         word(context + layout.K_EXECUTE, self._execute.address)
         word(context + layout.K_STATE, place)
+        word(context + layout.K_STATE_BYTES, max(len(state), 8))
+        if self._mesh is not None:
+            self._mesh.attach(engine, context, number)
         word(context + layout.K_RANDOM, (seed * 1_000_003 + number) & (1 << 62) - 1)
         size = layout.KIND_MAX * layout.HISTOGRAM_BYTES
         engine.write(context + layout.C_HISTOGRAMS, bytes(size))
@@ -150,7 +157,8 @@ class Drive:
             engine.set_word(worker.context + layout.K_INTERVAL, interval)
             engine.set_word(worker.context + layout.K_DUE, due)
             # One worker per core, from the last: the first one has the operating system's work.
-            core = cores[-1 - number % len(cores)] if len(self._workers) <= len(cores) else None
+            place = number if self._mesh is None else self._mesh.place_of(engine, number)
+            core = cores[-1 - place % len(cores)] if len(self._workers) <= len(cores) else None
             threads.append(self._crew.launch(worker.context, DRIVE, core))
         return threads
 
@@ -179,12 +187,18 @@ class Drive:
                 engine.word(worker.context + layout.C_OUTCOMES + 8 * outcome)
                 for worker in self._workers
             )
+            + self._in_lanes(layout.C_OUTCOMES + 8 * outcome)
             for reason, outcome in _RETRIED.items()
         }
         log_bytes, log_transactions = engine.log_totals
         return _Counts(
             time.monotonic(), histograms, durable, rolled_back, aborts, log_bytes, log_transactions
         )
+
+    def _in_lanes(self, word: int) -> int:
+        if self._mesh is None:
+            return 0
+        return sum(self._engine.word(lane + word) for lane in self._mesh.lanes_of(self._engine))
 
     def sample(self) -> Sample:
         """Counts and latencies so far. Cheap enough for several times a second."""
@@ -252,6 +266,16 @@ class Drive:
         row = self.workload.state
         return [row.unpack(self._engine.read(worker.state, row.size)) for worker in self._workers]
 
+    def drain(self) -> None:
+        """Begin nothing more, and go on with what other partitions want. Where several are driven
+        over a mesh, each is told so, then nothing is under way any more (`Mesh.busy`), and then
+        each may be stopped."""
+        from mako.engine.layout import C_CONTROL
+        from mako.engine.worker import DRAIN
+
+        for worker in self._workers:
+            self._engine.set_word(worker.context + C_CONTROL, DRAIN)
+
     def stop(self) -> None:
         """Stop all workers and wait for them; the database can be used again."""
         if self._final is not None:
@@ -274,6 +298,8 @@ class Drive:
                 words = layout.DURABLE_SLOTS * SLOT_BYTES
                 self._engine.release(worker.context, worker.ring, words)
                 self._engine.set_word(worker.context + layout.C_DURABLE, 0)
+            if self._mesh is not None:
+                self._mesh.detach(self._engine, worker.context)
             self._engine.give_context(worker.context)
 
     def __enter__(self) -> Self:

@@ -1,0 +1,228 @@
+"""A worker's turn for other partitions: take what has come, let its lanes go on, tell the rest.
+
+It is taken between any two transactions. Answers first, which free lanes; then requests, as long
+as there is room for their answers; then lanes that are due, or that had no room to send before.
+Whoever sleeps where something was sent is woken once, at the end.
+
+A message whose vector of epochs is not this partition's stays where it is, and the worker says so
+(H_STALE): whoever recovers brings both up to date first (DESIGN §8).
+"""
+
+from mako.engine.atomics import ld8, load_acquire, shl, st8
+from mako.engine.channel import M_KIND, M_TRANSACTION, M_VIEW, oldest, room, send, take
+from mako.engine.closing import learn_watermark
+from mako.engine.completing import COMMITTED, DRIVE, record_latency
+from mako.engine.coordinator import OPEN, on_answer, run, send_unsent
+from mako.engine.durability import note
+from mako.engine.jit import compiled, exported
+from mako.engine.lane import (
+    B_BITS,
+    B_TIMESTAMP,
+    FREE,
+    H_BUSY,
+    H_LANE_LIST,
+    H_NOW,
+    H_OFFSET,
+    H_PORT_LIST,
+    H_PORTS,
+    H_STALE,
+    H_TELLS,
+    H_TOLD,
+    HOLDING,
+    L_DUE,
+    L_KIND,
+    L_STARTED,
+    L_STATE,
+    L_TRANSACTION,
+    L_UNSENT,
+    LANES_MAX,
+    P_ANSWER,
+    P_ANSWERED,
+    P_ASKED,
+    P_EVENT,
+    P_PARTITION,
+    P_SENT,
+    P_STATE,
+    READY,
+    TELLING,
+    VOTE_BYTES,
+    VOTING,
+    WATERMARK,
+)
+from mako.engine.layout import (
+    C_CONTROL,
+    C_ENGINE,
+    C_MESH,
+    C_RESULT,
+    C_TIMESTAMP,
+    K_FAILED,
+    K_OFFSET,
+    K_ROLLED_BACK,
+    PARTITION,
+    VIEW,
+    WATERMARKS,
+)
+from mako.engine.participant import on_request, send_vote, tell_installed
+from mako.engine.system import signal_event
+from mako.ids import Outcome
+
+_ROLLED_BACK = int(Outcome.ROLLED_BACK)
+#: Messages of one channel that are handled in a turn.
+MESSAGES_MAX = 64
+SLEEPING = 2
+
+
+@compiled
+def _report(home: int, lane: int, outcome: int, now: int) -> None:
+    """A transaction of the workload has ended."""
+    started = ld8(lane + L_STARTED)
+    kind = ld8(lane + L_KIND)
+    record_latency(home, kind, now - started)
+    if outcome == COMMITTED:
+        note(home, ld8(lane + C_TIMESTAMP), started, kind, now)
+    elif outcome == _ROLLED_BACK:
+        counter = home + K_ROLLED_BACK + 8 * kind
+        st8(counter, ld8(counter) + 1)
+    elif load_acquire(home + C_CONTROL) == DRIVE:
+        st8(home + K_FAILED, outcome)
+
+
+@compiled
+def _is_stale(home: int, message: int) -> bool:
+    if ld8(message + M_VIEW) == ld8(ld8(home + C_ENGINE) + VIEW):
+        return False
+    st8(ld8(home + C_MESH) + H_STALE, 1)
+    return True
+
+
+@compiled
+def _take_answers(home: int, port: int, now: int) -> int:
+    mesh = ld8(home + C_MESH)
+    channel = ld8(port + P_ANSWERED)
+    handled = 0
+    while handled < MESSAGES_MAX:
+        message = oldest(channel)
+        if message == 0 or _is_stale(home, message):
+            break
+        kind = ld8(message + M_KIND)
+        if kind == WATERMARK:
+            learn_watermark(ld8(home + C_ENGINE), ld8(port + P_PARTITION), ld8(message + B_BITS))
+        else:
+            transaction = ld8(message + M_TRANSACTION)
+            lane = ld8(mesh + H_LANE_LIST + 8 * (transaction & (LANES_MAX - 1)))
+            if ld8(lane + L_TRANSACTION) == transaction and ld8(lane + L_STATE) != FREE:
+                outcome = on_answer(lane, port, message, kind)
+                if outcome != OPEN:
+                    _report(home, lane, outcome, now)
+        take(channel, message)
+        handled += 1
+    return handled
+
+
+@compiled
+def _take_requests(home: int, port: int) -> int:
+    channel = ld8(port + P_ASKED)
+    handled = 0
+    while handled < MESSAGES_MAX:
+        message = oldest(channel)
+        if message == 0 or _is_stale(home, message):
+            break
+        if on_request(home, port, message) == 0:
+            break
+        take(channel, message)
+        handled += 1
+    return handled
+
+
+@compiled
+def _go_on(home: int, lane: int, now: int) -> int:
+    """Let a lane do what it can do; whether it did anything."""
+    state = ld8(lane + L_STATE)
+    if state == READY:
+        if ld8(lane + L_DUE) > now:
+            return 0
+        outcome = run(lane)
+        if outcome != OPEN:
+            _report(home, lane, outcome, now)
+        return 1
+    if state == VOTING:
+        return 1 if send_vote(lane) else 0
+    if state == TELLING:
+        return 1 if tell_installed(lane) else 0
+    if state != HOLDING and ld8(lane + L_UNSENT) != 0:
+        send_unsent(lane)
+        return 1
+    return 0
+
+
+@compiled
+def _tell_watermark(home: int) -> None:
+    """Tell every partition how far this one is durable, if that is news."""
+    mesh = ld8(home + C_MESH)
+    engine = ld8(home + C_ENGINE)
+    own = load_acquire(engine + WATERMARKS + 8 * ld8(engine + PARTITION))
+    if own == ld8(mesh + H_TOLD):
+        return
+    for i in range(ld8(mesh + H_PORTS)):
+        port = ld8(mesh + H_PORT_LIST + 8 * i)
+        message = room(ld8(port + P_ANSWER), VOTE_BYTES)
+        if message == 0:
+            continue  # The next one says more.
+        st8(message + M_KIND, WATERMARK)
+        st8(message + M_TRANSACTION, 0)
+        st8(message + M_VIEW, ld8(engine + VIEW))
+        st8(message + B_TIMESTAMP, 0)
+        st8(message + B_BITS, own)
+        send(ld8(port + P_ANSWER), message, VOTE_BYTES)
+        st8(port + P_SENT, 1)
+    st8(mesh + H_TOLD, own)
+
+
+@compiled
+def _wake(home: int) -> None:
+    mesh = ld8(home + C_MESH)
+    for i in range(ld8(mesh + H_PORTS)):
+        port = ld8(mesh + H_PORT_LIST + 8 * i)
+        if ld8(port + P_SENT) == 0:
+            continue
+        st8(port + P_SENT, 0)
+        state = ld8(port + P_STATE)
+        # What was sent was published before this (send: sequentially consistent), and who falls
+        # asleep says so before it looks a last time.
+        if state != 0 and load_acquire(state) == SLEEPING:
+            st8(home + C_RESULT, 1)
+            signal_event(ld8(port + P_EVENT), home + C_RESULT)
+
+
+@exported
+def turn(home: int, now: int) -> int:
+    """Handle what has come, and let lanes go on, at `now`, monotonic ns; how much was done."""
+    mesh = ld8(home + C_MESH)
+    st8(mesh + H_NOW, now)
+    st8(mesh + H_OFFSET, ld8(home + K_OFFSET))
+    ports = ld8(mesh + H_PORTS)
+    done = 0
+    for i in range(ports):
+        port = ld8(mesh + H_PORT_LIST + 8 * i)
+        done += _take_answers(home, port, now)
+        done += _take_requests(home, port)
+    busy = ld8(mesh + H_BUSY)
+    if busy != 0:
+        for i in range(LANES_MAX):
+            if busy & shl(1, i):
+                done += _go_on(home, ld8(mesh + H_LANE_LIST + 8 * i), now)
+    if ld8(mesh + H_TELLS) != 0:
+        _tell_watermark(home)
+    _wake(home)
+    return done
+
+
+@compiled
+def has_mail(home: int) -> bool:
+    """Whether anything has come that was not handled."""
+    mesh = ld8(home + C_MESH)
+    for i in range(ld8(mesh + H_PORTS)):
+        port = ld8(mesh + H_PORT_LIST + 8 * i)
+        if oldest(ld8(port + P_ANSWERED)) != 0 or oldest(ld8(port + P_ASKED)) != 0:
+            return True
+    return False

@@ -1,0 +1,110 @@
+"""Which partition has a key: the shard map of a table, as compiled code looks at it.
+
+everywhere   every partition has the whole table                         T_MAP is 0
+blocks       by the first field of the key: so many numbers each, the last partition has the
+             rest                                                         BLOCKS
+hash         by the bytes of the key                                      HASH
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from mako.engine.atomics import bswap8, ld1, ld8, ldu8, lshr, wmul
+from mako.engine.jit import compiled, named
+from mako.engine.keys import BYTES_KIND, PAIR_KIND, SIGN, WORD_KIND, KeyKind
+from mako.engine.layout import (
+    C_ENGINE,
+    PARTITION,
+    T_MAP,
+    T_MAP_EACH,
+    T_MAP_FIRST,
+    T_MAP_SHIFT,
+)
+
+BLOCKS: Final = 1
+HASH: Final = 2
+#: T_MAP is a kind and, above these bits, the number of partitions.
+COUNT_SHIFT: Final = 8
+_FIRST_MIX = -4658895280553007687
+_SECOND_MIX = -7723592293110705685
+_SEED = -7046029254386353131
+
+
+@compiled
+def mixed(hash_: int, word: int) -> int:
+    """One step of the hash of a key: the finalizer of splitmix64 (Steele et al., 2014)."""
+    x = hash_ ^ word
+    x = wmul(x ^ lshr(x, 30), _FIRST_MIX)
+    x = wmul(x ^ lshr(x, 27), _SECOND_MIX)
+    return x ^ lshr(x, 31)
+
+
+@compiled
+def share(hash_: int, count: int) -> int:
+    """The partition, of `count`, that has keys of this hash."""
+    return lshr(hash_, 1) % count
+
+
+@compiled
+def _in_blocks(table: int, word: int) -> int:
+    number = lshr(word ^ SIGN, ld8(table + T_MAP_SHIFT)) - ld8(table + T_MAP_FIRST)
+    last = (ld8(table + T_MAP) >> COUNT_SHIFT) - 1
+    return min(max(number, 0) // ld8(table + T_MAP_EACH), last)
+
+
+@compiled
+def hash_bytes(address: int, size: int) -> int:
+    """The hash of a key of `size` bytes: its length, then its words, little-endian, zero padded."""
+    found = mixed(_SEED, size)
+    at = 0
+    while at + 8 <= size:
+        found = mixed(found, ldu8(address + at))
+        at += 8
+    if at < size:
+        word = 0
+        for i in range(size - at):
+            word |= ld1(address + at + i) << (8 * i)
+        found = mixed(found, word)
+    return found
+
+
+def _word_owner(table: int, key: int) -> int:
+    if ld8(table + T_MAP) & 255 == BLOCKS:
+        return _in_blocks(table, key)
+    return share(mixed(mixed(_SEED, 8), bswap8(key ^ SIGN)), ld8(table + T_MAP) >> COUNT_SHIFT)
+
+
+def _pair_owner(table: int, key: tuple[int, int]) -> int:
+    if ld8(table + T_MAP) & 255 == BLOCKS:
+        return _in_blocks(table, key[0])
+    found = mixed(mixed(_SEED, 16), bswap8(key[0] ^ SIGN))
+    return share(mixed(found, bswap8(key[1] ^ SIGN)), ld8(table + T_MAP) >> COUNT_SHIFT)
+
+
+def _bytes_owner(table: int, key: tuple[int, int]) -> int:
+    return share(hash_bytes(key[1] + 8, ld8(key[1])), ld8(table + T_MAP) >> COUNT_SHIFT)
+
+
+def _make_elsewhere(kind: KeyKind, owner: Callable[..., int]) -> Callable[..., int]:
+    owner = compiled(named(owner, f"{kind.name}.owner"))
+
+    def elsewhere(tx: int, table: int, key: Any) -> int:
+        """The partition that has the key, or -1 if this one has it."""
+        if ld8(table + T_MAP) == 0:
+            return -1
+        partition = owner(table, key)
+        return -1 if partition == ld8(ld8(tx + C_ENGINE) + PARTITION) else partition
+
+    return compiled(named(elsewhere, f"{kind.name}.elsewhere"))
+
+
+ELSEWHERE: Final = {
+    kind.kind: _make_elsewhere(kind, owner)
+    for kind, owner in (
+        (WORD_KIND, _word_owner),
+        (PAIR_KIND, _pair_owner),
+        (BYTES_KIND, _bytes_owner),
+    )
+}

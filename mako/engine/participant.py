@@ -1,0 +1,561 @@
+"""What a partition does for transactions that another one coordinates (DESIGN §7).
+
+    ROWS      look up rows, note nothing                                     ──▶ VALUES
+    PREPARE   lock the writes, hold the closed timestamp, compare the proposal with the clock,
+              validate the reads                                             ──▶ VOTE
+    RAISE     another timestamp: validate once more                         ──▶ VOTE
+    COMMIT    install, log, unlock                                           ──▶ INSTALLED
+    ABORT     unlock
+
+The order of PREPARE is the order of a local commit: floor, locks, timestamp, validation. The
+timestamp is the coordinator's; `old := fetch_max(clock, proposal)` finds out if anything may have
+been given one at or above it, and then the vote is HIGHER: the coordinator takes a timestamp above
+all such clocks, and everybody validates again. Whatever took a timestamp below the final one at
+this partition had its locks, or had installed, before that validation.
+
+The floor holds the closed timestamp (I4): below the proposal; or at `old`, which may be closed
+already, when the transaction will be raised above it.
+
+A participant of which nothing is written is validated and holds like any other.
+"""
+
+from mako.engine.access import BYTES_ACCESS, PAIR_ACCESS, WORD_ACCESS
+from mako.engine.atomics import fetch_max, ld8, load_acquire, memcpy, st8, store_release
+from mako.engine.channel import (
+    M_KIND,
+    M_TRANSACTION,
+    M_VIEW,
+    MESSAGE_MAX,
+    room,
+    send,
+)
+from mako.engine.closing import activate
+from mako.engine.commit import abort, begin, install, lock_writes, reserve, rest, undo, validate
+from mako.engine.index import BYTES_INDEX, LOST, PAIR_INDEX, WORD_INDEX
+from mako.engine.jit import compiled, exported
+from mako.engine.lane import (
+    A_LEAF_,
+    A_LEAF_VERSION,
+    A_LENGTH,
+    A_NUMBER,
+    A_RECORD_,
+    A_THERE,
+    A_TIMESTAMP,
+    A_VALUE,
+    ABORT,
+    B_BITS,
+    B_CLOCK,
+    B_COUNT,
+    B_ITEMS,
+    B_LEAVES,
+    B_MASK,
+    B_PROPOSAL,
+    B_READS,
+    B_ROWS,
+    B_TIMESTAMP,
+    B_VOTE,
+    B_WRITES,
+    COMMIT,
+    H_FREE,
+    H_OWN,
+    H_READ_FOR,
+    HIGHER,
+    HOLDING,
+    I_KEY,
+    I_KIND,
+    I_LENGTH,
+    I_SIZE,
+    I_TABLE,
+    INSTALLED,
+    L_ANSWER,
+    L_BITS,
+    L_HIGHEST,
+    L_PORT,
+    L_STATE,
+    L_TIMESTAMP,
+    L_TRANSACTION,
+    LANES_MAX,
+    P_ANSWER,
+    P_LANES,
+    P_SENT,
+    PREPARE,
+    R_KEY_,
+    R_NUMBER,
+    R_SIZE,
+    R_TABLE,
+    RAISE,
+    ROWS,
+    SHORT,
+    TELLING,
+    VALUES,
+    VOTE,
+    VOTE_BYTES,
+    VOTING,
+    YES,
+    give_lane,
+    padded,
+    take_lane,
+)
+from mako.engine.layout import (
+    C_ENGINE,
+    C_FLOOR,
+    C_KEY,
+    C_MASK,
+    C_MESH,
+    C_MET_PREPARED,
+    C_OUTCOME,
+    C_OWN,
+    C_READS,
+    C_READSET,
+    C_WRITES,
+    C_WRITESET,
+    CANCELLED,
+    CLOCK,
+    DEAD,
+    DELETE,
+    INSERT,
+    LENGTH_MASK,
+    LOGGING,
+    NONE,
+    POINTER,
+    PREPARED,
+    R_HEAD,
+    READ_BYTES,
+    T_KIND,
+    T_ROW,
+    TABLE_BYTES,
+    TABLES,
+    TOMBSTONE,
+    V_LENGTH,
+    V_TIMESTAMP,
+    V_VALUE,
+    VIEW,
+    W_KIND,
+    W_RECORD,
+    WRITE_BYTES,
+)
+from mako.engine.reclaim import reclaim_some
+from mako.engine.remote import ABSENT, PRESENT, TOO_LONG, UNKNOWN
+from mako.engine.ring import append_transaction
+from mako.engine.sets import add_read, inherit, note_leaf
+from mako.ids import Outcome
+
+COMMITTED = int(Outcome.COMMITTED)
+_LOCKED = int(Outcome.LOCKED)
+_CHANGED = int(Outcome.CHANGED)
+
+_word_get, _pair_get, _bytes_get = WORD_INDEX.get, PAIR_INDEX.get, BYTES_INDEX.get
+_word_decode = WORD_ACCESS.index.kind.decode
+_pair_decode = PAIR_ACCESS.index.kind.decode
+_bytes_decode = BYTES_ACCESS.index.kind.decode
+_word_put, _pair_put, _bytes_put = WORD_ACCESS.put, PAIR_ACCESS.put, BYTES_ACCESS.put
+_word_delete, _pair_delete = WORD_ACCESS.delete, PAIR_ACCESS.delete
+_bytes_delete = BYTES_ACCESS.delete
+
+
+# --- rows -------------------------------------------------------------------------------------
+
+
+@compiled
+def _find(tx: int, table: int, key: int, size: int) -> tuple[int, int, int]:
+    kind = ld8(table + T_KIND)
+    if kind == 1:
+        return _word_get(table, _word_decode(key, size, tx + C_KEY))
+    if kind == 2:
+        return _pair_get(table, _pair_decode(key, size, tx + C_KEY))
+    return _bytes_get(table, _bytes_decode(key, size, tx + C_KEY))
+
+
+@compiled
+def _look(tx: int, row: int, at: int, room_left: int) -> int:
+    """Write what there is for one row that was asked for to `at`; bytes, or -1: too long.
+
+    A row that is locked until another partition answers is not known (UNKNOWN): whoever asks
+    waits, instead of running with what will not be true.
+    """
+    table = ld8(tx + C_ENGINE) + TABLES + ld8(row + R_TABLE) * TABLE_BYTES
+    record, leaf, leaf_version = _find(tx, table, row + R_KEY_, ld8(row + R_SIZE))
+    st8(at + A_NUMBER, ld8(row + R_NUMBER))
+    st8(at + A_RECORD_, 0)
+    st8(at + A_TIMESTAMP, 0)
+    st8(at + A_LEAF_, leaf)
+    st8(at + A_LEAF_VERSION, leaf_version)
+    st8(at + A_LENGTH, 0)
+    st8(at + A_THERE, ABSENT)
+    if record == LOST:
+        st8(at + A_THERE, UNKNOWN)
+        return A_VALUE
+    if record == 0:
+        return A_VALUE
+    head = load_acquire(record + R_HEAD)
+    if head & (DEAD | PREPARED):
+        st8(at + A_THERE, UNKNOWN)
+        return A_VALUE
+    version = head & POINTER
+    st8(at + A_RECORD_, record)
+    if version == 0:
+        return A_VALUE
+    st8(at + A_TIMESTAMP, ld8(version + V_TIMESTAMP))
+    if ld8(version + V_LENGTH) & TOMBSTONE:
+        return A_VALUE
+    length = ld8(version + V_LENGTH) & LENGTH_MASK
+    if A_VALUE + padded(length) > room_left:
+        return -1
+    st8(at + A_THERE, PRESENT)
+    st8(at + A_LEAF_, 0)
+    st8(at + A_LENGTH, length)
+    memcpy(at + A_VALUE, version + V_VALUE, length)
+    return A_VALUE + padded(length)
+
+
+@compiled
+def _values_bytes(tx: int, message: int) -> int:
+    """What the answer to a ROWS takes at most."""
+    size = B_ROWS + A_VALUE
+    row = message + B_ROWS
+    for _ in range(ld8(message + B_COUNT)):
+        table = ld8(tx + C_ENGINE) + TABLES + ld8(row + R_TABLE) * TABLE_BYTES
+        if ld8(table + T_ROW) == 0:  # Of any length.
+            return MESSAGE_MAX
+        size += A_VALUE + padded(ld8(table + T_ROW))
+        row += R_KEY_ + padded(ld8(row + R_SIZE))
+    return min(size, MESSAGE_MAX)
+
+
+@compiled
+def _on_rows(home: int, port: int, message: int) -> bool:
+    """False if there is no room for the answer now."""
+    mesh = ld8(home + C_MESH)
+    count = ld8(message + B_COUNT)
+    most = _values_bytes(home, message)
+    answer = room(ld8(port + P_ANSWER), most)
+    if answer == 0:
+        return False
+    activate(home)
+    st8(answer + M_KIND, VALUES)
+    st8(answer + M_TRANSACTION, ld8(message + M_TRANSACTION))
+    st8(answer + M_VIEW, ld8(ld8(home + C_ENGINE) + VIEW))
+    row = message + B_ROWS
+    at = answer + B_ROWS
+    end = answer + most
+    sent = 0
+    for _ in range(count):
+        size = _look(home, row, at, end - at)
+        if size < 0:
+            if sent > 0:
+                break  # It and the others are asked for again.
+            st8(at + A_THERE, TOO_LONG)
+            size = A_VALUE
+        elif at + size + A_VALUE > end:
+            break
+        at += size
+        sent += 1
+        row += R_KEY_ + padded(ld8(row + R_SIZE))
+    st8(answer + B_COUNT, sent)
+    send(ld8(port + P_ANSWER), answer, at - answer)
+    st8(port + P_SENT, 1)
+    st8(mesh + H_READ_FOR, ld8(mesh + H_READ_FOR) + sent)
+    return True
+
+
+# --- prepare ------------------------------------------------------------------------------------
+
+
+@compiled
+def _write(lane: int, item: int) -> int:
+    """Buffer one write; COMMITTED or an Outcome."""
+    table = ld8(lane + C_ENGINE) + TABLES + ld8(item + I_TABLE) * TABLE_BYTES
+    size = ld8(item + I_SIZE)
+    length = ld8(item + I_LENGTH)
+    key = item + I_KEY
+    how = ld8(item + I_KIND)
+    may_replace = 0 if how == INSERT else 1
+    kind = ld8(table + T_KIND)
+    version = 0
+    if kind == 1:
+        word = _word_decode(key, size, lane + C_KEY)
+        if how == DELETE:
+            version = _word_delete(lane, table, word)
+        else:
+            version = _word_put(lane, table, word, length, may_replace)
+    elif kind == 2:
+        pair = _pair_decode(key, size, lane + C_KEY)
+        if how == DELETE:
+            version = _pair_delete(lane, table, pair)
+        else:
+            version = _pair_put(lane, table, pair, length, may_replace)
+    else:
+        string = _bytes_decode(key, size, lane + C_KEY)
+        if how == DELETE:
+            version = _bytes_delete(lane, table, string)
+        else:
+            version = _bytes_put(lane, table, string, length, may_replace)
+    if version < 0:
+        return -version
+    if how != DELETE:
+        memcpy(version + V_VALUE, key + padded(size), length)
+    return COMMITTED
+
+
+@compiled
+def _fill(lane: int, message: int) -> int:
+    """The sets of the transaction, as the coordinator has them; COMMITTED or an Outcome."""
+    item = message + B_ITEMS
+    for _ in range(ld8(message + B_READS)):
+        add_read(lane, ld8(item), ld8(item + 8))
+        item += 16
+    for _ in range(ld8(message + B_LEAVES)):
+        note_leaf(lane, ld8(item), ld8(item + 8))
+        item += 16
+    for _ in range(ld8(message + B_WRITES)):
+        outcome = _write(lane, item)
+        if outcome != COMMITTED:
+            return outcome
+        item += I_KEY + padded(ld8(item + I_SIZE)) + padded(ld8(item + I_LENGTH))
+    return ld8(lane + C_OUTCOME)
+
+
+@compiled
+def mark_prepared(tx: int) -> None:
+    """Let others see that the locks of this context are held until somebody answers."""
+    for i in range(ld8(tx + C_WRITES)):
+        entry = tx + C_WRITESET + i * WRITE_BYTES
+        if ld8(entry + W_KIND) != CANCELLED:
+            record = ld8(entry + W_RECORD)
+            store_release(record + R_HEAD, ld8(record + R_HEAD) | PREPARED)
+
+
+@compiled
+def inherit_reads(tx: int) -> None:
+    """Take over what the versions that were read depend on; those overwritten have done so."""
+    for i in range(ld8(tx + C_READS)):
+        record = ld8(tx + C_READSET + i * READ_BYTES)
+        version = load_acquire(record + R_HEAD) & POINTER
+        if version != 0:
+            inherit(tx, version)
+
+
+@compiled
+def hold(tx: int, old: int, proposal: int) -> None:
+    """I4: the closed timestamp stays below what the transaction will get."""
+    store_release(tx + C_FLOOR, old if old >= proposal else proposal - 1)
+
+
+@compiled
+def lock_all(tx: int) -> int:
+    """Steps 0 to 2 of a commit whose decision comes later. COMMITTED, or the transaction is
+    aborted with the Outcome."""
+    engine = ld8(tx + C_ENGINE)
+    outcome = reserve(tx, ld8(engine + LOGGING))
+    if outcome != COMMITTED:
+        return abort(tx, outcome)
+    store_release(tx + C_FLOOR, load_acquire(engine + CLOCK))
+    outcome, locked = lock_writes(tx)
+    if outcome != COMMITTED:
+        undo(tx, locked)
+        return abort(tx, outcome)
+    mark_prepared(tx)
+    return COMMITTED
+
+
+@compiled
+def unlock_all(tx: int, outcome: int) -> int:
+    """What `lock_all` has done is undone, and the transaction aborted with `outcome`."""
+    undo(tx, ld8(tx + C_WRITES))
+    return abort(tx, outcome)
+
+
+@compiled
+def _leave(lane: int) -> None:
+    """The lane is free again."""
+    reclaim_some(lane)
+    rest(lane)
+    give_lane(lane)
+
+
+@compiled
+def _answer_vote(
+    home: int, port: int, transaction: int, timestamp: int, vote: int, bits: int, clock: int
+) -> bool:
+    answer = room(ld8(port + P_ANSWER), VOTE_BYTES)
+    if answer == 0:
+        return False
+    st8(answer + M_KIND, VOTE)
+    st8(answer + M_TRANSACTION, transaction)
+    st8(answer + M_VIEW, ld8(ld8(home + C_ENGINE) + VIEW))
+    st8(answer + B_TIMESTAMP, timestamp)
+    st8(answer + B_VOTE, vote)
+    st8(answer + B_BITS, bits)
+    st8(answer + B_CLOCK, clock)
+    send(ld8(port + P_ANSWER), answer, VOTE_BYTES)
+    st8(port + P_SENT, 1)
+    return True
+
+
+@compiled
+def send_vote(lane: int) -> bool:
+    """Send what a lane that is VOTING has to say, if there is room."""
+    port = ld8(lane + L_PORT)
+    vote = ld8(lane + L_ANSWER)
+    sent = _answer_vote(
+        lane,
+        port,
+        ld8(lane + L_TRANSACTION),
+        ld8(lane + L_TIMESTAMP),
+        vote,
+        ld8(lane + L_BITS),
+        ld8(lane + L_HIGHEST),
+    )
+    if not sent:
+        return False
+    if vote < 0:  # Nothing is held any more.
+        st8(port + P_LANES + 8 * (ld8(lane + L_TRANSACTION) & (LANES_MAX - 1)), 0)
+        _leave(lane)
+    else:
+        st8(lane + L_STATE, HOLDING)
+    return True
+
+
+@compiled
+def _judge(lane: int) -> None:
+    """Validate for the timestamp that the lane has, and vote."""
+    st8(lane + C_MET_PREPARED, 0)
+    outcome = validate(lane)
+    if outcome == COMMITTED:
+        inherit_reads(lane)
+        st8(lane + L_ANSWER, YES)
+        st8(lane + L_BITS, ld8(lane + C_OWN) | ld8(lane + C_MASK))
+    else:
+        unlock_all(lane, outcome)
+        st8(lane + L_ANSWER, -outcome)
+    st8(lane + L_STATE, VOTING)
+    rest(lane)
+    send_vote(lane)
+
+
+@compiled
+def _on_prepare(home: int, port: int, message: int) -> bool:
+    mesh = ld8(home + C_MESH)
+    transaction = ld8(message + M_TRANSACTION)
+    proposal = ld8(message + B_PROPOSAL)
+    lane = take_lane(mesh, ld8(mesh + H_FREE) & ~ld8(mesh + H_OWN))
+    if lane == 0:
+        return _answer_vote(home, port, transaction, proposal, -_LOCKED, 0, 0)
+    begin(lane)
+    st8(lane + L_TRANSACTION, transaction)
+    st8(lane + L_PORT, port)
+    st8(lane + L_TIMESTAMP, proposal)
+    st8(lane + L_BITS, 0)
+    st8(lane + L_HIGHEST, 0)
+    st8(port + P_LANES + 8 * (transaction & (LANES_MAX - 1)), lane)
+    outcome = _fill(lane, message)
+    outcome = lock_all(lane) if outcome == COMMITTED else abort(lane, outcome)
+    if outcome != COMMITTED:
+        st8(lane + L_ANSWER, -outcome)
+        st8(lane + L_STATE, VOTING)
+        rest(lane)
+        send_vote(lane)
+        return True
+    old = fetch_max(ld8(lane + C_ENGINE) + CLOCK, proposal)
+    hold(lane, old, proposal)
+    if old >= proposal:
+        st8(lane + L_ANSWER, HIGHER)
+        st8(lane + L_HIGHEST, old)
+        st8(lane + L_STATE, VOTING)
+        rest(lane)
+        send_vote(lane)
+        return True
+    _judge(lane)
+    return True
+
+
+# --- the decision ---------------------------------------------------------------------------------
+
+
+@compiled
+def _lane_of(port: int, transaction: int) -> int:
+    lane = ld8(port + P_LANES + 8 * (transaction & (LANES_MAX - 1)))
+    if lane == 0 or ld8(lane + L_TRANSACTION) != transaction:
+        return 0
+    return lane
+
+
+@compiled
+def _on_raise(home: int, port: int, message: int) -> bool:
+    lane = _lane_of(port, ld8(message + M_TRANSACTION))
+    if lane == 0 or ld8(lane + L_STATE) != HOLDING:
+        return True
+    timestamp = ld8(message + B_TIMESTAMP)
+    activate(lane)
+    fetch_max(ld8(lane + C_ENGINE) + CLOCK, timestamp)
+    st8(lane + L_TIMESTAMP, timestamp)
+    store_release(lane + C_FLOOR, timestamp - 1)
+    _judge(lane)
+    return True
+
+
+@compiled
+def tell_installed(lane: int) -> bool:
+    port = ld8(lane + L_PORT)
+    answer = room(ld8(port + P_ANSWER), SHORT)
+    if answer == 0:
+        return False
+    st8(answer + M_KIND, INSTALLED)
+    st8(answer + M_TRANSACTION, ld8(lane + L_TRANSACTION))
+    st8(answer + M_VIEW, ld8(ld8(lane + C_ENGINE) + VIEW))
+    send(ld8(port + P_ANSWER), answer, SHORT)
+    st8(port + P_SENT, 1)
+    st8(port + P_LANES + 8 * (ld8(lane + L_TRANSACTION) & (LANES_MAX - 1)), 0)
+    _leave(lane)
+    return True
+
+
+@compiled
+def install_all(tx: int, timestamp: int, mask: int) -> None:
+    """Steps 6 and 7: the decision has been made."""
+    install(tx, timestamp, mask)
+    if ld8(ld8(tx + C_ENGINE) + LOGGING) != 0:
+        append_transaction(tx, timestamp, mask)
+
+
+@compiled
+def _on_commit(home: int, port: int, message: int) -> bool:
+    lane = _lane_of(port, ld8(message + M_TRANSACTION))
+    if lane == 0:
+        return True
+    activate(lane)
+    timestamp = ld8(message + B_TIMESTAMP)
+    install_all(lane, timestamp, ld8(message + B_MASK))
+    store_release(lane + C_FLOOR, NONE)
+    st8(lane + L_STATE, TELLING)
+    tell_installed(lane)
+    return True
+
+
+@compiled
+def _on_abort(home: int, port: int, message: int) -> bool:
+    lane = _lane_of(port, ld8(message + M_TRANSACTION))
+    if lane != 0:
+        activate(lane)
+        unlock_all(lane, _CHANGED)
+        st8(port + P_LANES + 8 * (ld8(lane + L_TRANSACTION) & (LANES_MAX - 1)), 0)
+        _leave(lane)
+    return True
+
+
+@exported
+def on_request(home: int, port: int, message: int) -> int:
+    """Handle a message of a coordinator: 1, or 0 if there is no room for the answer now."""
+    kind = ld8(message + M_KIND)
+    done = True
+    if kind == ROWS:
+        done = _on_rows(home, port, message)
+    elif kind == PREPARE:
+        done = _on_prepare(home, port, message)
+    elif kind == RAISE:
+        done = _on_raise(home, port, message)
+    elif kind == COMMIT:
+        done = _on_commit(home, port, message)
+    elif kind == ABORT:
+        done = _on_abort(home, port, message)
+    return 1 if done else 0
