@@ -4,12 +4,9 @@ completion   size | id | outcome | timestamp | mask | result | detail | origin |
 """
 
 from mako.engine.atomics import cas, ld8, load_acquire, memcpy, st8, store_release, store_seq
-from mako.engine.closing import close
-from mako.engine.commit import rest
 from mako.engine.durability import bucket_of
 from mako.engine.jit import compiled
 from mako.engine.layout import (
-    C_CONTROL,
     C_DETAIL,
     C_ENGINE,
     C_HISTOGRAMS,
@@ -42,7 +39,7 @@ from mako.engine.layout import (
     RESULT_BYTES,
     RING_SKIP,
 )
-from mako.engine.system import signal_event, sleep_us
+from mako.engine.system import signal_event
 from mako.ids import Outcome
 
 COMMITTED = int(Outcome.COMMITTED)
@@ -63,22 +60,15 @@ def most_completed(request: int) -> int:
 
 
 @compiled
-def completion_room(tx: int, size: int) -> int:
-    """Where a completion of `size` bytes goes, or 0 if the worker was told to stop while the
-    ring was full. It is asked for before the request is run: whatever is committed is reported."""
+def completion_room(tx: int, size: int, kept: int) -> int:
+    """Where a completion of `size` bytes goes, or 0 if there is no room now: `kept` bytes are for
+    others. It is asked for before a request is run: whatever is committed is reported."""
     head = ld8(tx + K_COMPLETION_HEAD)
     place = head % COMPLETION_RING_BYTES
     skipped = COMPLETION_RING_BYTES - place if COMPLETION_RING_BYTES - place < size else 0
-    rounds = 0
-    while head + skipped + size - load_acquire(tx + K_COMPLETION_TAIL) > COMPLETION_RING_BYTES:
-        if load_acquire(tx + C_CONTROL) != SERVE:
-            return 0
-        if rounds == 0:
-            close(ld8(tx + C_ENGINE))
-            wake_listener(tx)
-        rounds += 1
-        rest(tx)
-        sleep_us(20)
+    needed = skipped + size + kept
+    if head + needed - load_acquire(tx + K_COMPLETION_TAIL) > COMPLETION_RING_BYTES:
+        return 0
     base = ld8(tx + K_COMPLETIONS)
     if skipped != 0:
         st8(base + place, RING_SKIP)

@@ -85,6 +85,7 @@ from mako.engine.lane import (
     L_ENTRY,
     L_HIGHEST,
     L_INDEX,
+    L_KEPT,
     L_OTHERS,
     L_OUTCOME,
     L_OVER,
@@ -233,6 +234,7 @@ def adopt(home: int, entry: int, arguments: int, size: int) -> int:
     st8(lane + L_TRIES, 0)
     st8(lane + L_DUE, 0)
     st8(lane + L_OVER, 0)
+    st8(lane + L_KEPT, 0)
     st8(lane + L_REFUSED, COMMITTED)
     st8(lane + L_OUTCOME, COMMITTED)
     st8(lane + C_LOOK_FIRST, 0)

@@ -49,7 +49,7 @@ L_PORT: Final = C_LANE + 144  # a participant's: where the coordinator is
 L_ANSWER: Final = C_LANE + 152  # and what is to be sent there
 L_BODY: Final = C_LANE + 160  # bytes of arguments
 L_REFUSED: Final = C_LANE + 168  # why somebody has refused, an Outcome
-L_FROM_RING: Final = C_LANE + 176  # 1: it is a request, and has a completion
+L_KEPT: Final = C_LANE + 176  # of a request: bytes that its completion takes at most; else 0
 L_OVER: Final = C_LANE + 184  # 1: it was reported; the lane is free when the others were told
 
 FREE: Final = 0
@@ -84,6 +84,7 @@ H_INHERITED: Final = 112  # committed with partitions in the mask that took no p
 H_READ_FOR: Final = 120  # rows read for others
 H_NOW: Final = 128  # the time of this turn, monotonic ns
 H_OFFSET: Final = 136  # wall clock minus monotonic clock, ns
+H_KEPT: Final = 144  # bytes of the completion ring that are kept for lanes
 H_PORT_OF: Final = 4 * LINE  # by partition: where its participant is
 H_LANE_LIST: Final = H_PORT_OF + 64 * 8
 H_PORT_LIST: Final = H_LANE_LIST + LANES_MAX * 8
@@ -156,7 +157,7 @@ YES: Final = 0
 HIGHER: Final = 1
 
 assert L_OVER + 8 <= C_LANE + 4 * LINE
-assert H_OFFSET + 8 <= H_PORT_OF
+assert H_KEPT + 8 <= H_PORT_OF
 assert P_SENT + 8 <= P_LANES
 
 

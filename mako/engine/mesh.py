@@ -11,7 +11,7 @@ A message whose vector of epochs is not this partition's stays where it is, and 
 from mako.engine.atomics import ld8, load_acquire, shl, st8
 from mako.engine.channel import M_KIND, M_TRANSACTION, M_VIEW, oldest, room, send, take
 from mako.engine.closing import learn_watermark
-from mako.engine.completing import COMMITTED, DRIVE, record_latency
+from mako.engine.completing import COMMITTED, DRIVE, completion_room, record_latency, report_at
 from mako.engine.coordinator import OPEN, on_answer, run, send_unsent
 from mako.engine.durability import note
 from mako.engine.jit import compiled, exported
@@ -20,6 +20,7 @@ from mako.engine.lane import (
     B_TIMESTAMP,
     FREE,
     H_BUSY,
+    H_KEPT,
     H_LANE_LIST,
     H_NOW,
     H_OFFSET,
@@ -30,7 +31,10 @@ from mako.engine.lane import (
     H_TOLD,
     HOLDING,
     L_DUE,
+    L_KEPT,
     L_KIND,
+    L_ORIGIN,
+    L_REQUEST,
     L_STARTED,
     L_STATE,
     L_TRANSACTION,
@@ -74,7 +78,15 @@ SLEEPING = 2
 
 @compiled
 def _report(home: int, lane: int, outcome: int, now: int) -> None:
-    """A transaction of the workload has ended."""
+    """A transaction of a request, or of the workload, has ended."""
+    most = ld8(lane + L_KEPT)
+    if most != 0:
+        mesh = ld8(home + C_MESH)
+        slot = completion_room(home, most, 0)  # There is: it was kept.
+        report_at(home, lane, ld8(lane + L_REQUEST), ld8(lane + L_ORIGIN), outcome, slot)
+        st8(mesh + H_KEPT, ld8(mesh + H_KEPT) - 2 * most)
+        st8(lane + L_KEPT, 0)
+        return
     started = ld8(lane + L_STARTED)
     kind = ld8(lane + L_KIND)
     record_latency(home, kind, now - started)

@@ -39,7 +39,7 @@ NOTHING, ENDED, CONFLICT, FULL = 0, -1, -2, -3
 
 @compiled
 def _report(tx: int, request: int, outcome: int) -> None:
-    complete(tx, request, outcome, completion_room(tx, most_completed(request)))
+    complete(tx, request, outcome, completion_room(tx, most_completed(request), 0))
     close(ld8(tx + C_ENGINE))
     reclaim_some_at_rest(tx)
 
@@ -52,7 +52,7 @@ def begin_request(tx: int, now_ns: int) -> int:
     request = oldest_request(tx)
     if request == 0:
         return NOTHING
-    if completion_room(tx, most_completed(request)) == 0:
+    if completion_room(tx, most_completed(request), 0) == 0:
         return FULL
     set_time(tx, now_ns)
     begin(tx)

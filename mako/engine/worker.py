@@ -29,12 +29,13 @@ from mako.engine.completing import (
     completion_room,
     most_completed,
     record_latency,
+    release_request,
     wake_listener,
 )
 from mako.engine.coordinator import adopt, adopt_parked
 from mako.engine.durability import may_begin, note, settle, unsettled
 from mako.engine.jit import compiled
-from mako.engine.lane import H_FREE, H_OWN, L_KIND, L_STARTED
+from mako.engine.lane import H_FREE, H_KEPT, H_OWN, L_KEPT, L_KIND, L_ORIGIN, L_REQUEST, L_STARTED
 from mako.engine.layout import (
     C_CONTROL,
     C_DOOMED,
@@ -68,6 +69,9 @@ from mako.engine.layout import (
     K_STATE_BYTES,
     Q_ARGUMENTS,
     Q_ENTRY,
+    Q_ID,
+    Q_ORIGIN,
+    Q_SIZE,
     RECORDING,
     RECORDING_FAILED,
     REQUEST_RING_BYTES,
@@ -95,6 +99,8 @@ _OUT_OF_MEMORY = int(Outcome.OUT_OF_MEMORY)
 CLOSE_EVERY = 32
 #: Rounds an idle worker polls before it sleeps in the kernel: some tens of microseconds.
 IDLE_SPINS = 2000
+#: A worker with nothing to do looks for what other partitions want so often, in microseconds.
+MESH_NAP_US = 200
 
 
 @compiled
@@ -363,7 +369,8 @@ def set_time(tx: int, now_ns: int) -> None:
 
 @compiled
 def _run_until_no_conflict(tx: int, entry: int, arguments: int) -> int:
-    """Run a requested procedure, again after each conflict, up to being stopped."""
+    """Run a requested procedure, again after each conflict, up to being stopped. REMOTE: it has to
+    move to a lane."""
     outcome = run_once(tx, entry, arguments, tx + C_RESULT)
     tries = 1
     rooms = 0
@@ -375,6 +382,8 @@ def _run_until_no_conflict(tx: int, entry: int, arguments: int) -> int:
         if outcome == _OUT_OF_MEMORY and make_room(tx, rooms):
             rooms += 1
         elif COMMITTED < outcome <= _PHANTOM:
+            if ld8(tx + C_MET_PREPARED) != 0:
+                return outcome
             for _ in range(1 << min(tries, 10)):
                 pause()
         else:
@@ -387,42 +396,110 @@ def _run_until_no_conflict(tx: int, entry: int, arguments: int) -> int:
 
 
 @compiled
+def _request_to_lane(tx: int, request: int) -> bool:
+    """Move the request that was just run to a lane; False if none is free."""
+    size = ld8(request + Q_SIZE) - Q_ARGUMENTS
+    entry = ld8(request + Q_ENTRY)
+    if ld8(tx + C_MET_PREPARED) != 0:
+        lane = adopt_parked(tx, entry, request + Q_ARGUMENTS, size)
+    else:
+        lane = adopt(tx, entry, request + Q_ARGUMENTS, size)
+    if lane == 0:
+        return False
+    most = most_completed(request)
+    st8(lane + L_REQUEST, ld8(request + Q_ID))
+    st8(lane + L_ORIGIN, ld8(request + Q_ORIGIN))
+    st8(lane + L_KEPT, most)
+    mesh = ld8(tx + C_MESH)
+    st8(mesh + H_KEPT, ld8(mesh + H_KEPT) + 2 * most)
+    release_request(tx, request)
+    return True
+
+
+@compiled
+def serve_oldest(tx: int, now_ns: int) -> bool:
+    """Run the oldest request at the time `now_ns`; False if there is no room for it now."""
+    request = oldest_request(tx)
+    mesh = ld8(tx + C_MESH)
+    kept = 0 if mesh == 0 else ld8(mesh + H_KEPT)
+    most = most_completed(request)
+    # Three times: its place, and what is kept for it if it moves to a lane.
+    slot = completion_room(tx, most, kept if mesh == 0 else kept + 2 * most)
+    if slot == 0:
+        return False
+    set_time(tx, now_ns)
+    st8(tx + C_MET_PREPARED, 0)
+    outcome = _run_until_no_conflict(tx, ld8(request + Q_ENTRY), request + Q_ARGUMENTS)
+    if outcome == _REMOTE or (mesh != 0 and ld8(tx + C_MET_PREPARED) != 0 and outcome != COMMITTED):
+        if _request_to_lane(tx, request):
+            return True
+        forget_rows(tx)
+        return False
+    if mesh != 0 and ld8(tx + C_ROWS) != 0:
+        forget_rows(tx)
+    complete(tx, request, outcome, slot)
+    return True
+
+
+@compiled
+def _wait_for_requests(tx: int) -> None:
+    """There are none: sleep in the kernel until there are, or for as long as others can wait."""
+    close(ld8(tx + C_ENGINE))
+    wake_listener(tx)
+    reclaim_some_at_rest(tx)
+    if ld8(tx + C_MESH) != 0:
+        rest(tx)
+        sleep_us(MESH_NAP_US)
+        return
+    # Whoever submits writes the head before it looks at the state, and this the other
+    # way round: one of the two sees the other.
+    tail = ld8(tx + K_REQUEST_TAIL)
+    store_seq(tx + C_STATE, SLEEPING)
+    if load_acquire(tx + K_REQUEST_HEAD) == tail and load_acquire(tx + C_CONTROL) == SERVE:
+        wait_event(ld8(tx + C_WAKE), tx + C_RESULT)
+    store_release(tx + C_STATE, RUNNING)
+
+
+@compiled
 def _serve(tx: int) -> None:
     engine = ld8(tx + C_ENGINE)
+    mesh = ld8(tx + C_MESH)
     idle = 0
     count = 0
+    blocked = 0
     while load_acquire(tx + C_CONTROL) == SERVE:
+        if mesh != 0:
+            now = monotonic_ns()
+            if turn(tx, now) != 0:
+                idle = 0
+            tick(engine, (now + ld8(tx + K_OFFSET)) // 1_000_000)
         tail = ld8(tx + K_REQUEST_TAIL)
         if load_acquire(tx + K_REQUEST_HEAD) == tail:
             idle += 1
             if idle < IDLE_SPINS:
                 pause()
                 continue
-            close(engine)
-            wake_listener(tx)
-            reclaim_some_at_rest(tx)
-            # Whoever submits writes the head before it looks at the state, and this the other
-            # way round: one of the two sees the other.
-            store_seq(tx + C_STATE, SLEEPING)
-            if load_acquire(tx + K_REQUEST_HEAD) == tail and load_acquire(tx + C_CONTROL) == SERVE:
-                wait_event(ld8(tx + C_WAKE), tx + C_RESULT)
-            store_release(tx + C_STATE, RUNNING)
+            _wait_for_requests(tx)
             idle = 0
             continue
         idle = 0
-        request = oldest_request(tx)
-        slot = completion_room(tx, most_completed(request))
-        if slot == 0:
-            return
-        set_time(tx, monotonic_ns() + ld8(tx + K_OFFSET))
-        outcome = _run_until_no_conflict(tx, ld8(request + Q_ENTRY), request + Q_ARGUMENTS)
-        complete(tx, request, outcome, slot)
+        if not serve_oldest(tx, monotonic_ns() + ld8(tx + K_OFFSET)):
+            if blocked == 0:
+                close(engine)
+                wake_listener(tx)
+            blocked += 1
+            rest(tx)
+            sleep_us(20)
+            continue
+        blocked = 0
         tail = ld8(tx + K_REQUEST_TAIL)
         count += 1
         if (count & (CLOSE_EVERY - 1)) == 0 or load_acquire(tx + K_REQUEST_HEAD) == tail:
             close(engine)
             wake_listener(tx)
         reclaim_some_at_rest(tx)  # It may have rested, waiting for room.
+    if mesh != 0:
+        _drain(tx)
 
 
 @compiled

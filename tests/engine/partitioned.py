@@ -1,0 +1,193 @@
+"""Several partitions in one thread: workers that take a step when a test says so."""
+
+import random
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import mako
+from mako.engine import lane as lanes
+from mako.engine import layout
+from mako.engine.completing import STOP
+from mako.engine.engine import Engine
+from mako.engine.mailbox import REQUEST_ARGUMENTS, open_rings, post, request_slot
+from mako.engine.mesh import turn
+from mako.engine.partitions import Mesh, contexts_for, set_blocks
+from mako.engine.region import Region
+from mako.engine.worker import oldest_request, serve_oldest
+from mako.ids import Outcome
+from mako.procedure import Procedure
+from mako.schema import Table
+
+LANES: Final = 4
+_COMPLETION: Final = struct.Struct("<8q")
+
+
+@dataclass(slots=True)
+class Done:
+    """What became of a request."""
+
+    number: int
+    outcome: Outcome
+    timestamp: int
+    mask: int
+    value: int
+
+
+class Cluster:
+    """Partitions with one worker each. `blocks` is how many numbers of the first field each has."""
+
+    def __init__(
+        self,
+        tables: Sequence[Table],
+        *,
+        partitions: int = 2,
+        lanes: int = LANES,
+        now_ns: int = 1_700_000_000_000_000_000,
+        slack_us: float = 20,
+        logging: bool = False,
+    ) -> None:
+        self.now_ns = now_ns
+        self.engines = [
+            Engine(
+                16 << 20,
+                contexts=6 + contexts_for(1),
+                ring_bytes=1 << 16,
+                partition=partition,
+                now_ns=lambda: self.now_ns,
+            )
+            for partition in range(partitions)
+        ]
+        self.homes: list[int] = []
+        self._rings: list[Region] = []
+        others = lanes * max(partitions - 1, 1)
+        self.mesh = Mesh(self.engines, 1, own_lanes=lanes, other_lanes=others, slack_us=slack_us)
+        for engine in self.engines:
+            engine.logging = logging
+            for table in tables:
+                handle = engine.create_table(table)
+                set_blocks(engine, handle, partitions, first=0, each=1)
+            home = engine.take_context()
+            rings = Region(layout.REQUEST_RING_BYTES + layout.COMPLETION_RING_BYTES)
+            open_rings(home, rings.base, rings.base + layout.REQUEST_RING_BYTES, -1)
+            engine.set_word(home + layout.C_CONTROL, STOP)
+            self.mesh.attach(engine, home, 0)
+            self.homes.append(home)
+            self._rings.append(rings)
+        self._seen = [0] * partitions
+        self._numbers = 0
+
+    def post(self, partition: int, procedure: Procedure, *arguments: int) -> int:
+        """Ask the worker of a partition; the number of the request."""
+        engine, home = self.engines[partition], self.homes[partition]
+        words = engine.argument_words(procedure, arguments)
+        slot = request_slot(home, REQUEST_ARGUMENTS + len(words))
+        assert slot, "the ring has room for what a test asks at a time"
+        rings = self._rings[partition]
+        rings.write(slot + REQUEST_ARGUMENTS, words)
+        self._numbers += 1
+        post(home, slot, self._numbers, engine.entry(procedure).address)
+        return self._numbers
+
+    def has_requests(self, partition: int) -> bool:
+        return oldest_request(self.homes[partition]) != 0
+
+    def serve(self, partition: int) -> bool:
+        """Have the worker run its oldest request once, or move it to a lane."""
+        return self.has_requests(partition) and serve_oldest(self.homes[partition], self.now_ns)
+
+    def turn(self, partition: int) -> int:
+        """Have the worker look at what other partitions want."""
+        return turn(self.homes[partition], self.now_ns)
+
+    def pass_time(self, ns: int) -> None:
+        self.now_ns += ns
+
+    def done(self) -> list[Done]:
+        """What has been completed since the last time."""
+        found = []
+        for partition, home in enumerate(self.homes):
+            engine = self.engines[partition]
+            head = engine.word(home + layout.K_COMPLETION_HEAD)
+            tail = self._seen[partition]
+            base = layout.REQUEST_RING_BYTES
+            while tail < head:
+                place = base + tail % layout.COMPLETION_RING_BYTES
+                size = struct.unpack_from("<q", self._rings[partition].view, place)[0]
+                if size == layout.RING_SKIP:
+                    tail += layout.COMPLETION_RING_BYTES - tail % layout.COMPLETION_RING_BYTES
+                    continue
+                _, number, outcome, timestamp, mask, value, _, _ = _COMPLETION.unpack_from(
+                    self._rings[partition].view, place
+                )
+                found.append(Done(number, Outcome(outcome), timestamp, mask, value))
+                tail += size
+            self._seen[partition] = tail
+            engine.set_word(home + layout.K_COMPLETION_TAIL, tail)
+        return found
+
+    def settle(self) -> list[Done]:
+        """Let everybody go on until there is nothing to do, and all know each other's watermarks."""
+        found: list[Done] = []
+        partitions = range(len(self.engines))
+        for _ in range(100_000):
+            self.pass_time(10_000)
+            busy = sum(self.serve(each) for each in partitions)
+            busy += sum(self.turn(each) for each in partitions)
+            found += self.done()
+            if busy == 0 and self.mesh.busy == 0 and not any(map(self.has_requests, partitions)):
+                break
+        else:
+            raise AssertionError("it does not come to rest")
+        # Proposals are a little ahead of the time, and clocks of who has nothing to do behind it.
+        self.pass_time(10_000_000)
+        for _ in range(2):
+            for engine in self.engines:
+                engine.tick(self.now_ns // 1_000_000)
+                engine.settle()
+            for each in (*partitions, *partitions):
+                self.turn(each)
+        return found
+
+    def run(self, partition: int, procedure: Procedure, *arguments: int) -> Done:
+        """Ask, and let everybody go on until it is done."""
+        number = self.post(partition, procedure, *arguments)
+        (found,) = [done for done in self.settle() if done.number == number]
+        return found
+
+    def close_partition(self, partition: int) -> int:
+        """Close; I4: what is prepared here, or not installed everywhere, is above."""
+        engine = self.engines[partition]
+        closed = engine.settle()
+        for context in self.mesh.lanes_of(engine):
+            state = engine.word(context + lanes.L_STATE)
+            holds = state in (lanes.PREPARING, lanes.RAISING, lanes.COMMITTED_, lanes.HOLDING)
+            if state == lanes.VOTING and engine.word(context + lanes.L_ANSWER) >= 0:
+                holds = True
+            raised = engine.word(context + lanes.L_HIGHEST)
+            timestamp = max(engine.word(context + lanes.L_TIMESTAMP), raised + 1 if raised else 0)
+            assert not holds or closed < timestamp, (partition, state, closed, timestamp)
+        return closed
+
+    def close(self) -> None:
+        self.mesh.close()
+        for engine, home in zip(self.engines, self.homes, strict=True):
+            engine.give_context(home)
+            engine.close()
+        for rings in self._rings:
+            rings.close()
+
+
+class Chance:
+    """Random choices that print the seed which replays them."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.random = random.Random(seed)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.random, name)
+
+
+ACCOUNT: Final = mako.Table("account", id=7, key={"place": 8, "number": 32}, row={"v": "i8"})

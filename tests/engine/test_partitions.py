@@ -1,0 +1,278 @@
+"""Transactions over partitions: their order explains what each has seen, whatever the order of
+messages and turns."""
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import mako
+from mako.ids import Outcome
+from tests.engine.partitioned import ACCOUNT, Cluster, Done
+
+pytestmark = pytest.mark.interpreted
+
+PLACES = 3
+NUMBERS = 3
+BASE = 1_000
+
+
+@mako.procedure
+def put(tx: Any, place: int, number: int, value: int) -> int:
+    tx.put(ACCOUNT, (place, number)).v = value
+    return 0
+
+
+@mako.procedure
+def insert(tx: Any, place: int, number: int, value: int) -> int:
+    tx.insert(ACCOUNT, (place, number)).v = value
+    return 0
+
+
+@mako.procedure
+def delete(tx: Any, place: int, number: int) -> int:
+    tx.delete(ACCOUNT, (place, number))
+    return 0
+
+
+@mako.procedure
+def transfer(tx: Any, p: int, n: int, q: int, m: int, amount: int) -> int:
+    """What the two rows had before."""
+    one = tx.write(ACCOUNT, (p, n))
+    before = one.v
+    one.v -= amount
+    other = tx.write(ACCOUNT, (q, m))
+    before = before * BASE + other.v
+    other.v += amount
+    return int(before)
+
+
+@mako.procedure
+def look(tx: Any, p: int, n: int, q: int, m: int) -> int:
+    """What two rows have, 0 where there is none."""
+    tx.prefetch(ACCOUNT, (p, n))
+    tx.prefetch(ACCOUNT, (q, m))
+    found, one = tx.find(ACCOUNT, (p, n))
+    total = one.v if found else 0
+    found, other = tx.find(ACCOUNT, (q, m))
+    return int(total * BASE + (other.v if found else 0))
+
+
+@mako.procedure
+def move(tx: Any, p: int, n: int, q: int, m: int) -> int:
+    """A row goes elsewhere, under another key, which must be free."""
+    row = tx.read(ACCOUNT, (p, n))
+    value = row.v
+    tx.delete(ACCOUNT, (p, n))
+    tx.insert(ACCOUNT, (q, m)).v = value
+    return int(value)
+
+
+@mako.procedure
+def refuse(tx: Any, p: int, n: int) -> int:
+    """Roll back after a write."""
+    tx.put(ACCOUNT, (p, n)).v = 1
+    tx.rollback()
+    return 0
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    made = Cluster([ACCOUNT], partitions=PLACES)
+    yield made
+    made.close()
+
+
+def test_a_transfer_between_partitions(cluster: Cluster) -> None:
+    assert cluster.run(0, put, 0, 1, 70).outcome is Outcome.COMMITTED
+    assert cluster.run(0, put, 1, 1, 30).outcome is Outcome.COMMITTED
+    done = cluster.run(0, transfer, 0, 1, 1, 1, 20)
+    assert (done.outcome, done.value) == (Outcome.COMMITTED, 70 * BASE + 30)
+    for home in range(PLACES):
+        seen = cluster.run(home, look, 0, 1, 1, 1)
+        assert (seen.outcome, seen.value) == (Outcome.COMMITTED, 50 * BASE + 50)
+
+
+def test_the_mask_has_every_participant_readers_and_the_coordinator_included(
+    cluster: Cluster,
+) -> None:
+    cluster.run(0, put, 0, 1, 70)
+    cluster.run(1, put, 1, 1, 30)
+    assert cluster.run(2, look, 0, 1, 1, 1).mask == 0b111
+    assert cluster.run(0, transfer, 0, 1, 1, 1, 1).mask == 0b011
+    assert cluster.run(0, put, 0, 1, 5).mask == 0b001, "what it overwrote is durable"
+
+
+def test_what_is_not_durable_is_inherited(cluster: Cluster) -> None:
+    cluster.run(0, put, 0, 1, 70)
+    cluster.run(1, put, 1, 1, 30)
+    number = cluster.post(0, transfer, 0, 1, 1, 1, 1)
+    found: list[Done] = []
+    cluster.serve(0)
+    while not any(done.number == number for done in found):
+        cluster.pass_time(1_000)
+        for place in range(2):
+            cluster.turn(place)
+        found += cluster.done()
+    # The watermark of partition 1 has not been told, and is not above it.
+    number = cluster.post(0, put, 0, 1, 3)
+    assert cluster.serve(0)
+    (done,) = cluster.done()
+    assert (done.number, done.mask) == (number, 0b011), "overwritten"
+    number = cluster.post(0, look, 0, 1, 0, 2)
+    assert cluster.serve(0)
+    (done,) = cluster.done()
+    assert (done.number, done.mask) == (number, 0b011), "read"
+    cluster.settle()
+    assert cluster.run(0, put, 0, 1, 3).mask == 0b001
+
+
+def test_a_key_that_is_taken_elsewhere(cluster: Cluster) -> None:
+    cluster.run(1, put, 1, 1, 30)
+    assert cluster.run(0, insert, 1, 1, 5).outcome is Outcome.EXISTS
+    assert cluster.run(1, look, 1, 1, 1, 1).value == 30 * BASE + 30
+    assert cluster.run(0, insert, 1, 2, 5).outcome is Outcome.COMMITTED
+    assert cluster.run(1, look, 1, 2, 1, 2).value == 5 * BASE + 5
+
+
+def test_a_row_that_is_not_there(cluster: Cluster) -> None:
+    assert cluster.run(0, delete, 1, 1).outcome is Outcome.NOT_FOUND
+    assert cluster.run(0, transfer, 0, 1, 1, 1, 1).outcome is Outcome.NOT_FOUND
+    assert cluster.run(0, look, 1, 1, 2, 1).value == 0
+
+
+def test_a_row_moves_to_another_partition(cluster: Cluster) -> None:
+    cluster.run(1, put, 1, 1, 30)
+    assert cluster.run(0, move, 1, 1, 2, 1).value == 30
+    assert cluster.run(0, look, 1, 1, 2, 1).value == 30
+    assert cluster.run(2, move, 1, 1, 2, 1).outcome is Outcome.NOT_FOUND
+    cluster.run(1, put, 1, 1, 4)
+    assert cluster.run(0, move, 1, 1, 2, 1).outcome is Outcome.EXISTS
+
+
+def test_a_procedure_that_rolls_back_leaves_nothing(cluster: Cluster) -> None:
+    assert cluster.run(0, refuse, 1, 1).outcome is Outcome.ROLLED_BACK
+    assert cluster.run(0, look, 1, 1, 1, 1).value == 0
+    assert cluster.mesh.busy == 0
+
+
+def test_a_table_that_is_everywhere_is_read_here() -> None:
+    made = Cluster([], partitions=2)
+    try:
+        for place, engine in enumerate(made.engines):
+            engine.create_table(ACCOUNT)
+            made.run(place, put, 1, 1, 7)
+        assert made.run(0, look, 1, 1, 1, 1).value == 7 * BASE + 7
+        assert made.mesh.counts(0).distributed == 0
+    finally:
+        made.close()
+
+
+# --- any order ------------------------------------------------------------------------------------
+
+
+class Model:
+    """What the transactions do, one after the other."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[int, int], int] = {}
+
+    def run(self, name: str, given: tuple[int, ...]) -> int | Outcome:
+        rows = self.rows
+        if name == "put":
+            rows[given[:2]] = given[2]
+        elif name == "insert":
+            if given[:2] in rows:
+                return Outcome.EXISTS
+            rows[given[:2]] = given[2]
+        elif name == "delete":
+            if rows.pop(given, None) is None:
+                return Outcome.NOT_FOUND
+        elif name == "look":
+            return rows.get(given[:2], 0) * BASE + rows.get(given[2:], 0)
+        elif name == "move":
+            if given[:2] not in rows:
+                return Outcome.NOT_FOUND
+            if given[2:] in rows:
+                return Outcome.EXISTS
+            rows[given[2:]] = rows.pop(given[:2])
+            return rows[given[2:]]
+        else:
+            one, other = given[:2], given[2:4]
+            if one not in rows or other not in rows:
+                return Outcome.NOT_FOUND
+            before = rows[one] * BASE + rows[other]
+            rows[one] -= given[4]
+            rows[other] += given[4]
+            return before
+        return 0
+
+
+PROCEDURES = {
+    each.__name__: each
+    for each in (put, insert, delete, look, move, transfer)  # type: ignore[attr-defined]
+}
+
+
+def draw(chance: random.Random) -> tuple[str, tuple[int, ...]]:
+    one = (chance.randrange(PLACES), chance.randrange(NUMBERS))
+    other = (chance.randrange(PLACES), chance.randrange(NUMBERS))
+    while other == one:
+        other = (chance.randrange(PLACES), chance.randrange(NUMBERS))
+    name = chance.choice(["put", "insert", "delete", "look", "look", "move", "transfer", "transfer"])
+    if name in ("put", "insert"):
+        return name, (*one, chance.randrange(1, 100))
+    if name == "delete":
+        return name, one
+    if name == "transfer":
+        return name, (*one, *other, chance.randrange(1, 9))
+    return name, (*one, *other)
+
+
+def check(asked: dict[int, tuple[str, tuple[int, ...]]], done: list[Done]) -> None:
+    """The order of timestamps explains everything that was committed."""
+    model = Model()
+    # Who only looks may have the timestamp of the last one that it has seen.
+    order = sorted(done, key=lambda each: (each.timestamp, asked[each.number][0] == "look"))
+    for each in order:
+        if each.outcome is Outcome.COMMITTED:
+            name, given = asked[each.number]
+            assert model.run(name, given) == each.value, (each, name, given)
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_any_order_of_turns_is_serializable(seed: int, number: int) -> None:
+    run_in_any_order(seed + number)
+
+
+def run_in_any_order(seed: int) -> None:
+    chance = random.Random(seed)
+    cluster = Cluster([ACCOUNT], partitions=PLACES, slack_us=chance.choice([0, 20, 3000]))
+    asked: dict[int, tuple[str, tuple[int, ...]]] = {}
+    done: list[Done] = []
+    try:
+        for _ in range(1500):
+            place = chance.randrange(PLACES)
+            step = chance.random()
+            if step < 0.25 and len(asked) - len(done) < 20:
+                name, given = draw(chance)
+                asked[cluster.post(place, PROCEDURES[name], *given)] = (name, given)
+            elif step < 0.5:
+                cluster.serve(place)
+            elif step < 0.55:
+                cluster.close_partition(place)
+            elif step < 0.6:
+                cluster.engines[place].tick(cluster.now_ns // 1_000_000)
+            else:
+                cluster.turn(place)
+            cluster.pass_time(chance.choice([0, 100, 5_000, 400_000]))
+            done += cluster.done()
+        done += cluster.settle()
+        assert len(done) == len(asked)
+        assert sum(each.outcome is Outcome.COMMITTED for each in done) > 100
+        check(asked, done)
+        stable = {engine.stable for engine in cluster.engines}
+        assert len(stable) >= 1 and min(stable) >= max(each.timestamp for each in done)
+    finally:
+        cluster.close()
