@@ -33,7 +33,7 @@ from mako.engine.channel import (
 )
 from mako.engine.closing import activate
 from mako.engine.commit import abort, begin, finish, reads_hold, rest, validate
-from mako.engine.interactive import key_bytes, record_key
+from mako.engine.interactive import fill_record, key_bytes, record_key
 from mako.engine.jit import compiled, exported
 from mako.engine.lane import (
     A_LEAF_,
@@ -61,6 +61,12 @@ from mako.engine.lane import (
     B_WRITES,
     COMMIT,
     COMMITTED_,
+    G_ITEMS,
+    G_LEAVES,
+    G_NUMBER,
+    G_READS,
+    G_ROWS,
+    G_THERE,
     H_DISTRIBUTED,
     H_INHERITED,
     H_NOW,
@@ -108,9 +114,18 @@ from mako.engine.lane import (
     R_TABLE,
     RAISE,
     RAISING,
+    RANGE,
     READING,
     READY,
     ROWS,
+    S_DOWN,
+    S_END,
+    S_FIRST,
+    S_KEYS,
+    S_LIMIT,
+    S_NUMBER,
+    S_TABLE,
+    SCAN,
     SHORT,
     VALUES,
     VOTE,
@@ -134,8 +149,10 @@ from mako.engine.layout import (
     C_OUTCOMES,
     C_OWN,
     C_REMOTE_ROWS,
+    C_REMOTE_SCANS,
     C_RESULT,
     C_ROWS,
+    C_SCANS,
     C_SEED,
     C_STATE,
     C_TIMESTAMP,
@@ -144,6 +161,7 @@ from mako.engine.layout import (
     LENGTH_MASK,
     NONE,
     REMOTE_ROW_BYTES,
+    REMOTE_SCAN_BYTES,
     T_ID,
     V_LENGTH,
     V_TIMESTAMP,
@@ -175,11 +193,26 @@ from mako.engine.remote import (
     X_STATE,
     X_TABLE,
     X_VALUE,
+    Y_COUNT,
+    Y_DOWN,
+    Y_END,
+    Y_FIRST,
+    Y_LEAF_COUNT,
+    Y_LEAVES,
+    Y_LIMIT,
+    Y_PARTITION,
+    Y_READ_COUNT,
+    Y_READS,
+    Y_ROWS,
+    Y_STATE,
+    Y_TABLE,
     forget_rows,
     is_read,
+    is_scanned,
     is_written,
     keep,
     row_at,
+    scan_at,
     touched,
 )
 from mako.ids import MILLISECOND_SHIFT, Outcome
@@ -240,19 +273,33 @@ def adopt(home: int, entry: int, arguments: int, size: int) -> int:
     st8(lane + C_LOOK_FIRST, 0)
     st8(lane + C_NOW, ld8(home + C_NOW))
     st8(lane + C_SEED, ld8(home + C_SEED))
+    _take_over(lane, home)
+    _ask(lane)
+    return lane
+
+
+@compiled
+def _take_over(lane: int, home: int) -> None:
+    """Have `lane` know what `home` asks for, and `home` no more."""
     known = ld8(home + C_KNOWN)
     rows = ld8(home + C_ROWS)
+    scans = ld8(home + C_SCANS)
     memcpy(lane + C_HEAP, home + C_HEAP, known)
     memcpy(lane + C_REMOTE_ROWS, home + C_REMOTE_ROWS, rows * REMOTE_ROW_BYTES)
+    memcpy(lane + C_REMOTE_SCANS, home + C_REMOTE_SCANS, scans * REMOTE_SCAN_BYTES)
     forget_rows(lane)
     st8(lane + C_KNOWN, known)
     st8(lane + C_ROWS, rows)
+    st8(lane + C_SCANS, scans)
+    moved = lane - home
     for i in range(rows):
         row = row_at(lane, i)
-        st8(row + X_RECORD, ld8(row + X_RECORD) + lane - home)
+        st8(row + X_RECORD, ld8(row + X_RECORD) + moved)
+    for i in range(scans):
+        part = scan_at(lane, i)
+        st8(part + Y_FIRST, ld8(part + Y_FIRST) + moved)
+        st8(part + Y_END, ld8(part + Y_END) + moved)
     forget_rows(home)
-    _ask(lane)
-    return lane
 
 
 @compiled
@@ -327,6 +374,10 @@ def _ask(lane: int) -> None:
         row = row_at(lane, i)
         if ld8(row + X_STATE) == UNKNOWN and ld8(row + X_LOOK) != 0:
             bits |= shl(1, ld8(row + X_PARTITION))
+    for i in range(ld8(lane + C_SCANS)):
+        part = scan_at(lane, i)
+        if ld8(part + Y_STATE) == UNKNOWN:
+            bits |= shl(1, ld8(part + Y_PARTITION))
     st8(lane + L_WAITING, bits)
     st8(lane + L_UNSENT, bits)
     st8(lane + L_STATE, READING if bits != 0 else READY)
@@ -341,12 +392,53 @@ def _head(lane: int, message: int, kind: int) -> None:
 
 
 @compiled
+def _send_scan(lane: int, number: int, port: int) -> bool:
+    part = scan_at(lane, number)
+    table = ld8(part + Y_TABLE)
+    first_size = key_bytes(table, ld8(part + Y_FIRST))
+    end_size = key_bytes(table, ld8(part + Y_END))
+    size = S_KEYS + padded(first_size) + padded(end_size)
+    message = room(ld8(port + P_ASK), size)
+    if message == 0:
+        return False
+    _head(lane, message, SCAN)
+    st8(message + S_NUMBER, number)
+    st8(message + S_TABLE, ld8(table + T_ID))
+    st8(message + S_DOWN, ld8(part + Y_DOWN))
+    st8(message + S_LIMIT, ld8(part + Y_LIMIT))
+    st8(message + S_FIRST, first_size)
+    st8(message + S_END, end_size)
+    record_key(table, ld8(part + Y_FIRST), message + S_KEYS)
+    record_key(table, ld8(part + Y_END), message + S_KEYS + padded(first_size))
+    st8(part + Y_STATE, ASKED)
+    send(ld8(port + P_ASK), message, size)
+    return True
+
+
+@compiled
+def _send_wanted(lane: int, partition: int, port: int) -> bool:
+    """Ask a partition for rows and ranges."""
+    if not _send_rows(lane, partition, port):
+        return False
+    for i in range(ld8(lane + C_SCANS)):
+        part = scan_at(lane, i)
+        if ld8(part + Y_PARTITION) != partition or ld8(part + Y_STATE) != UNKNOWN:
+            continue
+        if not _send_scan(lane, i, port):
+            return False
+    return True
+
+
+@compiled
 def _send_rows(lane: int, partition: int, port: int) -> bool:
     size = B_ROWS
     for i in range(ld8(lane + C_ROWS)):
         row = row_at(lane, i)
-        if ld8(row + X_PARTITION) == partition and ld8(row + X_STATE) == UNKNOWN:
+        wanted = ld8(row + X_STATE) == UNKNOWN and ld8(row + X_LOOK) != 0
+        if wanted and ld8(row + X_PARTITION) == partition:
             size += R_KEY_ + padded(key_bytes(ld8(row + X_TABLE), ld8(row + X_RECORD)))
+    if size == B_ROWS:
+        return True
     message = room(ld8(port + P_ASK), min(size, MESSAGE_MAX))
     if message == 0:
         return False
@@ -409,6 +501,77 @@ def _on_values(lane: int, partition: int, message: int) -> None:
             st8(row + X_STATE, UNKNOWN)  # There was no room for it.
     if waits:
         st8(lane + C_MET_PREPARED, 1)
+    _has_come(lane, partition)
+
+
+@compiled
+def _on_range(lane: int, partition: int, message: int) -> None:
+    part = scan_at(lane, ld8(message + G_NUMBER))
+    there = ld8(message + G_THERE)
+    st8(part + Y_STATE, there)
+    if there == PRESENT:
+        if not _keep_range(lane, part, message):
+            there = TOO_LONG
+    elif there == UNKNOWN:
+        st8(lane + C_MET_PREPARED, 1)
+    if there == TOO_LONG:
+        st8(part + Y_STATE, UNKNOWN)
+        st8(lane + L_REFUSED, _TOO_LARGE)
+    _has_come(lane, partition)
+
+
+@compiled
+def _keep_range(lane: int, part: int, message: int) -> bool:
+    """Lay out the rows as records and versions of the heap; False if there is no room."""
+    table = ld8(part + Y_TABLE)
+    count = ld8(message + G_ROWS)
+    reads = ld8(message + G_READS) * 16
+    leaves = ld8(message + G_LEAVES) * 16
+    rows = keep(lane, 16 * count + 16)
+    noted = keep(lane, reads + leaves + 16)
+    if rows == 0 or noted == 0:
+        return False
+    at = message + G_ITEMS
+    for i in range(count):
+        size = ld8(at)
+        length = ld8(at + 8)
+        record = keep(lane, size + 32)
+        version = keep(lane, V_VALUE + length)
+        if record == 0 or version == 0:
+            return False
+        fill_record(table, record, at + 16, size)
+        at += 16 + padded(size)
+        st8(version + V_TIMESTAMP, 0)
+        st8(version + V_LENGTH, length)
+        memcpy(version + V_VALUE, at, length)
+        at += padded(length)
+        st8(rows + 16 * i, record)
+        st8(rows + 16 * i + 8, version)
+    memcpy(noted, at, reads + leaves)
+    st8(part + Y_COUNT, count)
+    st8(part + Y_ROWS, rows)
+    st8(part + Y_READS, noted)
+    st8(part + Y_READ_COUNT, ld8(message + G_READS))
+    st8(part + Y_LEAVES, noted + reads)
+    st8(part + Y_LEAF_COUNT, ld8(message + G_LEAVES))
+    return True
+
+
+@compiled
+def _has_come(lane: int, partition: int) -> None:
+    """Something has come from a partition: go on, unless more is under way."""
+    bit = shl(1, partition)
+    waits = ld8(lane + L_UNSENT) & bit != 0
+    for i in range(ld8(lane + C_ROWS)):
+        row = row_at(lane, i)
+        if ld8(row + X_PARTITION) == partition and ld8(row + X_STATE) == ASKED:
+            waits = True
+    for i in range(ld8(lane + C_SCANS)):
+        part = scan_at(lane, i)
+        if ld8(part + Y_PARTITION) == partition and ld8(part + Y_STATE) == ASKED:
+            waits = True
+    if not waits:
+        st8(lane + L_WAITING, ld8(lane + L_WAITING) & ~bit)
     if ld8(lane + L_WAITING) == 0:
         st8(lane + L_STATE, READY)
         st8(lane + L_DUE, 0)
@@ -555,6 +718,10 @@ def _prepare_bytes(lane: int, partition: int) -> int:
         row = row_at(lane, i)
         if ld8(row + X_PARTITION) == partition:
             size += _item_bytes(lane, row)
+    for i in range(ld8(lane + C_SCANS)):
+        part = scan_at(lane, i)
+        if ld8(part + Y_PARTITION) == partition and is_scanned(lane, part):
+            size += 16 * (ld8(part + Y_READ_COUNT) + ld8(part + Y_LEAF_COUNT))
     return size
 
 
@@ -566,10 +733,58 @@ def _participants(lane: int) -> int:
         row = row_at(lane, i)
         if is_read(lane, row) or is_written(lane, row):
             bits |= shl(1, ld8(row + X_PARTITION))
+    for i in range(ld8(lane + C_SCANS)):
+        part = scan_at(lane, i)
+        if is_scanned(lane, part):
+            bits |= shl(1, ld8(part + Y_PARTITION))
     for partition in range(64):
         if bits & shl(1, partition) and _prepare_bytes(lane, partition) > MESSAGE_MAX:
             return 0
     return bits
+
+
+@compiled
+def _put_reads(lane: int, partition: int, at: int) -> tuple[int, int]:
+    """What was read there, as it was; (where it ends, how many)."""
+    count = 0
+    for i in range(ld8(lane + C_ROWS)):
+        row = row_at(lane, i)
+        known = ld8(row + X_PARTITION) == partition and is_read(lane, row)
+        if known and ld8(row + X_SEEN_RECORD) != 0:
+            st8(at, ld8(row + X_SEEN_RECORD))
+            st8(at + 8, ld8(row + X_SEEN))
+            at += 16
+            count += 1
+    for i in range(ld8(lane + C_SCANS)):
+        part = scan_at(lane, i)
+        if ld8(part + Y_PARTITION) == partition and is_scanned(lane, part):
+            size = 16 * ld8(part + Y_READ_COUNT)
+            memcpy(at, ld8(part + Y_READS), size)
+            at += size
+            count += ld8(part + Y_READ_COUNT)
+    return at, count
+
+
+@compiled
+def _put_leaves(lane: int, partition: int, at: int) -> tuple[int, int]:
+    """The leaves where something was not there, or was scanned; (where it ends, how many)."""
+    count = 0
+    for i in range(ld8(lane + C_ROWS)):
+        row = row_at(lane, i)
+        known = ld8(row + X_PARTITION) == partition and is_read(lane, row)
+        if known and ld8(row + X_LEAF) != 0:
+            st8(at, ld8(row + X_LEAF))
+            st8(at + 8, ld8(row + X_LEAF_VERSION))
+            at += 16
+            count += 1
+    for i in range(ld8(lane + C_SCANS)):
+        part = scan_at(lane, i)
+        if ld8(part + Y_PARTITION) == partition and is_scanned(lane, part):
+            size = 16 * ld8(part + Y_LEAF_COUNT)
+            memcpy(at, ld8(part + Y_LEAVES), size)
+            at += size
+            count += ld8(part + Y_LEAF_COUNT)
+    return at, count
 
 
 @compiled
@@ -581,25 +796,9 @@ def _send_prepare(lane: int, partition: int, port: int) -> bool:
     st8(message + B_PROPOSAL, ld8(lane + L_TIMESTAMP))
     st8(message + B_PARTICIPANTS, ld8(lane + L_OTHERS) | ld8(lane + C_OWN))
     at = message + B_ITEMS
-    reads = 0
-    leaves = 0
+    at, reads = _put_reads(lane, partition, at)
+    at, leaves = _put_leaves(lane, partition, at)
     writes = 0
-    for i in range(ld8(lane + C_ROWS)):
-        row = row_at(lane, i)
-        known = ld8(row + X_PARTITION) == partition and is_read(lane, row)
-        if known and ld8(row + X_SEEN_RECORD) != 0:
-            st8(at, ld8(row + X_SEEN_RECORD))
-            st8(at + 8, ld8(row + X_SEEN))
-            at += 16
-            reads += 1
-    for i in range(ld8(lane + C_ROWS)):
-        row = row_at(lane, i)
-        known = ld8(row + X_PARTITION) == partition and is_read(lane, row)
-        if known and ld8(row + X_LEAF) != 0:
-            st8(at, ld8(row + X_LEAF))
-            st8(at + 8, ld8(row + X_LEAF_VERSION))
-            at += 16
-            leaves += 1
     if ld8(lane + L_OUTCOME) == COMMITTED:
         for i in range(ld8(lane + C_ROWS)):
             row = row_at(lane, i)
@@ -657,7 +856,7 @@ def send_unsent(lane: int) -> None:
             continue
         port = port_of(mesh, partition)
         if state == READING:
-            sent = _send_rows(lane, partition, port)
+            sent = _send_wanted(lane, partition, port)
         elif state == PREPARING:
             sent = _send_prepare(lane, partition, port)
         elif state == RAISING:
@@ -773,9 +972,12 @@ def on_answer(lane: int, port: int, message: int, kind: int) -> int:
     partition = ld8(port + P_PARTITION)
     bit = shl(1, partition)
     if kind == VALUES:
-        if ld8(lane + L_STATE) == READING and ld8(lane + L_WAITING) & bit:
-            st8(lane + L_WAITING, ld8(lane + L_WAITING) & ~bit)
+        if ld8(lane + L_STATE) == READING:
             _on_values(lane, partition, message)
+        return OPEN
+    if kind == RANGE:
+        if ld8(lane + L_STATE) == READING:
+            _on_range(lane, partition, message)
         return OPEN
     if kind == VOTE:
         return _on_vote(lane, partition, message)

@@ -19,6 +19,7 @@ from mako.engine.layout import (
     C_RESULT,
     C_SCAN_USED,
     LENGTH_MASK,
+    R_KEY,
     RESULT_BYTES,
     T_KIND,
     V_LENGTH,
@@ -223,6 +224,21 @@ def record_key(table: int, record: int, target: int) -> int:
         return 16
     _bytes_encode(record, target)
     return _bytes_length(record)
+
+
+@compiled
+def fill_record(table: int, record: int, key: int, size: int) -> None:
+    """The inverse of `record_key`: write the key of `size` bytes at `key` into a record."""
+    kind = ld8(table + T_KIND)
+    if kind == 1:
+        st8(record + R_KEY, _word_decode(key, size, 0))
+    elif kind == 2:
+        first, second = _pair_decode(key, size, 0)
+        st8(record + R_KEY, first)
+        st8(record + R_KEY + 8, second)
+    else:
+        st8(record + R_KEY, size)
+        memcpy(record + R_KEY + 8, key, size)
 
 
 @compiled

@@ -110,10 +110,12 @@ PREPARE: Final = 2
 RAISE: Final = 3
 COMMIT: Final = 4
 ABORT: Final = 5
+SCAN: Final = 6  # asks for the rows of a range
 VALUES: Final = 8  # rows that were asked for
 VOTE: Final = 9
 INSTALLED: Final = 10
 WATERMARK: Final = 11
+RANGE: Final = 12  # the rows of a range
 
 # ROWS: count, then by row: its number there, table, bytes of key, the key.
 # VALUES: count, then by row: its number, what is there, record, timestamp, leaf, its version,
@@ -132,6 +134,23 @@ A_LEAF_: Final = 32
 A_LEAF_VERSION: Final = 40
 A_LENGTH: Final = 48
 A_VALUE: Final = 56
+# SCAN: its number there, table, 1 if it descends, limit, bytes of the first key and of the end;
+# then the keys.
+S_NUMBER: Final = M_BODY
+S_TABLE: Final = M_BODY + 8
+S_DOWN: Final = M_BODY + 16
+S_LIMIT: Final = M_BODY + 24
+S_FIRST: Final = M_BODY + 32
+S_END: Final = M_BODY + 40
+S_KEYS: Final = M_BODY + 48
+# RANGE: its number, what is there, rows, reads, leaves; by row: bytes of key and value, both; then
+# pairs: record and timestamp of what was read, leaf and version of where it lies.
+G_NUMBER: Final = M_BODY
+G_THERE: Final = M_BODY + 8
+G_ROWS: Final = M_BODY + 16
+G_READS: Final = M_BODY + 24
+G_LEAVES: Final = M_BODY + 32
+G_ITEMS: Final = M_BODY + 40
 # PREPARE: proposal, participants, reads, leaves, writes; then these.
 B_PROPOSAL: Final = M_BODY
 B_PARTICIPANTS: Final = M_BODY + 8

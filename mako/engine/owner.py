@@ -88,8 +88,6 @@ def _bytes_owner(table: int, key: tuple[int, int]) -> int:
 
 
 def _make_elsewhere(kind: KeyKind, owner: Callable[..., int]) -> Callable[..., int]:
-    owner = compiled(named(owner, f"{kind.name}.owner"))
-
     def elsewhere(tx: int, table: int, key: Any) -> int:
         """The partition that has the key, or -1 if this one has it."""
         if ld8(table + T_MAP) == 0:
@@ -100,11 +98,15 @@ def _make_elsewhere(kind: KeyKind, owner: Callable[..., int]) -> Callable[..., i
     return compiled(named(elsewhere, f"{kind.name}.elsewhere"))
 
 
-ELSEWHERE: Final = {
-    kind.kind: _make_elsewhere(kind, owner)
+OWNER: Final = {
+    kind.kind: compiled(named(owner, f"{kind.name}.owner"))
     for kind, owner in (
         (WORD_KIND, _word_owner),
         (PAIR_KIND, _pair_owner),
         (BYTES_KIND, _bytes_owner),
     )
+}
+ELSEWHERE: Final = {
+    kind.kind: _make_elsewhere(kind, OWNER[kind.kind])
+    for kind in (WORD_KIND, PAIR_KIND, BYTES_KIND)
 }

@@ -1,6 +1,7 @@
 """What a partition does for transactions that another one coordinates (DESIGN §7).
 
     ROWS      look up rows, note nothing                                     ──▶ VALUES
+    SCAN      scan a range, and say what has to stay as it is                ──▶ RANGE
     PREPARE   lock the writes, hold the closed timestamp, compare the proposal with the clock,
               validate the reads                                             ──▶ VOTE
     RAISE     another timestamp: validate once more                         ──▶ VOTE
@@ -32,6 +33,7 @@ from mako.engine.channel import (
 from mako.engine.closing import activate
 from mako.engine.commit import abort, begin, install, lock_writes, reserve, rest, undo, validate
 from mako.engine.index import BYTES_INDEX, LOST, PAIR_INDEX, WORD_INDEX
+from mako.engine.interactive import key_bytes, record_key
 from mako.engine.jit import compiled, exported
 from mako.engine.lane import (
     A_LEAF_,
@@ -56,6 +58,12 @@ from mako.engine.lane import (
     B_VOTE,
     B_WRITES,
     COMMIT,
+    G_ITEMS,
+    G_LEAVES,
+    G_NUMBER,
+    G_READS,
+    G_ROWS,
+    G_THERE,
     H_FREE,
     H_OWN,
     H_READ_FOR,
@@ -84,7 +92,16 @@ from mako.engine.lane import (
     R_SIZE,
     R_TABLE,
     RAISE,
+    RANGE,
     ROWS,
+    S_DOWN,
+    S_END,
+    S_FIRST,
+    S_KEYS,
+    S_LIMIT,
+    S_NUMBER,
+    S_TABLE,
+    SCAN,
     SHORT,
     TELLING,
     VALUES,
@@ -100,6 +117,9 @@ from mako.engine.layout import (
     C_ENGINE,
     C_FLOOR,
     C_KEY,
+    C_KEY_END,
+    C_LEAFSET,
+    C_LEAVES,
     C_MASK,
     C_MESH,
     C_MET_PREPARED,
@@ -107,6 +127,7 @@ from mako.engine.layout import (
     C_OWN,
     C_READS,
     C_READSET,
+    C_SCAN,
     C_WRITES,
     C_WRITESET,
     CANCELLED,
@@ -114,6 +135,7 @@ from mako.engine.layout import (
     DEAD,
     DELETE,
     INSERT,
+    LEAF_BYTES,
     LENGTH_MASK,
     LOGGING,
     NONE,
@@ -121,6 +143,7 @@ from mako.engine.layout import (
     PREPARED,
     R_HEAD,
     READ_BYTES,
+    SCAN_BYTES,
     T_KIND,
     T_ROW,
     TABLE_BYTES,
@@ -137,12 +160,17 @@ from mako.engine.layout import (
 from mako.engine.reclaim import reclaim_some
 from mako.engine.remote import ABSENT, PRESENT, TOO_LONG, UNKNOWN
 from mako.engine.ring import append_transaction
+from mako.engine.scan import BYTES_SCANNING, PAIR_SCANNING, WORD_SCANNING
 from mako.engine.sets import add_read, inherit, note_leaf
 from mako.ids import Outcome
 
 COMMITTED = int(Outcome.COMMITTED)
 _LOCKED = int(Outcome.LOCKED)
 _CHANGED = int(Outcome.CHANGED)
+
+_TOO_LARGE = int(Outcome.TOO_LARGE)
+# How attempts are counted that only looked for others.
+_SCANNED = int(Outcome.REMOTE)
 
 _word_get, _pair_get, _bytes_get = WORD_INDEX.get, PAIR_INDEX.get, BYTES_INDEX.get
 _word_decode = WORD_ACCESS.index.kind.decode
@@ -151,6 +179,9 @@ _bytes_decode = BYTES_ACCESS.index.kind.decode
 _word_put, _pair_put, _bytes_put = WORD_ACCESS.put, PAIR_ACCESS.put, BYTES_ACCESS.put
 _word_delete, _pair_delete = WORD_ACCESS.delete, PAIR_ACCESS.delete
 _bytes_delete = BYTES_ACCESS.delete
+_word_up, _word_down = WORD_SCANNING.forward_here, WORD_SCANNING.backward_here
+_pair_up, _pair_down = PAIR_SCANNING.forward_here, PAIR_SCANNING.backward_here
+_bytes_up, _bytes_down = BYTES_SCANNING.forward_here, BYTES_SCANNING.backward_here
 
 
 # --- rows -------------------------------------------------------------------------------------
@@ -256,6 +287,134 @@ def _on_rows(home: int, port: int, message: int) -> bool:
     st8(port + P_SENT, 1)
     st8(mesh + H_READ_FOR, ld8(mesh + H_READ_FOR) + sent)
     return True
+
+
+# --- ranges -------------------------------------------------------------------------------------
+
+
+@compiled
+def _scan(lane: int, message: int, table: int) -> int:
+    first = message + S_KEYS
+    first_size = ld8(message + S_FIRST)
+    end = first + padded(first_size)
+    end_size = ld8(message + S_END)
+    limit = ld8(message + S_LIMIT)
+    down = ld8(message + S_DOWN) != 0
+    kind = ld8(table + T_KIND)
+    if kind == 1:
+        low = _word_decode(first, first_size, lane + C_KEY)
+        high = _word_decode(end, end_size, lane + C_KEY_END)
+        if down:
+            return _word_down(lane, table, low, high, limit)
+        return _word_up(lane, table, low, high, limit)
+    if kind == 2:
+        low_pair = _pair_decode(first, first_size, lane + C_KEY)
+        high_pair = _pair_decode(end, end_size, lane + C_KEY_END)
+        if down:
+            return _pair_down(lane, table, low_pair, high_pair, limit)
+        return _pair_up(lane, table, low_pair, high_pair, limit)
+    low_string = _bytes_decode(first, first_size, lane + C_KEY)
+    high_string = _bytes_decode(end, end_size, lane + C_KEY_END)
+    if down:
+        return _bytes_down(lane, table, low_string, high_string, limit)
+    return _bytes_up(lane, table, low_string, high_string, limit)
+
+
+@compiled
+def _range_bytes(lane: int, table: int, count: int) -> int:
+    """What a RANGE with the results of a scan takes, or -1 if it is too long."""
+    size = G_ITEMS + 16 * (ld8(lane + C_READS) + ld8(lane + C_LEAVES))
+    for i in range(count):
+        record = ld8(lane + C_SCAN + i * SCAN_BYTES)
+        version = ld8(lane + C_SCAN + i * SCAN_BYTES + 8)
+        size += 16 + padded(key_bytes(table, record))
+        size += padded(ld8(version + V_LENGTH) & LENGTH_MASK)
+        if size > MESSAGE_MAX:
+            return -1
+    return size if size <= MESSAGE_MAX else -1
+
+
+@compiled
+def _meets_prepared(lane: int) -> bool:
+    """Whether anything that was read is locked until another partition answers."""
+    for i in range(ld8(lane + C_READS)):
+        record = ld8(lane + C_READSET + i * READ_BYTES)
+        if load_acquire(record + R_HEAD) & PREPARED:
+            return True
+    return False
+
+
+@compiled
+def _put_range(lane: int, table: int, count: int, at: int) -> int:
+    """Write the results of a scan, and what was noted of it; where it ends."""
+    for i in range(count):
+        record = ld8(lane + C_SCAN + i * SCAN_BYTES)
+        version = ld8(lane + C_SCAN + i * SCAN_BYTES + 8)
+        size = key_bytes(table, record)
+        length = ld8(version + V_LENGTH) & LENGTH_MASK
+        st8(at, size)
+        st8(at + 8, length)
+        record_key(table, record, at + 16)
+        at += 16 + padded(size)
+        memcpy(at, version + V_VALUE, length)
+        at += padded(length)
+    reads = ld8(lane + C_READS) * READ_BYTES
+    memcpy(at, lane + C_READSET, reads)
+    leaves = ld8(lane + C_LEAVES) * LEAF_BYTES
+    memcpy(at + reads, lane + C_LEAFSET, leaves)
+    return at + reads + leaves
+
+
+@compiled
+def _answer_scan(home: int, lane: int, port: int, message: int) -> bool:
+    table = ld8(lane + C_ENGINE) + TABLES + ld8(message + S_TABLE) * TABLE_BYTES
+    begin(lane)
+    count = _scan(lane, message, table)
+    there = PRESENT
+    size = G_ITEMS
+    if count < 0 or _meets_prepared(lane):
+        there = TOO_LONG if count == -_TOO_LARGE else UNKNOWN
+    else:
+        size = _range_bytes(lane, table, count)
+        if size < 0:
+            there = TOO_LONG
+            size = G_ITEMS
+    answer = room(ld8(port + P_ANSWER), size)
+    if answer == 0:
+        return False
+    st8(answer + M_KIND, RANGE)
+    st8(answer + M_TRANSACTION, ld8(message + M_TRANSACTION))
+    st8(answer + M_VIEW, ld8(ld8(home + C_ENGINE) + VIEW))
+    st8(answer + G_NUMBER, ld8(message + S_NUMBER))
+    st8(answer + G_THERE, there)
+    st8(answer + G_ROWS, 0)
+    st8(answer + G_READS, 0)
+    st8(answer + G_LEAVES, 0)
+    end = answer + G_ITEMS
+    if there == PRESENT:
+        st8(answer + G_ROWS, count)
+        st8(answer + G_READS, ld8(lane + C_READS))
+        st8(answer + G_LEAVES, ld8(lane + C_LEAVES))
+        end = _put_range(lane, table, count, end)
+    send(ld8(port + P_ANSWER), answer, end - answer)
+    st8(port + P_SENT, 1)
+    mesh = ld8(home + C_MESH)
+    st8(mesh + H_READ_FOR, ld8(mesh + H_READ_FOR) + max(count, 0))
+    return True
+
+
+@compiled
+def _on_scan(home: int, port: int, message: int) -> bool:
+    """False if there is no room for the answer, or no lane to scan in."""
+    mesh = ld8(home + C_MESH)
+    lane = take_lane(mesh, ld8(mesh + H_FREE) & ~ld8(mesh + H_OWN))
+    if lane == 0:
+        return False
+    done = _answer_scan(home, lane, port, message)
+    abort(lane, _SCANNED)
+    rest(lane)
+    give_lane(lane)
+    return done
 
 
 # --- prepare ------------------------------------------------------------------------------------
@@ -550,6 +709,8 @@ def on_request(home: int, port: int, message: int) -> int:
     done = True
     if kind == ROWS:
         done = _on_rows(home, port, message)
+    elif kind == SCAN:
+        done = _on_scan(home, port, message)
     elif kind == PREPARE:
         done = _on_prepare(home, port, message)
     elif kind == RAISE:

@@ -33,6 +33,7 @@ from mako.engine.layout import (
     C_MODE,
     C_PROGRESS,
     C_REMOTE_ROWS,
+    C_REMOTE_SCANS,
     C_ROWS,
     C_SCANS,
     DELETE,
@@ -41,6 +42,7 @@ from mako.engine.layout import (
     LENGTH_MASK,
     REMOTE_ROW_BYTES,
     REMOTE_ROW_MAX,
+    REMOTE_SCAN_BYTES,
     UPDATE,
     V_LENGTH,
     V_VALUE,
@@ -73,10 +75,31 @@ ABSENT: Final = 2
 PRESENT: Final = 3
 TOO_LONG: Final = 4
 
+# A range of another partition that was scanned, or shall be.
+Y_TABLE: Final = 0
+Y_PARTITION: Final = 8
+Y_STATE: Final = 16
+Y_FIRST: Final = 24  # its ends, as records of the heap
+Y_END: Final = 32
+Y_LIMIT: Final = 40
+Y_DOWN: Final = 48
+Y_READ: Final = 56  # the run that has read it
+Y_COUNT: Final = 64  # rows
+Y_ROWS: Final = 72  # pairs of record and version, of the heap
+Y_READS: Final = 80  # pairs of record there and timestamp, how many
+Y_READ_COUNT: Final = 88
+Y_LEAVES: Final = 96  # pairs of leaf there and version, how many
+Y_LEAF_COUNT: Final = 104
+
 
 @compiled
 def row_at(tx: int, i: int) -> int:
     return tx + C_REMOTE_ROWS + i * REMOTE_ROW_BYTES
+
+
+@compiled
+def scan_at(tx: int, i: int) -> int:
+    return tx + C_REMOTE_SCANS + i * REMOTE_SCAN_BYTES
 
 
 @compiled
@@ -125,11 +148,19 @@ def is_written(tx: int, row: int) -> bool:
 
 
 @compiled
+def is_scanned(tx: int, part: int) -> bool:
+    return ld8(part + Y_READ) == ld8(tx + C_PROGRESS)
+
+
+@compiled
 def touched(tx: int) -> bool:
     """Whether this run has read or written anything of another partition."""
     for i in range(ld8(tx + C_ROWS)):
         row = row_at(tx, i)
         if is_read(tx, row) or is_written(tx, row):
+            return True
+    for i in range(ld8(tx + C_SCANS)):
+        if is_scanned(tx, scan_at(tx, i)):
             return True
     return False
 
@@ -289,9 +320,12 @@ def _make_remote(kind: KeyKind) -> tuple[Callable[..., int], ...]:
             _ask(tx, row)
         return 0
 
-    return tuple(
-        keyed(kind, function, f"remote_{function.__name__}")
-        for function in (read, write, put, delete, expect)
+    return (
+        *(
+            keyed(kind, function, f"remote_{function.__name__}")
+            for function in (read, write, put, delete, expect)
+        ),
+        find,
     )
 
 
@@ -301,3 +335,4 @@ WRITE: Final = {kind: made[1] for kind, made in _MADE.items()}
 PUT: Final = {kind: made[2] for kind, made in _MADE.items()}
 DELETE_: Final = {kind: made[3] for kind, made in _MADE.items()}
 EXPECT: Final = {kind: made[4] for kind, made in _MADE.items()}
+FIND: Final = {kind: made[5] for kind, made in _MADE.items()}

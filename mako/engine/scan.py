@@ -46,12 +46,14 @@ from mako.engine.layout import (
     SCAN_BYTES,
     SCAN_MAX,
     SPIN_MAX,
+    T_MAP,
     W_KIND,
     W_RECORD,
     W_TABLE,
     W_VERSION,
     WRITE_BYTES,
 )
+from mako.engine.ranges import OVER
 from mako.engine.sets import doomed, note_leaf, why_doomed
 from mako.ids import Outcome
 
@@ -82,6 +84,9 @@ class Scanning:
 
     forward: Callable[..., int]
     backward: Callable[..., int]
+    #: The part of the range that this partition has.
+    forward_here: Callable[..., int]
+    backward_here: Callable[..., int]
 
 
 def _make_scanning(access: Access) -> Scanning:
@@ -163,7 +168,7 @@ def _make_scanning(access: Access) -> Scanning:
 
     append = compiled(named(append, f"{kind.name}.append"))
 
-    def forward(tx: int, table: int, first: Any, end: Any, limit: int) -> int:
+    def up_here(tx: int, table: int, first: Any, end: Any, limit: int) -> int:
         """Rows with first <= key < end, ascending, at most `limit`."""
         used = scan_room(tx, limit)
         if used < 0:
@@ -219,7 +224,7 @@ def _make_scanning(access: Access) -> Scanning:
         st8(tx + C_SCAN_USED, used + found)
         return found
 
-    def backward(tx: int, table: int, first: Any, end: Any, limit: int) -> int:
+    def down_here(tx: int, table: int, first: Any, end: Any, limit: int) -> int:
         """Rows with first <= key < end, descending from the greatest, at most `limit`."""
         used = scan_room(tx, limit)
         if used < 0:
@@ -260,9 +265,27 @@ def _make_scanning(access: Access) -> Scanning:
         st8(tx + C_SCAN_USED, used + found)
         return found
 
+    up_here = keyed(kind, up_here, "forward_here", ("first", "end"))
+    down_here = keyed(kind, down_here, "backward_here", ("first", "end"))
+    make_over = OVER[kind.kind]
+    up_over = make_over(up_here, 0, "forward_over")
+    down_over = make_over(down_here, 1, "backward_over")
+
+    def forward(tx: int, table: int, first: Any, end: Any, limit: int) -> int:
+        if ld8(table + T_MAP) != 0:
+            return up_over(tx, table, first, end, limit)
+        return up_here(tx, table, first, end, limit)
+
+    def backward(tx: int, table: int, first: Any, end: Any, limit: int) -> int:
+        if ld8(table + T_MAP) != 0:
+            return down_over(tx, table, first, end, limit)
+        return down_here(tx, table, first, end, limit)
+
     return Scanning(
-        forward=keyed(kind, forward, "forward", ("first", "end")),
-        backward=keyed(kind, backward, "backward", ("first", "end")),
+        forward=compiled(named(forward, f"{kind.name}.forward")),
+        backward=compiled(named(backward, f"{kind.name}.backward")),
+        forward_here=up_here,
+        backward_here=down_here,
     )
 
 

@@ -70,6 +70,35 @@ def move(tx: Any, p: int, n: int, q: int, m: int) -> int:
 
 
 @mako.procedure
+def walk(tx: Any, first: int, end: int, limit: int, back: int) -> int:
+    """What the rows of some places have, in order."""
+    total = 0
+    if back:
+        rows = tx.scan_back(ACCOUNT, (first, 0), (end, 0), limit)
+        for at in range(rows.count):
+            total = (total * 131 + rows.row(at).v + 1) % 1_000_003
+    else:
+        rows = tx.scan(ACCOUNT, (first, 0), (end, 0), limit)
+        for at in range(rows.count):
+            total = (total * 131 + rows.row(at).v + 1) % 1_000_003
+    return int(total)
+
+
+@mako.procedure
+def write_and_walk(tx: Any, p: int, n: int, q: int, m: int, value: int) -> int:
+    """Own writes are seen by a scan: one row is put, another one is deleted."""
+    tx.put(ACCOUNT, (p, n)).v = value
+    found, _ = tx.find(ACCOUNT, (q, m))
+    if found:
+        tx.delete(ACCOUNT, (q, m))
+    total = 0
+    rows = tx.scan(ACCOUNT, (0, 0), (3, 0), 4)
+    for at in range(rows.count):
+        total = (total * 131 + rows.row(at).v + 1) % 1_000_003
+    return int(total)
+
+
+@mako.procedure
 def refuse(tx: Any, p: int, n: int) -> int:
     """Roll back after a write."""
     tx.put(ACCOUNT, (p, n)).v = 1
@@ -151,6 +180,35 @@ def test_a_row_moves_to_another_partition(cluster: Cluster) -> None:
     assert cluster.run(0, move, 1, 1, 2, 1).outcome is Outcome.EXISTS
 
 
+def test_a_scan_goes_over_partitions(cluster: Cluster) -> None:
+    model = Model()
+    for place, number, value in [(0, 1, 5), (1, 0, 6), (1, 2, 7), (2, 1, 8), (2, 2, 9)]:
+        cluster.run(place, put, place, number, value)
+        model.run("put", (place, number, value))
+    for home in range(PLACES):
+        for given in [(0, 3, 9, 0), (0, 3, 9, 1), (0, 3, 3, 0), (1, 2, 9, 0), (1, 3, 2, 1)]:
+            assert cluster.run(home, walk, *given).value == model.walk(*given)
+        mine = (2 - home, 1, 1, 2, 40 + home)
+        assert cluster.run(home, write_and_walk, *mine).value == model.run("write_and_walk", mine)
+
+
+def test_a_phantom_elsewhere_is_noticed(cluster: Cluster) -> None:
+    """Between the scan and the prepare a row appears in the range."""
+    cluster.run(1, put, 1, 1, 5)
+    number = cluster.post(0, walk, 1, 2, 9, 0)
+    cluster.serve(0)
+    cluster.turn(1)  # The range is on its way back.
+    other = cluster.post(1, put, 1, 2, 6)
+    cluster.serve(1)
+    done = {each.number: each for each in cluster.settle()}
+    assert done.keys() >= {number}, other
+    model = Model()
+    model.run("put", (1, 1, 5))
+    model.run("put", (1, 2, 6))
+    assert done[number].value == model.walk(1, 2, 9, 0)
+    assert cluster.mesh.counts(0).refused == 1
+
+
 def test_a_procedure_that_rolls_back_leaves_nothing(cluster: Cluster) -> None:
     assert cluster.run(0, refuse, 1, 1).outcome is Outcome.ROLLED_BACK
     assert cluster.run(0, look, 1, 1, 1, 1).value == 0
@@ -178,6 +236,13 @@ class Model:
     def __init__(self) -> None:
         self.rows: dict[tuple[int, int], int] = {}
 
+    def walk(self, first: int, end: int, limit: int, back: int) -> int:
+        keys = sorted((key for key in self.rows if first <= key[0] < end), reverse=bool(back))
+        total = 0
+        for key in keys[:limit]:
+            total = (total * 131 + self.rows[key] + 1) % 1_000_003
+        return total
+
     def run(self, name: str, given: tuple[int, ...]) -> int | Outcome:
         rows = self.rows
         if name == "put":
@@ -191,6 +256,12 @@ class Model:
                 return Outcome.NOT_FOUND
         elif name == "look":
             return rows.get(given[:2], 0) * BASE + rows.get(given[2:], 0)
+        elif name == "walk":
+            return self.walk(*given)
+        elif name == "write_and_walk":
+            rows[given[:2]] = given[4]
+            rows.pop(given[2:4], None)
+            return self.walk(0, PLACES, 4, 0)
         elif name == "move":
             if given[:2] not in rows:
                 return Outcome.NOT_FOUND
@@ -211,7 +282,7 @@ class Model:
 
 PROCEDURES = {
     each.__name__: each
-    for each in (put, insert, delete, look, move, transfer)  # type: ignore[attr-defined]
+    for each in (put, insert, delete, look, move, transfer, walk, write_and_walk)  # type: ignore[attr-defined]
 }
 
 
@@ -220,7 +291,13 @@ def draw(chance: random.Random) -> tuple[str, tuple[int, ...]]:
     other = (chance.randrange(PLACES), chance.randrange(NUMBERS))
     while other == one:
         other = (chance.randrange(PLACES), chance.randrange(NUMBERS))
-    name = chance.choice(["put", "insert", "delete", "look", "look", "move", "transfer", "transfer"])
+    name = chance.choice([*PROCEDURES, "look", "transfer"])
+    if name == "walk":
+        first = chance.randrange(PLACES)
+        end = chance.randrange(first, PLACES + 1)
+        return name, (first, end, chance.randrange(1, 9), chance.randrange(2))
+    if name == "write_and_walk":
+        return name, (*one, *other, chance.randrange(1, 100))
     if name in ("put", "insert"):
         return name, (*one, chance.randrange(1, 100))
     if name == "delete":
@@ -234,7 +311,8 @@ def check(asked: dict[int, tuple[str, tuple[int, ...]]], done: list[Done]) -> No
     """The order of timestamps explains everything that was committed."""
     model = Model()
     # Who only looks may have the timestamp of the last one that it has seen.
-    order = sorted(done, key=lambda each: (each.timestamp, asked[each.number][0] == "look"))
+    looks = ("look", "walk")
+    order = sorted(done, key=lambda each: (each.timestamp, asked[each.number][0] in looks))
     for each in order:
         if each.outcome is Outcome.COMMITTED:
             name, given = asked[each.number]
