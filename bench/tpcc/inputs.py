@@ -61,7 +61,11 @@ STATE: Final = mako.Row(
         "customers": "i4",
         "names": "i4",
         "home_first": "i4",
+        "home_last": "i4",
         "home_step": "i4",
+        # Lines, and payments, of a hundred that are for another warehouse.
+        "remote_item_pct": "i4",
+        "remote_payment_pct": "i4",
         # A range of the counts below has 1 << shift numbers.
         "item_shift": "i4",
         "customer_shift": "i4",
@@ -151,6 +155,10 @@ def generate(random: Any, state: Any) -> int:
             state.n_status_by_name += 1
     elif kind == DELIVERY_KIND:
         state.o_carrier_id = random.uniform(1, 10)
+        # Where the delivery waits for another partition it is run elsewhere, and answers there.
+        state.a_skipped = 0
+        for district in range(DISTRICTS):
+            state.a_delivered[district] = 0
     else:
         state.d_id = terminal + 1  # Clause 2.8.1.1: the terminal's own.
         state.threshold = random.uniform(10, 20)
@@ -162,7 +170,7 @@ def _give_turn(state: Any) -> None:
     """Go on to the next home warehouse, and after the last one to the next terminal."""
     state.home += state.home_step
     state.home_number += 1
-    if state.home > state.warehouses:
+    if state.home > state.home_last:
         state.home = state.home_first
         state.home_number = 0
         state.terminal += 1
@@ -238,7 +246,7 @@ def _draw_new_order(random: Any, state: Any) -> None:
         state.i_id[line] = i_id
         state.quantity[line] = random.uniform(1, 10)
         supply_w_id = w_id
-        if state.warehouses > 1 and random.uniform(1, 100) == 1:
+        if state.warehouses > 1 and random.uniform(1, 100) <= state.remote_item_pct:
             supply_w_id = _another_warehouse(random, state)
             state.n_remote_lines += 1
             all_local = 0
@@ -256,7 +264,7 @@ def _draw_payment(random: Any, state: Any) -> None:
     _draw_customer(random, state)
     state.c_w_id = state.w_id
     state.c_d_id = state.d_id
-    if state.warehouses > 1 and random.uniform(1, 100) > 85:
+    if state.warehouses > 1 and random.uniform(1, 100) <= state.remote_payment_pct:
         state.c_w_id = _another_warehouse(random, state)
         state.c_d_id = random.uniform(1, DISTRICTS)
         state.n_remote_payments += 1

@@ -1,10 +1,9 @@
 """Several partitions in one thread: workers that take a step when a test says so."""
 
-import random
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import mako
 from mako.engine import lane as lanes
@@ -128,7 +127,7 @@ class Cluster:
         return found
 
     def settle(self) -> list[Done]:
-        """Let everybody go on until there is nothing to do, and all know each other's watermarks."""
+        """Let everybody go on until nothing is under way, and all know each other's watermarks."""
         found: list[Done] = []
         partitions = range(len(self.engines))
         for _ in range(100_000):
@@ -177,17 +176,6 @@ class Cluster:
             engine.close()
         for rings in self._rings:
             rings.close()
-
-
-class Chance:
-    """Random choices that print the seed which replays them."""
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-        self.random = random.Random(seed)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.random, name)
 
 
 ACCOUNT: Final = mako.Table("account", id=7, key={"place": 8, "number": 32}, row={"v": "i8"})

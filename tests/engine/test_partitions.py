@@ -348,9 +348,9 @@ def run_in_any_order(seed: int) -> None:
             done += cluster.done()
         done += cluster.settle()
         assert len(done) == len(asked)
-        assert sum(each.outcome is Outcome.COMMITTED for each in done) > 100
+        assert sum(each.outcome is Outcome.COMMITTED for each in done) > 50
         check(asked, done)
-        stable = {engine.stable for engine in cluster.engines}
-        assert len(stable) >= 1 and min(stable) >= max(each.timestamp for each in done)
+        latest = max(each.timestamp for each in done)
+        assert all(engine.stable >= latest for engine in cluster.engines)
     finally:
         cluster.close()

@@ -1,0 +1,109 @@
+"""What becomes of a lane between two runs: a transaction moves in, is parked, and leaves."""
+
+from mako.engine.atomics import (
+    ld8,
+    memcpy,
+    st8,
+    store_release,
+)
+from mako.engine.commit import rest
+from mako.engine.jit import compiled
+from mako.engine.lane import (
+    H_NOW,
+    H_NUMBER,
+    L_DUE,
+    L_INDEX,
+    L_STATE,
+    L_TRANSACTION,
+    L_TRIES,
+    LANE_BITS,
+    READY,
+    give_lane,
+)
+from mako.engine.layout import (
+    C_FLOOR,
+    C_HEAP,
+    C_KNOWN,
+    C_MESH,
+    C_REMOTE_ROWS,
+    C_REMOTE_SCANS,
+    C_ROWS,
+    C_SCANS,
+    NONE,
+    REMOTE_ROW_BYTES,
+    REMOTE_SCAN_BYTES,
+)
+from mako.engine.reclaim import reclaim_some
+from mako.engine.remote import (
+    X_RECORD,
+    Y_END,
+    Y_FIRST,
+    forget_rows,
+    row_at,
+    scan_at,
+)
+from mako.ids import Outcome
+
+COMMITTED = int(Outcome.COMMITTED)
+IDLE, RUNNING = 0, 1
+PARKED_NS = 4_000
+PARKED_DOUBLINGS = 8
+
+
+@compiled
+def begin_attempt(lane: int) -> None:
+    """Another attempt: what comes for earlier ones is not for it."""
+    mesh = ld8(lane + C_MESH)
+    number = ld8(mesh + H_NUMBER) + 1
+    st8(mesh + H_NUMBER, number)
+    st8(lane + L_TRANSACTION, (number << LANE_BITS) | ld8(lane + L_INDEX))
+
+
+@compiled
+def take_over(lane: int, home: int) -> None:
+    """Have `lane` know what `home` asks for, and `home` no more."""
+    known = ld8(home + C_KNOWN)
+    rows = ld8(home + C_ROWS)
+    scans = ld8(home + C_SCANS)
+    memcpy(lane + C_HEAP, home + C_HEAP, known)
+    memcpy(lane + C_REMOTE_ROWS, home + C_REMOTE_ROWS, rows * REMOTE_ROW_BYTES)
+    memcpy(lane + C_REMOTE_SCANS, home + C_REMOTE_SCANS, scans * REMOTE_SCAN_BYTES)
+    forget_rows(lane)
+    st8(lane + C_KNOWN, known)
+    st8(lane + C_ROWS, rows)
+    st8(lane + C_SCANS, scans)
+    moved = lane - home
+    for i in range(rows):
+        row = row_at(lane, i)
+        st8(row + X_RECORD, ld8(row + X_RECORD) + moved)
+    for i in range(scans):
+        part = scan_at(lane, i)
+        st8(part + Y_FIRST, ld8(part + Y_FIRST) + moved)
+        st8(part + Y_END, ld8(part + Y_END) + moved)
+    forget_rows(home)
+
+
+@compiled
+def park(lane: int) -> None:
+    """Run it again, a little later, with nothing known."""
+    mesh = ld8(lane + C_MESH)
+    tries = ld8(lane + L_TRIES)
+    st8(lane + L_TRIES, tries + 1)
+    begin_attempt(lane)
+    # Who met whom must not meet again at once: the number differs from lane to lane.
+    pause = PARKED_NS << min(tries, PARKED_DOUBLINGS)
+    pause += pause * (ld8(lane + L_TRANSACTION) & 7) // 8
+    st8(lane + L_DUE, ld8(mesh + H_NOW) + pause)
+    forget_rows(lane)
+    rest(lane)
+    st8(lane + L_STATE, READY)
+
+
+@compiled
+def leave(lane: int) -> None:
+    """Nothing is held any more, and the lane is free."""
+    store_release(lane + C_FLOOR, NONE)
+    forget_rows(lane)
+    reclaim_some(lane)
+    rest(lane)
+    give_lane(lane)
