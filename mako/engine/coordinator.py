@@ -526,7 +526,7 @@ def on_answer(lane: int, port: int, message: int, kind: int) -> int:
         return OPEN
     if kind == VOTE:
         return _on_vote(lane, partition, message)
-    if ld8(lane + L_STATE) == COMMITTED_:  # INSTALLED
+    if ld8(lane + L_STATE) == COMMITTED_:  # INSTALLED; X4: its floor is where it was.
         st8(lane + L_WAITING, ld8(lane + L_WAITING) & ~bit)
         if ld8(lane + L_WAITING) == 0:
             leave(lane)

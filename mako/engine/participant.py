@@ -302,7 +302,7 @@ def send_vote(lane: int) -> bool:
 def _judge(lane: int) -> None:
     """Validate for the timestamp that the lane has, and vote."""
     st8(lane + C_MET_PREPARED, 0)
-    outcome = validate(lane)
+    outcome = validate(lane)  # X2: the clock has been raised.
     if outcome == COMMITTED:
         inherit_reads(lane)
         st8(lane + L_ANSWER, YES)
@@ -338,8 +338,8 @@ def _on_prepare(home: int, port: int, message: int) -> bool:
         rest(lane)
         send_vote(lane)
         return True
-    old = fetch_max(ld8(lane + C_ENGINE) + CLOCK, proposal)
-    hold(lane, old, proposal)
+    old = fetch_max(ld8(lane + C_ENGINE) + CLOCK, proposal)  # X1: it has its locks.
+    hold(lane, old, proposal)  # X3
     if old >= proposal:
         st8(lane + L_ANSWER, HIGHER)
         st8(lane + L_HIGHEST, old)

@@ -90,11 +90,13 @@ class Cluster:
         return self._numbers
 
     def has_requests(self, partition: int) -> bool:
-        return oldest_request(self.homes[partition]) != 0
+        return bool(oldest_request(self.homes[partition]) != 0)
 
     def serve(self, partition: int) -> bool:
         """Have the worker run its oldest request once, or move it to a lane."""
-        return self.has_requests(partition) and serve_oldest(self.homes[partition], self.now_ns)
+        return self.has_requests(partition) and bool(
+            serve_oldest(self.homes[partition], self.now_ns)
+        )
 
     def turn(self, partition: int) -> int:
         """Have the worker look at what other partitions want."""

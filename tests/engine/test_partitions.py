@@ -234,7 +234,7 @@ class Model:
     """What the transactions do, one after the other."""
 
     def __init__(self) -> None:
-        self.rows: dict[tuple[int, int], int] = {}
+        self.rows: dict[tuple[int, ...], int] = {}
 
     def walk(self, first: int, end: int, limit: int, back: int) -> int:
         keys = sorted((key for key in self.rows if first <= key[0] < end), reverse=bool(back))
@@ -281,8 +281,7 @@ class Model:
 
 
 PROCEDURES = {
-    each.__name__: each
-    for each in (put, insert, delete, look, move, transfer, walk, write_and_walk)  # type: ignore[attr-defined]
+    each.name: each for each in (put, insert, delete, look, move, transfer, walk, write_and_walk)
 }
 
 
