@@ -106,7 +106,10 @@ def learn_watermark(engine: int, partition: int, timestamp: int) -> None:
 def advance_watermark(engine: int, timestamp: int) -> None:
     """The log is committed up to an entry with this closed timestamp: it is durable, and what
     snapshots read at (one caller at a time). It never goes back."""
-    if timestamp > ld8(engine + WATERMARKS + 8 * ld8(engine + PARTITION)):
+    known = ld8(engine + STABLE)
+    if ld8(engine + PEERS) != 0:
+        known = ld8(engine + WATERMARKS + 8 * ld8(engine + PARTITION))
+    if timestamp > known:
         _advance(engine, timestamp)
 
 

@@ -64,6 +64,7 @@ from mako.engine.atomics import (
     ldu8,
     load_acquire,
     memcpy,
+    shl,
     st2,
     st4,
     st8,
@@ -96,7 +97,8 @@ from mako.engine.layout import (
     K_REQUESTS,
     KEY_MAX,
     ORIGIN_SHIFT,
-    OWN_BIT,
+    PARTITION,
+    PEERS,
     Q_ARGUMENTS,
     Q_ENTRY,
     Q_ID,
@@ -400,11 +402,19 @@ def _show_early(board: int, tx: int) -> bool:
 @compiled
 def own_watermark(engine: int) -> int:
     """The watermark of this partition."""
-    own = ld8(engine + OWN_BIT)
+    return load_acquire(engine + WATERMARKS + 8 * ld8(engine + PARTITION))
+
+
+@compiled
+def is_durable(engine: int, mask: int, timestamp: int) -> bool:
+    """Whether the watermarks of all partitions of `mask` have reached `timestamp` (DESIGN §6)."""
+    if ld8(engine + PEERS) == 0:
+        return own_watermark(engine) >= timestamp
     for partition in range(64):
-        if own == 1 << partition:
-            return load_acquire(engine + WATERMARKS + 8 * partition)
-    return 0
+        if mask & shl(1, partition):
+            if load_acquire(engine + WATERMARKS + 8 * partition) < timestamp:
+                return False
+    return True
 
 
 @compiled
@@ -424,9 +434,6 @@ def collect(board: int, number: int, limit: int, lost: int) -> int:
     if tail == head:
         return 0
     close(engine)
-    gate = limit
-    if lost == 0:
-        gate = min(limit, own_watermark(engine))
     while tail < head:
         place = tail % COMPLETION_RING_BYTES
         done = ring + place
@@ -436,7 +443,10 @@ def collect(board: int, number: int, limit: int, lost: int) -> int:
         origin = ld8(done + D_ORIGIN)
         if not origin & FLAG_ANSWERED:
             status = ld8(done + D_OUTCOME)
-            if ld8(done + D_TIMESTAMP) > gate:
+            timestamp = ld8(done + D_TIMESTAMP)
+            if timestamp > limit or (
+                lost == 0 and not is_durable(engine, ld8(done + D_MASK), timestamp)
+            ):
                 if lost == 0:
                     break
                 status = lost

@@ -37,6 +37,7 @@ from mako.engine.durability import may_begin, note, settle, unsettled
 from mako.engine.jit import compiled
 from mako.engine.lane import H_FREE, H_KEPT, H_OWN, L_KEPT, L_KIND, L_ORIGIN, L_REQUEST, L_STARTED
 from mako.engine.layout import (
+    ARGUMENT_BYTES,
     C_CONTROL,
     C_DOOMED,
     C_ENGINE,
@@ -92,6 +93,7 @@ _PHANTOM = int(Outcome.PHANTOM)
 _ROLLED_BACK = int(Outcome.ROLLED_BACK)
 _LOG_FULL = int(Outcome.LOG_FULL)
 _REMOTE = int(Outcome.REMOTE)
+_TOO_LARGE = int(Outcome.TOO_LARGE)
 _OUT_OF_MEMORY = int(Outcome.OUT_OF_MEMORY)
 
 #: Transactions between two closings by the worker itself; about 200 microseconds of TPC-C.
@@ -399,6 +401,8 @@ def _run_until_no_conflict(tx: int, entry: int, arguments: int) -> int:
 def _request_to_lane(tx: int, request: int) -> bool:
     """Move the request that was just run to a lane; False if none is free."""
     size = ld8(request + Q_SIZE) - Q_ARGUMENTS
+    if size > ARGUMENT_BYTES:
+        return False
     entry = ld8(request + Q_ENTRY)
     if ld8(tx + C_MET_PREPARED) != 0:
         lane = adopt_parked(tx, entry, request + Q_ARGUMENTS, size)
@@ -430,6 +434,10 @@ def serve_oldest(tx: int, now_ns: int) -> bool:
     set_time(tx, now_ns)
     st8(tx + C_MET_PREPARED, 0)
     outcome = _run_until_no_conflict(tx, ld8(request + Q_ENTRY), request + Q_ARGUMENTS)
+    if outcome == _REMOTE and ld8(request + Q_SIZE) - Q_ARGUMENTS > ARGUMENT_BYTES:
+        forget_rows(tx)
+        complete(tx, request, _TOO_LARGE, slot)
+        return True
     if outcome == _REMOTE or (mesh != 0 and ld8(tx + C_MET_PREPARED) != 0 and outcome != COMMITTED):
         if _request_to_lane(tx, request):
             return True

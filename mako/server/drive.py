@@ -130,6 +130,11 @@ class Drive:
         word(context + layout.K_STATE, place)
         word(context + layout.K_STATE_BYTES, max(len(state), 8))
         if self._mesh is not None:
+            if len(state) > layout.ARGUMENT_BYTES:
+                raise SchemaError(
+                    f"{self.workload.name}: a state of {len(state)} bytes; over partitions it may"
+                    f" have {layout.ARGUMENT_BYTES}"
+                )
             self._mesh.attach(engine, context, number)
         word(context + layout.K_RANDOM, (seed * 1_000_003 + number) & (1 << 62) - 1)
         size = layout.KIND_MAX * layout.HISTOGRAM_BYTES
