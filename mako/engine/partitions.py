@@ -221,3 +221,8 @@ def set_blocks(
 def set_hash(engine: Engine, handle: TableHandle, partitions: int) -> None:
     """Where a row is depends on all of its key."""
     engine.set_word(handle.address + T_MAP, HASH | partitions << COUNT_SHIFT)
+
+
+def unset_map(engine: Engine, handle: TableHandle) -> None:
+    """Every partition has the whole table, as far as it knows."""
+    engine.set_word(handle.address + T_MAP, 0)

@@ -1,0 +1,97 @@
+"""python -m bench.shards micro --cross-shard-pct 100
+    python -m bench.shards tpcc --warehouses-per-worker 8 --remote-item-pct 1
+
+Partitions of one process with one worker each, without replication. Each run checks that nothing
+was created or lost, and fails if it was. `--rounds N` repeats in turns with `--beside` (no rows of
+other partitions at all), and prints the median of the ratios of neighbouring rounds.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+from statistics import median
+
+import mako
+from bench.shards import micro, tpcc
+from bench.shards.cluster import Measured, Partitions
+from bench.tpcc.scale import SCALES
+
+_MEMORY = 4 << 30
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench.shards", description=(__doc__ or "").strip())
+    parser.add_argument("workload", choices=["micro", "tpcc"])
+    parser.add_argument("--partitions", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--beside", action="store_true", help="the same without remote rows")
+    parser.add_argument("--keys", type=int, default=100_000, help="micro: of each partition")
+    parser.add_argument("--cross-shard-pct", type=int, default=100)
+    parser.add_argument("--warehouses-per-worker", type=int, default=8)
+    parser.add_argument("--remote-item-pct", type=int, default=1)
+    parser.add_argument("--remote-payment-pct", type=int, default=15)
+    parser.add_argument("--scale", choices=list(SCALES), default="tiny")
+    parser.add_argument("--output", choices=["table", "json"], default="table")
+    given = parser.parse_args(arguments)
+    if given.partitions < 2:
+        parser.error(f"{given.partitions} partitions; give 2 or more")
+    if given.rounds < 1 or given.keys < 2 or given.seconds <= 0:
+        parser.error("give at least one round, two keys and some seconds")
+    return given
+
+
+def _one(given: argparse.Namespace, *, remote: bool) -> Measured:
+    with Partitions(given.partitions, _MEMORY) as partitions:
+        if given.workload == "micro":
+            cross = given.cross_shard_pct if remote else 0
+            return micro.run(partitions, given.keys, cross, given.seconds)
+        shares = tpcc.Shares(0, 0)
+        if remote:
+            shares = tpcc.Shares(given.remote_item_pct, given.remote_payment_pct)
+        scale = SCALES[given.scale]
+        return tpcc.run(partitions, scale, given.warehouses_per_worker, shares, given.seconds)
+
+
+def _show(name: str, measured: Measured) -> None:
+    counts = ", ".join(f"{count} {what}" for what, count in measured.counts.items())
+    print(
+        f"{name}: {measured.per_second:,.0f} transactions/s,"
+        f" {measured.abort_pct:.2f} % aborted; {counts}"
+    )
+
+
+def main(arguments: list[str], run: Callable[..., Measured] = _one) -> int:
+    given = _parse(arguments)
+    found: dict[str, list[Measured]] = {"remote": [], "beside": []}
+    try:
+        for _ in range(given.rounds):
+            if given.beside:
+                found["beside"].append(run(given, remote=False))
+            found["remote"].append(run(given, remote=True))
+    except mako.Error as error:
+        print(f"bench.shards: {error}", file=sys.stderr)
+        return 1
+    ratios = [
+        one.per_second / other.per_second
+        for one, other in zip(found["remote"], found["beside"], strict=False)
+    ]
+    if given.output == "json":
+        shown = {
+            name: [dataclasses.asdict(each) | {"states": None} for each in some]
+            for name, some in found.items()
+        }
+        print(json.dumps(shown | {"ratios": ratios}))
+        return 0
+    for name, some in found.items():
+        for each in some:
+            _show(name, each)
+    if ratios:
+        print(f"ratio: {median(ratios):.2f} ({', '.join(f'{each:.2f}' for each in ratios)})")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
