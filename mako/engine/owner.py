@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from mako.engine.atomics import bswap8, ld1, ld8, ldu8, lshr, wmul
 from mako.engine.jit import compiled, named
-from mako.engine.keys import BYTES_KIND, PAIR_KIND, SIGN, WORD_KIND, KeyKind
+from mako.engine.keys import BYTES_KIND, PAIR_KIND, SIGN, WORD_KIND, KeyKind, keyed
 from mako.engine.layout import (
     C_ENGINE,
     PARTITION,
@@ -88,12 +88,15 @@ def _bytes_owner(table: int, key: tuple[int, int]) -> int:
 
 
 def _make_elsewhere(kind: KeyKind, owner: Callable[..., int]) -> Callable[..., int]:
-    def elsewhere(tx: int, table: int, key: Any) -> int:
-        """The partition that has the key, or -1 if this one has it."""
-        if ld8(table + T_MAP) == 0:
-            return -1
+    def place(tx: int, table: int, key: Any) -> int:
         partition = owner(table, key)
         return -1 if partition == ld8(ld8(tx + C_ENGINE) + PARTITION) else partition
+
+    place = keyed(kind, place, "place")  # Out of the way of who has the whole table.
+
+    def elsewhere(tx: int, table: int, key: Any) -> int:
+        """The partition that has the key, or -1 if this one has it."""
+        return -1 if ld8(table + T_MAP) == 0 else place(tx, table, key)
 
     return compiled(named(elsewhere, f"{kind.name}.elsewhere"))
 
