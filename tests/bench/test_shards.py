@@ -1,0 +1,74 @@
+"""Transactions over partitions with workers that really run side by side."""
+
+import json
+from typing import Any
+
+import pytest
+
+import mako
+from bench.shards import micro, tpcc
+from bench.shards.__main__ import main
+from bench.shards.cluster import Measured, Partitions
+from bench.tpcc.scale import SCALES
+
+MEMORY = 256 << 20
+
+
+@pytest.mark.parametrize(("count", "keys"), [(2, 4), (3, 1000)])
+def test_transfers_of_workers_side_by_side_lose_nothing(count: int, keys: int) -> None:
+    """With four accounts nearly every transaction is in the way of another one."""
+    with Partitions(count, MEMORY) as partitions:
+        measured = micro.run(partitions, keys, 60, 0.3)
+    assert measured.committed > 100
+    assert measured.counts["distributed"] > 10
+    assert measured.counts["read_for_others"] > 10
+
+
+def test_tpcc_over_two_partitions_takes_in_what_is_paid() -> None:
+    with Partitions(2, MEMORY) as partitions:
+        measured = tpcc.run(partitions, SCALES["tiny"], 1, tpcc.Shares(1, 15), 0.3)
+    assert measured.counts["distributed"] > 10
+    assert measured.rolled_back > 0
+
+
+def test_a_sum_that_is_wrong_is_noticed() -> None:
+    @mako.procedure
+    def steal(tx: Any) -> None:
+        tx.write(micro.ACCOUNT, (0, 1)).value -= 1
+
+    with Partitions(2, MEMORY) as partitions:
+
+        def drive(*given: Any, **more: Any) -> Measured:
+            partitions.run(0, steal)
+            return Measured(1.0, 1, 0, 0, {}, ())
+
+        partitions.drive = drive  # type: ignore[method-assign]
+        with pytest.raises(mako.Error, match="the values add up to 1199, not to 1200"):
+            micro.run(partitions, 6, 60, 0.3)
+
+
+def measured(given: Any, *, remote: bool) -> Measured:
+    counts = {"parked": 3, "distributed": 5}
+    return Measured(2.0, 100 if remote else 200, 0, 4, counts, ())
+
+
+def test_the_command_prints_the_ratio(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tpcc", "--beside", "--rounds", "2"], measured) == 0
+    said = capsys.readouterr().out
+    assert "remote: 50 transactions/s, 0.99 % aborted; 3 parked, 5 distributed" in said
+    assert "ratio: 0.50 (0.50, 0.50)" in said
+    assert main(["micro", "--beside", "--output", "json"], measured) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["ratios"] == [0.5]
+    assert shown["remote"][0]["committed"] == 100
+
+
+def test_a_run_that_fails_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    def fails(given: Any, *, remote: bool) -> Measured:
+        raise mako.Error("the values add up to 1, not to 2")
+
+    assert main(["micro"], fails) == 1
+    assert capsys.readouterr().err == "bench.shards: the values add up to 1, not to 2\n"
+    with pytest.raises(SystemExit):
+        main(["micro", "--partitions", "1"])
+    assert "1 partitions; give 2 or more" in capsys.readouterr().err
