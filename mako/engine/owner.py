@@ -1,9 +1,10 @@
 """Which partition has a key: the shard map of a table, as compiled code looks at it.
 
-everywhere   every partition has the whole table                         T_MAP is 0
-blocks       by the first field of the key: so many numbers each, the last partition has the
-             rest                                                         BLOCKS
-hash         by the bytes of the key                                      HASH
+The twin of `mako.placement`, which says what the kinds are:
+
+    T_MAP is 0   every partition has the whole table
+    BLOCKS       so many numbers of the first field of the key each
+    HASH         by all of the key
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from mako.engine.atomics import bswap8, ld1, ld8, ldu8, lshr, wmul
+from mako.engine.atomics import bswap8, ld1, ld8, ldu8, lshr, wadd, wmul
 from mako.engine.jit import compiled, named
 from mako.engine.keys import BYTES_KIND, PAIR_KIND, SIGN, WORD_KIND, KeyKind, keyed
 from mako.engine.layout import (
@@ -27,15 +28,15 @@ BLOCKS: Final = 1
 HASH: Final = 2
 #: T_MAP is a kind and, above these bits, the number of partitions.
 COUNT_SHIFT: Final = 8
+_GAMMA = -7046029254386353131
 _FIRST_MIX = -4658895280553007687
 _SECOND_MIX = -7723592293110705685
-_SEED = -7046029254386353131
 
 
 @compiled
 def mixed(hash_: int, word: int) -> int:
-    """One step of the hash of a key: the finalizer of splitmix64 (Steele et al., 2014)."""
-    x = hash_ ^ word
+    """One step of the hash of a key, as in `mako.placement`: splitmix64 (Steele et al., 2014)."""
+    x = wadd(hash_ ^ word, _GAMMA)
     x = wmul(x ^ lshr(x, 30), _FIRST_MIX)
     x = wmul(x ^ lshr(x, 27), _SECOND_MIX)
     return x ^ lshr(x, 31)
@@ -57,7 +58,7 @@ def _in_blocks(table: int, word: int) -> int:
 @compiled
 def hash_bytes(address: int, size: int) -> int:
     """The hash of a key of `size` bytes: its length, then its words, little-endian, zero padded."""
-    found = mixed(_SEED, size)
+    found = mixed(0, size)
     at = 0
     while at + 8 <= size:
         found = mixed(found, ldu8(address + at))
@@ -73,13 +74,13 @@ def hash_bytes(address: int, size: int) -> int:
 def _word_owner(table: int, key: int) -> int:
     if ld8(table + T_MAP) & 255 == BLOCKS:
         return _in_blocks(table, key)
-    return share(mixed(mixed(_SEED, 8), bswap8(key ^ SIGN)), ld8(table + T_MAP) >> COUNT_SHIFT)
+    return share(mixed(mixed(0, 8), bswap8(key ^ SIGN)), ld8(table + T_MAP) >> COUNT_SHIFT)
 
 
 def _pair_owner(table: int, key: tuple[int, int]) -> int:
     if ld8(table + T_MAP) & 255 == BLOCKS:
         return _in_blocks(table, key[0])
-    found = mixed(mixed(_SEED, 16), bswap8(key[0] ^ SIGN))
+    found = mixed(mixed(0, 16), bswap8(key[0] ^ SIGN))
     return share(mixed(found, bswap8(key[1] ^ SIGN)), ld8(table + T_MAP) >> COUNT_SHIFT)
 
 
