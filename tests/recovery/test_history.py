@@ -66,6 +66,13 @@ def test_what_contradicts_the_history_is_refused(start: EpochStart, why: str) ->
     assert history == History([EpochStart(2, 1, 0), EpochStart(2, 2, 90)])
 
 
+def test_news_of_a_final_watermark_below_the_last_one_is_refused() -> None:
+    history = History([EpochStart(2, 1, 0), EpochStart(2, 2, 90)])
+    with pytest.raises(BadHistory, match="is below"):
+        history.merge(History([EpochStart(2, 3, 80), EpochStart(2, 4, 95)]))
+    assert history.vector() == {2: 2}
+
+
 def test_what_is_missed_is_told_epoch_by_epoch() -> None:
     history = History([EpochStart(1, 1, 0), EpochStart(2, 1, 0), EpochStart(2, 2, 90)])
     assert history.missed({1: 1, 2: 0}) == [EpochStart(2, 1, 0), EpochStart(2, 2, 90)]
@@ -108,6 +115,9 @@ def test_the_hash_is_that_of_the_document() -> None:
     assert history.hash.to_bytes(8, "little").hex() == "bfebdd44374162b9"
     assert history.hash == History([EpochStart(2, 2, 90)]).hash
     assert history.hash != History([EpochStart(2, 2, 91)]).hash
+    before = history.hash
+    history.add(EpochStart(2, 3, 90))
+    assert history.hash != before
 
 
 @given(HISTORIES, HISTORIES)
@@ -222,6 +232,16 @@ def test_garbage_is_refused(data: bytes) -> None:
 def test_heads_are_checked(data: bytes, why: str) -> None:
     with pytest.raises(BadHistory, match=why):
         decode_history(data)
+
+
+def test_no_message_is_longer_than_one_may_be() -> None:
+    long = b"".join(
+        (2).to_bytes(2, "little") + epoch.to_bytes(8, "little") + bytes(8)
+        for epoch in range(1, RECORDS_MAX + 2)
+    )
+    head = b"\1\0\0\0" + (RECORDS_MAX + 1).to_bytes(4, "little")
+    with pytest.raises(BadHistory, match="65537 epochs"):
+        decode_history(head + long)
 
 
 def test_epochs_out_of_order_or_twice_are_refused() -> None:

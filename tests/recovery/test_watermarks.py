@@ -130,6 +130,15 @@ def test_nobody_is_stalled_while_nobody_waits() -> None:
     assert marks.stalled(10_000 + STALLED_MS) == 0b100
 
 
+def test_who_moves_is_not_stalled_however_far_behind() -> None:
+    marks = make()
+    advance(marks, 1_000, 0, 0, 1)
+    for now in range(0, 1_000, STALLED_MS // 2):
+        advance(marks, now // 10 + 1, now, 2)
+        assert marks.stalled(now) == 0
+    assert marks.stable(900) == 91
+
+
 def test_the_own_partition_holds_its_own_snapshots_back_for_ever() -> None:
     marks = make()
     advance(marks, 10, 0, *ALL)
