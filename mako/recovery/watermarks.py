@@ -65,15 +65,14 @@ class Snapshot:
 class _Partition:
     """One of them, as it is known here."""
 
-    __slots__ = ("behind_ms", "epoch", "heard", "left_out", "moved_ms", "watermark")
+    __slots__ = ("behind_ms", "epoch", "heard", "left_out", "watermark")
 
-    def __init__(self, epoch: int, watermark: int, now_ms: int) -> None:
+    def __init__(self, epoch: int, watermark: int) -> None:
         self.epoch = epoch
         self.watermark = watermark
         # Of later epochs: the best that was heard.
         self.heard: dict[int, int] = {}
-        self.moved_ms = now_ms
-        # Since when another one is ahead of it; None: nobody is.
+        # Since when it has stood still with another one ahead of it; None: nobody is.
         self.behind_ms: int | None = None
         self.left_out = False
 
@@ -81,12 +80,10 @@ class _Partition:
 class Watermarks:
     """See the module. `partitions` are all of the cluster, `own` among them."""
 
-    def __init__(
-        self, own: int, partitions: Iterable[int], history: History, now_ms: int = 0
-    ) -> None:
+    def __init__(self, own: int, partitions: Iterable[int], history: History) -> None:
         self._own = own
         self._all = {
-            partition: _Partition(history.epoch(partition), history.final(partition) or 0, now_ms)
+            partition: _Partition(history.epoch(partition), history.final(partition) or 0)
             for partition in sorted(partitions)
         }
         assert own in self._all, "the own partition is one of the cluster"
@@ -138,7 +135,6 @@ class Watermarks:
         if watermark <= one.watermark:  # K2: what comes late is no news.
             return False
         one.watermark = watermark
-        one.moved_ms = now_ms
         one.behind_ms = None
         self._look(now_ms)
         return True
@@ -160,9 +156,7 @@ class Watermarks:
         self._stable = stable
 
     def _stands_still(self, one: _Partition, now_ms: int) -> bool:
-        if one.behind_ms is None:
-            return False
-        return now_ms - max(one.moved_ms, one.behind_ms) >= STALLED_MS
+        return one.behind_ms is not None and now_ms - one.behind_ms >= STALLED_MS
 
     # --- What is known -------------------------------------------------------------------------
 

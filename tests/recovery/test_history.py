@@ -69,7 +69,7 @@ def test_what_contradicts_the_history_is_refused(start: EpochStart, why: str) ->
 def test_news_of_a_final_watermark_below_the_last_one_is_refused() -> None:
     history = History([EpochStart(2, 1, 0), EpochStart(2, 2, 90)])
     with pytest.raises(BadHistory, match="is below"):
-        history.merge(History([EpochStart(2, 3, 80), EpochStart(2, 4, 95)]))
+        history.merge(History([EpochStart(1, 1, 0), EpochStart(2, 3, 80), EpochStart(2, 4, 95)]))
     assert history.vector() == {2: 2}
 
 
