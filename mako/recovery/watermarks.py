@@ -80,14 +80,20 @@ class _Partition:
 class Watermarks:
     """See the module. `partitions` are all of the cluster, `own` among them."""
 
-    def __init__(self, own: int, partitions: Iterable[int], history: History) -> None:
+    def __init__(
+        self, own: int, partitions: Iterable[int], history: History, *, stable: int = 0
+    ) -> None:
+        """`stable`: everything up to it is known to be durable, as in a snapshot."""
         self._own = own
         self._all = {
             partition: _Partition(history.epoch(partition), history.final(partition) or 0)
             for partition in sorted(partitions)
         }
         assert own in self._all, "the own partition is one of the cluster"
-        self._stable = min(one.watermark for one in self._all.values())
+        self._floor = stable
+        self._stable = self.everywhere
+        for one in self._all.values():
+            one.left_out = one.watermark < self._stable
 
     # --- What is learned -----------------------------------------------------------------------
 
@@ -151,7 +157,8 @@ class Watermarks:
                 one.left_out = one.watermark < self._stable
             elif partition != self._own:
                 one.left_out = self._stands_still(one, now_ms)
-        stable = min(one.watermark for one in self._all.values() if not one.left_out)
+        kept = [one.watermark for one in self._all.values() if not one.left_out]
+        stable = min(kept, default=self._stable)
         assert stable >= self._stable, "K3"
         self._stable = stable
 
@@ -170,6 +177,11 @@ class Watermarks:
 
     def all(self) -> Mapping[int, int]:
         return {partition: one.watermark for partition, one in self._all.items()}
+
+    @property
+    def everywhere(self) -> int:
+        """The lowest watermark of all: the stable timestamp if nobody is left out."""
+        return max(min(one.watermark for one in self._all.values()), self._floor)
 
     def reached(self, mask: int, timestamp: int) -> bool:
         """Whether a transaction is durable: every partition of its mask has passed it."""

@@ -475,7 +475,7 @@ class Driver:
                 self._maker.go_on(group, settings.snapshot_blocks_per_tick)
                 continue
             meta = self._store.storage(group).snapshot_meta()
-            news = replica.machine.applied - meta.index
+            news = replica.machine.snapshot_index - meta.index
             if news <= 0 or replica.restoring or self._mover.sends(group):
                 continue
             if (
