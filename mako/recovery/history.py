@@ -267,9 +267,12 @@ class History:
         return b"".join(_RECORD.pack(*start) for start in self.starts())
 
     def encode(self, limit: int = RECORDS_MAX) -> bytes:
-        """As a message holds it, with at most `limit` epochs: the last ones of each partition."""
-        share = max(limit // max(len(self._lines), 1), 1)
-        starts = [start for start in self.starts() if start.epoch > self._cut(start, share)]
+        """As a message holds it; if that is more than `limit` epochs, the last ones of each
+        partition."""
+        starts = list(self.starts())
+        if len(starts) > limit:
+            share = max(limit // len(self._lines), 1)
+            starts = [start for start in starts if start.epoch > self._cut(start, share)]
         packed = b"".join(_RECORD.pack(*start) for start in starts)
         return _HEAD.pack(VERSION, 0, len(starts)) + packed
 
