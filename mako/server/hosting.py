@@ -18,6 +18,9 @@ from mako.entry import NODE_NONE, NodeId
 from mako.ids import Status, Timestamp, ms_of_timestamp
 from mako.procedure import Function, Workload
 from mako.raft import RaftNode, Role
+from mako.recovery.catching_up import Undo, catch_up
+from mako.recovery.gossip import Gossip, Led
+from mako.recovery.history import BadHistory, Forgotten, History
 from mako.replication.partition import Partition, PartitionSettings
 from mako.server.connections import Connections
 from mako.server.deploy import Deployed
@@ -94,6 +97,7 @@ class Hosted:
         self._told_watermark = 0
         settings = PartitionSettings(
             partition=replica.partition,
+            partitions=plan.partitions,
             memory_bytes=plan.memory_bytes,
             contexts=plan.workers + plan.sessions + plan.spare,
             sessions=plan.sessions,
@@ -112,6 +116,7 @@ class Hosted:
             on_lead=self._lead,
             on_rest=self._rest,
             on_judged=self._judged,
+            on_lost=self._lost,
             between=between,
         )
         self.backend = ReplicatedBackend(self, procedures, workloads, hello, now_ms, make_crew)
@@ -216,7 +221,7 @@ class Hosted:
             # Only an entry is paced: what one client waits for leaves at once.
             self._seen_drained = self.partition.drained
             self._drain_due = self._clock() + 0.8 * self.plan.turn_seconds
-        watermark = self.partition.watermark
+        watermark = self.partition.stable
         if watermark != self._told_watermark:
             self._told_watermark = watermark
             self.backend.serving.wake()
@@ -257,6 +262,57 @@ class Hosted:
 
     def _judged(self, final: int, *, certain: bool) -> None:
         self.connections.judge(final, Status.DISCARDED if certain else Status.UNKNOWN)
+
+    # --- Other partitions ----------------------------------------------------------------------
+
+    @property
+    def led(self) -> Led | None:
+        """What other partitions are to know, if this one is led here."""
+        one = self.partition
+        if not one.leading:
+            return None
+        return Led(self.replica.partition, one.epoch, one.watermark, one.history)
+
+    def hear(self, message: Gossip) -> None:
+        """The leader of another partition tells its watermark, and perhaps what its log knows."""
+        across = self.partition.across
+        across.hear(message.partition, message.epoch, message.watermark)
+        if message.history is None:
+            return
+        try:
+            self._catch_up(message.history)
+            across.hear_history(message.partition, message.history)
+        except (BadHistory, Forgotten) as error:
+            self._log(
+                "cannot use what another partition says",
+                partition=self.replica.partition,
+                of=message.partition,
+                error=error,
+            )
+
+    def _catch_up(self, history: History) -> None:
+        """A leader undoes what others have lost, with its workers stopped meanwhile."""
+        partition = self.partition
+        if not partition.leading:
+            return  # Its log will say so.
+        verdict = catch_up(self.replica.partition, partition.view, history)
+        if not isinstance(verdict, Undo):
+            return  # If it is deposed, Raft will say so.
+        began, before = self._clock(), partition.across.discarded.total()
+        self.backend.pause()
+        partition.catch_up(history)
+        self.backend.resume()
+        self._log(
+            "has undone what others lost",
+            partition=self.replica.partition,
+            of=sorted({start.partition for start in verdict.starts}),
+            versions=partition.across.discarded.total() - before,
+            stopped_ms=round(1000 * (self._clock() - began), 1),
+        )
+        self.touch(partition.engine.clock)
+
+    def _lost(self, partition: int, final: int) -> None:
+        self.connections.lost(partition, final)
 
     def close(self) -> None:
         self.partition.close()

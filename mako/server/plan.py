@@ -107,6 +107,11 @@ class ServerPlan:
     #: Bugs that are switched on, see mako.server.planted. Empty outside of simulations.
     planted: frozenset[str] = frozenset()
 
+    @property
+    def partitions(self) -> tuple[int, ...]:
+        """All partitions of the cluster."""
+        return tuple(sorted({partition_of(group) for group, _ in self.process_of}))
+
     def founders(self) -> frozenset[int]:
         """The other processes that have a voter of the first members of a group of this one."""
         found = set()
