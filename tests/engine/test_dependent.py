@@ -174,8 +174,8 @@ class World:
         closed = self.drain()
         for partition in self.marks:
             if self.draw.random() < 0.7:
-                to = self.draw.randint(self.marks[partition], closed)
-                self.marks[partition] = max(self.marks[partition], to)
+                mark = self.marks[partition]
+                self.marks[partition] = self.draw.randint(mark, max(mark, closed))
         advance_watermark(self.engine.base, self.stable)
         self.recent.forget(self.stable)
 
