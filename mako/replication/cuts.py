@@ -19,7 +19,7 @@ from typing import NamedTuple
 class Cut(NamedTuple):
     """A replica as of an entry of its log."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # It hides tuple.index, which nobody wants here.
     #: The state is that at this timestamp.
     closed: int
     #: How many of the tables in the log were described up to it.

@@ -449,6 +449,8 @@ class Cluster:
         self.reach = dict.fromkeys(OTHERS, 0)
         self.elect()
 
+    leader: Partition
+
     def elect(self) -> None:
         """The uncommitted end of the log stays or goes, and somebody leads behind it."""
         if self.term:

@@ -106,4 +106,4 @@ def test_what_depends_on_who_has_lost_it_is_discarded_judged_or_not() -> None:
 
 
 def statuses(result: Result) -> int:
-    return struct.unpack_from("<IHH", result.packed)[1]
+    return int(struct.unpack_from("<IHH", result.packed)[1])
