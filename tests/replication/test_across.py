@@ -294,6 +294,51 @@ def test_a_leader_that_is_deposed_before_it_has_logged_it_learns_it_again(make: 
     assert old.state_hash() == new.state_hash()
 
 
+def test_a_leader_that_leads_again_logs_what_it_had_undone(make: Make) -> None:
+    """Its followers have it still, and would not know what it stands on."""
+    leader, follower, log = make(), make(), Log()
+    lead(leader, log, 1)
+    leader.execute(b"\2ax")
+    commit(leader, log, 1)
+    leader.catch_up(fail((1, 1, 0)))
+    leader.step_down()
+    end = len(log.entries)
+    lead(leader, log, 2)
+    assert [kind_of(entry) for entry in log.entries[end:]] == [EntryType.EPOCH, EntryType.DISCARD]
+    leader.execute(b"\0az")
+    commit(leader, log, 2)
+    follow(follower, log.entries)
+    for machine in (leader, follower):
+        hear_all(machine, leader.watermark)
+        assert rows(machine) == {b"a": b"z"}
+
+
+def test_what_the_log_brings_back_below_what_a_deposed_leader_executed_goes_again(
+    make: Make,
+) -> None:
+    old, follower, log = make(), make(), Log()
+    lead(old, log, 1)
+    old.execute(b"\0av")
+    commit(old, log, 1)
+    old.execute(b"\2ax")
+    old.execute(b"\2bx")
+    drain(old, log, 1)
+    old.catch_up(fail((1, 1, 0)))
+    old.execute(b"\0az")
+    drain(old, log, 1)
+    old.step_down()
+    old.step_down()  # Twice is harmless.
+    for _ in range(2):
+        follow(old, log.entries)
+        follow(follower, log.entries)
+        for machine in (old, follower):
+            hear_all(machine, old.watermark)
+            assert rows(machine) == {b"a": b"z"}
+        assert old.state_hash() == follower.state_hash()
+        lead(old, log, 2)  # And once more behind the epoch entry.
+        old.step_down()
+
+
 def test_a_new_leader_has_the_history_of_the_log(make: Make) -> None:
     old, new, log = make(), make(), Log()
     lead(old, log, 1)
