@@ -31,6 +31,8 @@ class Gossip:
     #: Of the history in the leader's log.
     hash: int
     history: History | None = None
+    #: Somebody waits there for watermarks to move: whoever leads another partition closes now.
+    active: bool = False
 
 
 class Led(NamedTuple):
@@ -40,6 +42,8 @@ class Led(NamedTuple):
     epoch: int
     watermark: int
     history: History
+    #: Clients of its own are at work.
+    active: bool = False
 
 
 class _Told:
@@ -81,9 +85,8 @@ class Gossiper:
         if whole:
             told.hash, told.told_ms = current, now_ms
             history = one.history.copy()
-        return Gossip(
-            self._process, target, one.partition, one.epoch, one.watermark, current, history
-        )
+        said = one.partition, one.epoch, one.watermark, current, history, one.active
+        return Gossip(self._process, target, *said)
 
     def met(self, target: int) -> None:
         """A connection to a process is new: what was said before may be lost."""

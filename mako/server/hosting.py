@@ -90,6 +90,8 @@ class Hosted:
         self._clock = clock
         self._now_ms = now_ms
         self._active_until = 0.0
+        # The same because of others.
+        self._wanted_until = 0.0
         self._drain_due = 0.0
         self._seen_drained = 0
         self._seen = (Role.FOLLOWER, 0)
@@ -197,11 +199,15 @@ class Hosted:
     def _is_driven(self) -> bool:
         return self.backend.drives.active
 
+    def _is_active(self, now: float) -> bool:
+        """Whether clients of this partition wait for the watermark, or did a moment ago."""
+        return now < self._active_until or self._is_driven
+
     def before_turn(self, now: float) -> float:
         """When this replica needs its next turn at the latest."""
         if not self.partition.leading:
             return now + _LATER
-        if now < self._active_until or self._is_driven:
+        if self._is_active(now) or now < self._wanted_until:
             return max(self._drain_due, now + self.plan.turn_seconds)
         return now + IDLE_SECONDS
 
@@ -271,12 +277,17 @@ class Hosted:
         one = self.partition
         if not one.leading:
             return None
-        return Led(self.replica.partition, one.epoch, one.watermark, one.history)
+        active = self._is_active(self._clock())
+        return Led(self.replica.partition, one.epoch, one.watermark, one.history, active)
 
     def hear(self, message: Gossip) -> None:
         """The leader of another partition tells its watermark, and perhaps what its log knows."""
         across = self.partition.across
         across.hear(message.partition, message.epoch, message.watermark)
+        if message.active and self.partition.leading:
+            # Their clients wait until everybody has passed what they did.
+            self._wanted_until = self._clock() + ACTIVE_SECONDS
+            self.partition.want(message.watermark)
         if message.history is None:
             return
         try:

@@ -83,8 +83,8 @@ class ReplicatedBackend:
     def _time_limit(self) -> int:
         limit = self._now_ms() - self._hosted.plan.clock_offset_ms + 1 << MILLISECOND_SHIFT
         if not self._hosted.partition.across.alone:
-            # Not only this partition has to be durable; that others are which a transaction does
-            # not depend on is more than is needed.
+            # Of the two rules by which strictness holds the one that looks at no mask: everything
+            # is durable everywhere. It is more than is needed, and an idle partition follows.
             limit = min(limit, self._hosted.partition.stable)
         return limit
 

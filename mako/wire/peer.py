@@ -96,6 +96,7 @@ _GOSSIP_NUMBER: Final = 64
 
 _FLAG: Final = 1
 _FLAG_RETURNING: Final = 2
+_FLAG_ACTIVE: Final = 2
 
 _KINDS: Final = {int(kind): kind for kind in EntryKind}
 
@@ -274,7 +275,7 @@ def _put_gossip(parts: _Parts, m: Gossip) -> None:
     history = b"" if m.history is None else m.history.encode()
     head = _GOSSIP.pack(
         _GOSSIP_NUMBER,
-        m.history is not None,
+        (m.history is not None) | m.active << 1,
         0,
         m.partition,
         m.source,
@@ -498,19 +499,20 @@ def _take_parcel(view: memoryview, at: int) -> tuple[SnapshotParcel, int]:
 
 def _take_gossip(view: memoryview, at: int) -> tuple[Gossip, int]:
     fields = _GOSSIP.unpack_from(view, at)
-    _check(fields, _FLAG, at)
-    _, flag, _, partition, source, target, epoch, watermark, digest, size = fields
-    if partition >= PARTITIONS_MAX or (size and not flag):
+    _check(fields, _FLAG | _FLAG_ACTIVE, at)
+    _, flags, _, partition, source, target, epoch, watermark, digest, size = fields
+    if partition >= PARTITIONS_MAX or (size and not flags & _FLAG):
         raise bad(f"gossip of partition {partition} with {size} bytes of history", at)
     start = at + _GOSSIP.size
     end = _need(view, start, size, "history")
     history = None
-    if flag:
+    if flags & _FLAG:
         try:
             history = decode_history(bytes(view[start:end]))
         except BadHistory as error:
             raise bad(str(error), start) from None
-    return Gossip(source, target, partition, epoch, watermark, digest, history), end
+    active = flags & _FLAG_ACTIVE != 0
+    return Gossip(source, target, partition, epoch, watermark, digest, history, active), end
 
 
 _DECODERS: Final[dict[int, Callable[[memoryview, int], tuple[PeerMessage, int]]]] = {

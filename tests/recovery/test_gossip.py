@@ -16,6 +16,14 @@ def test_a_history_is_told_once_and_a_watermark_when_it_has_moved() -> None:
     assert gossiper.tell([Led(3, 1, 11, ONE)], [9], 3) == [Gossip(7, 9, 3, 1, 11, ONE.hash)]
 
 
+def test_who_is_active_says_so_with_the_next_news() -> None:
+    gossiper = Gossiper(7)
+    gossiper.tell([Led(3, 1, 10, ONE)], [8], 0)
+    assert gossiper.tell([Led(3, 1, 10, ONE, active=True)], [8], 1) == []
+    (told,) = gossiper.tell([Led(3, 1, 11, ONE, active=True)], [8], 2)
+    assert told.active
+
+
 def test_a_new_history_is_told_at_once() -> None:
     gossiper = Gossiper(7)
     gossiper.tell([Led(3, 1, 50, ONE)], [8], 0)

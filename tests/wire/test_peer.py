@@ -114,7 +114,7 @@ HISTORY = st.dictionaries(
     )
 )
 MESSAGES["Gossip"] = st.builds(
-    Gossip, U63, U63, st.integers(0, 63), U63, U63, U64, st.none() | HISTORY
+    Gossip, U63, U63, st.integers(0, 63), U63, U63, U64, st.none() | HISTORY, st.booleans()
 )
 BATCHES = st.lists(st.one_of(*MESSAGES.values()), max_size=5)
 NAMES = pytest.mark.parametrize("name", MESSAGES)
