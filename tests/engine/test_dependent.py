@@ -350,6 +350,26 @@ def test_a_tombstone_that_is_the_head_again_leaves_the_tree(small: World) -> Non
     assert small.engine.retired == 0
 
 
+def test_a_tombstone_that_was_passed_over_meanwhile_leaves_the_tree(small: World) -> None:
+    """Its place in the queue came while its key was there again."""
+    small.write((1, 1, False), foreign=0)
+    deleted = small.write((1, 1, True), foreign=0)
+    small.marks = dict.fromkeys(small.marks, small.drain())
+    advance_watermark(small.engine.base, small.stable)
+    assert small.stable >= deleted.timestamp
+    small.write((1, 1, False), foreign=0b10)
+    close(small.engine.base)
+    for writer in small.writers:
+        reclaim_at_rest(writer, 1 << 20)
+    assert small.records(1) == 1
+    assert small.discard(1, small.stable) == 1
+    small.check()
+    for _ in range(3):
+        small.settle()
+    assert small.records(1) == 0
+    assert small.engine.retired == 0
+
+
 def test_a_tombstone_that_vanishes_takes_no_row_out_of_the_tree(small: World) -> None:
     kept = small.write((1, 1, False), foreign=0)
     small.write((1, 1, True), foreign=0b10)
