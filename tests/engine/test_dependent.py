@@ -74,6 +74,7 @@ class World:
         self.marks = dict.fromkeys((OWN, *OTHERS), 0)
         self.drained: list[tuple[int, int]] = []  # timestamp and size of what was logged
         self.space = Region(1 << 20)
+        self.value_bytes = 200
         engine.set_word(engine.base + LOGGING, 1)
 
     @property
@@ -123,7 +124,7 @@ class World:
                     made[table, key] = None
                     del state[table, key]
                 continue
-            value = draw.randbytes(8 if table < 3 else draw.randrange(200))
+            value = draw.randbytes(8 if table < 3 else draw.randrange(self.value_bytes))
             put = session_put(context, place, len(key), len(value), 1)
             assert put > 0
             engine.write(put, value)
@@ -313,6 +314,21 @@ def test_no_memory_is_lost_by_it(world: World) -> None:
         assert [world.records(table) for table in (1, 2, 3)] == [0, 0, 0]
         used.append(world.engine.memory_bytes)
     assert max(used[3:]) <= max(used[:3]) * 1.1 + 8192, used
+
+
+def test_what_vanishes_is_used_again(small: World) -> None:
+    small.value_bytes = 8_000
+    used = []
+    for _ in range(40):
+        small.write((3, 1, False), foreign=0)
+        small.write((3, 1, False), (3, 2, False), foreign=0b10)
+        small.write((3, 1, False), foreign=0)
+        small.drain()
+        assert small.discard(1, small.marks[1]) == 3
+        small.settle()
+        small.settle()
+        used.append(small.engine.memory_bytes)
+    assert max(used[30:]) < max(used[:10]) + 16_000, used
 
 
 def test_what_is_above_but_does_not_depend_on_it_stays(small: World) -> None:
