@@ -19,7 +19,6 @@ new heads marked, queues of retired memory are brought in line, marks are cleare
 
 - A version that stays, and is a head again, may be above F: its place in a queue is found by the
   timestamp of what replaced it.
-- A tombstone in a queue has vanished if the head of its record is older than it.
 - The same leader goes on. Records are still locked by transactions that are prepared. If one of
   them wrote over what goes it is doomed itself, and must have been released before.
 
@@ -339,12 +338,8 @@ def _cross_out_dependent(context: int, final: int) -> None:
                     st8(entry + 16, RETIRE_NOTHING)
         elif what == RETIRE_TOMBSTONE:
             version = ld8(address + R_HEAD) & POINTER
-            if version == 0:
-                continue
-            timestamp = ld8(version + V_TIMESTAMP)
-            if due > final and timestamp < due:
-                st8(entry + 16, RETIRE_NOTHING)  # The tombstone itself has vanished.
-            elif timestamp == due and ld8(version + V_LENGTH) & UNQUEUED:
+            # One whose tombstone has vanished is passed over when it is due, as if written over.
+            if version != 0 and ld8(version + V_TIMESTAMP) == due:
                 st8(version + V_LENGTH, ld8(version + V_LENGTH) & ~UNQUEUED)
 
 

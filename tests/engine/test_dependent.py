@@ -358,7 +358,9 @@ def test_a_tombstone_that_is_the_head_again_leaves_the_tree(small: World) -> Non
     small.write((1, 1, False), foreign=0)
     deleted = small.write((1, 1, True), foreign=0)
     small.write((1, 1, False), foreign=0b10)
+    queued = small.engine.retired
     assert small.discard(1, deleted.timestamp - 1) == 1  # The tombstone is above it, and stays.
+    assert small.engine.retired == queued + 1, "the version; the record is queued already"
     small.check()
     for _ in range(3):
         small.settle()
