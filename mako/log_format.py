@@ -22,7 +22,7 @@ VERSION: Final = 1
 
 
 class EntryType(IntEnum):
-    """What the body of an entry is. DISCARD and above are reserved: a parser refuses them."""
+    """What the body of an entry is. CONFIGURATION is reserved: a parser refuses it."""
 
     TRANSACTIONS = 1
     SCHEMA = 2
@@ -101,11 +101,21 @@ ROW_SIZE_MULTIPLE: Final = 8
 #: The body of an epoch entry: the final watermark of the epoch before.
 EPOCH_BODY: Final = struct.Struct("<Q")
 
+DISCARD_PARTITION: Final = 0
+DISCARD_RESERVED_WORD: Final = 2
+DISCARD_EPOCH: Final = 8
+DISCARD_FINAL: Final = 16
+DISCARD_FORGOTTEN: Final = 24
+DISCARD_BYTES: Final = 32
+#: The body of a discard entry: partition, reserved, epoch, final watermark, forgotten epoch
+DISCARD_BODY: Final = struct.Struct("<H6sQQQ")
+
 # Structs, sizes and limits agree with each other.
 assert HEADER.size == HEADER_BYTES
 assert FOOTER.size == FOOTER_BYTES
 assert TRANSACTION.size == TRANSACTION_BYTES
 assert DESCRIPTION.size == DESCRIPTION_BYTES
+assert DISCARD_BODY.size == DISCARD_BYTES
 assert TABLE_ID_LAST == TABLE_ID_MASK
 assert KEY_BYTES_MAX < 1 << 8 * KEY_LENGTH_BYTES
 assert VALUE_BYTES_MAX < 1 << 8 * VALUE_LENGTH_BYTES
@@ -144,6 +154,7 @@ class Check(IntEnum):
     NAME = 26
     TWICE = 27
     FINAL = 28
+    FORGOTTEN = 29
 
 
 _MEANING: Final[dict[Check, str]] = {
@@ -175,6 +186,7 @@ _MEANING: Final[dict[Check, str]] = {
     Check.NAME: "the name of a table is empty, too long, or not UTF-8",
     Check.TWICE: "a table is described twice",
     Check.FINAL: "the final watermark of an epoch differs from the closed timestamp",
+    Check.FORGOTTEN: "the epochs that are forgotten do not end before the one that begins",
 }
 assert set(_MEANING) == set(Check) - {Check.OK}
 

@@ -158,7 +158,8 @@ def _snapshot_lines(report: Report) -> list[str]:
 def _log_lines(report: Report) -> list[str]:
     lines = [
         f"{report['file']}  {format_bytes(report['bytes'])}, {report['entries']} entries"
-        f" ({report['schema_entries']} of them schemas, {report['epoch_entries']} epochs),"
+        f" ({report['schema_entries']} of them schemas, {report['epoch_entries']} epochs,"
+        f" {report['discard_entries']} discards),"
         f" partitions {report['partitions']}",
         f"{report['transactions']} transactions, {report['writes']} writes"
         f" ({report['deletes']} of them deletes), closed up to {report['closed']}",
@@ -167,8 +168,12 @@ def _log_lines(report: Report) -> list[str]:
         if "problem" in one:
             lines.append(f"{one['offset']:>12}  bad")
             continue
+        what = f"{one['transactions']} transactions"
+        if one["lost"] is not None:
+            partition, epoch, final = one["lost"]
+            what = f"epoch {epoch} of partition {partition}, final watermark {final}"
         lines.append(
-            f"{one['offset']:>12}  {one['type']}, {one['bytes']} bytes,"
-            f" {one['transactions']} transactions, closed {one['closed']}"
+            f"{one['offset']:>12}  {one['type']}, {one['bytes']} bytes, {what},"
+            f" closed {one['closed']}"
         )
     return lines

@@ -4,7 +4,7 @@ believed.
     check_frame   checks 1 to 4: magic, version, length
     CRC           check 5, by zlib; once when an entry is made, once when it is read
     check_header  checks 6 to 10
-    body          checks 11 to 22 compiled, those of a schema entry (13, 19, 22 to 27) in Python
+    body          checks 11 to 22 compiled, those of other entries (13, 19, 22 to 29) in Python
 
 Every check has its number and its offset from the document. Nothing here changes anything: an
 entry is applied by `mako.engine.replay`, after all its checks.
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mako.crc import crc32
 from mako.engine.atomics import ld1, ld2, ld4, ld8, ldu8, shl
@@ -22,7 +23,13 @@ from mako.engine.jit import compiled
 from mako.engine.layout import BYTES_KEYS, T_KIND, T_ROW, TABLES
 from mako.engine.layout import TABLE_BYTES as TABLE_STRIDE
 from mako.errors import LogCorrupt
-from mako.ids import KEY_BYTES_MAX, PARTITIONS_MAX, TABLE_ID_LAST, VALUE_BYTES_MAX
+from mako.ids import (
+    KEY_BYTES_MAX,
+    PARTITIONS_MAX,
+    TABLE_ID_LAST,
+    TIMESTAMP_MASK,
+    VALUE_BYTES_MAX,
+)
 from mako.log_format import (
     BODY_BYTES_MAX,
     DEPENDENCIES_BYTES,
@@ -31,6 +38,11 @@ from mako.log_format import (
     DESCRIPTION_KEY_KIND,
     DESCRIPTION_NAME_LENGTH,
     DESCRIPTION_ROW_SIZE,
+    DISCARD_BODY,
+    DISCARD_EPOCH,
+    DISCARD_FINAL,
+    DISCARD_FORGOTTEN,
+    DISCARD_RESERVED_WORD,
     ENTRY_BYTES_MIN,
     EPOCH_BODY,
     FLAG_DEPENDENCIES,
@@ -99,6 +111,7 @@ _BODY = int(Check.BODY)
 _TRANSACTIONS = int(EntryType.TRANSACTIONS)
 _SCHEMA = int(EntryType.SCHEMA)
 _EPOCH = int(EntryType.EPOCH)
+_DISCARD = int(EntryType.DISCARD)
 
 #: How a write does not fit the tables.
 NO_TABLE, KEY_SIZE, VALUE_SIZE = 1, 2, 3
@@ -127,6 +140,18 @@ class Frame:
     submitted: int
 
 
+class Discard(NamedTuple):
+    """What a discard entry says: a partition has begun `epoch`, and lost what was above `final`.
+
+    All partitions have taken in its epochs up to `forgotten`: nobody needs to keep them.
+    """
+
+    partition: int
+    epoch: int
+    final: int
+    forgotten: int = 0
+
+
 # --- Checks ------------------------------------------------------------------------------------
 
 
@@ -149,7 +174,7 @@ def check_frame(entry: int, size: int) -> tuple[int, int]:
 def check_header(entry: int, size: int) -> tuple[int, int]:
     """Checks 6 to 10, after the checksum."""
     kind = ld1(entry + HEADER_TYPE)
-    if kind != _TRANSACTIONS and kind != _SCHEMA and kind != _EPOCH:
+    if kind != _TRANSACTIONS and kind != _SCHEMA and kind != _EPOCH and kind != _DISCARD:
         return _TYPE, HEADER_TYPE
     if ld1(entry + HEADER_RESERVED_BYTE) != 0:
         return _RESERVED, HEADER_RESERVED_BYTE
@@ -292,6 +317,8 @@ def check(data: Buffer) -> tuple[int, int]:
             failed, offset = check_transactions(entry, size)
         elif failed == OK and view[HEADER_TYPE] == _EPOCH:
             return _check_epoch(view)
+        elif failed == OK and view[HEADER_TYPE] == _DISCARD:
+            return _check_discard(view)
         elif failed == OK:
             return _parse_schema(view)[0]
         return int(failed), int(offset)
@@ -333,6 +360,33 @@ def _check_epoch(data: memoryview) -> tuple[int, int]:
 def final_of(data: Buffer) -> int:
     """The final watermark in an epoch entry that passed its checks."""
     return int(EPOCH_BODY.unpack_from(data, HEADER_BYTES)[0])
+
+
+def _check_discard(data: memoryview) -> tuple[int, int]:
+    """The body of a discard entry."""
+    if int.from_bytes(data[HEADER_COUNT : HEADER_COUNT + 4], "little"):
+        return _COUNT, HEADER_COUNT
+    if len(data) != HEADER_BYTES + DISCARD_BODY.size + FOOTER_BYTES:
+        return _BODY, HEADER_BYTES
+    partition, reserved, epoch, final, forgotten = DISCARD_BODY.unpack_from(data, HEADER_BYTES)
+    if any(reserved):
+        at = next(at for at, byte in enumerate(reserved) if byte)
+        return _RESERVED, HEADER_BYTES + DISCARD_RESERVED_WORD + at
+    if partition >= PARTITIONS_MAX:
+        return _PARTITION, HEADER_BYTES
+    words = (epoch, DISCARD_EPOCH), (final, DISCARD_FINAL), (forgotten, DISCARD_FORGOTTEN)
+    for word, at in words:
+        if word > TIMESTAMP_MASK:
+            return _INSTANT, HEADER_BYTES + at
+    if forgotten >= epoch:
+        return int(Check.FORGOTTEN), HEADER_BYTES + DISCARD_FORGOTTEN
+    return OK, 0
+
+
+def discard_of(data: Buffer) -> Discard:
+    """What a discard entry says that passed its checks."""
+    partition, _, epoch, final, forgotten = DISCARD_BODY.unpack_from(data, HEADER_BYTES)
+    return Discard(partition, epoch, final, forgotten)
 
 
 def _parse_schema(data: memoryview) -> tuple[tuple[int, int], list[Description]]:
@@ -421,6 +475,34 @@ def epoch_entry(
             kind=EntryType.EPOCH,
             count=0,
             closed=final,
+            stable=stable,
+            submitted=submitted,
+            partition=partition,
+            epoch=epoch,
+        )
+    )
+
+
+def discard_entry(
+    discard: Discard,
+    *,
+    closed: int,
+    stable: int,
+    submitted: int,
+    partition: int = 0,
+    epoch: int = 1,
+) -> bytes:
+    """The entry at which the log of `partition` takes in the end of another one's epoch."""
+    entry = bytearray(HEADER_BYTES + DISCARD_BODY.size + FOOTER_BYTES)
+    lost, begins, final, forgotten = discard
+    DISCARD_BODY.pack_into(entry, HEADER_BYTES, lost, b"", begins, final, forgotten)
+    return bytes(
+        seal(
+            memoryview(entry),
+            DISCARD_BODY.size,
+            kind=EntryType.DISCARD,
+            count=0,
+            closed=closed,
             stable=stable,
             submitted=submitted,
             partition=partition,

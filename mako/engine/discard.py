@@ -28,6 +28,7 @@ from mako.engine.jit import compiled
 from mako.engine.keys import BYTES_KIND, PAIR_KIND, WORD_KIND
 from mako.engine.layout import (
     C_ENGINE,
+    C_OWN,
     C_RETIRED_COUNT,
     C_RETIRED_HEAD,
     C_RETIRED_HEAD_AT,
@@ -78,7 +79,7 @@ _BYTES_CHILDREN = BYTES_KIND.children
 
 
 @compiled
-def _children(kind: int) -> int:
+def children_of(kind: int) -> int:
     if kind == 1:
         return _WORD_CHILDREN
     if kind == 2:
@@ -87,7 +88,7 @@ def _children(kind: int) -> int:
 
 
 @compiled
-def _first_leaf(table: int, children: int) -> int:
+def first_leaf(table: int, children: int) -> int:
     node = ld8(table + T_ROOT)
     while ld8(node + N_LEVEL) != 0:
         node = ld8(node + children)
@@ -95,7 +96,7 @@ def _first_leaf(table: int, children: int) -> int:
 
 
 @compiled
-def _ask_for_versions(leaf: int, children: int) -> None:
+def ask_for_versions(leaf: int, children: int) -> None:
     """Ask for all records of a leaf, and then for their newest versions: their misses overlap."""
     following = ld8(leaf + N_NEXT)
     if following != 0:
@@ -128,7 +129,7 @@ def _discard_in_record(tx: int, table: int, record: int, final: int) -> int:
             return -1
         st8(version + V_TIMESTAMP, final)
         st8(version + V_PREVIOUS, 0)
-        st8(version + V_MASK, ld8(newest + V_MASK))
+        st8(version + V_MASK, ld8(tx + C_OWN))  # That nothing is there is what this log says.
         st8(version + V_LENGTH, TOMBSTONE)
         retire(tx, record, RETIRE_TOMBSTONE, 0, final, table)
     else:
@@ -146,11 +147,11 @@ def _discard_in_record(tx: int, table: int, record: int, final: int) -> int:
 @compiled
 def _discard_in_table(tx: int, table: int, final: int) -> int:
     kind = ld8(table + T_KIND)
-    children = _children(kind)
-    leaf = _first_leaf(table, children)
+    children = children_of(kind)
+    leaf = first_leaf(table, children)
     gone = 0
     while leaf != 0:
-        _ask_for_versions(leaf, children)
+        ask_for_versions(leaf, children)
         for i in range(ld8(leaf + N_COUNT)):
             record = ld8(leaf + children + 8 * i)
             number = _discard_in_record(tx, table, record, final)
@@ -162,7 +163,7 @@ def _discard_in_table(tx: int, table: int, final: int) -> int:
 
 
 @compiled
-def _queued(block: int, at: int) -> tuple[int, int]:
+def queued(block: int, at: int) -> tuple[int, int]:
     """Block and offset of the entry of a queue that is at `at` in `block`, or begins the next."""
     if at + RETIRED_BYTES > RETIRED_BLOCK:
         return ld8(block + RETIRED_NEXT), RETIRED_FIRST
@@ -175,7 +176,7 @@ def _cross_out(context: int, final: int) -> None:
     block = ld8(context + C_RETIRED_HEAD)
     at = ld8(context + C_RETIRED_HEAD_AT)
     for _ in range(ld8(context + C_RETIRED_COUNT)):
-        block, at = _queued(block, at)
+        block, at = queued(block, at)
         entry = block + at
         at += RETIRED_BYTES
         what = ld8(entry + 16) & 255
@@ -198,12 +199,12 @@ def _cross_out(context: int, final: int) -> None:
 
 
 @compiled
-def _clear_marks(tx: int, table: int) -> int:
+def clear_marks(tx: int, table: int) -> int:
     """Pass 3: 1, or 0 when memory is full."""
-    children = _children(ld8(table + T_KIND))
-    leaf = _first_leaf(table, children)
+    children = children_of(ld8(table + T_KIND))
+    leaf = first_leaf(table, children)
     while leaf != 0:
-        _ask_for_versions(leaf, children)
+        ask_for_versions(leaf, children)
         for i in range(ld8(leaf + N_COUNT)):
             record = ld8(leaf + children + 8 * i)
             version = ld8(record + R_HEAD) & POINTER
@@ -244,7 +245,7 @@ def discard_above(tx: int, final: int) -> int:
         _cross_out(contexts + i * CONTEXT_BYTES, final)
     for number in range(TABLE_MAX):
         table = engine + TABLES + number * TABLE_BYTES
-        if ld8(table + T_KIND) != 0 and _clear_marks(tx, table) == 0:
+        if ld8(table + T_KIND) != 0 and clear_marks(tx, table) == 0:
             full = True
     return -1 if full else gone
 
@@ -255,7 +256,7 @@ def _cross_out_table(context: int, table: int) -> None:
     block = ld8(context + C_RETIRED_HEAD)
     at = ld8(context + C_RETIRED_HEAD_AT)
     for _ in range(ld8(context + C_RETIRED_COUNT)):
-        block, at = _queued(block, at)
+        block, at = queued(block, at)
         entry = block + at
         at += RETIRED_BYTES
         if ld8(entry + 16) & 255 == RETIRE_TOMBSTONE and ld8(entry + 24) == table:
@@ -266,8 +267,8 @@ def _cross_out_table(context: int, table: int) -> None:
 def empty_table(tx: int, table: int) -> None:
     """Take every record out of a table in which nobody sees a row. Who runs is as for
     `discard_above`. The memory of what does not fit into the queue is lost."""
-    children = _children(ld8(table + T_KIND))
-    leaf = _first_leaf(table, children)
+    children = children_of(ld8(table + T_KIND))
+    leaf = first_leaf(table, children)
     while ld8(leaf + N_COUNT) > 0:
         record = ld8(leaf + children)
         version = ld8(record + R_HEAD) & POINTER
@@ -279,7 +280,7 @@ def empty_table(tx: int, table: int) -> None:
             size = V_VALUE + (ld8(version + V_LENGTH) & LENGTH_MASK)
             retire(tx, version, RETIRE_VALUE, size_class(size), 0, 0)
         retire(tx, record, RETIRE_RECORD, size_class(record_bytes(table, record)), 0, 0)
-        leaf = _first_leaf(table, children)
+        leaf = first_leaf(table, children)
     engine = ld8(tx + C_ENGINE)
     contexts = ld8(engine + CONTEXTS)
     for i in range(ld8(engine + CONTEXT_COUNT)):

@@ -15,6 +15,7 @@ from mako.engine.codec import (
     Frame,
     check_body,
     descriptions_of,
+    discard_of,
     frame_of,
     require,
 )
@@ -22,6 +23,7 @@ from mako.engine.discard import discard_above
 from mako.engine.engine import Engine
 from mako.engine.finding import finder_bytes, forget_found, slot_bits
 from mako.engine.layout import C_FLOOR, FINDER, FINDER_SHIFT, NONE, OWN_BIT
+from mako.engine.recent import Recent, undo_everywhere
 from mako.engine.region import Region
 from mako.engine.replay import REFUSED, close_entry, follow
 from mako.errors import ConfigError, Conflict, LogCorrupt, OutOfMemory, SchemaError
@@ -72,6 +74,13 @@ class Replayer:
         #: A context that pins the watermark, which then moves with `closed`; 0: it is moved by
         #: somebody else, if the engine is replicated.
         self.pin = 0
+        #: What it has applied and may have to undo, if somebody forgets what is stable; None: a
+        #: discard goes through all tables.
+        self.recent: Recent | None = None
+        #: The engine holds what a leader executed that was deposed, and no epoch entry has removed.
+        self.ahead = False
+        #: Versions that discard entries have removed.
+        self.undone = 0
         self.applied = Applied()
         self._open = False
         self.begin(0)
@@ -106,12 +115,26 @@ class Replayer:
             frame = self._checked(entry)
             if frame.type is EntryType.SCHEMA:
                 self._describe(entry)
+            if frame.type is EntryType.DISCARD:
+                self._undo(entry, frame.partition)
             self.closed = max(self.closed, frame.closed)
             close_entry(self._context, self.closed, 0)
             self.applied.entries += 1
             return frame
         self.follow(entry, up_to)
         return frame_of(entry)
+
+    def _undo(self, entry: Buffer, own: int) -> None:
+        lost = discard_of(entry)
+        if lost.partition == own:
+            return  # It was written to forget old epochs.
+        if self.recent is not None:
+            gone = self.recent.discard(
+                self.engine, self._context, lost.partition, lost.final, ahead=self.ahead
+            )
+        else:
+            gone = undo_everywhere(self._context, lost.partition, lost.final, ahead=self.ahead)
+        self.undone += gone
 
     def _checked(self, entry: Buffer) -> Frame:
         """Header and footer of an entry, after all checks that need no table."""
@@ -154,6 +177,8 @@ class Replayer:
         if outcome != Outcome.COMMITTED:
             raise Conflict("somebody holds a record that the log writes; apply the entry again")
         self.closed = closed
+        if self.recent is not None:
+            self.recent.add(closed, bytes(entry))
         applied = self.applied
         applied.entries += 1
         applied.transactions += transactions
@@ -173,6 +198,7 @@ class Replayer:
 
     def discard_above(self, final: int) -> int:
         """Remove every version above `final`; how many they were. Nobody else runs."""
+        self.ahead = False
         gone = int(discard_above(self._context, final))
         if gone < 0:
             raise OutOfMemory(

@@ -50,6 +50,7 @@ _CALLED: Final = {
     "closing": "activate advance_pinned advance_watermark close close_snapshot deactivate"
     " open_snapshot set_word tick",
     "codec": "check_body check_frame check_header check_transactions",
+    "dependent": "cross_out_dependent discard_dependent undo_logged",
     "discard": "discard_above",
     "draining": "drain_ordered forget_logged",
     "dump": "dump_rows mixed",
@@ -67,6 +68,7 @@ _CALLED: Final = {
     "replay": "close_entry follow raise_clock",
     "ring": "drain",
     "serving": "collect give_up_requests own_watermark post_calls",
+    "watermarks": "advance_stable set_watermark",
     "worker": "doom run_at_snapshot run_retrying watch work",
 }
 _CALLED_COUNT: Final = sum(len(names.split()) for names in _CALLED.values())

@@ -40,6 +40,7 @@ from mako.entry import (
 from mako.raft import Host, HostMessage, RaftNode, Ready, Refused, Role, Settings, Turn
 from mako.raft.message import SnapshotRequest
 from mako.raft.node import SnapshotStatus
+from mako.recovery.gossip import Gossip
 from mako.replication.contract import (
     ENDING,
     ENDS,
@@ -77,6 +78,8 @@ class Driver:
         self.outbox = Outbox()
         #: Ends of requests and reads; the caller takes them after each pump.
         self.replies: list[Reply | ReadReply] = []
+        #: What leaders of other partitions have told; the caller takes it.
+        self.gossip: list[Gossip] = []
         self.replicas: dict[GroupId, Replica] = {}
         self._store = store
         self._snapshots = snapshots
@@ -233,6 +236,8 @@ class Driver:
             for message in batch:
                 if isinstance(message, SnapshotParcel):
                     self._on_parcel(message)
+                elif isinstance(message, Gossip):
+                    self.gossip.append(message)
                 else:
                     messages.append(message)
             if messages:
@@ -475,7 +480,7 @@ class Driver:
                 self._maker.go_on(group, settings.snapshot_blocks_per_tick)
                 continue
             meta = self._store.storage(group).snapshot_meta()
-            news = replica.machine.applied - meta.index
+            news = replica.machine.snapshot_index - meta.index
             if news <= 0 or replica.restoring or self._mover.sends(group):
                 continue
             if (

@@ -55,7 +55,7 @@ class SnapshotMaker:
         """Start one of the applied state. False: there is no room for it now."""
         group = replica.node.group
         storage = self._store.storage(group)
-        index = replica.machine.applied
+        index = replica.machine.snapshot_index
         meta = SnapshotMeta(
             Index(index), Term(storage.term(index)), replica.node.configuration_at(index)
         )

@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 
 from mako.raft.host import HostMessage
+from mako.recovery.gossip import Gossip
 from mako.replication.snapshots import SnapshotParcel
 
-PeerMessage = HostMessage | SnapshotParcel
+PeerMessage = HostMessage | SnapshotParcel | Gossip
 
 
 class Outbox:

@@ -14,20 +14,30 @@ closed timestamp of the last applied entry:
         this replica has executed ahead is discarded. Nothing is executed before.
     P4  Tables that were created ahead and that no applied entry describes go with it, except the
         declared ones, which are the same in every replica.
+    P5  An epoch of another partition is taken in by a discard entry, on every replica at its
+        position: what depends on that partition above its final watermark is removed. A leader
+        does so when it learns of the epoch, with its workers stopped, and logs the entry before
+        anything that it executes afterwards. If it is deposed before that, its memory lacks what
+        the log has, above the stable timestamp; should it lead again it logs it then.
+    P6  What others are shown is at or below the stable timestamp, the lowest watermark of all
+        partitions, each counted in the epoch that the own log has taken in (K1).
 
 A deposed leader keeps its engine: readers go on at the watermark, and the entries that come are
 replayed beside what it had executed, which the next epoch entry discards.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from mako.engine.closing import advance_pinned, close, set_word
+from mako.engine.closing import close, set_word
 from mako.engine.codec import (
     Description,
+    Discard,
     Frame,
     descriptions_of,
+    discard_entry,
+    discard_of,
     epoch_entry,
     final_of,
     frame_of,
@@ -36,10 +46,9 @@ from mako.engine.codec import (
 )
 from mako.engine.described import description_of
 from mako.engine.draining import drain_ordered, forget_logged
-from mako.engine.dump import BLOCK_BYTES, Dumper, fingerprint
+from mako.engine.dump import BLOCK_BYTES, fingerprint
 from mako.engine.dump import Block as Rows
 from mako.engine.engine import Engine
-from mako.engine.interactive import session_begin_snapshot
 from mako.engine.layout import C_SNAPSHOT, LOGGING, NONE
 from mako.engine.loading import load
 from mako.engine.region import Region
@@ -47,8 +56,11 @@ from mako.engine.replayer import Replayer, is_transactions
 from mako.entry import Entry, EntryKind
 from mako.ids import MILLISECOND_SHIFT
 from mako.log_format import DESCRIPTION, FOOTER_BYTES, HEADER_BYTES, EntryType
+from mako.recovery.catching_up import Deposed, Nothing, Undo, catch_up
+from mako.recovery.history import EpochStart, History
+from mako.replication.across import Across
 from mako.replication.ahead import Ahead
-from mako.replication.epochs import EpochStart, decode_epochs, encode_epochs
+from mako.replication.blocks import PinnedBlocks, tables_of
 from mako.replication.replica import MachineSnapshot
 from mako.replication.wrong import close_by_floors_first, with_timestamps_reversed
 from mako.schema import BytesTable, Table
@@ -70,6 +82,10 @@ def _tell_nobody(final: int, *, certain: bool) -> None:
     pass
 
 
+def _tell_nobody_of_loss(partition: int, final: int) -> None:
+    pass
+
+
 _PAGE: Final = 4096
 
 
@@ -78,6 +94,8 @@ class PartitionSettings:
     """Sizes of a partition, and the bugs planted in it."""
 
     partition: int = 0
+    #: All partitions of the cluster, this one among them; none: it is the only one.
+    partitions: tuple[int, ...] = ()
     memory_bytes: int = 64 << 20
     #: Contexts for workers, sessions and snapshots, beside the few of the replica itself.
     contexts: int = 8
@@ -105,6 +123,8 @@ class Partition:
     returns after the last worker has stopped. `on_judged` is called once after each of these,
     before the next `on_lead`, unless the partition is closed first. `between` is called in `drain`,
     between closing and taking the log, where workers go on: a simulator has them do so.
+    `on_lost(partition, final)` is called after everything that depends on that partition above
+    `final` was removed: whoever waits for such a transaction is told that it is discarded.
     """
 
     def __init__(
@@ -117,14 +137,17 @@ class Partition:
         on_lead: Callable[[], None] = lambda: None,
         on_rest: Callable[[], None] = lambda: None,
         on_judged: OnJudged = _tell_nobody,
+        on_lost: Callable[[int, int], None] = _tell_nobody_of_loss,
         between: Callable[[], None] = lambda: None,
     ) -> None:
         self.applied = 0
         #: Epoch of the last applied epoch entry, and its final watermark.
         self.epoch = 0
         self.final = 0
-        #: Versions that discards took back, since the start.
+        #: Versions that the own epochs took back, since the start; `across` counts the others.
         self.discarded = 0
+        #: What it knows of the other partitions.
+        self.across = Across(settings.partition, settings.partitions, now_ms)
         self._settings = settings
         self._declared = list(tables)
         self._now_ms = now_ms
@@ -132,12 +155,17 @@ class Partition:
         self._on_lead = on_lead
         self._on_rest = on_rest
         self._on_judged = on_judged
+        self._on_lost = on_lost
         self._between = between
         # Tables that applied entries have described, and those that proposed ones have.
         self._tables: list[Description] = []
         self._described: set[int] = set()
         self._term = 0
         self._leading = False
+        # While it leads, and as it last did: the history with what it has caught up with. And
+        # entries that say so.
+        self._view = self.history
+        self._control: list[bytes] = []
         # Something was executed that no epoch entry has judged.
         self._is_ahead = False
         # Closed timestamp and time of the last entry that was drained; what somebody waits for.
@@ -153,6 +181,27 @@ class Partition:
     def leading(self) -> bool:
         """Whether transactions may run: the first entry of the term that is open is applied."""
         return self._leading
+
+    @property
+    def history(self) -> History:
+        """Epochs and final watermarks of all partitions, as the applied log has them."""
+        return self.across.history
+
+    @property
+    def view(self) -> History:
+        """What is sent with messages, and compared with theirs: the history, and on a leader also
+        what it has caught up with and its log has not."""
+        return self._view if self._leading else self.history
+
+    @property
+    def stable(self) -> int:
+        """Up to it everything is durable in all partitions: what snapshots read at (P6)."""
+        return self.across.stable
+
+    @property
+    def snapshot_index(self) -> int:
+        """The entry of which a snapshot would be now."""
+        return self.across.snapshot_index(self.applied)
 
     @property
     def engine(self) -> Engine:
@@ -194,13 +243,43 @@ class Partition:
         for table in self._declared:
             self._engine.create_table(table)
         self._pinned = 0
+        self.across.start(self._replayer, self._pin, self.applied, timestamp, len(self._tables))
         self._move_watermark(timestamp)
-        self._replayer.pin = self._pin
 
     def _move_watermark(self, timestamp: int) -> None:
         assert timestamp >= self._pinned, "P1"
         self._pinned = timestamp
-        advance_pinned(self._pin, timestamp)
+        self.across.advance(timestamp)
+
+    # --- other partitions -----------------------------------------------------------------
+
+    def catch_up(self, theirs: History) -> Nothing | Deposed | Undo:
+        """What a leader has to do about the history of another partition; if that is `Undo`, it is
+        done (P5), and the next `drain` logs it.
+
+        The caller has stopped the workers, released what it had prepared for partitions that
+        failed, and aborted what is undecided; when this returns workers may go on. If the answer
+        is `Deposed` nothing was done: this leader has to rest. Raises BadHistory, Forgotten.
+        """
+        assert self._leading, "whoever follows learns from the log"
+        verdict = catch_up(self._settings.partition, self._view, theirs)
+        if isinstance(verdict, Undo):
+            for start in verdict.starts:
+                lost = self.across.undo(start)
+                self._view.add(start)
+                self._control.append(self._discard_entry(lost))
+                self._on_lost(start.partition, start.final)
+        return verdict
+
+    def _discard_entry(self, discard: Discard) -> bytes:
+        return discard_entry(
+            discard,
+            closed=self._drained,
+            stable=self.stable,
+            submitted=self._submitted(),
+            partition=self._settings.partition,
+            epoch=self.epoch,
+        )
 
     # --- leading --------------------------------------------------------------------------
 
@@ -218,7 +297,7 @@ class Partition:
         return epoch_entry(
             epoch + 1,
             final,
-            stable=self._pinned,
+            stable=self.stable,
             submitted=self._submitted(),
             partition=self._settings.partition,
         )
@@ -236,7 +315,9 @@ class Partition:
         if self._transact is not None:
             self._ahead = Ahead(engine)
         self._drained_ms = self._now_ms()
+        undone, self._view = self._view, self.history.copy()
         self._leading = self._is_ahead = True
+        self.catch_up(undone)  # P5: of what is missing here, because the log does not say so.
         self._on_lead()
 
     def execute(self, request: bytes) -> bytes:
@@ -265,7 +346,11 @@ class Partition:
         now_ms = self._now_ms()
         engine.tick(now_ms)
         closed = self._closed()
-        entries = []
+        # What was caught up with comes before all that was executed since (P5).
+        entries, self._control = self._control, []
+        forgotten = self.across.to_forget()
+        if forgotten is not None:
+            entries.append(self._discard_entry(forgotten))
         new = [
             description_of(handle.table)
             for number, handle in list(engine.tables.items())
@@ -284,6 +369,7 @@ class Partition:
                 up_to = closed = self._closed()
             if count or self._must_close(up_to, now_ms):
                 entries.append(self._sealed(length, count, up_to))
+                self.across.drained(up_to, entries[-1])
                 self._drained, self._drained_ms = up_to, now_ms
             if up_to == closed:
                 return entries
@@ -308,7 +394,7 @@ class Partition:
             kind=EntryType.TRANSACTIONS,
             count=count,
             closed=closed,
-            stable=self._pinned,
+            stable=self.stable,
             submitted=self._submitted(),
             partition=self._settings.partition,
             epoch=self.epoch,
@@ -319,7 +405,7 @@ class Partition:
         return schema_entry(
             tables,
             closed=self._drained,
-            stable=self._pinned,
+            stable=self.stable,
             submitted=self._submitted(),
             partition=self._settings.partition,
             epoch=self.epoch,
@@ -339,11 +425,13 @@ class Partition:
         if self._ahead is not None:
             self._ahead.close()
             self._ahead = None
+        self._control = []
         engine = self._engine
         engine.kept = False
         set_word(engine.base + LOGGING, 0)
         if "rings_kept_when_deposed" not in self._settings.planted:
             forget_logged(engine.base)
+        self._replayer.ahead = True
         self._replayer.begin(self._pinned)
 
     # --- following ------------------------------------------------------------------------
@@ -354,6 +442,8 @@ class Partition:
             if entry.kind is EntryKind.NORMAL and entry.data:
                 self._apply(entry)
             self.applied = entry.index
+            if not self.across.alone:
+                self.across.cut(entry.index, self._pinned, len(self._tables))
 
     def _apply(self, entry: Entry) -> None:
         if self._leading:
@@ -369,6 +459,8 @@ class Partition:
             self._tables += [t for t in descriptions_of(entry.data) if t.table not in known]
         if frame.type is EntryType.EPOCH:
             self._enter_epoch(frame, final_of(entry.data))
+        if frame.type is EntryType.DISCARD:
+            self._take_in(discard_of(entry.data))
         self._move_watermark(max(self._pinned, frame.closed))
         if self._term and entry.term == self._term and not self._leading:
             self._lead()
@@ -381,6 +473,10 @@ class Partition:
         replayer.follow(data)
         assert replayer.closed >= self._pinned, "P1"
         self._pinned = replayer.closed
+        if self.across.alone:
+            self.across.pinned = replayer.closed  # The replayer has moved it already.
+        else:
+            self.across.advance(replayer.closed)
 
     def _enter_epoch(self, frame: Frame, final: int) -> None:
         """P3: what was executed ahead of the log ends here."""
@@ -388,6 +484,8 @@ class Partition:
         assert frame.epoch > self.epoch, "epochs rise"
         assert final >= self._pinned, "I1: no watermark was ever above the final one"
         self.epoch, self.final = frame.epoch, final
+        start = EpochStart(self._settings.partition, frame.epoch, final)
+        self.across.enter(start)
         if self._is_ahead:
             planted = self._settings.planted
             skipped = "discard_skipped_on_followers" in planted and not self._term
@@ -396,6 +494,12 @@ class Partition:
             self._forget_tables()
             self._is_ahead = False
             self._on_judged(final, certain=True)
+
+    def _take_in(self, discard: Discard) -> None:
+        """P5, at its position in the log. A leader has undone it before."""
+        gone, self._replayer.undone = self._replayer.undone, 0
+        if self.across.take_in(discard, gone) and not self._leading:
+            self._on_lost(discard.partition, discard.final)
 
     def _forget_tables(self) -> None:
         """P4."""
@@ -414,7 +518,7 @@ class Partition:
 
     def reading(self, table: int) -> Ahead:
         """`with partition.reading(1) as tx`: what is applied."""
-        return Ahead(self._engine, at=self._pinned, table=table)
+        return Ahead(self._engine, at=self.across.readable, table=table)
 
     def read(self, key: bytes, table: int) -> bytes | None:
         """The applied value of a key."""
@@ -427,40 +531,39 @@ class Partition:
             return b"".join(tx.scan(first, end, self._space))
 
     def state_hash(self) -> str:
-        return f"{fingerprint(self._engine, self._pin, self._pinned, self._space):016x}"
+        return f"{fingerprint(self._engine, self._pin, self.across.readable, self._space):016x}"
 
     def write_snapshot(self) -> MachineSnapshot:
-        """The applied state as of now; the blocks stay so while the replica goes on."""
+        """The state at `snapshot_index`; the blocks stay so while the replica goes on."""
+        count, epochs = self.across.described(len(self._tables))
         tables = b"".join(
             DESCRIPTION.pack(table.table, table.key_kind, table.row_size, len(table.name.encode()))
             + table.name.encode()
-            for table in sorted(self._tables, key=lambda table: table.table)
+            for table in sorted(self._tables[:count], key=lambda table: table.table)
         )
-        blocks = _PinnedBlocks(self._engine, self._pinned)
-        return MachineSnapshot(self._pinned, tables, blocks, encode_epochs(self._epochs()))
-
-    def _epochs(self) -> list[EpochStart]:
-        if not self.epoch:
-            return []
-        return [EpochStart(self._settings.partition, self.epoch, self.final)]
+        blocks = PinnedBlocks(self._engine, self.across.readable)
+        return MachineSnapshot(self.across.readable, tables, blocks, epochs)
 
     def restore(self, header: SnapshotHeader, blocks: Iterable[Block]) -> None:
         self._term = 0
         self._stop_leading()
         was_ahead, epoch = self._is_ahead, self.epoch
-        self._tables = _tables_of(header.tables)
+        self._tables = tables_of(header.tables)
         self._close()
-        self._start(header.timestamp, blocks)
-        for start in decode_epochs(header.epochs):
-            self.epoch, self.final = start.epoch, start.final
+        self.across.restore(header.epochs)
+        self._view = self.history
+        own = self._settings.partition
+        self.epoch, self.final = self.history.epoch(own), self.history.final(own) or 0
         self.applied = header.meta.index
+        self._start(header.timestamp, blocks)
         if was_ahead:
             self._judge_by_snapshot(epoch)
 
     def _judge_by_snapshot(self, epoch: int) -> None:
         """Something was executed ahead in `epoch`, and entries were skipped since."""
-        if self.epoch == epoch + 1:  # Its number says that none was between: the rule of open_term.
-            self._on_judged(self.final, certain=True)
+        final = self.history.final(self._settings.partition, epoch + 1)
+        if final is not None:  # Its number says that none was between: the rule of open_term.
+            self._on_judged(final, certain=True)
         else:
             self._on_judged(self._pinned if self.epoch == epoch else 0, certain=False)
 
@@ -479,43 +582,3 @@ class Partition:
         self._close()
         self._entry.close()
         self._space.close()
-
-
-class _PinnedBlocks:
-    """Blocks at a timestamp that stays pinned until they have all been taken, or forgotten."""
-
-    def __init__(self, engine: Engine, timestamp: int) -> None:
-        self._engine = engine
-        self._timestamp = timestamp
-        self._open = False
-        self._context = engine.take_context()
-        self._open = True
-        set_word(self._context + C_SNAPSHOT, timestamp)
-
-    def __iter__(self) -> Iterator[Block]:
-        session_begin_snapshot(self._context, self._timestamp)
-        with Dumper(self._engine, self._context) as dumper:
-            for rows, data in dumper.blocks():
-                yield Block(rows, data)
-        self.close()
-
-    def close(self) -> None:
-        if self._open:
-            self._open = False
-            set_word(self._context + C_SNAPSHOT, NONE)
-            self._engine.give_context(self._context)
-
-    def __del__(self) -> None:
-        self.close()
-
-
-def _tables_of(data: bytes) -> list[Description]:
-    """Descriptions one after the other, as a schema entry has them."""
-    tables = []
-    at = 0
-    while at < len(data):
-        table, kind, size, length = DESCRIPTION.unpack_from(data, at)
-        at += DESCRIPTION.size
-        tables.append(Description(table, kind, size, data[at : at + length].decode()))
-        at += length
-    return tables

@@ -39,6 +39,11 @@ class Machine(Protocol):
     #: Index of the last entry that the applied state holds.
     applied: int
 
+    @property
+    def snapshot_index(self) -> int:
+        """Index of the entry of which a snapshot would be now, at most `applied`."""
+        ...
+
     def open_term(self, term: int, unapplied: Sequence[Entry]) -> bytes:
         """This replica leads in `term`: the data of the first entry, which follows the
         `unapplied` end of the log. Speculation begins when it is applied."""
@@ -61,7 +66,7 @@ class Machine(Protocol):
         ...
 
     def write_snapshot(self) -> "MachineSnapshot":
-        """The applied state as of now; the blocks stay those of now while the machine goes on.
+        """The state at `snapshot_index`; the blocks stay those of now while the machine goes on.
 
         They are taken before the next step_down or restore, or not at all.
         """
@@ -84,7 +89,7 @@ class MachineSnapshot(NamedTuple):
     #: Descriptions of the tables, as in the body of a schema entry of the log.
     tables: bytes
     blocks: Iterable[Block]
-    #: Epochs and final watermarks, as mako.replication.epochs encodes them.
+    #: Epochs and final watermarks, the records of mako.recovery.history.
     epochs: bytes = b""
 
 

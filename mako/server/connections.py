@@ -153,6 +153,11 @@ class Connections:
         self._count(found, lost)
         self._backend.serving.wake()
 
+    def lost(self, partition: int, final: int) -> None:
+        """Everything that depends on a partition above `final` was removed; no worker runs."""
+        self.judged["discarded"] += self._backend.serving.lost(partition, final)
+        self._backend.serving.wake()
+
     def _count(self, found: Judged, lost: Status) -> None:
         self.judged["durable"] += found.durable
         self.judged["discarded" if lost is Status.DISCARDED else "unknown"] += found.lost

@@ -157,6 +157,7 @@ class Drive:
         cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         self._base.started = time.monotonic()
         threads = []
+        self._cores: list[int | None] = []
         for number, worker in enumerate(self._workers):
             due = now + (number * interval) // max(len(self._workers), 1)
             engine.set_word(worker.context + layout.K_INTERVAL, interval)
@@ -164,6 +165,7 @@ class Drive:
             # One worker per core, from the last: the first one has the operating system's work.
             place = number if self._mesh is None else self._mesh.place_of(engine, number)
             core = cores[-1 - place % len(cores)] if len(self._workers) <= len(cores) else None
+            self._cores.append(core)
             threads.append(self._crew.launch(worker.context, DRIVE, core))
         return threads
 
@@ -280,6 +282,21 @@ class Drive:
 
         for worker in self._workers:
             self._engine.set_word(worker.context + C_CONTROL, DRAIN)
+
+    def pause(self) -> None:
+        """Stop all workers and wait for them; `resume` has them go on."""
+        self._note_stop()
+        self._crew.stop(self._threads)
+
+    def resume(self) -> None:
+        from mako.engine.worker import DRIVE
+
+        if not self._stopped:  # By itself: its workers have ended.
+            contexts = [worker.context for worker in self._workers]
+            self._threads = [
+                self._crew.launch(context, DRIVE, core)
+                for context, core in zip(contexts, self._cores, strict=True)
+            ]
 
     def stop(self) -> None:
         """Stop all workers and wait for them; the database can be used again."""

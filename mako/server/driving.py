@@ -104,6 +104,14 @@ class Drives:
             drive.stop()
         return drive
 
+    def pause(self) -> None:
+        for drive in self._running.values():
+            drive.pause()
+
+    def resume(self) -> None:
+        for drive in self._running.values():
+            drive.resume()
+
     def stop(self) -> None:
         """The leadership ends."""
         for number in list(self._running):

@@ -16,7 +16,7 @@ import struct
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from mako.call_format import IS_BYTES, IS_NOTICE, RESULT_BYTES, RESULT_STATUS
+from mako.call_format import IS_BYTES, IS_NOTICE, RESULT_BYTES, RESULT_MASK, RESULT_STATUS
 from mako.engine.layout import (
     COMPLETION_RING_BYTES,
     D_BYTES,
@@ -38,6 +38,7 @@ from mako.ids import Status
 _COMPLETION: Final = struct.Struct("<8q")
 _RESULT: Final = struct.Struct("<IHHqqqqq")
 _STATUS: Final = struct.Struct("<H")
+_MASK: Final = struct.Struct("<q")
 assert _RESULT.size == RESULT_BYTES
 # In the order in which they are unpacked.
 _WORDS: Final = (D_SIZE, D_ID, D_OUTCOME, D_TIMESTAMP, D_MASK, D_RESULT, D_DETAIL, D_ORIGIN)
@@ -50,6 +51,11 @@ class Result(NamedTuple):
     timestamp: int
     connection: int
     packed: bytes
+
+    def depends_on(self, partition: int) -> bool:
+        """Whether its dependency mask has the bit of a partition."""
+        mask = _MASK.unpack_from(self.packed, RESULT_MASK)[0] if self.packed else 0
+        return bool(mask >> partition & 1)
 
     def ended(self, status: Status) -> "Result":
         """The same with another status."""
@@ -89,6 +95,19 @@ def results_in(ring: bytes, tail: int, head: int) -> Iterator[Result]:
         tail += size
 
 
+def places_in(ring: bytes, tail: int, head: int) -> Iterator[tuple[int, int, int]]:
+    """Offset, timestamp and mask of the completions of a ring from `tail` to before `head`."""
+    while tail < head:
+        place = tail % COMPLETION_RING_BYTES
+        size = int.from_bytes(ring[place : place + 8], "little", signed=True)
+        if size == RING_SKIP:
+            tail += COMPLETION_RING_BYTES - place
+            continue
+        _, _, _, timestamp, mask, _, _, _ = _COMPLETION.unpack_from(ring, place)
+        yield place, timestamp, mask
+        tail += size
+
+
 class Held:
     """See the module."""
 
@@ -117,6 +136,19 @@ class Held:
             if result.timestamp <= final:
                 heapq.heappush(self._due, result)
         return Judged(len(judged) - len(ended), len(ended)), ended
+
+    def lost(self, partition: int, final: int) -> list[Result]:
+        """Those that depend on a partition above its final watermark are discarded, whether they
+        were judged or not: they are returned."""
+        kept: list[list[Result]] = []
+        ended: list[Result] = []
+        for results in (self._open, self._due):
+            gone = [one for one in results if one.depends_on(partition) and one.timestamp > final]
+            ended += [one.ended(Status.DISCARDED) for one in gone]
+            kept.append([one for one in results if one not in gone])
+        self._open, self._due = kept
+        heapq.heapify(self._due)
+        return ended
 
     def take_due(self, limit: int) -> list[Result]:
         """The durable ones at or below `limit`, the time that has passed."""

@@ -18,6 +18,9 @@ from mako.entry import NODE_NONE, NodeId
 from mako.ids import Status, Timestamp, ms_of_timestamp
 from mako.procedure import Function, Workload
 from mako.raft import RaftNode, Role
+from mako.recovery.catching_up import Undo, catch_up
+from mako.recovery.gossip import Gossip, Led
+from mako.recovery.history import BadHistory, Forgotten, History
 from mako.replication.partition import Partition, PartitionSettings
 from mako.server.connections import Connections
 from mako.server.deploy import Deployed
@@ -87,6 +90,8 @@ class Hosted:
         self._clock = clock
         self._now_ms = now_ms
         self._active_until = 0.0
+        # The same because of others.
+        self._wanted_until = 0.0
         self._drain_due = 0.0
         self._seen_drained = 0
         self._seen = (Role.FOLLOWER, 0)
@@ -94,6 +99,7 @@ class Hosted:
         self._told_watermark = 0
         settings = PartitionSettings(
             partition=replica.partition,
+            partitions=plan.partitions,
             memory_bytes=plan.memory_bytes,
             contexts=plan.workers + plan.sessions + plan.spare,
             sessions=plan.sessions,
@@ -112,6 +118,7 @@ class Hosted:
             on_lead=self._lead,
             on_rest=self._rest,
             on_judged=self._judged,
+            on_lost=self._lost,
             between=between,
         )
         self.backend = ReplicatedBackend(self, procedures, workloads, hello, now_ms, make_crew)
@@ -192,11 +199,15 @@ class Hosted:
     def _is_driven(self) -> bool:
         return self.backend.drives.active
 
+    def _is_active(self, now: float) -> bool:
+        """Whether clients of this partition wait for the watermark, or did a moment ago."""
+        return now < self._active_until or self._is_driven
+
     def before_turn(self, now: float) -> float:
         """When this replica needs its next turn at the latest."""
         if not self.partition.leading:
             return now + _LATER
-        if now < self._active_until or self._is_driven:
+        if self._is_active(now) or now < self._wanted_until:
             return max(self._drain_due, now + self.plan.turn_seconds)
         return now + IDLE_SECONDS
 
@@ -216,7 +227,7 @@ class Hosted:
             # Only an entry is paced: what one client waits for leaves at once.
             self._seen_drained = self.partition.drained
             self._drain_due = self._clock() + 0.8 * self.plan.turn_seconds
-        watermark = self.partition.watermark
+        watermark = self.partition.stable
         if watermark != self._told_watermark:
             self._told_watermark = watermark
             self.backend.serving.wake()
@@ -257,6 +268,62 @@ class Hosted:
 
     def _judged(self, final: int, *, certain: bool) -> None:
         self.connections.judge(final, Status.DISCARDED if certain else Status.UNKNOWN)
+
+    # --- Other partitions ----------------------------------------------------------------------
+
+    @property
+    def led(self) -> Led | None:
+        """What other partitions are to know, if this one is led here."""
+        one = self.partition
+        if not one.leading:
+            return None
+        active = self._is_active(self._clock())
+        return Led(self.replica.partition, one.epoch, one.watermark, one.history, active)
+
+    def hear(self, message: Gossip) -> None:
+        """The leader of another partition tells its watermark, and perhaps what its log knows."""
+        across = self.partition.across
+        across.hear(message.partition, message.epoch, message.watermark)
+        if message.active and self.partition.leading:
+            # Their clients wait until everybody has passed what they did.
+            self._wanted_until = self._clock() + ACTIVE_SECONDS
+            self.partition.want(message.watermark)
+        if message.history is None:
+            return
+        try:
+            self._catch_up(message.history)
+            across.hear_history(message.partition, message.history)
+        except (BadHistory, Forgotten) as error:
+            self._log(
+                "cannot use what another partition says",
+                partition=self.replica.partition,
+                of=message.partition,
+                error=error,
+            )
+
+    def _catch_up(self, history: History) -> None:
+        """A leader undoes what others have lost, with its workers stopped meanwhile."""
+        partition = self.partition
+        if not partition.leading:
+            return  # Its log will say so.
+        verdict = catch_up(self.replica.partition, partition.view, history)
+        if not isinstance(verdict, Undo):
+            return  # If it is deposed, Raft will say so.
+        began, before = self._clock(), partition.across.discarded.total()
+        self.backend.pause()
+        partition.catch_up(history)
+        self.backend.resume()
+        self._log(
+            "has undone what others lost",
+            partition=self.replica.partition,
+            of=sorted({start.partition for start in verdict.starts}),
+            versions=partition.across.discarded.total() - before,
+            stopped_ms=round(1000 * (self._clock() - began), 1),
+        )
+        self.touch(partition.engine.clock)
+
+    def _lost(self, partition: int, final: int) -> None:
+        self.connections.lost(partition, final)
 
     def close(self) -> None:
         self.partition.close()

@@ -123,6 +123,11 @@ class ServerPlan:
         places = [self.places(partition) for partition in range(self.shards.partitions)]
         return {"shards": self.shards.plain(), "places": places}
 
+    @property
+    def partitions(self) -> tuple[int, ...]:
+        """All partitions of the cluster."""
+        return tuple(sorted({partition_of(group) for group, _ in self.process_of}))
+
     def founders(self) -> frozenset[int]:
         """The other processes that have a voter of the first members of a group of this one."""
         found = set()

@@ -20,12 +20,14 @@ from mako.entry import GroupId
 from mako.errors import ConfigError
 from mako.raft import LogLost, Role
 from mako.replication.driver import Driver
+from mako.replication.outbox import PeerMessage
 from mako.server.administration import Administration
 from mako.server.deploy import check_homes, deploy
 from mako.server.driving import deployed_workloads
 from mako.server.events import EventLog
 from mako.server.folder import Folder, FolderState
 from mako.server.forming import Forming, Verdict
+from mako.server.gossiping import Gossiping
 from mako.server.hosting import Hosted
 from mako.server.hub import Hub
 from mako.server.plan import Address, ReplicaPlan, ServerPlan, group_of
@@ -81,6 +83,14 @@ class ServerProcess:
         self._recovery = Recovery(self.disk, where, identity, remedy, log)
         self.store = self._recover()
         self.driver = self._make_driver()
+        self._links: Links | None = None
+        self._gossiping = Gossiping(
+            plan.process,
+            plan.process_of,
+            self.hosted,
+            lambda process, messages: self._send(process, messages),
+            trio.current_time,
+        )
         self.forming = Forming(plan.founders())
         self.turns: Turns | None = None
         self._formed = trio.Event()
@@ -225,6 +235,7 @@ class ServerProcess:
 
     async def run(self, links: Links) -> None:
         """Turns, until cancelled or the disk fails."""
+        self._links = links
         self.turns = Turns(
             self.driver,
             links,
@@ -259,6 +270,8 @@ class ServerProcess:
 
     def _after_turn(self) -> None:
         self.driver.replies.clear()
+        heard, self.driver.gossip = self.driver.gossip, []
+        self._gossiping.turn(heard)
         for hosted in self.hosted.values():
             hosted.after_turn()
         if self.state.returning:
@@ -269,6 +282,10 @@ class ServerProcess:
         await self._formed.wait()
         return self._hubs.get(group_of(partition))
 
+    def _send(self, process: int, messages: Sequence[PeerMessage]) -> None:
+        if self._links is not None:
+            self._links.send(process, messages)
+
     def deliver(self, process: int, batch: Sequence[object]) -> None:
         """Messages of a peer; those that come before the replicas are there are lost."""
         if self.turns is not None and self._formed.is_set():
@@ -277,6 +294,7 @@ class ServerProcess:
     def on_greeted(self, process: int, *, has_history: bool) -> None:
         """A peer has said hello."""
         self.forming.on_answer(process, has_history=has_history)
+        self._gossiping.met(process)
         self._answered.set()
 
     def on_unreachable(self, process: int) -> None:

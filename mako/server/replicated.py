@@ -72,8 +72,22 @@ class ReplicatedBackend:
         self.serving.close()
         self.crew.close()
 
+    def pause(self) -> None:
+        """Stop the workers for a while; what they were asked for waits."""
+        self.serving.pause()
+        self.drives.pause()
+
+    def resume(self) -> None:
+        self.serving.resume()
+        self.drives.resume()
+
     def _time_limit(self) -> int:
-        return self._now_ms() - self._hosted.plan.clock_offset_ms + 1 << MILLISECOND_SHIFT
+        limit = self._now_ms() - self._hosted.plan.clock_offset_ms + 1 << MILLISECOND_SHIFT
+        if not self._hosted.partition.across.alone:
+            # Of the two rules by which strictness holds the one that looks at no mask: everything
+            # is durable everywhere. It is more than is needed, and an idle partition follows.
+            limit = min(limit, self._hosted.partition.stable)
+        return limit
 
     @property
     def hello(self) -> Hello:
@@ -103,7 +117,7 @@ class ReplicatedBackend:
 
     def gate(self) -> int:
         # Not the engine's: that may just have been replaced.
-        return min(self._hosted.partition.watermark, self._time_limit())
+        return min(self._hosted.partition.stable, self._time_limit())
 
     def on_waiting(self, timestamp: int) -> None:
         self._hosted.touch(timestamp)

@@ -18,11 +18,12 @@ import struct
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from mako.engine.layout import D_OUTCOME
 from mako.errors import ConfigError, OutOfMemory
 from mako.ids import TABLE_ID_REQUESTS, TIMESTAMP_MASK, Status
 from mako.schema import BytesTable
 from mako.server.deploy import Deployed
-from mako.server.held import Held, Judged, Result, results_in
+from mako.server.held import Held, Judged, Result, places_in, results_in
 from mako.wire.errors import WireError
 from mako.wire.requests import ClientKind, frame, frame_header
 
@@ -156,6 +157,22 @@ class Serving:
         workers, self._workers = self._workers, []
         for worker in workers:
             worker.give_back()
+
+    def pause(self) -> None:
+        """Stop the workers for a while: their requests and results stay where they are."""
+        self._crew.stop([worker.thread for worker in self._workers])
+
+    def resume(self) -> None:
+        for worker in self._workers:
+            worker.go_on()
+
+    def lost(self, partition: int, final: int) -> int:
+        """What depends on a partition above its final watermark is discarded, and so are results
+        that say otherwise; how many. No worker runs."""
+        ended = self._held.lost(partition, final)
+        self._send(ended)
+        marked = sum(worker.mark_lost(partition, final) for worker in self._workers)
+        return marked + len(ended)
 
     def _hold(self, results: Iterable[Result]) -> None:
         for result in results:
@@ -367,6 +384,7 @@ class _Rings:
         from mako.engine.worker import SERVE
 
         self._calls = mailbox
+        self._crew = crew
         self._engine = engine = crew.engine
         self.context = engine.take_context()
         self._requests = engine.allocate(self.context, layout.REQUEST_RING_BYTES)
@@ -409,6 +427,23 @@ class _Rings:
     @property
     def has_news(self) -> bool:
         return self._engine.word(self._head) > self.seen
+
+    def go_on(self) -> None:
+        """After its thread was stopped."""
+        from mako.engine.worker import SERVE
+
+        self.thread = self._crew.launch(self.context, SERVE)
+
+    def mark_lost(self, partition: int, final: int) -> int:
+        """Have results say that they are discarded, where they depend on what a partition lost."""
+        tail, head = self._engine.word(self._tail), self._engine.word(self._head)
+        places = places_in(self._engine.read(self._completions, self._sizes[1]), tail, head)
+        count = 0
+        for place, timestamp, mask in places:
+            if mask >> partition & 1 and timestamp > final:
+                self._engine.set_word(self._completions + place + D_OUTCOME, int(Status.DISCARDED))
+                count += 1
+        return count
 
     def give_back(self) -> None:
         """Give back what the worker, which has stopped, had."""

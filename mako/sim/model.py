@@ -158,6 +158,10 @@ class ModelMachine:
 
     # --- Snapshots -----------------------------------------------------------------------------
 
+    @property
+    def snapshot_index(self) -> int:
+        return self.applied
+
     def write_snapshot(self) -> MachineSnapshot:
         # A block for each list, so that there are several.
         blocks = []

@@ -243,6 +243,7 @@ def inspect_log(disk: Disk, path: str) -> Report:
         "entries": sum(counts[f"{kind.name.lower()} entry"] for kind in EntryType),
         "schema_entries": counts["schema entry"],
         "epoch_entries": counts["epoch entry"],
+        "discard_entries": counts["discard entry"],
         "transactions": counts["transactions"],
         "writes": counts["writes"],
         "deletes": counts["deletes"],
@@ -282,6 +283,7 @@ def log_entries(file: File) -> Iterator[Report]:
             "writes": facts.writes,
             "deletes": facts.deletes,
             "tables": facts.tables,
+            "lost": facts.lost,
         }
         at += length
 

@@ -35,6 +35,8 @@ class EntryFacts:
     writes: int = 0
     deletes: int = 0
     tables: int = 0
+    #: Of an epoch or discard entry: whose epoch begins, which, and with what final watermark.
+    lost: tuple[int, int, int] | None = None
 
 
 def check_entry(data: bytes) -> EntryFacts:
@@ -45,6 +47,8 @@ def check_entry(data: bytes) -> EntryFacts:
         _transactions(data, end, count, facts)
     elif facts.type is EntryType.EPOCH:
         _final(data, end, count, facts)
+    elif facts.type is EntryType.DISCARD:
+        _discard(data, end, count, facts)
     else:
         _descriptions(data, end, count, facts)
     return facts
@@ -70,7 +74,7 @@ def _frame(data: bytes) -> tuple[EntryFacts, int]:
     closed, stable, submitted, crc = f.FOOTER.unpack_from(data, footer)
     if crc32(memoryview(data)[:-4]) != crc:
         _fail(Check.CRC, footer + f.FOOTER_CRC)
-    if kind not in (EntryType.TRANSACTIONS, EntryType.SCHEMA, EntryType.EPOCH):
+    if kind not in tuple(EntryType) or kind == EntryType.CONFIGURATION:
         _fail(Check.TYPE, f.HEADER_TYPE)
     if byte:
         _fail(Check.RESERVED, f.HEADER_RESERVED_BYTE)
@@ -127,6 +131,28 @@ def _final(data: bytes, end: int, count: int, facts: EntryFacts) -> None:
         _fail(Check.BODY, f.HEADER_BYTES)
     if f.EPOCH_BODY.unpack_from(data, f.HEADER_BYTES)[0] != facts.closed:
         _fail(Check.FINAL, f.HEADER_BYTES)
+    facts.lost = facts.partition, facts.epoch, facts.closed
+
+
+def _discard(data: bytes, end: int, count: int, facts: EntryFacts) -> None:
+    if count:
+        _fail(Check.COUNT, f.HEADER_COUNT)
+    body = f.HEADER_BYTES
+    if end - body != f.DISCARD_BYTES:
+        _fail(Check.BODY, body)
+    partition, reserved, epoch, final, forgotten = f.DISCARD_BODY.unpack_from(data, body)
+    for at, byte in enumerate(reserved):
+        if byte:
+            _fail(Check.RESERVED, body + f.DISCARD_RESERVED_WORD + at)
+    if partition >= PARTITIONS_MAX:
+        _fail(Check.PARTITION, body)
+    words = (epoch, f.DISCARD_EPOCH), (final, f.DISCARD_FINAL), (forgotten, f.DISCARD_FORGOTTEN)
+    for word, offset in words:
+        if word > TIMESTAMP_MASK:
+            _fail(Check.INSTANT, body + offset)
+    if forgotten >= epoch:
+        _fail(Check.FORGOTTEN, body + f.DISCARD_FORGOTTEN)
+    facts.lost = partition, epoch, final
 
 
 def _writes(data: bytes, at: int, end: int, count: int, facts: EntryFacts) -> None:

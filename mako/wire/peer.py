@@ -29,6 +29,7 @@ from mako.entry import (
     SnapshotMeta,
     Term,
 )
+from mako.ids import PARTITIONS_MAX
 from mako.raft.host import Beat, BeatReply
 from mako.raft.message import (
     AppendReply,
@@ -45,6 +46,8 @@ from mako.raft.message import (
     VoteReply,
     VoteRequest,
 )
+from mako.recovery.gossip import Gossip
+from mako.recovery.history import BadHistory, decode_history
 from mako.replication.outbox import PeerMessage
 from mako.replication.snapshots import SnapshotParcel
 from mako.storage.snapshot_format import DIGEST_BYTES
@@ -78,6 +81,9 @@ _QUIET: Final = struct.Struct("<Iqqqq")
 #: digest of the snapshot, offset. Only chunks have data.
 _PARCEL: Final = struct.Struct(f"<BBHIqqIIqqq{DIGEST_BYTES}sq")
 
+#: number, flags, reserved, partition, source, target, epoch, watermark, hash, bytes of history
+_GOSSIP: Final = struct.Struct("<BBHIqqqqQI")
+
 _APPEND_NUMBER: Final = 5
 _SNAPSHOT_NUMBER: Final = 9
 _BEAT_NUMBER: Final = 32
@@ -86,9 +92,11 @@ _OFFER_NUMBER: Final = 48
 _CHUNK_NUMBER: Final = 49
 _WANTED_NUMBER: Final = 50
 _DONE_NUMBER: Final = 51
+_GOSSIP_NUMBER: Final = 64
 
 _FLAG: Final = 1
 _FLAG_RETURNING: Final = 2
+_FLAG_ACTIVE: Final = 2
 
 _KINDS: Final = {int(kind): kind for kind in EntryKind}
 
@@ -263,12 +271,30 @@ def _put_parcel(parts: _Parts, m: SnapshotParcel) -> None:
         parts.add(data)
 
 
+def _put_gossip(parts: _Parts, m: Gossip) -> None:
+    history = b"" if m.history is None else m.history.encode()
+    head = _GOSSIP.pack(
+        _GOSSIP_NUMBER,
+        (m.history is not None) | m.active << 1,
+        0,
+        m.partition,
+        m.source,
+        m.target,
+        m.epoch,
+        m.watermark,
+        m.hash,
+        len(history),
+    )
+    parts.add(head + history)
+
+
 _ENCODERS: Final[dict[type, Callable[[_Parts, Any], None]]] = {
     AppendRequest: _put_append,
     SnapshotRequest: _put_snapshot,
     Beat: _put_beat,
     BeatReply: _put_beat_reply,
     SnapshotParcel: _put_parcel,
+    Gossip: _put_gossip,
 }
 
 
@@ -471,6 +497,24 @@ def _take_parcel(view: memoryview, at: int) -> tuple[SnapshotParcel, int]:
     return SnapshotParcel(group, source, target, SnapshotOffer(name), request), end
 
 
+def _take_gossip(view: memoryview, at: int) -> tuple[Gossip, int]:
+    fields = _GOSSIP.unpack_from(view, at)
+    _check(fields, _FLAG | _FLAG_ACTIVE, at)
+    _, flags, _, partition, source, target, epoch, watermark, digest, size = fields
+    if partition >= PARTITIONS_MAX or (size and not flags & _FLAG):
+        raise bad(f"gossip of partition {partition} with {size} bytes of history", at)
+    start = at + _GOSSIP.size
+    end = _need(view, start, size, "history")
+    history = None
+    if flags & _FLAG:
+        try:
+            history = decode_history(bytes(view[start:end]))
+        except BadHistory as error:
+            raise bad(str(error), start) from None
+    active = flags & _FLAG_ACTIVE != 0
+    return Gossip(source, target, partition, epoch, watermark, digest, history, active), end
+
+
 _DECODERS: Final[dict[int, Callable[[memoryview, int], tuple[PeerMessage, int]]]] = {
     _APPEND_NUMBER: _take_append,
     _SNAPSHOT_NUMBER: _take_snapshot,
@@ -480,4 +524,5 @@ _DECODERS: Final[dict[int, Callable[[memoryview, int], tuple[PeerMessage, int]]]
     _CHUNK_NUMBER: _take_parcel,
     _WANTED_NUMBER: _take_parcel,
     _DONE_NUMBER: _take_parcel,
+    _GOSSIP_NUMBER: _take_gossip,
 }

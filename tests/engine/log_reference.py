@@ -12,6 +12,7 @@ from typing import Final
 TRANSACTIONS: Final = 1
 SCHEMA: Final = 2
 EPOCH: Final = 3
+DISCARD: Final = 4
 
 
 class BadEntry(Exception):
@@ -52,6 +53,16 @@ class Description:
 
 
 @dataclass(frozen=True, slots=True)
+class Discard:
+    """What a discard entry says about another partition."""
+
+    partition: int
+    epoch: int
+    final: int
+    forgotten: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A transactions entry, or a schema entry if it has `tables`."""
 
@@ -64,6 +75,8 @@ class Entry:
     submitted: int = 0
     #: Of an epoch entry, which has neither transactions nor tables.
     final: int | None = None
+    #: Of a discard entry, which has none of all that.
+    discard: Discard | None = None
 
 
 # --- Encoding ----------------------------------------------------------------------------------
@@ -77,6 +90,8 @@ def encode(entry: Entry) -> bytes:
         return frame(entry, body, kind=SCHEMA, count=len(entry.tables))
     if entry.final is not None:
         return frame(entry, _u64(entry.final), kind=EPOCH, count=0)
+    if entry.discard is not None:
+        return frame(entry, _discard_body(entry.discard), kind=DISCARD, count=0)
     body = b"".join(map(_transaction, entry.transactions))
     return frame(entry, body, kind=TRANSACTIONS, count=len(entry.transactions))
 
@@ -114,6 +129,11 @@ def _write(write: Write) -> bytes:
     return _u16(len(write.key)) + write.key + _u32(len(value)) + value + table
 
 
+def _discard_body(it: Discard) -> bytes:
+    head = _u16(it.partition) + bytes(6)
+    return head + _u64(it.epoch) + _u64(it.final) + _u64(it.forgotten)
+
+
 def _description(table: Description) -> bytes:
     name = table.name.encode()
     head = _u16(table.table) + bytes([table.key_kind]) + _u32(table.row_size)
@@ -144,14 +164,16 @@ def decode(data: bytes) -> Entry:
     closed, stable, submitted = (_number(data, end + at, 8) for at in (0, 8, 16))
     transactions: tuple[Transaction, ...] = ()
     tables: tuple[Description, ...] = ()
-    final = None
+    final = discard = None
     if kind == TRANSACTIONS:
         transactions = _transactions(data, end, count, partition)
     elif kind == EPOCH:
         final = _final(data, end, count, closed)
+    elif kind == DISCARD:
+        discard = _discard(data, end, count)
     else:
         tables = _tables(data, end, count)
-    return Entry(transactions, tables, partition, epoch, closed, stable, submitted, final)
+    return Entry(transactions, tables, partition, epoch, closed, stable, submitted, final, discard)
 
 
 def decode_log(data: bytes) -> Iterator[Entry]:
@@ -171,7 +193,7 @@ def _check_frame(data: bytes) -> None:
     length = _number(data, 16, 8)
     _check(4, length < 1 << 32 and 60 + length == size, 16)
     _check(5, zlib.crc32(data[:-4]) == _number(data, size - 4, 4), size - 4)
-    _check(6, data[6] in (TRANSACTIONS, SCHEMA, EPOCH), 6)
+    _check(6, data[6] in (TRANSACTIONS, SCHEMA, EPOCH, DISCARD), 6)
     for reserved in (7, 10, 11):
         _check(7, data[reserved] == 0, reserved)
     _check(8, _number(data, 8, 2) <= 63, 8)
@@ -187,6 +209,20 @@ def _final(data: bytes, end: int, count: int, closed: int) -> int:
     final = _number(data, 32, 8)
     _check(28, final == closed, 32)
     return final
+
+
+def _discard(data: bytes, end: int, count: int) -> Discard:
+    _check(13, count == 0, 12)
+    _check(22, end == 64, 32)
+    for reserved in range(34, 40):
+        _check(7, data[reserved] == 0, reserved)
+    partition = _number(data, 32, 2)
+    _check(8, partition <= 63, 32)
+    for instant in (40, 48, 56):
+        _check(9, _number(data, instant, 8) < 1 << 63, instant)
+    epoch, final, forgotten = (_number(data, at, 8) for at in (40, 48, 56))
+    _check(29, forgotten < epoch, 56)
+    return Discard(partition, epoch, final, forgotten)
 
 
 def _transactions(data: bytes, end: int, count: int, partition: int) -> tuple[Transaction, ...]:

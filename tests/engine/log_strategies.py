@@ -2,7 +2,15 @@
 
 from hypothesis import strategies as st
 
-from tests.engine.log_reference import Description, Entry, Transaction, Write, encode, seal
+from tests.engine.log_reference import (
+    Description,
+    Discard,
+    Entry,
+    Transaction,
+    Write,
+    encode,
+    seal,
+)
 
 INSTANTS = st.integers(0, 3) | st.integers(0, (1 << 63) - 1)
 TABLE_IDS = st.integers(1, 32_767) | st.just(32_767)
@@ -39,15 +47,20 @@ def transactions(draw: st.DrawFn, partition: int) -> Transaction:
 
 @st.composite
 def entries(draw: st.DrawFn) -> Entry:
-    """Any good entry: transactions, a schema or an epoch."""
+    """Any good entry: transactions, a schema, an epoch or a discard."""
     partition = draw(st.integers(0, 63))
     stable, closed = sorted([draw(INSTANTS), draw(INSTANTS)])
     listed: tuple[Transaction, ...] = ()
     tables: tuple[Description, ...] = ()
-    final = None
-    kind = draw(st.sampled_from([1, 2, 3]))
+    final = discard = None
+    kind = draw(st.sampled_from([1, 2, 3, 4]))
     if kind == 3:
         final = closed
+    elif kind == 4:
+        forgotten, begins = sorted([draw(INSTANTS), draw(INSTANTS)])
+        begins += forgotten == begins
+        lost = draw(st.integers(0, 63))
+        discard = Discard(lost, min(begins, (1 << 63) - 1), draw(INSTANTS), max(forgotten - 1, 0))
     elif kind == 1:
         listed = tuple(draw(st.lists(transactions(partition), max_size=4)))
     else:
@@ -56,7 +69,7 @@ def entries(draw: st.DrawFn) -> Entry:
         )
         tables = tuple(draw(distinct))
     epoch, submitted = draw(INSTANTS), draw(INSTANTS)
-    return Entry(listed, tables, partition, epoch, closed, stable, submitted, final)
+    return Entry(listed, tables, partition, epoch, closed, stable, submitted, final, discard)
 
 
 @st.composite

@@ -6,11 +6,13 @@ values in hexadecimal. Those in bad/ must be refused; their JSON says by which c
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 from tests.engine.log_reference import (
     Description,
+    Discard,
     Entry,
     Transaction,
     Write,
@@ -77,6 +79,9 @@ def good() -> dict[str, Entry]:
         "several_transactions": entry(*several, epoch=3),
         "schema_entry": entry(tables=tables),
         "epoch_entry": entry(epoch=7, closed=1 << 40, stable=5, final=1 << 40),
+        "discard_entry": entry(
+            partition=1, epoch=7, closed=1 << 41, stable=5, discard=Discard(3, 5, 1 << 40, 2)
+        ),
         "longest_name": entry(tables=(Description(1, 1, 4 << 20, "n" * 255),)),
         "maximal_table_id": put(32767, key_of(0), row),
         "maximal_numbers": entry(
@@ -103,6 +108,7 @@ def bad() -> Iterator[tuple[str, bytes, int, int]]:
     yield from _bad_writes()
     yield from _bad_schemas()
     yield from _bad_epochs()
+    yield from _bad_discards()
 
 
 def _bad_frames() -> Iterator[tuple[str, bytes, int, int]]:
@@ -119,7 +125,7 @@ def _bad_frames() -> Iterator[tuple[str, bytes, int, int]]:
     yield "a_bit_of_the_value_flipped", data[:70] + bytes([data[70] ^ 1]) + data[71:], 5, size - 4
     yield "a_bit_of_the_crc_flipped", data[:-1] + bytes([data[-1] ^ 128]), 5, size - 4
     yield "type_0", patched(data, 6, b"\0"), 6, 6
-    yield "type_4_is_reserved", frame(entry(), b"", kind=4, count=0), 6, 6
+    yield "type_5_is_reserved", frame(entry(), b"", kind=5, count=0), 6, 6
     yield "reserved_byte", patched(data, 7, b"\1"), 7, 7
     yield "reserved_word", patched(data, 11, b"\1"), 7, 11
     yield "partition_64", patched(data, 8, b"\x40"), 8, 8
@@ -202,6 +208,20 @@ def _bad_epochs() -> Iterator[tuple[str, bytes, int, int]]:
     yield "final_differs_from_closed", patched(data, 32, b"\1"), 28, 32
 
 
+def _bad_discards() -> Iterator[tuple[str, bytes, int, int]]:
+    data = encode(good()["discard_entry"])
+    yield "counted_in_a_discard", patched(data, 12, b"\1"), 13, 12
+    yield "discard_without_a_body", frame(entry(), b"", kind=4, count=0), 22, 32
+    yield "discard_with_a_longer_body", frame(entry(), bytes(33), kind=4, count=0), 22, 32
+    yield "reserved_in_a_discard", patched(data, 37, b"\1"), 7, 37
+    yield "discard_of_partition_64", patched(data, 32, b"\x40"), 8, 32
+    yield "discard_epoch_with_top_bit", patched(data, 47, b"\x80"), 9, 40
+    yield "discard_final_with_top_bit", patched(data, 55, b"\x80"), 9, 48
+    yield "forgotten_with_top_bit", patched(data, 63, b"\x80"), 9, 56
+    yield "newest_epoch_forgotten", patched(data, 56, b"\5"), 29, 56
+    yield "discard_of_epoch_0", patched(data, 40, b"\0" * 24), 29, 56
+
+
 # --- Files -------------------------------------------------------------------------------------
 
 
@@ -218,16 +238,25 @@ def files() -> dict[str, str]:
     return contents
 
 
+def type_of(value: Entry) -> int:
+    if value.discard is not None:
+        return 4
+    if value.final is not None:
+        return 3
+    return 2 if value.tables else 1
+
+
 def described(value: Entry) -> dict[str, Any]:
     """The fields of an entry in the terms of JSON. A deletion has the value null."""
     return {
-        "type": 3 if value.final is not None else 2 if value.tables else 1,
+        "type": type_of(value),
         "partition": value.partition,
         "epoch": value.epoch,
         "closed": value.closed,
         "stable": value.stable,
         "submitted": value.submitted,
         "final": value.final,
+        "discard": None if value.discard is None else asdict(value.discard),
         "transactions": [
             {
                 "timestamp": transaction.timestamp,

@@ -49,6 +49,10 @@ def encoded(entry: Entry) -> bytes:
     if entry.final is not None:
         own = {"partition": entry.partition, "stable": entry.stable, "submitted": entry.submitted}
         return codec.epoch_entry(entry.epoch, entry.final, **own)
+    if entry.discard is not None:
+        lost = entry.discard
+        said = codec.Discard(lost.partition, lost.epoch, lost.final, lost.forgotten)
+        return codec.discard_entry(said, **times, **whose)
     space = bytearray(encode(entry)[:-28])
     length, count = len(space) - 32, len(entry.transactions)
     space[:32] = b"\xaa" * 32  # What an earlier use of the buffer left there.
@@ -99,6 +103,10 @@ def test_a_schema_entry_is_read_back() -> None:
     assert [(t.table, t.key_kind, t.row_size, t.name) for t in found] == [
         (t.table, t.key_kind, t.row_size, t.name) for t in decode(data).tables
     ]
+
+
+def test_a_discard_entry_is_read_back() -> None:
+    assert codec.discard_of(vector("discard_entry")) == codec.Discard(3, 5, 1 << 40, 2)
 
 
 # --- Damage --------------------------------------------------------------------------------------

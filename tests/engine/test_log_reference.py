@@ -149,6 +149,7 @@ def offsets_of(prefix: str) -> dict[str, int]:
         ("### Footer", "FOOTER_"),
         ("### Transaction", "TRANSACTION_"),
         ("## Body of a schema entry", "DESCRIPTION_"),
+        ("## Body of a discard entry", "DISCARD_"),
     ],
 )
 def test_offsets_are_those_of_the_document(heading: str, prefix: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from mako.entry import Configuration, GroupId, NodeId
 from mako.raft import Role, Settings
+from mako.recovery.gossip import Gossip
 from mako.replication.driver import (
     Driver,
     DriverSettings,
@@ -169,6 +170,13 @@ def test_a_repeated_request_is_answered_again_and_changes_nothing(world: World) 
     first = world.append(5)
     assert world.append(5).result == first.result
     assert world.leader.machine.values(7) == [5]
+
+
+def test_gossip_is_for_the_caller(world: World) -> None:
+    driver = world.processes[0].driver
+    said = [Gossip(2, 1, 3, 4, 5, 6), Gossip(2, 1, 3, 4, 9, 6)]
+    driver.step(said)
+    assert driver.gossip == said
 
 
 def test_a_follower_refuses(world: World) -> None:

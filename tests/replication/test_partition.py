@@ -12,6 +12,7 @@ from mako.engine.region import Region
 from mako.entry import Configuration, Entry, EntryKind, Index, NodeId, SnapshotMeta, Term
 from mako.log_format import EntryType
 from mako.procedure import procedure
+from mako.replication.across import FORGET_EPOCHS
 from mako.replication.ahead import Ahead
 from mako.replication.partition import Partition, PartitionSettings
 from mako.schema import BytesTable, Table
@@ -287,7 +288,7 @@ def test_a_leader_is_judged_by_its_own_next_epoch_before_it_leads(
 
 
 @pytest.mark.parametrize("missed", [0, 1, 2])
-def test_a_snapshot_tells_of_the_end_of_an_epoch_only_if_it_is_the_last(
+def test_a_snapshot_tells_of_the_end_of_an_epoch_and_that_of_its_own_epoch_does_not(
     make: Make, judgements: Judgements, missed: int
 ) -> None:
     leader, other, log = make(), make(), Log()
@@ -301,8 +302,26 @@ def test_a_snapshot_tells_of_the_end_of_an_epoch_only_if_it_is_the_last(
     meta = SnapshotMeta(Index(other.applied), Term(9), MEMBERS)
     header = SnapshotHeader(7, 1, meta, made.timestamp, tables=made.tables, epochs=made.epochs)
     leader.restore(header, list(made.blocks))
-    # Without a later epoch its own may go on in the log; with two the end of the first is unknown.
-    assert judgements == [(final, False), (final, True), (0, False)][missed : missed + 1]
+    # Without a later epoch its own may go on in the log.
+    assert judgements == [(final, missed > 0)]
+
+
+def test_a_lone_partition_keeps_the_last_of_its_epochs(make: Make, judgements: Judgements) -> None:
+    leader, other, log = make(), make(), Log()
+    deposed(leader, log, judgements)
+    follow(other, log.entries)
+    for term in range(2, 2 + FORGET_EPOCHS):
+        lead(other, log, term)
+        other.step_down()
+    assert len(list(other.history.starts())) == FORGET_EPOCHS
+    assert other.epoch == FORGET_EPOCHS + 1
+    lead(other, log, 99)
+    other.step_down()
+    made = other.write_snapshot()
+    meta = SnapshotMeta(Index(other.applied), Term(99), MEMBERS)
+    header = SnapshotHeader(7, 1, meta, made.timestamp, tables=made.tables, epochs=made.epochs)
+    leader.restore(header, list(made.blocks))
+    assert judgements == [(0, False)]  # The end of its epoch is forgotten: nobody can tell.
 
 
 def test_equal_logs_make_equal_snapshots(make: Make) -> None:

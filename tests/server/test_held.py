@@ -5,7 +5,7 @@ import struct
 from mako.call_format import IS_BYTES, IS_NOTICE
 from mako.engine.layout import COMPLETION_RING_BYTES, D_BYTES, FLAG_ANSWERED, FLAG_EARLY, RING_SKIP
 from mako.ids import Status
-from mako.server.held import Held, Judged, Result, results_in
+from mako.server.held import Held, Judged, Result, places_in, results_in
 from mako.wire.requests import read_results
 
 
@@ -70,3 +70,40 @@ def test_results_of_a_connection_that_left_are_dropped() -> None:
     assert held.drop(1) == 2 + 3
     assert held.drop(1) == 0
     assert [one.connection for one in held.take_due(20)] == [2, 2]
+
+
+def test_places_of_a_ring_are_found_around_its_end() -> None:
+    ring = bytearray(COMPLETION_RING_BYTES)
+    first, second = completion(1, 100), completion(2, 101, data=b"12345678")
+    start = COMPLETION_RING_BYTES - len(first) - 16
+    ring[start : start + len(first)] = first
+    ring[-16:-8] = struct.pack("<q", RING_SKIP)
+    ring[: len(second)] = second
+    end = COMPLETION_RING_BYTES + len(second)
+    assert list(places_in(bytes(ring), start, end)) == [(start, 100, -1), (0, 101, -1)]
+
+
+def dependent(timestamp: int, mask: int) -> Result:
+    signed = mask - (mask >> 63 << 64)
+    words = struct.pack("<IHHqqqqq", 48, 0, 4, 9, timestamp, signed, 5, 0)
+    return Result(timestamp, 1, words)
+
+
+def test_what_depends_on_who_has_lost_it_is_discarded_judged_or_not() -> None:
+    held = Held()
+    for timestamp in (10, 20, 30):
+        held.add(dependent(timestamp, 1 << 63 | 1))
+        held.add(dependent(timestamp, 1))
+    held.judge(99, Status.DISCARDED)
+    held.add(dependent(25, 1 << 63 | 1))
+    held.add(dependent(15, 1 << 63 | 1))
+    assert held.lost(62, 0) == []
+    ended = held.lost(63, 20)
+    assert [(one.timestamp, statuses(one)) for one in ended] == [(25, 71), (30, 71)]
+    assert [one.timestamp for one in held.take_due(99)] == [10, 10, 20, 20, 30]
+    _, ended = held.judge(0, Status.UNKNOWN)
+    assert [one.timestamp for one in ended] == [15]
+
+
+def statuses(result: Result) -> int:
+    return int(struct.unpack_from("<IHH", result.packed)[1])

@@ -7,6 +7,7 @@ from typing import Final
 from mako.entry import Entry, EntryId, EntryKind, GroupId, Index, NodeId, Term
 from mako.net.limits import Limits
 from mako.raft.message import AppendRequest
+from mako.recovery.history import RECORDS_MAX
 from mako.wire import hello, peer
 from mako.wire.frame import HEADER_BYTES, HELLO_BODY_MAX, PEER_BODY_MAX, FrameKind
 from mako.wire.hello import Hello, Role, hello_parts
@@ -51,6 +52,8 @@ def test_layouts_end_where_the_tables_say() -> None:
     assert peer._QUIET.size == 36
     assert "| 88 | 8 | offset |" in section("Snapshots under way, numbers 48 to 51")
     assert peer._PARCEL.size == 88 + 8
+    assert f"| {peer._GOSSIP.size} | length | history |" in section("Gossip, number 64")
+    assert f"at most {RECORDS_MAX:,} |" in section("Gossip, number 64")
 
 
 def test_numbers() -> None:
@@ -61,7 +64,7 @@ def test_numbers() -> None:
     assert named == set(peer._FIXED)
     parcels = section("Snapshots under way, numbers 48 to 51")
     named = {int(n) for n in re.findall(r"^\| (\d+) \| Snapshot\w+ \|", parcels, re.MULTILINE)}
-    assert named | {5, 9, 32, 33} == set(peer._DECODERS)
+    assert named | {5, 9, 32, 33, 64} == set(peer._DECODERS)
 
 
 def test_limits() -> None:

@@ -20,6 +20,8 @@ from mako.entry import (
 )
 from mako.raft import message as raft
 from mako.raft.host import Beat, BeatReply, HostMessage
+from mako.recovery.gossip import Gossip
+from mako.recovery.history import EpochStart, History
 from mako.replication.outbox import PeerMessage
 from mako.replication.snapshots import SnapshotParcel
 from mako.storage.snapshot_stream import (
@@ -102,6 +104,18 @@ MESSAGES: dict[str, st.SearchStrategy[PeerMessage]] = {
         SnapshotParcel, GROUP, NODE, NODE, st.builds(SnapshotDone, NAME, st.booleans())
     ),
 }
+HISTORY = st.dictionaries(
+    st.integers(0, 63), st.tuples(st.integers(0, 1 << 62), st.lists(U32, max_size=3)), max_size=3
+).map(
+    lambda shape: History(
+        EpochStart(partition, base + 1 + at, sum(steps[: at + 1]))
+        for partition, (base, steps) in sorted(shape.items())
+        for at in range(len(steps))
+    )
+)
+MESSAGES["Gossip"] = st.builds(
+    Gossip, U63, U63, st.integers(0, 63), U63, U63, U64, st.none() | HISTORY, st.booleans()
+)
 BATCHES = st.lists(st.one_of(*MESSAGES.values()), max_size=5)
 NAMES = pytest.mark.parametrize("name", MESSAGES)
 
@@ -134,6 +148,7 @@ SAMPLES: dict[str, PeerMessage] = {
     "SnapshotChunk": SnapshotParcel(*_FIRST, SnapshotChunk(_NAME, 0, b"data", bytes(16))),
     "SnapshotWanted": SnapshotParcel(*_FIRST, SnapshotWanted(_NAME, 7)),
     "SnapshotDone": SnapshotParcel(*_FIRST, SnapshotDone(_NAME, accepted=True)),
+    "Gossip": Gossip(1, 2, 3, 4, 5, 6, History([EpochStart(3, 4, 5), EpochStart(9, 1, 0)])),
 }
 _PARCEL_WORDS = [8, 16, 32, 40, 48, 88]
 #: Where a message has words, by docs/wire.md.
@@ -157,6 +172,7 @@ WORDS_AT: dict[str, list[int]] = {
     "SnapshotChunk": _PARCEL_WORDS,
     "SnapshotWanted": _PARCEL_WORDS,
     "SnapshotDone": _PARCEL_WORDS,
+    "Gossip": [8, 16, 24, 32],
 }
 
 
@@ -178,7 +194,7 @@ def decode_or_refuse(body: bytes) -> list[PeerMessage] | None:
 def test_every_message_has_a_strategy() -> None:
     names = {kind.__name__ for kind in HostMessage.__args__}
     assert names < set(MESSAGES)
-    assert len(MESSAGES) == len(names) + 4
+    assert len(MESSAGES) == len(names) + 5
 
 
 @NAMES
@@ -218,14 +234,14 @@ def test_changed_bits_are_refused_or_mean_something(name: str, data: st.DataObje
     assert found is None or body_of(found) == body
 
 
-@given(garbage=st.binary(max_size=200), number=st.sampled_from([5, 9, 32, 33, 48, 49]))
+@given(garbage=st.binary(max_size=200), number=st.sampled_from([5, 9, 32, 33, 48, 49, 64]))
 def test_garbage_is_refused_or_means_something(garbage: bytes, number: int) -> None:
     for body in (garbage, bytes([number]) + garbage, bytes([number, 0, 0, 0]) + garbage):
         found = decode_or_refuse(body)
         assert found is None or body_of(found) == body
 
 
-@pytest.mark.parametrize("number", [5, 9, 32, 33, 49])
+@pytest.mark.parametrize("number", [5, 9, 32, 33, 49, 64])
 def test_announced_lengths_take_no_memory(number: int) -> None:
     body = bytearray(300)
     body[:1] = bytes([number])
@@ -262,6 +278,24 @@ def test_an_offer_is_followed_by_its_request() -> None:
     body = bytearray(body_of([SAMPLES["SnapshotOffer"]]))
     body[96] = 11
     with pytest.raises(WireError, match="offer without its request at byte 96"):
+        decode_batch(bytes(body))
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "why"),
+    [
+        (4, 64, "partition 64"),
+        (1, 0, "44 bytes of history"),
+        (48, 45, "history of 45 bytes"),
+        (48, 43, "2 epochs in 43 bytes"),
+        (52, 2, "version 2"),
+        (60, 10, "ascending"),
+    ],
+)
+def test_a_bad_gossip_is_refused(at: int, value: int, why: str) -> None:
+    body = bytearray(body_of([SAMPLES["Gossip"]]))
+    body[at] = value
+    with pytest.raises(WireError, match=why):
         decode_batch(bytes(body))
 
 

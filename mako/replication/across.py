@@ -1,0 +1,191 @@
+"""What a replica knows of the other partitions of its cluster, and what it shows because of them.
+
+    own log ──▶ history ──▶ which epoch of whom ──┐
+    gossip ──▶ watermarks, stamped with epochs ───┴─▶ stable timestamp ──▶ snapshots, memory
+    entries that are applied or drained ──▶ recent ──▶ what a discard looks at
+                                        └─▶ cuts ───▶ which entry a snapshot is of
+
+A lone partition has none of it: there everything that is applied is stable.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from mako.engine.closing import advance_pinned
+from mako.engine.codec import Discard
+from mako.engine.recent import Recent
+from mako.engine.replayer import Replayer
+from mako.engine.watermarks import advance_stable, set_watermark
+from mako.recovery.history import EpochStart, History, Vector, decode_records
+from mako.recovery.watermarks import Watermarks
+from mako.replication.cuts import Cut, Cuts
+
+#: Own epochs that all logs have are forgotten when there are so many. Of those of a lone partition,
+#: whom nobody asks, so many stay, for a leader that was deposed long ago.
+FORGET_EPOCHS: Final = 64
+
+
+class Across:
+    """See the module. `partitions` are all of the cluster, or none if there is only `own`."""
+
+    def __init__(self, own: int, partitions: Sequence[int], now_ms: Callable[[], int]) -> None:
+        self.own = own
+        self.partitions = tuple(partitions)
+        self.alone = len(self.partitions) < 2
+        #: Epochs and final watermarks of all partitions, as the applied log has them.
+        self.history = History()
+        #: Versions that were removed, by the partition whose epoch it was.
+        self.discarded: Counter[int] = Counter()
+        self._now_ms = now_ms
+        # The history in the form of a snapshot.
+        self._records = b""
+        # By partition: what its log has taken in, as far as it has told.
+        self._vectors: dict[int, Vector] = {}
+        # What the log was told to forget, while that is on its way.
+        self._forgetting = 0
+
+    # --- The state machine ---------------------------------------------------------------------
+
+    def restore(self, records: bytes) -> None:
+        """The history of a snapshot takes the place of what is known. Raises BadHistory."""
+        self.history, self._records = decode_records(records), records
+
+    def start(
+        self, replayer: Replayer, pin: int, applied: int, timestamp: int, tables: int
+    ) -> None:
+        """There is a new engine, with the state of entry `applied` at `timestamp`, everything in
+        which is stable."""
+        #: Of a lone partition: the watermark.
+        self.pinned = timestamp
+        self._engine, self._pin = replayer.engine, pin
+        if self.alone:
+            replayer.pin = pin
+            return
+        #: W_p of each partition, as far as this replica may count it.
+        self.watermarks = Watermarks(self.own, self.partitions, self.history, stable=timestamp)
+        self._cuts = Cuts(Cut(applied, timestamp, tables, self._records))
+        self._recent = replayer.recent = Recent()
+        self._recent.clear(timestamp)
+
+    def advance(self, closed: int) -> None:
+        """The log is applied, and closed up to here."""
+        if self.alone:
+            self.pinned = closed
+            advance_pinned(self._pin, closed)
+            return
+        self.watermarks.apply(closed, self._now_ms())
+        self._publish()
+
+    def cut(self, index: int, closed: int, tables: int) -> None:
+        """An entry is applied; a snapshot may be of it one day."""
+        self._cuts.add(Cut(index, closed, tables, self._records))
+        self._publish()
+
+    def enter(self, start: EpochStart) -> None:
+        """The log has begun an own epoch. Raises BadHistory."""
+        self.history.add(start)
+        if self.alone:
+            self.history.forget(self.own, start.epoch - FORGET_EPOCHS)
+        else:
+            self.watermarks.enter(start, self._now_ms())
+        self._records = self.history.records()
+
+    def take_in(self, discard: Discard, gone: int) -> bool:
+        """The log has a discard entry, and `gone` versions were removed for it here. False: it is
+        about old epochs only. Raises BadHistory."""
+        assert not self.alone, "a discard entry is about another partition"
+        start = EpochStart(discard.partition, discard.epoch, discard.final)
+        is_new = self.history.add(start)
+        assert is_new == (discard.partition != self.own), "P5: every epoch is taken in once"
+        self.history.forget(discard.partition, discard.forgotten)
+        self._records = self.history.records()
+        if is_new:
+            self.watermarks.enter(start, self._now_ms())
+            self.discarded[discard.partition] += gone
+        return is_new
+
+    def drained(self, closed: int, entry: bytes) -> None:
+        """A leader has taken an entry out of its rings."""
+        if not self.alone:
+            self._recent.add(closed, entry)
+
+    def undo(self, start: EpochStart) -> Discard:
+        """A leader learns of an epoch: remove what depends on it; what its log is to say."""
+        engine = self._engine
+        context = engine.take_context()
+        gone = self._recent.discard(engine, context, start.partition, start.final)
+        engine.give_context(context)
+        self.discarded[start.partition] += gone
+        forgotten = min(self._known_by_all(start.partition), start.epoch - 1)
+        return Discard(*start, forgotten)
+
+    def to_forget(self) -> Discard | None:
+        """What a leader has its log say when there are old own epochs that nobody needs."""
+        if self.alone:
+            return None
+        epoch, final = self.history.epoch(self.own), self.history.final(self.own)
+        forgotten = min(self._known_by_all(self.own), epoch - 1)
+        oldest = max(forgotten - FORGET_EPOCHS, self._forgetting) + 1
+        if final is None or forgotten - oldest < FORGET_EPOCHS - 1:
+            return None
+        if self.history.final(self.own, oldest) is None:
+            return None
+        self._forgetting = forgotten
+        return Discard(self.own, epoch, final, forgotten)
+
+    # --- Other partitions ----------------------------------------------------------------------
+
+    def hear(self, partition: int, epoch: int, watermark: int) -> bool:
+        """The watermark of another partition, and the epoch with which it is stamped; whether it
+        is news that counts here."""
+        counts = not self.alone and self.watermarks.hear(
+            partition, epoch, watermark, self._now_ms()
+        )
+        if counts:
+            self._publish()
+        return counts
+
+    def hear_history(self, source: int, hearsay: History) -> None:
+        """What the log of another partition has taken in. What survives an epoch is durable in it,
+        and what all logs have is forgotten one day."""
+        if self.alone or source == self.own or source not in self.partitions:
+            return
+        self._vectors[source] = hearsay.vector()
+        self.watermarks.hear_finals(hearsay, self._now_ms())
+        self._publish()
+
+    def _known_by_all(self, partition: int) -> int:
+        """The epoch of a partition up to which the logs of all have them."""
+        if len(self._vectors) < len(self.partitions) - 1:
+            return 0
+        return self.history.known_by_all(self._vectors.values()).get(partition, 0)
+
+    def _publish(self) -> None:
+        """Tell the engine of the watermarks that count here."""
+        for partition, watermark in self.watermarks.all().items():
+            set_watermark(self._engine.base, partition, watermark)
+        stable = self.watermarks.everywhere
+        advance_stable(self._pin, stable, self._cuts.advance(stable))
+        self._recent.forget(stable)
+
+    # --- What is shown -------------------------------------------------------------------------
+
+    @property
+    def stable(self) -> int:
+        """Up to it everything is durable in all partitions."""
+        return self.pinned if self.alone else self.watermarks.everywhere
+
+    @property
+    def readable(self) -> int:
+        """What is pinned: the closed timestamp of the entry of which a snapshot would be."""
+        return self.pinned if self.alone else self._cuts.base.closed
+
+    def snapshot_index(self, applied: int) -> int:
+        return applied if self.alone else self._cuts.base.index
+
+    def described(self, tables: int) -> tuple[int, bytes]:
+        """How many tables, and which epochs, a snapshot has; `tables` are applied."""
+        if self.alone:
+            return tables, self._records
+        return self._cuts.base.tables, self._cuts.base.epochs

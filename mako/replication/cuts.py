@@ -1,0 +1,51 @@
+"""At which entry of its log a replica may be looked at: the last one that can never be undone.
+
+    entries     … 40   41   42   43   44         closed timestamps 90 95 95 99 104
+                       ▲         ▲    ▲
+                       │      applied up to here, and what depends on others may be discarded
+                       └ stable timestamp 97: a snapshot is of entry 42, at 95
+
+The log up to an entry is the state at its closed timestamp. Above the stable timestamp that state
+holds what another partition's failure may still take back; at or below it nothing is ever
+discarded. So a snapshot is of the last entry that is closed at or below the stable timestamp, with
+the history and the tables as they were there, and the log is needed from behind that entry on. In
+a cluster of one partition that is the last applied entry.
+"""
+
+from collections import deque
+from typing import NamedTuple
+
+
+class Cut(NamedTuple):
+    """A replica as of an entry of its log."""
+
+    index: int  # type: ignore[assignment]  # It hides tuple.index, which nobody wants here.
+    #: The state is that at this timestamp.
+    closed: int
+    #: How many of the tables in the log were described up to it.
+    tables: int = 0
+    #: Epochs and final watermarks (mako.recovery.history).
+    epochs: bytes = b""
+
+
+class Cuts:
+    """See the module."""
+
+    def __init__(self, base: Cut) -> None:
+        #: The last one that is stable.
+        self.base = base
+        self._later: deque[Cut] = deque()
+
+    def add(self, cut: Cut) -> None:
+        """An entry is applied."""
+        last = self._later[-1] if self._later else self.base
+        assert cut.index == last.index + 1, "every entry is a cut"
+        assert cut.closed >= last.closed, "P1"
+        self._later.append(cut)
+
+    def advance(self, stable: int) -> int:
+        """The stable timestamp has moved; the closed timestamp of the cut that is stable now."""
+        later = self._later
+        while later and later[0].closed <= stable:
+            self.base = later.popleft()
+        return self.base.closed

@@ -1,0 +1,62 @@
+"""What the leaders here tell other processes, and what those tell the replicas here.
+
+    after each turn:  leaders ──▶ links ──▶ other processes       watermarks, histories
+                      heard, and told by neighbours ──▶ replicas of other partitions
+
+A history that a leader does not know has it catch up (`Hosted.hear`). In a cluster of one
+partition nothing is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from mako.recovery.gossip import Gossip, Gossiper
+
+if TYPE_CHECKING:
+    from mako.entry import GroupId, NodeId
+    from mako.server.hosting import Hosted
+
+
+class Gossiping:
+    """See the module. `send(process, messages)` puts messages on their way; `clock` is monotonic,
+    in seconds; `process_of` grows as the cluster does."""
+
+    def __init__(
+        self,
+        process: int,
+        process_of: Mapping[tuple[GroupId, NodeId], int],
+        hosted: Mapping[GroupId, Hosted],
+        send: Callable[[int, Sequence[Gossip]], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._process = process
+        self._process_of = process_of
+        self._hosted = hosted
+        self._send = send
+        self._clock = clock
+        self._gossiper = Gossiper(process)
+
+    def turn(self, heard: Sequence[Gossip]) -> None:
+        """Some messages have come, and watermarks may have moved."""
+        if len({group for group, _ in self._process_of}) < 2:
+            return
+        for message in heard:
+            self._hear(message)
+        led = [led for hosted in self._hosted.values() if (led := hosted.led) is not None]
+        targets = sorted({self._process, *self._process_of.values()})
+        for message in self._gossiper.tell(led, targets, round(1000 * self._clock())):
+            if message.target == self._process:
+                self._hear(message)
+            else:
+                self._send(message.target, [message])
+
+    def met(self, process: int) -> None:
+        """A connection to a process is new."""
+        self._gossiper.met(process)
+
+    def _hear(self, message: Gossip) -> None:
+        for hosted in self._hosted.values():
+            if hosted.replica.partition != message.partition:
+                hosted.hear(message)

@@ -1,0 +1,82 @@
+"""Two leaders in two processes, and what they tell each other, without a network."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from mako.entry import GroupId, NodeId
+from mako.recovery.gossip import Gossip, Led
+from mako.recovery.history import EpochStart, History
+from mako.server.gossiping import Gossiping
+from mako.server.plan import group_of
+
+
+class Replica:
+    """What the module sees of a hosted replica."""
+
+    def __init__(self, partition: int, *, leads: bool) -> None:
+        self.replica = self
+        self.partition = partition
+        self.leads = leads
+        self.watermark = 10
+        self.history = History([EpochStart(partition, 1, 0)])
+        self.heard: list[tuple[int, int, bool]] = []
+
+    @property
+    def led(self) -> Led | None:
+        return Led(self.partition, 1, self.watermark, self.history) if self.leads else None
+
+    def hear(self, message: Gossip) -> None:
+        self.heard.append((message.partition, message.watermark, message.history is not None))
+
+
+class Process:
+    def __init__(self, number: int, *replicas: Replica, partitions: int = 2) -> None:
+        self.sent: list[tuple[int, Gossip]] = []
+        places = {
+            (group_of(partition), NodeId(node)): node
+            for partition in range(partitions)
+            for node in (1, 2)
+        }
+        hosted = {group_of(one.partition): one for one in replicas}
+        self.gossiping = Gossiping(number, places, cast(Any, hosted), self._send, lambda: 5.0)
+
+    def _send(self, process: int, messages: Sequence[Gossip]) -> None:
+        self.sent += [(process, message) for message in messages]
+
+
+def test_leaders_tell_other_processes_and_their_neighbours() -> None:
+    zero, one = Replica(0, leads=True), Replica(1, leads=False)
+    process = Process(1, zero, one)
+    process.gossiping.turn([])
+    (sent,) = process.sent
+    assert (sent[0], sent[1].partition, sent[1].watermark) == (2, 0, 10)
+    assert sent[1].history == zero.history
+    assert (zero.heard, one.heard) == ([], [(0, 10, True)])
+    process.gossiping.turn([])
+    assert len(process.sent) == len(one.heard) == 1, "nothing is news"
+    zero.watermark = 11
+    process.gossiping.turn([])
+    assert process.sent[1][1].history is None
+    assert one.heard[1:] == [(0, 11, False)]
+
+
+def test_what_is_heard_is_for_the_replicas_of_other_partitions() -> None:
+    zero, one = Replica(0, leads=False), Replica(1, leads=False)
+    process = Process(1, zero, one)
+    process.gossiping.turn([Gossip(2, 1, 0, 1, 77, 9)])
+    assert (zero.heard, one.heard) == ([], [(0, 77, False)])
+
+
+def test_who_was_away_is_told_everything_again() -> None:
+    process = Process(1, Replica(0, leads=True))
+    process.gossiping.turn([])
+    process.gossiping.met(2)
+    process.gossiping.turn([])
+    assert [message.history is None for _, message in process.sent] == [False, False]
+
+
+def test_a_lone_partition_says_nothing() -> None:
+    process = Process(1, Replica(0, leads=True), partitions=1)
+    process.gossiping.turn([])
+    assert process.sent == []
+    assert GroupId(1) == group_of(0)
