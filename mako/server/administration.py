@@ -147,10 +147,11 @@ class Administration:
     # --- A copy of the data --------------------------------------------------------------------
 
     def take_snapshot(self) -> int:
-        """Take a snapshot of the applied state, in a while; the index it will have at least."""
-        node = self._node
-        self._server.driver.replicas[node.group].snapshot_wanted = True
-        return int(node.applied_index)
+        """Take a snapshot, in a while; the index it will have at least. That may be behind what is
+        applied: a snapshot has nothing that another partition's failure may take back."""
+        replica = self._server.driver.replicas[self._node.group]
+        replica.snapshot_wanted = True
+        return replica.machine.snapshot_index
 
     def newest_snapshot(self) -> list[Any]:
         """[index, term, bytes, hash] of the newest one; [0, 0, 0, b""]: there is none."""
