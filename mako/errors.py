@@ -17,7 +17,8 @@
     │   ├── KeyTooLarge          shorten the key
     │   ├── ValueTooLarge        split the value
     │   ├── ReadOnly             snapshots only read: write in a transaction
-    │   └── Unavailable          a partition it depends on is stalled: try again later
+    │   ├── Unavailable          a partition it depends on is stalled: try again later
+    │   └── Elsewhere            a key belongs to another partition: run it where workers reach all
     ├── RemoteError              a server could not do it; `retryable` says if another try may help
     │   ├── NotLeader            no server was found to lead: try again once there is a leader
     │   ├── Busy                 the server has no room now: try again later, or send less at once

@@ -44,9 +44,9 @@ def test_outcomes_keep_their_numbers() -> None:
     assert [outcome.name for outcome in sorted(Outcome)] == [
         *("COMMITTED", "LOCKED", "CHANGED", "PHANTOM", "NOT_FOUND", "EXISTS", "ROLLED_BACK"),
         *("RAISED", "OUT_OF_MEMORY", "TOO_LARGE", "TIMED_OUT", "LOG_FULL", "KEY_TOO_LARGE"),
-        *("VALUE_TOO_LARGE", "READ_ONLY", "TOO_OLD", "UNAVAILABLE"),
+        *("VALUE_TOO_LARGE", "READ_ONLY", "TOO_OLD", "UNAVAILABLE", "ELSEWHERE", "REMOTE"),
     ]
-    assert sorted(Outcome) == list(range(17))
+    assert sorted(Outcome) == list(range(19))
 
 
 def test_table_ids_fit_15_bits_and_do_not_overlap() -> None:
