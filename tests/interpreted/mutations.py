@@ -116,9 +116,9 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         (
             (
                 "commit",
-                "    outcome, locked = _lock_writes(tx)  # Step 2\n    timestamp = 0\n",
+                "    outcome, locked = lock_writes(tx)  # Step 2\n    timestamp = 0\n",
                 "    timestamp = next_timestamp(engine)\n"
-                "    outcome, locked = _lock_writes(tx)  # Step 2\n",
+                "    outcome, locked = lock_writes(tx)  # Step 2\n",
             ),
             ("commit", "        timestamp = next_timestamp(engine)  # Step 3\n", ""),
         ),
@@ -142,8 +142,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
             (
                 "commit",
                 "        timestamp = load_acquire(engine + CLOCK)\n"
-                "        outcome = _validate(tx)\n",
-                "        outcome = _validate(tx)\n"
+                "        outcome = validate(tx)\n",
+                "        outcome = validate(tx)\n"
                 "        timestamp = load_acquire(engine + CLOCK)\n",
             ),
         ),
@@ -310,9 +310,9 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         (
             (
                 "commit",
-                "    _install(tx, timestamp, mask)  # Step 6\n",
+                "    install(tx, timestamp, mask)  # Step 6\n",
                 "    store_release(tx + C_FLOOR, NONE)\n"
-                "    _install(tx, timestamp, mask)  # Step 6\n",
+                "    install(tx, timestamp, mask)  # Step 6\n",
             ),
         ),
         ("closing",),
