@@ -85,6 +85,7 @@ from mako.engine.lane import (
 )
 from mako.engine.layout import (
     C_ARGUMENTS,
+    C_DRAFTED,
     C_ENGINE,
     C_FLOOR,
     C_LOOK_FIRST,
@@ -273,6 +274,7 @@ def run(lane: int) -> int:
     outcome = ld8(lane + C_OUTCOME)
     if outcome == _REMOTE:
         abort(lane, _REMOTE)
+        st8(lane + C_DRAFTED, 0)  # There is room for what comes.
         rest(lane)
         _ask(lane)
         return OPEN
@@ -465,6 +467,8 @@ def _decide(lane: int) -> int:
     """All have said yes. What the lane has to report."""
     mesh = ld8(lane + C_MESH)
     outcome = ld8(lane + L_OUTCOME)
+    # Also of one that has failed: what it has read, to find that out, has to last.
+    st8(lane + C_MASK, ld8(lane + L_BITS) & ~ld8(lane + C_OWN))
     if outcome != COMMITTED:
         _unlock(lane, outcome)
         st8(lane + L_UNSENT, ld8(lane + L_OTHERS))
@@ -479,7 +483,6 @@ def _decide(lane: int) -> int:
     activate(lane)
     install_all(lane, timestamp, mask)
     st8(lane + C_TIMESTAMP, timestamp)
-    st8(lane + C_MASK, mask & ~ld8(lane + C_OWN))
     st8(lane + C_OUTCOMES, ld8(lane + C_OUTCOMES) + 1)
     st8(mesh + H_DISTRIBUTED, ld8(mesh + H_DISTRIBUTED) + 1)
     if mask & ~(ld8(lane + L_OTHERS) | ld8(lane + C_OWN)):

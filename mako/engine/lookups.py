@@ -196,11 +196,11 @@ def on_rows(home: int, port: int, message: int) -> bool:
                 break  # It and the others are asked for again.
             st8(at + A_THERE, TOO_LONG)
             size = A_VALUE
-        elif at + size + A_VALUE > end:
-            break
         at += size
         sent += 1
         row += R_KEY_ + padded(ld8(row + R_SIZE))
+        if at + A_VALUE > end:
+            break  # The next one is asked for again.
     st8(answer + B_COUNT, sent)
     send(ld8(port + P_ANSWER), answer, at - answer)
     st8(port + P_SENT, 1)
@@ -320,12 +320,31 @@ def _answer_scan(home: int, lane: int, port: int, message: int) -> bool:
 
 
 @compiled
+def _answer_later(home: int, port: int, message: int) -> bool:
+    """The range cannot be told now."""
+    answer = room(ld8(port + P_ANSWER), G_ITEMS)
+    if answer == 0:
+        return False
+    st8(answer + M_KIND, RANGE)
+    st8(answer + M_TRANSACTION, ld8(message + M_TRANSACTION))
+    st8(answer + M_VIEW, ld8(ld8(home + C_ENGINE) + VIEW))
+    st8(answer + G_NUMBER, ld8(message + S_NUMBER))
+    st8(answer + G_THERE, UNKNOWN)
+    st8(answer + G_ROWS, 0)
+    st8(answer + G_READS, 0)
+    st8(answer + G_LEAVES, 0)
+    send(ld8(port + P_ANSWER), answer, G_ITEMS)
+    st8(port + P_SENT, 1)
+    return True
+
+
+@compiled
 def on_scan(home: int, port: int, message: int) -> bool:
-    """False if there is no room for the answer, or no lane to scan in."""
+    """False if there is no room for the answer."""
     mesh = ld8(home + C_MESH)
     lane = take_lane(mesh, ld8(mesh + H_FREE) & ~ld8(mesh + H_OWN))
-    if lane == 0:
-        return False
+    if lane == 0:  # What would free one may be behind this: whoever asks waits elsewhere.
+        return _answer_later(home, port, message)
     done = _answer_scan(home, lane, port, message)
     abort(lane, _SCANNED)
     rest(lane)

@@ -6,6 +6,7 @@ from mako.engine.atomics import (
     st8,
     store_release,
 )
+from mako.engine.closing import activate
 from mako.engine.commit import rest
 from mako.engine.jit import compiled
 from mako.engine.lane import (
@@ -21,6 +22,7 @@ from mako.engine.lane import (
     give_lane,
 )
 from mako.engine.layout import (
+    C_ENGINE,
     C_FLOOR,
     C_HEAP,
     C_KNOWN,
@@ -30,6 +32,7 @@ from mako.engine.layout import (
     C_ROWS,
     C_SCANS,
     NONE,
+    PARTITION,
     REMOTE_ROW_BYTES,
     REMOTE_SCAN_BYTES,
 )
@@ -90,9 +93,11 @@ def park(lane: int) -> None:
     tries = ld8(lane + L_TRIES)
     st8(lane + L_TRIES, tries + 1)
     begin_attempt(lane)
-    # Who met whom must not meet again at once: the number differs from lane to lane.
+    # Who met whom must not meet again at once: neither partitions, nor lanes, nor attempts agree.
+    mixed = (ld8(lane + L_TRANSACTION) >> LANE_BITS) * 5 + ld8(lane + L_INDEX)
+    mixed += 3 * ld8(ld8(lane + C_ENGINE) + PARTITION)
     pause = PARKED_NS << min(tries, PARKED_DOUBLINGS)
-    pause += pause * (ld8(lane + L_TRANSACTION) & 7) // 8
+    pause += pause * (mixed & 7) // 8
     st8(lane + L_DUE, ld8(mesh + H_NOW) + pause)
     forget_rows(lane)
     rest(lane)
@@ -104,6 +109,7 @@ def leave(lane: int) -> None:
     """Nothing is held any more, and the lane is free."""
     store_release(lane + C_FLOOR, NONE)
     forget_rows(lane)
+    activate(lane)  # Whoever walks a tree is.
     reclaim_some(lane)
     rest(lane)
     give_lane(lane)

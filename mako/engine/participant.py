@@ -233,6 +233,8 @@ def lock_all(tx: int) -> int:
         return abort(tx, outcome)
     store_release(tx + C_FLOOR, load_acquire(engine + CLOCK))
     outcome, locked = lock_writes(tx)
+    if outcome == COMMITTED:
+        outcome = ld8(tx + C_OUTCOME)  # Own splits may have made the set of leaves too large.
     if outcome != COMMITTED:
         undo(tx, locked)
         return abort(tx, outcome)
@@ -250,6 +252,7 @@ def unlock_all(tx: int, outcome: int) -> int:
 @compiled
 def _leave(lane: int) -> None:
     """The lane is free again."""
+    activate(lane)  # Whoever walks a tree is.
     reclaim_some(lane)
     rest(lane)
     give_lane(lane)

@@ -178,7 +178,11 @@ def _wait_until_due(tx: int) -> int:
         if load_acquire(tx + C_CONTROL) != DRIVE:
             return -1
         settle(tx, monotonic_ns())
-        if left > 200_000:
+        if ld8(tx + C_MESH) != 0:
+            if turn(tx, monotonic_ns()) == 0 and left > 100_000:
+                close(ld8(tx + C_ENGINE))
+                sleep_us(20)
+        elif left > 200_000:
             rest(tx)
             close(ld8(tx + C_ENGINE))
             sleep_us(min(left // 1000 - 100, 100 if unsettled(tx) else 1000))

@@ -43,6 +43,7 @@ class Cluster:
         *,
         partitions: int = 2,
         lanes: int = LANES,
+        others: int | None = None,
         now_ns: int = 1_700_000_000_000_000_000,
         slack_us: float = 20,
         logging: bool = False,
@@ -60,7 +61,7 @@ class Cluster:
         ]
         self.homes: list[int] = []
         self._rings: list[Region] = []
-        others = lanes * max(partitions - 1, 1)
+        others = lanes * max(partitions - 1, 1) if others is None else others
         self.mesh = Mesh(self.engines, 1, own_lanes=lanes, other_lanes=others, slack_us=slack_us)
         for engine in self.engines:
             engine.logging = logging

@@ -133,6 +133,32 @@ def test_the_mask_has_every_participant_readers_and_the_coordinator_included(
     assert cluster.run(0, put, 0, 1, 5).mask == 0b001, "what it overwrote is durable"
 
 
+def test_a_failure_waits_for_what_it_has_read(cluster: Cluster) -> None:
+    """It was told because of rows elsewhere, which have to last."""
+    cluster.run(1, put, 1, 1, 30)
+    done = cluster.run(0, transfer, 1, 1, 1, 2, 1)
+    assert (done.outcome, done.mask) == (Outcome.NOT_FOUND, 0b011)
+
+
+def test_a_scan_that_finds_no_lane_is_in_nobodys_way() -> None:
+    """The commit that frees the only lane comes behind it."""
+    made = Cluster([ACCOUNT], partitions=2, others=1)
+    try:
+        for place in range(2):
+            made.run(place, put, place, 1, 50)
+        made.post(0, transfer, 0, 1, 1, 1, 5)
+        made.serve(0)
+        made.turn(1)  # Rows.
+        made.turn(0)
+        made.turn(1)  # It is prepared there, and the vote is on its way.
+        assert made.mesh.busy == 2
+        made.post(0, walk, 1, 2, 9, 0)
+        made.serve(0)
+        assert sorted(done.outcome for done in made.settle()) == [Outcome.COMMITTED] * 2
+    finally:
+        made.close()
+
+
 def test_what_is_not_durable_is_inherited(cluster: Cluster) -> None:
     cluster.run(0, put, 0, 1, 70)
     cluster.run(1, put, 1, 1, 30)
