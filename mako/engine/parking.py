@@ -45,10 +45,8 @@ from mako.engine.remote import (
     row_at,
     scan_at,
 )
-from mako.ids import Outcome
 
-COMMITTED = int(Outcome.COMMITTED)
-IDLE, RUNNING = 0, 1
+#: A parked transaction is run again after so many ns, doubled each time up to so many times.
 PARKED_NS = 4_000
 PARKED_DOUBLINGS = 8
 

@@ -31,7 +31,6 @@ from mako.engine.channel import (
 )
 from mako.engine.closing import activate
 from mako.engine.commit import abort, begin, install, lock_writes, reserve, rest, undo, validate
-from mako.engine.index import BYTES_INDEX, PAIR_INDEX, WORD_INDEX
 from mako.engine.jit import compiled, exported
 from mako.engine.lane import (
     ABORT,
@@ -116,7 +115,6 @@ from mako.engine.layout import (
 from mako.engine.lookups import on_rows, on_scan
 from mako.engine.reclaim import reclaim_some
 from mako.engine.ring import append_transaction
-from mako.engine.scan import BYTES_SCANNING, PAIR_SCANNING, WORD_SCANNING
 from mako.engine.sets import add_read, inherit, note_leaf
 from mako.ids import Outcome
 
@@ -124,20 +122,12 @@ COMMITTED = int(Outcome.COMMITTED)
 _LOCKED = int(Outcome.LOCKED)
 _CHANGED = int(Outcome.CHANGED)
 
-
-_word_get, _pair_get, _bytes_get = WORD_INDEX.get, PAIR_INDEX.get, BYTES_INDEX.get
 _word_decode = WORD_ACCESS.index.kind.decode
 _pair_decode = PAIR_ACCESS.index.kind.decode
 _bytes_decode = BYTES_ACCESS.index.kind.decode
 _word_put, _pair_put, _bytes_put = WORD_ACCESS.put, PAIR_ACCESS.put, BYTES_ACCESS.put
 _word_delete, _pair_delete = WORD_ACCESS.delete, PAIR_ACCESS.delete
 _bytes_delete = BYTES_ACCESS.delete
-_word_up, _word_down = WORD_SCANNING.forward_here, WORD_SCANNING.backward_here
-_pair_up, _pair_down = PAIR_SCANNING.forward_here, PAIR_SCANNING.backward_here
-_bytes_up, _bytes_down = BYTES_SCANNING.forward_here, BYTES_SCANNING.backward_here
-
-
-# --- ranges -------------------------------------------------------------------------------------
 
 
 # --- prepare ------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from operator import itemgetter
@@ -30,7 +31,7 @@ class _Part(NamedTuple):
     bound: int
 
 
-class AsyncSession:
+class AsyncSession(ABC):
     """What a transaction and a snapshot have in common: reads, at a connection to each partition
     that is asked."""
 
@@ -39,9 +40,9 @@ class AsyncSession:
         self._open = True
         self._parts: dict[int, _Part] = {}
 
+    @abstractmethod
     async def _at(self, wanted: Sequence[int], known: Known) -> list[_Part]:
         """The parts at the partitions `wanted` of a table, begun if they are not there."""
-        raise NotImplementedError
 
     def _note(self, lane: Lane[AsyncLink], number: int) -> _Part:
         part = self._parts[lane.partition] = _Part(lane, number, lane.core.connection or -1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from operator import itemgetter
@@ -41,9 +42,9 @@ class RemoteSession(Readable):
         self._open = True
         self._parts: dict[int, _Part] = {}
 
+    @abstractmethod
     def _at(self, wanted: Sequence[int], known: Known) -> list[_Part]:
         """The parts at the partitions `wanted` of a table, begun if they are not there."""
-        raise NotImplementedError
 
     def _note(self, lane: Lane[Link], number: int) -> _Part:
         # It was answered by the connection that is there now, or by one that is gone, and then
