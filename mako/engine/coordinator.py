@@ -41,6 +41,7 @@ from mako.engine.lane import (
     B_VOTE,
     COMMIT,
     COMMITTED_,
+    H_CLOSED,
     H_DISTRIBUTED,
     H_INHERITED,
     H_NOW,
@@ -50,6 +51,7 @@ from mako.engine.lane import (
     H_RAISED,
     H_REFUSED,
     H_SLACK,
+    H_UNREACHED,
     H_WAITING,
     HIGHER,
     L_ARGUMENTS,
@@ -138,6 +140,7 @@ _RAISED = int(Outcome.RAISED)
 _TOO_LARGE = int(Outcome.TOO_LARGE)
 _LOG_FULL = int(Outcome.LOG_FULL)
 _REMOTE = int(Outcome.REMOTE)
+_UNAVAILABLE = int(Outcome.UNAVAILABLE)
 
 #: States of a context, for the watchdog.
 IDLE, RUNNING = 0, 1
@@ -427,22 +430,82 @@ def send_unsent(lane: int) -> None:
 
 
 @compiled
+def withdraw(lane: int, outcome: int, gone: int, final: int) -> None:
+    """Forget an attempt that is undecided, here and at all participants but those of the bits
+    `gone`. It is run again, unless this is `final`."""
+    state = ld8(lane + L_STATE)
+    told = 0
+    if state == PREPARING or state == RAISING:
+        unsent = ld8(lane + L_UNSENT) if state == PREPARING else 0
+        _unlock(lane, outcome if outcome <= _PHANTOM else _LOCKED)
+        told = ld8(lane + L_OTHERS) & ~unsent & ~gone
+    st8(lane + L_WAITING, 0)
+    st8(lane + L_UNSENT, told)
+    st8(lane + L_STATE, ABORTING)
+    st8(lane + L_OVER, final)
+    send_unsent(lane)
+
+
+@compiled
 def _refuse(lane: int, outcome: int) -> int:
     """Somebody's validation failed: everybody forgets it, and it is run again."""
     mesh = ld8(lane + C_MESH)
     st8(mesh + H_REFUSED, ld8(mesh + H_REFUSED) + 1)
-    unsent = ld8(lane + L_UNSENT) if ld8(lane + L_STATE) == PREPARING else 0
-    _unlock(lane, outcome if outcome <= _PHANTOM else _LOCKED)
     if outcome == _EXISTS:
         st8(lane + C_LOOK_FIRST, 1)
-    told = ld8(lane + L_OTHERS) & ~unsent
-    st8(lane + L_WAITING, 0)
-    st8(lane + L_UNSENT, told)
-    st8(lane + L_STATE, ABORTING)
     final = outcome == _TOO_LARGE or ld8(lane + L_TRIES) > TRIES_MAX
-    st8(lane + L_OVER, 1 if final else 0)
-    send_unsent(lane)
+    withdraw(lane, outcome, 0, 1 if final else 0)
     return outcome if final else OPEN
+
+
+@compiled
+def give_up(lane: int) -> int:
+    """Who has to answer is out of reach: an undecided transaction ends. What it has to report."""
+    mesh = ld8(lane + C_MESH)
+    state = ld8(lane + L_STATE)
+    if state != READING and state != PREPARING and state != RAISING:
+        return OPEN
+    if ld8(lane + L_WAITING) & load_acquire(mesh + H_CLOSED) == 0:
+        return OPEN
+    st8(mesh + H_UNREACHED, ld8(mesh + H_UNREACHED) + 1)
+    counter = lane + C_OUTCOMES + 8 * _UNAVAILABLE
+    st8(counter, ld8(counter) + 1)
+    withdraw(lane, _LOCKED, 0, 1)
+    return _UNAVAILABLE
+
+
+# --- recovery: no worker runs -------------------------------------------------------------------
+
+
+@compiled
+def interrupt(lane: int, gone: int) -> None:
+    """Epochs have begun, those of the partitions of the bits `gone` among them: what is undecided
+    is run again, and who is gone has nothing more to say (DESIGN §8)."""
+    state = ld8(lane + L_STATE)
+    if state == READY or state == READING or state == PREPARING or state == RAISING:
+        withdraw(lane, _LOCKED, gone, 0)
+    elif state == ABORTING:
+        st8(lane + L_UNSENT, ld8(lane + L_UNSENT) & ~gone)
+        send_unsent(lane)
+    elif state == COMMITTED_:
+        # It is in their logs, or it is discarded: at or below their final watermarks, or above.
+        st8(lane + L_UNSENT, ld8(lane + L_UNSENT) & ~gone)
+        st8(lane + L_WAITING, ld8(lane + L_WAITING) & ~gone)
+        if ld8(lane + L_WAITING) == 0:
+            leave(lane)
+
+
+@compiled
+def abandon(lane: int) -> bool:
+    """This leadership is over: whether the transaction has not been reported, and never will have
+    an effect."""
+    state = ld8(lane + L_STATE)
+    if state == PREPARING or state == RAISING:
+        _unlock(lane, _LOCKED)
+    undecided = state == READY or state == READING or state == PREPARING or state == RAISING
+    undecided = undecided or (state == ABORTING and ld8(lane + L_OVER) == 0)
+    leave(lane)
+    return undecided
 
 
 @compiled

@@ -51,6 +51,7 @@ L_BODY: Final = C_LANE + 160  # bytes of arguments
 L_REFUSED: Final = C_LANE + 168  # why somebody has refused, an Outcome
 L_KEPT: Final = C_LANE + 176  # of a request: bytes that its completion takes at most; else 0
 L_OVER: Final = C_LANE + 184  # 1: it was reported; the lane is free when the others were told
+L_LOST: Final = C_LANE + 192  # a participant's: 1 if some partition has failed since its yes
 
 FREE: Final = 0
 READY: Final = 1
@@ -85,21 +86,31 @@ H_READ_FOR: Final = 120  # rows read for others
 H_NOW: Final = 128  # the time of this turn, monotonic ns
 H_OFFSET: Final = 136  # wall clock minus monotonic clock, ns
 H_KEPT: Final = 144  # bytes of the completion ring that are kept for lanes
+H_CLOSED: Final = 152  # bits of the partitions that are out of reach; written by others
+H_UNREACHED: Final = 160  # transactions that ended because of that
+H_SLEEPS: Final = 168  # 1: who sends something here wakes the worker, so it may sleep
 H_PORT_OF: Final = 4 * LINE  # by partition: where its participant is
 H_LANE_LIST: Final = H_PORT_OF + 64 * 8
 H_PORT_LIST: Final = H_LANE_LIST + LANES_MAX * 8
-MESH_BYTES: Final = H_PORT_LIST + PORTS_MAX * 8
+# By lane and partition: 1 + what was left of that partition when it failed, since the lane's yes.
+H_LOST: Final = H_PORT_LIST + PORTS_MAX * 8
+MESH_BYTES: Final = H_LOST + LANES_MAX * 64 * 8
 
 # --- port -----------------------------------------------------------------------------------------
 P_PARTITION: Final = 0
-P_ASK: Final = 8  # channels: requests to there and from there, answers to there and from there
+# Channels: requests to there and from there, answers to there and from there. Two of them may be
+# 0, where a port is for one direction of asking only.
+P_ASK: Final = 8
 P_ASKED: Final = 16
 P_ANSWER: Final = 24
 P_ANSWERED: Final = 32
 P_STATE: Final = 40  # word that is SLEEPING while who reads there sleeps; 0: it never does
 P_EVENT: Final = 48
 P_SENT: Final = 56  # 1: something was sent in this turn
-P_LANES: Final = LINE  # lanes here, by the lane of the coordinator there
+# Where the other partition is in another process, of who moves the bytes (pump):
+P_PUMPED: Final = LINE  # bytes of the outgoing channel that were sent
+P_TOLD: Final = LINE + 8  # bytes of the incoming one that were taken, as the other side was told
+P_LANES: Final = 2 * LINE  # lanes here, by the lane of the coordinator there
 PORT_BYTES: Final = P_LANES + LANES_MAX * 8
 
 LANE_BITS: Final = 6
@@ -175,9 +186,9 @@ VOTE_BYTES: Final = M_BODY + 32
 YES: Final = 0
 HIGHER: Final = 1
 
-assert L_OVER + 8 <= C_LANE + 4 * LINE
-assert H_KEPT + 8 <= H_PORT_OF
-assert P_SENT + 8 <= P_LANES
+assert L_LOST + 8 <= C_LANE + 4 * LINE
+assert H_SLEEPS + 8 <= H_PORT_OF
+assert P_SENT + 8 <= P_PUMPED
 
 
 @compiled

@@ -4,22 +4,27 @@ It is taken between any two transactions. Answers first, which free lanes; then 
 as there is room for their answers; then lanes that are due, or that had no room to send before.
 Whoever sleeps where something was sent is woken once, at the end.
 
-A message whose vector of epochs is not this partition's stays where it is, and the worker says so
-(H_STALE): whoever recovers brings both up to date first (DESIGN §8).
+A message names the epochs of its sender (`mako.recovery.history.History.view`), and views are
+ordered. A newer one waits, and the worker says so (H_STALE): whoever recovers brings this partition
+up to date first (DESIGN §8). Of an older one only what was decided counts: its sender forgets the
+rest, as soon as it learns what is known here.
 """
 
 from mako.engine.atomics import ld8, load_acquire, shl, st8
 from mako.engine.channel import M_KIND, M_TRANSACTION, M_VIEW, oldest, room, send, take
 from mako.engine.closing import learn_watermark
 from mako.engine.completing import COMMITTED, DRIVE, completion_room, record_latency, report_at
-from mako.engine.coordinator import OPEN, on_answer, run, send_unsent
+from mako.engine.coordinator import OPEN, give_up, on_answer, run, send_unsent
 from mako.engine.durability import note
 from mako.engine.jit import compiled, exported
 from mako.engine.lane import (
+    ABORT,
     B_BITS,
     B_TIMESTAMP,
+    COMMIT,
     FREE,
     H_BUSY,
+    H_CLOSED,
     H_KEPT,
     H_LANE_LIST,
     H_NOW,
@@ -30,6 +35,7 @@ from mako.engine.lane import (
     H_TELLS,
     H_TOLD,
     HOLDING,
+    INSTALLED,
     L_DUE,
     L_KEPT,
     L_KIND,
@@ -39,6 +45,7 @@ from mako.engine.lane import (
     L_STATE,
     L_TRANSACTION,
     L_UNSENT,
+    L_WAITING,
     LANES_MAX,
     P_ANSWER,
     P_ANSWERED,
@@ -71,6 +78,7 @@ from mako.engine.system import signal_event
 from mako.ids import Outcome
 
 _ROLLED_BACK = int(Outcome.ROLLED_BACK)
+_UNAVAILABLE = int(Outcome.UNAVAILABLE)
 #: Messages of one channel that are handled in a turn.
 MESSAGES_MAX = 64
 SLEEPING = 2
@@ -95,16 +103,21 @@ def _report(home: int, lane: int, outcome: int, now: int) -> None:
     elif outcome == _ROLLED_BACK:
         counter = home + K_ROLLED_BACK + 8 * kind
         st8(counter, ld8(counter) + 1)
-    elif load_acquire(home + C_CONTROL) == DRIVE:
+    elif outcome != _UNAVAILABLE and load_acquire(home + C_CONTROL) == DRIVE:
         st8(home + K_FAILED, outcome)
 
 
 @compiled
-def _is_stale(home: int, message: int) -> bool:
-    if ld8(message + M_VIEW) == ld8(ld8(home + C_ENGINE) + VIEW):
-        return False
+def _age(home: int, message: int) -> int:
+    """How the view of a message is to the own one: 1 older, 0 the same, -1 newer."""
+    view = ld8(message + M_VIEW)
+    own = ld8(ld8(home + C_ENGINE) + VIEW)
+    if view == own:
+        return 0
+    if view < own:
+        return 1
     st8(ld8(home + C_MESH) + H_STALE, 1)
-    return True
+    return -1
 
 
 @compiled
@@ -114,12 +127,17 @@ def _take_answers(home: int, port: int, now: int) -> int:
     handled = 0
     while handled < MESSAGES_MAX:
         message = oldest(channel)
-        if message == 0 or _is_stale(home, message):
+        if message == 0:
+            break
+        age = _age(home, message)
+        if age < 0:
             break
         kind = ld8(message + M_KIND)
         if kind == WATERMARK:
-            learn_watermark(ld8(home + C_ENGINE), ld8(port + P_PARTITION), ld8(message + B_BITS))
-        else:
+            if age == 0:
+                bits = ld8(message + B_BITS)
+                learn_watermark(ld8(home + C_ENGINE), ld8(port + P_PARTITION), bits)
+        elif age == 0 or kind == INSTALLED:
             transaction = ld8(message + M_TRANSACTION)
             lane = ld8(mesh + H_LANE_LIST + 8 * (transaction & (LANES_MAX - 1)))
             if ld8(lane + L_TRANSACTION) == transaction and ld8(lane + L_STATE) != FREE:
@@ -137,10 +155,15 @@ def _take_requests(home: int, port: int) -> int:
     handled = 0
     while handled < MESSAGES_MAX:
         message = oldest(channel)
-        if message == 0 or _is_stale(home, message):
+        if message == 0:
             break
-        if on_request(home, port, message) == 0:
+        age = _age(home, message)
+        if age < 0:
             break
+        kind = ld8(message + M_KIND)
+        if age == 0 or kind == COMMIT or kind == ABORT:
+            if on_request(home, port, message) == 0:
+                break
         take(channel, message)
         handled += 1
     return handled
@@ -161,6 +184,11 @@ def _go_on(home: int, lane: int, now: int) -> int:
         return 1 if send_vote(lane) else 0
     if state == TELLING:
         return 1 if tell_installed(lane) else 0
+    if ld8(lane + L_WAITING) & load_acquire(ld8(home + C_MESH) + H_CLOSED) != 0:
+        outcome = give_up(lane)
+        if outcome != OPEN:
+            _report(home, lane, outcome, now)
+            return 1
     if state != HOLDING and ld8(lane + L_UNSENT) != 0:
         send_unsent(lane)
         return 1
@@ -177,6 +205,8 @@ def _tell_watermark(home: int) -> None:
         return
     for i in range(ld8(mesh + H_PORTS)):
         port = ld8(mesh + H_PORT_LIST + 8 * i)
+        if ld8(port + P_ANSWER) == 0:
+            continue
         message = room(ld8(port + P_ANSWER), VOTE_BYTES)
         if message == 0:
             continue  # The next one says more.
@@ -216,8 +246,10 @@ def turn(home: int, now: int) -> int:
     done = 0
     for i in range(ports):
         port = ld8(mesh + H_PORT_LIST + 8 * i)
-        done += _take_answers(home, port, now)
-        done += _take_requests(home, port)
+        if ld8(port + P_ANSWERED) != 0:
+            done += _take_answers(home, port, now)
+        if ld8(port + P_ASKED) != 0:
+            done += _take_requests(home, port)
     busy = ld8(mesh + H_BUSY)
     if busy != 0:
         for i in range(LANES_MAX):
@@ -235,6 +267,8 @@ def has_mail(home: int) -> bool:
     mesh = ld8(home + C_MESH)
     for i in range(ld8(mesh + H_PORTS)):
         port = ld8(mesh + H_PORT_LIST + 8 * i)
-        if oldest(ld8(port + P_ANSWERED)) != 0 or oldest(ld8(port + P_ASKED)) != 0:
+        if ld8(port + P_ANSWERED) != 0 and oldest(ld8(port + P_ANSWERED)) != 0:
+            return True
+        if ld8(port + P_ASKED) != 0 and oldest(ld8(port + P_ASKED)) != 0:
             return True
     return False

@@ -21,7 +21,7 @@ A participant of which nothing is written is validated and holds like any other.
 """
 
 from mako.engine.access import BYTES_ACCESS, PAIR_ACCESS, WORD_ACCESS
-from mako.engine.atomics import fetch_max, ld8, load_acquire, memcpy, st8, store_release
+from mako.engine.atomics import fetch_max, ld8, load_acquire, memcpy, shl, st8, store_release
 from mako.engine.channel import (
     M_KIND,
     M_TRANSACTION,
@@ -46,6 +46,7 @@ from mako.engine.lane import (
     B_WRITES,
     COMMIT,
     H_FREE,
+    H_LOST,
     H_OWN,
     HIGHER,
     HOLDING,
@@ -58,6 +59,8 @@ from mako.engine.lane import (
     L_ANSWER,
     L_BITS,
     L_HIGHEST,
+    L_INDEX,
+    L_LOST,
     L_PORT,
     L_STATE,
     L_TIMESTAMP,
@@ -322,6 +325,7 @@ def _on_prepare(home: int, port: int, message: int) -> bool:
     st8(lane + L_TIMESTAMP, proposal)
     st8(lane + L_BITS, 0)
     st8(lane + L_HIGHEST, 0)
+    st8(lane + L_LOST, 0)
     st8(port + P_LANES + 8 * (transaction & (LANES_MAX - 1)), lane)
     outcome = _fill(lane, message)
     outcome = lock_all(lane) if outcome == COMMITTED else abort(lane, outcome)
@@ -394,14 +398,29 @@ def install_all(tx: int, timestamp: int, mask: int) -> None:
 
 
 @compiled
+def _is_void(lane: int, timestamp: int, mask: int) -> bool:
+    """Whether a partition of the mask has failed since this one said yes, and lost it."""
+    lost = ld8(lane + C_MESH) + H_LOST + ld8(lane + L_INDEX) * 512
+    for partition in range(64):
+        kept = ld8(lost + 8 * partition)
+        if kept != 0 and mask & shl(1, partition) and timestamp >= kept:
+            return True
+    return False
+
+
+@compiled
 def _on_commit(home: int, port: int, message: int) -> bool:
     lane = _lane_of(port, ld8(message + M_TRANSACTION))
     if lane == 0:
         return True
     activate(lane)
     timestamp = ld8(message + B_TIMESTAMP)
-    install_all(lane, timestamp, ld8(message + B_MASK))
-    store_release(lane + C_FLOOR, NONE)
+    mask = ld8(message + B_MASK)
+    if ld8(lane + L_LOST) != 0 and _is_void(lane, timestamp, mask):
+        unlock_all(lane, _CHANGED)  # It is discarded everywhere.
+    else:
+        install_all(lane, timestamp, mask)
+        store_release(lane + C_FLOOR, NONE)
     st8(lane + L_STATE, TELLING)
     tell_installed(lane)
     return True
@@ -416,6 +435,40 @@ def _on_abort(home: int, port: int, message: int) -> bool:
         st8(port + P_LANES + 8 * (ld8(lane + L_TRANSACTION) & (LANES_MAX - 1)), 0)
         _leave(lane)
     return True
+
+
+# --- recovery: no worker runs ---------------------------------------------------------------------
+
+
+@compiled
+def holds(lane: int) -> bool:
+    """Whether a participant has said yes, or is about to, and waits for the decision."""
+    state = ld8(lane + L_STATE)
+    return state == HOLDING or (state == VOTING and ld8(lane + L_ANSWER) >= 0)
+
+
+@compiled
+def release_lane(lane: int) -> None:
+    """The coordinator, or this leadership, is gone: what was prepared is forgotten."""
+    activate(lane)
+    if holds(lane):
+        unlock_all(lane, _CHANGED)
+    _leave(lane)
+
+
+@compiled
+def note_loss(lane: int, partition: int, final: int) -> None:
+    """A partition has failed, and has kept what is at or below `final`: a transaction that depends
+    on it, and that this participant has said yes to, is void above that (DESIGN §8)."""
+    if not holds(lane):
+        return
+    lost = ld8(lane + C_MESH) + H_LOST + ld8(lane + L_INDEX) * 512
+    if ld8(lane + L_LOST) == 0:
+        st8(lane + L_LOST, 1)
+        for i in range(64):
+            st8(lost + 8 * i, 0)
+    if ld8(lost + 8 * partition) == 0:  # The first one that was missed counts (H2).
+        st8(lost + 8 * partition, final + 1)
 
 
 @exported

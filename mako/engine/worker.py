@@ -35,7 +35,18 @@ from mako.engine.completing import (
 from mako.engine.coordinator import adopt, adopt_parked
 from mako.engine.durability import may_begin, note, settle, unsettled
 from mako.engine.jit import compiled
-from mako.engine.lane import H_FREE, H_KEPT, H_OWN, L_KEPT, L_KIND, L_ORIGIN, L_REQUEST, L_STARTED
+from mako.engine.lane import (
+    H_BUSY,
+    H_FREE,
+    H_KEPT,
+    H_OWN,
+    H_SLEEPS,
+    L_KEPT,
+    L_KIND,
+    L_ORIGIN,
+    L_REQUEST,
+    L_STARTED,
+)
 from mako.engine.layout import (
     ARGUMENT_BYTES,
     C_CONTROL,
@@ -78,7 +89,7 @@ from mako.engine.layout import (
     REQUEST_RING_BYTES,
     RING_SKIP,
 )
-from mako.engine.mesh import turn
+from mako.engine.mesh import has_mail, turn
 from mako.engine.reclaim import make_room, reclaim_some, reclaim_some_at_rest
 from mako.engine.remote import forget_rows
 from mako.engine.system import monotonic_ns, sleep_us, wait_event
@@ -102,7 +113,7 @@ CLOSE_EVERY = 32
 #: Rounds an idle worker polls before it sleeps in the kernel: some tens of microseconds.
 IDLE_SPINS = 2000
 #: A worker with nothing to do looks for what other partitions want so often, in microseconds.
-MESH_NAP_US = 200
+MESH_NAP_US = 50
 
 
 @compiled
@@ -459,15 +470,20 @@ def _wait_for_requests(tx: int) -> None:
     close(ld8(tx + C_ENGINE))
     wake_listener(tx)
     reclaim_some_at_rest(tx)
-    if ld8(tx + C_MESH) != 0:
+    mesh = ld8(tx + C_MESH)
+    if mesh != 0:
         rest(tx)
-        sleep_us(MESH_NAP_US)
-        return
+        if ld8(mesh + H_SLEEPS) == 0 or ld8(mesh + H_BUSY) != 0:
+            sleep_us(MESH_NAP_US)
+            return
     # Whoever submits writes the head before it looks at the state, and this the other
     # way round: one of the two sees the other.
     tail = ld8(tx + K_REQUEST_TAIL)
     store_seq(tx + C_STATE, SLEEPING)
-    if load_acquire(tx + K_REQUEST_HEAD) == tail and load_acquire(tx + C_CONTROL) == SERVE:
+    nothing = load_acquire(tx + K_REQUEST_HEAD) == tail
+    if mesh != 0 and has_mail(tx):
+        nothing = False
+    if nothing and load_acquire(tx + C_CONTROL) == SERVE:
         wait_event(ld8(tx + C_WAKE), tx + C_RESULT)
     store_release(tx + C_STATE, RUNNING)
 

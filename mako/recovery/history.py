@@ -156,6 +156,17 @@ class History:
             self._hash = int.from_bytes(digest, "little")
         return self._hash
 
+    @property
+    def view(self) -> int:
+        """The vector as a number of 63 bits: what is behind another one has a lower one.
+
+        The sum of its epochs, then 32 bits of its hash. Of two vectors neither of which is behind
+        the other both will move; which of the two numbers is the lower one does not matter.
+        """
+        total = sum(line.epoch for line in self._lines.values())
+        assert total < 1 << 31, "epochs of all partitions together"
+        return total << 32 | self.hash & 0xFFFFFFFF
+
     def missed(self, vector: Vector) -> list[EpochStart]:
         """What somebody who has `vector` does not know, in ascending order. Raises Forgotten."""
         found = []

@@ -18,6 +18,7 @@ from mako.engine.worker import oldest_request, serve_oldest
 from mako.ids import Outcome
 from mako.procedure import Procedure
 from mako.schema import Table
+from tests.engine.pumping import PumpedMesh
 
 LANES: Final = 4
 _COMPLETION: Final = struct.Struct("<8q")
@@ -47,6 +48,7 @@ class Cluster:
         now_ns: int = 1_700_000_000_000_000_000,
         slack_us: float = 20,
         logging: bool = False,
+        pumped: bool = False,
     ) -> None:
         self.now_ns = now_ns
         self.engines = [
@@ -62,7 +64,14 @@ class Cluster:
         self.homes: list[int] = []
         self._rings: list[Region] = []
         others = lanes * max(partitions - 1, 1) if others is None else others
-        self.mesh = Mesh(self.engines, 1, own_lanes=lanes, other_lanes=others, slack_us=slack_us)
+        self.network: PumpedMesh | None = None
+        self.mesh: Mesh | PumpedMesh
+        if pumped:
+            self.mesh = self.network = PumpedMesh(self.engines, slack_us=slack_us)
+        else:
+            self.mesh = Mesh(
+                self.engines, 1, own_lanes=lanes, other_lanes=others, slack_us=slack_us
+            )
         for engine in self.engines:
             engine.logging = logging
             for table in tables:
@@ -137,6 +146,8 @@ class Cluster:
             self.pass_time(10_000)
             busy = sum(self.serve(each) for each in partitions)
             busy += sum(self.turn(each) for each in partitions)
+            if self.network is not None:
+                self.network.carry()
             found += self.done()
             if busy == 0 and self.mesh.busy == 0 and not any(map(self.has_requests, partitions)):
                 break
@@ -148,6 +159,8 @@ class Cluster:
             for engine in self.engines:
                 engine.tick(self.now_ns // 1_000_000)
                 engine.settle()
+            if self.network is not None:
+                self.network.tell_watermarks()
             for each in (*partitions, *partitions):
                 self.turn(each)
         return found

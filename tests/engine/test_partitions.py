@@ -349,13 +349,20 @@ def test_any_order_of_turns_is_serializable(seed: int, number: int) -> None:
     run_in_any_order(seed + number)
 
 
-def run_in_any_order(seed: int) -> None:
+@pytest.mark.parametrize("number", range(8))
+def test_a_network_that_loses_and_repeats_changes_nothing(seed: int, number: int) -> None:
+    run_in_any_order(seed + number, pumped=True)
+
+
+def run_in_any_order(seed: int, *, pumped: bool = False) -> None:
     chance = random.Random(seed)
-    cluster = Cluster([ACCOUNT], partitions=PLACES, slack_us=chance.choice([0, 20, 3000]))
+    slack_us = chance.choice([0, 20, 3000])
+    cluster = Cluster([ACCOUNT], partitions=PLACES, slack_us=slack_us, pumped=pumped)
+    network = cluster.network
     asked: dict[int, tuple[str, tuple[int, ...]]] = {}
     done: list[Done] = []
     try:
-        for _ in range(1500):
+        for _ in range(2500 if pumped else 1500):
             place = chance.randrange(PLACES)
             step = chance.random()
             if step < 0.25 and len(asked) - len(done) < 20:
@@ -369,6 +376,9 @@ def run_in_any_order(seed: int) -> None:
                 cluster.engines[place].tick(cluster.now_ns // 1_000_000)
             else:
                 cluster.turn(place)
+            for _ in range(4 if pumped else 0):
+                assert network is not None
+                network.step(chance)
             cluster.pass_time(chance.choice([0, 100, 5_000, 400_000]))
             done += cluster.done()
         done += cluster.settle()

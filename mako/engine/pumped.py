@@ -1,0 +1,223 @@
+"""The station of a partition whose others are in other processes: channels, and who pumps them.
+
+    workers ──▶ channels ──gather──▶ bytes for the leader of partition q
+    workers ◀── channels ◀─scatter── bytes from there
+
+Every worker, and every driven one, may ask at each other partition; there the serving workers
+share those who ask. Who asks is numbered up to ASKERS, the same everywhere, so that nobody has to
+know how many workers others have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from mako.engine import lane as lanes
+from mako.engine.buffers import addressed
+from mako.engine.channel import CHANNEL_SIZE, H_HEAD, H_TAIL, H_TAIL_SEEN, MESSAGE_MAX
+from mako.engine.closing import get_word, set_word
+from mako.engine.layout import C_STATE, PARTITION
+from mako.engine.pump import ANSWERS, PIECE_BYTES, REQUESTS, gather, rewind, scatter, waits
+from mako.engine.region import Region
+from mako.engine.station import OTHER_LANES, OWN_LANES, SLACK_US, Channels, Lanes, Station
+from mako.engine.worker import SLEEPING
+
+if TYPE_CHECKING:
+    from mako.engine.engine import Engine
+
+#: Workers of one partition that may ask at others, driven ones included.
+ASKERS: Final = 16
+#: What is gathered at a time.
+PACKED_MAX: Final = MESSAGE_MAX + (64 << 10)
+_MALFORMED: Final = -1
+
+assert PACKED_MAX >= MESSAGE_MAX + PIECE_BYTES
+
+
+class BadMail(ValueError):
+    """Bytes of another partition that are no pieces of channels."""
+
+
+def lanes_for(workers: int, drivers: int) -> list[Lanes]:
+    """The lanes of serving workers, and of driven ones, which do nothing for others."""
+    return [Lanes(OWN_LANES, OTHER_LANES)] * workers + [Lanes(OWN_LANES, 0)] * drivers
+
+
+class _Pair:
+    """The channels between this partition and another one."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.asking: list[int] = []
+        self.asked: list[int] = []
+        #: Where their addresses lie.
+        self.asking_at = 0
+        self.asked_at = 0
+
+
+class Pumped:
+    """See the module. For the thread of the event loop, but for the workers.
+
+    `others` are the other partitions with the epochs in which they are known. `wake(number)` wakes
+    the worker of that number, which sleeps.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        others: dict[int, int],
+        workers: int,
+        drivers: int,
+        *,
+        event: int = -1,
+        slack_us: float = SLACK_US,
+        askers: int = ASKERS,
+    ) -> None:
+        """`event`: an eventfd that is written when something is to be gathered and `listen` was
+        called."""
+        assert workers + drivers <= askers
+        self.workers = workers
+        self.drivers = drivers
+        self._askers = askers
+        self._event = event
+        wanted = lanes_for(workers, drivers)
+        ports = len(others) * (len(wanted) + askers)
+        self.station = Station(engine, wanted, ports, slack_us=slack_us, sleeps=True)
+        self._contexts: dict[int, int] = {}
+        size = ports * 2 * CHANNEL_SIZE + len(others) * askers * 16 + 64
+        self._region = Region(-(-size // 4096) * 4096)
+        self._packed = Region(-(-PACKED_MAX // 4096) * 4096)
+        self._words = self._region.view.cast("q")
+        self._used = 64  # The first line has the word of the pump.
+        self.pairs = {there: self._make_pair(there, epoch) for there, epoch in others.items()}
+        self.station.set_peers([engine.word(engine.base + PARTITION), *others])
+
+    # --- making -------------------------------------------------------------------------------
+
+    def _take(self, size: int) -> int:
+        place = self._region.base + self._used
+        self._used += size
+        return place
+
+    def _set(self, address: int, value: int) -> None:
+        self._words[(address - self._region.base) >> 3] = value
+
+    def _make_pair(self, there: int, epoch: int) -> _Pair:
+        pair = _Pair(epoch)
+        station = self.station
+        for number in range(self.workers + self.drivers):
+            channels = Channels(ask=self._take(CHANNEL_SIZE), answered=self._take(CHANNEL_SIZE))
+            pair.asking.append(station.add_port(number, there, channels))
+        for index in range(self._askers):
+            channels = Channels(asked=self._take(CHANNEL_SIZE), answer=self._take(CHANNEL_SIZE))
+            pair.asked.append(station.add_port(index % self.workers, there, channels))
+        pair.asking_at = self._list(pair.asking)
+        pair.asked_at = self._list(pair.asked)
+        for port in (*pair.asking, *pair.asked):
+            station.wake_with(port, self._region.base, self._event)
+        self._clear(pair)
+        return pair
+
+    def _list(self, ports: Sequence[int]) -> int:
+        place = self._take(8 * self._askers)
+        for i, port in enumerate(ports):
+            self._set(place + 8 * i, port)
+        return place
+
+    # --- workers ------------------------------------------------------------------------------
+
+    def attach(self, context: int, number: int) -> None:
+        """`context` is that of worker `number`, which has not begun. Driven ones come behind the
+        others."""
+        self.station.attach(context, number)
+        self._contexts[number] = context
+
+    def detach(self, context: int) -> None:
+        """The worker has ended."""
+        self.station.detach(context)
+        self._contexts = {n: each for n, each in self._contexts.items() if each != context}
+
+    # --- moving bytes -------------------------------------------------------------------------
+
+    def gather(self, there: int) -> list[bytes]:
+        """What is to be sent to the leader of partition `there`."""
+        pair = self.pairs[there]
+        found = []
+        packed = self._packed
+        for which, at, ports in (
+            (REQUESTS, pair.asking_at, pair.asking),
+            (ANSWERS, pair.asked_at, pair.asked),
+        ):
+            while size := gather(at, len(ports), which, packed.base, PACKED_MAX):
+                found.append(packed.read(packed.base, size))
+        return found
+
+    def scatter(self, there: int, pieces: bytes, wake: Callable[[int], None]) -> None:
+        """Take in what the leader of partition `there` has gathered. BadMail: it is none."""
+        pair = self.pairs[there]
+        with addressed(pieces) as (address, size):
+            found = scatter(
+                pair.asking_at, len(pair.asking), pair.asked_at, self._askers, address, size
+            )
+        if found == _MALFORMED:
+            raise BadMail(f"{len(pieces)} bytes for the channels to partition {there}")
+        numbers = {
+            index if index < 31 else (index - 31) % self.workers
+            for index in range(62)
+            if found >> index & 1
+        }
+        for number in numbers:
+            context = self._contexts.get(number)
+            if context is not None and get_word(context + C_STATE) == SLEEPING:
+                wake(number)
+
+    def listen(self) -> None:
+        """From now on the eventfd is written when a worker has sent something. Gather once more
+        before waiting for it."""
+        set_word(self._region.base, SLEEPING)
+
+    def heard(self) -> None:
+        """Whoever pumps is awake."""
+        set_word(self._region.base, 0)
+
+    def waits(self, there: int) -> bool:
+        """Whether something was sent to a partition that is not taken there."""
+        pair = self.pairs[there]
+        return any(waits(port, REQUESTS) for port in pair.asking) or any(
+            waits(port, ANSWERS) for port in pair.asked
+        )
+
+    def rewind(self, there: int) -> None:
+        """What was sent to a partition may be lost: it is gathered again."""
+        pair = self.pairs[there]
+        for port in pair.asking:
+            rewind(port, REQUESTS)
+        for port in pair.asked:
+            rewind(port, ANSWERS)
+
+    # --- recovery: no worker runs ---------------------------------------------------------------
+
+    def begin(self, there: int, epoch: int) -> None:
+        """A partition has another leader, or another epoch: its channels are empty. `interrupt` of
+        the station comes before."""
+        pair = self.pairs[there]
+        pair.epoch = epoch
+        self._clear(pair)
+
+    def _clear(self, pair: _Pair) -> None:
+        fields = (lanes.P_ASK, lanes.P_ASKED, lanes.P_ANSWER, lanes.P_ANSWERED)
+        for port in (*pair.asking, *pair.asked):
+            for channel in (self.station.port_word(port, field) for field in fields):
+                if channel:
+                    for word in (H_HEAD, H_TAIL, H_TAIL_SEEN):
+                        self._set(channel + word, 0)
+            self.station.clear_port(port)
+
+    def close(self) -> None:
+        """Every worker has ended."""
+        self.station.set_peers([])
+        self.station.close()
+        self._words.release()
+        self._region.close()
+        self._packed.close()

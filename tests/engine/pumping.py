@@ -1,0 +1,87 @@
+"""Partitions whose messages are pumped over a network that loses, repeats and delays."""
+
+import random
+from collections.abc import Sequence
+
+from mako.engine.closing import learn_watermark
+from mako.engine.engine import Engine
+from mako.engine.layout import PARTITION
+from mako.engine.pumped import Pumped
+from mako.engine.station import Station
+
+
+class PumpedMesh:
+    """The interface of `mako.engine.partitions.Mesh`, as far as tests use it. Nobody has more
+    than one worker, and `lanes` lanes."""
+
+    def __init__(self, engines: Sequence[Engine], *, slack_us: float) -> None:
+        self.engines = {engine.word(engine.base + PARTITION): engine for engine in engines}
+        self.pumped = {
+            number: Pumped(
+                engine,
+                {other: 1 for other in self.engines if other != number},
+                1,
+                0,
+                slack_us=slack_us,
+                askers=2,
+            )
+            for number, engine in self.engines.items()
+        }
+        self.under_way: list[tuple[int, int, bytes]] = []
+
+    def station_of(self, engine: Engine) -> Station:
+        return self.pumped[engine.word(engine.base + PARTITION)].station
+
+    def attach(self, engine: Engine, context: int, number: int) -> None:
+        self.pumped[engine.word(engine.base + PARTITION)].attach(context, number)
+
+    def lanes_of(self, engine: Engine) -> list[int]:
+        return self.station_of(engine).lanes
+
+    @property
+    def busy(self) -> int:
+        return sum(pumped.station.busy for pumped in self.pumped.values())
+
+    def gather(self) -> None:
+        for here, pumped in self.pumped.items():
+            for there in pumped.pairs:
+                self.under_way += [(here, there, each) for each in pumped.gather(there)]
+
+    def step(self, chance: random.Random) -> None:
+        """Something happens to a message, if there is one."""
+        self.gather()
+        if not self.under_way:
+            return
+        at = chance.randrange(len(self.under_way))
+        here, there, pieces = self.under_way[at]
+        what = chance.random()
+        if what < 0.05:  # Lost; whoever sent it finds out.
+            del self.under_way[at]
+            self.pumped[here].rewind(there)
+            return
+        if what < 0.1:  # Maybe lost.
+            self.pumped[here].rewind(there)
+        if what < 0.9:
+            del self.under_way[at]
+        self.pumped[there].scatter(here, pieces, lambda number: None)
+
+    def carry(self) -> int:
+        """Everything arrives; how many messages were sent."""
+        for here, pumped in self.pumped.items():
+            for there in pumped.pairs:
+                if pumped.waits(there):
+                    pumped.rewind(there)
+        self.gather()
+        messages, self.under_way = self.under_way, []
+        for here, there, pieces in messages:
+            self.pumped[there].scatter(here, pieces, lambda number: None)
+        return len(messages)
+
+    def tell_watermarks(self) -> None:
+        for engine in self.engines.values():
+            for other, their in self.engines.items():
+                learn_watermark(engine.base, other, their.closed)
+
+    def close(self) -> None:
+        for pumped in self.pumped.values():
+            pumped.close()
