@@ -16,7 +16,8 @@ A lane of a coordinator:
                          │  └────────┴──▶ COMMITTED ─▶ FREE   when all have installed
                          └──▶ READY, later (conflict), or FREE (it failed and was told)
 
-A lane of a participant: FREE ─▶ VOTING ─▶ HOLDING ─▶ (VOTING ─▶ HOLDING) ─▶ TELLING ─▶ FREE.
+A lane of a participant: FREE ─▶ VOTING ─▶ HOLDING ─▶ (VOTING ─▶ HOLDING) ─▶ TELLING ─▶ FREE. What
+it depends on may fail while it waits for the decision: then it is VOID.
 """
 
 from typing import Final
@@ -63,6 +64,7 @@ ABORTING: Final = 6
 VOTING: Final = 8
 HOLDING: Final = 9
 TELLING: Final = 10
+VOID: Final = 11  # it said yes, and can only be discarded: it holds nothing any more
 
 # --- mesh, one per worker -----------------------------------------------------------------------
 LANES_MAX: Final = 64

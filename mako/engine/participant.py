@@ -75,6 +75,7 @@ from mako.engine.lane import (
     SCAN,
     SHORT,
     TELLING,
+    VOID,
     VOTE,
     VOTE_BYTES,
     VOTING,
@@ -416,7 +417,9 @@ def _on_commit(home: int, port: int, message: int) -> bool:
     activate(lane)
     timestamp = ld8(message + B_TIMESTAMP)
     mask = ld8(message + B_MASK)
-    if ld8(lane + L_LOST) != 0 and _is_void(lane, timestamp, mask):
+    if ld8(lane + L_STATE) == VOID:
+        pass
+    elif ld8(lane + L_LOST) != 0 and _is_void(lane, timestamp, mask):
         unlock_all(lane, _CHANGED)  # It is discarded everywhere.
     else:
         install_all(lane, timestamp, mask)
@@ -431,7 +434,8 @@ def _on_abort(home: int, port: int, message: int) -> bool:
     lane = _lane_of(port, ld8(message + M_TRANSACTION))
     if lane != 0:
         activate(lane)
-        unlock_all(lane, _CHANGED)
+        if ld8(lane + L_STATE) != VOID:
+            unlock_all(lane, _CHANGED)
         st8(port + P_LANES + 8 * (ld8(lane + L_TRANSACTION) & (LANES_MAX - 1)), 0)
         _leave(lane)
     return True
@@ -459,8 +463,22 @@ def release_lane(lane: int) -> None:
 @compiled
 def note_loss(lane: int, partition: int, final: int) -> None:
     """A partition has failed, and has kept what is at or below `final`: a transaction that depends
-    on it, and that this participant has said yes to, is void above that (DESIGN §8)."""
+    on it, and that this participant has said yes to, is void above that (DESIGN §8).
+
+    If it is known here that it does, because of what it has read or written over, it gives up its
+    locks now: what it has written over is about to vanish.
+    """
     if not holds(lane):
+        return
+    least = ld8(lane + L_TIMESTAMP)
+    if ld8(lane + L_HIGHEST) != 0:
+        least = max(least, ld8(lane + L_HIGHEST) + 1)
+    known = ld8(lane + L_BITS) | ld8(lane + C_MASK)
+    if known & shl(1, partition) and least > final:
+        activate(lane)
+        unlock_all(lane, _CHANGED)
+        rest(lane)
+        st8(lane + L_STATE, VOID)
         return
     lost = ld8(lane + C_MESH) + H_LOST + ld8(lane + L_INDEX) * 512
     if ld8(lane + L_LOST) == 0:

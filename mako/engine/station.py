@@ -34,6 +34,9 @@ SLACK_US: Final = 20
 _UNITS_PER_US: Final = (1 << 20) / 1000
 
 
+_PARTICIPATING: Final = (lanes.VOTING, lanes.HOLDING, lanes.TELLING, lanes.VOID)
+
+
 class Lanes(NamedTuple):
     """How many lanes a worker has."""
 
@@ -214,7 +217,7 @@ class Station:
         found: dict[int, int] = {}
         for lane in self._busy_lanes():
             bits = self._lane(lane, lanes.L_WAITING)
-            if self._lane(lane, lanes.L_STATE) in (lanes.HOLDING, lanes.VOTING, lanes.TELLING):
+            if self._lane(lane, lanes.L_STATE) in _PARTICIPATING:
                 bits = 1 << self._get(self._lane(lane, lanes.L_PORT) + lanes.P_PARTITION)
             for partition in range(64):
                 if bits >> partition & 1:

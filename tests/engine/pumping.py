@@ -2,12 +2,23 @@
 
 import random
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from mako.engine.closing import learn_watermark
 from mako.engine.engine import Engine
 from mako.engine.layout import PARTITION
 from mako.engine.pumped import Pumped
 from mako.engine.station import Station
+
+
+class Mail(NamedTuple):
+    """What was gathered, and between which epochs of whom."""
+
+    here: int
+    there: int
+    epoch: int
+    epoch_there: int
+    pieces: bytes
 
 
 class PumpedMesh:
@@ -27,7 +38,8 @@ class PumpedMesh:
             )
             for number, engine in self.engines.items()
         }
-        self.under_way: list[tuple[int, int, bytes]] = []
+        self.epochs = dict.fromkeys(self.engines, 1)
+        self.under_way: list[Mail] = []
 
     def station_of(self, engine: Engine) -> Station:
         return self.pumped[engine.word(engine.base + PARTITION)].station
@@ -45,7 +57,16 @@ class PumpedMesh:
     def gather(self) -> None:
         for here, pumped in self.pumped.items():
             for there in pumped.pairs:
-                self.under_way += [(here, there, each) for each in pumped.gather(there)]
+                epochs = self.epochs[here], pumped.pairs[there].epoch
+                self.under_way += [Mail(here, there, *epochs, m) for m in pumped.gather(there)]
+
+    def _take_in(self, mail: Mail) -> None:
+        pumped = self.pumped[mail.there]
+        if (self.epochs[mail.there], pumped.pairs[mail.here].epoch) == (
+            mail.epoch_there,
+            mail.epoch,
+        ):
+            pumped.scatter(mail.here, mail.pieces, lambda number: None)
 
     def step(self, chance: random.Random) -> None:
         """Something happens to a message, if there is one."""
@@ -53,28 +74,28 @@ class PumpedMesh:
         if not self.under_way:
             return
         at = chance.randrange(len(self.under_way))
-        here, there, pieces = self.under_way[at]
+        mail = self.under_way[at]
         what = chance.random()
         if what < 0.05:  # Lost; whoever sent it finds out.
             del self.under_way[at]
-            self.pumped[here].rewind(there)
+            self.pumped[mail.here].rewind(mail.there)
             return
         if what < 0.1:  # Maybe lost.
-            self.pumped[here].rewind(there)
+            self.pumped[mail.here].rewind(mail.there)
         if what < 0.9:
             del self.under_way[at]
-        self.pumped[there].scatter(here, pieces, lambda number: None)
+        self._take_in(mail)
 
     def carry(self) -> int:
         """Everything arrives; how many messages were sent."""
-        for here, pumped in self.pumped.items():
+        for pumped in self.pumped.values():
             for there in pumped.pairs:
                 if pumped.waits(there):
                     pumped.rewind(there)
         self.gather()
         messages, self.under_way = self.under_way, []
-        for here, there, pieces in messages:
-            self.pumped[there].scatter(here, pieces, lambda number: None)
+        for mail in messages:
+            self._take_in(mail)
         return len(messages)
 
     def tell_watermarks(self) -> None:
