@@ -17,7 +17,7 @@ from mako.engine.interactive import (
     session_put,
     session_rest,
 )
-from mako.engine.layout import C_ARGUMENTS, C_RESULT, TABLE_BYTES, TABLES
+from mako.engine.layout import BYTES_KEYS, C_ARGUMENTS, C_RESULT, T_KIND, TABLE_BYTES, TABLES
 from mako.engine.region import Region
 from mako.ids import KEY_BYTES_MAX, Outcome
 
@@ -93,9 +93,18 @@ class Ahead:
             self._check(found)
             if rows:
                 yield space.read(space.base, written)
-                first = key_at(space.view, last) + b"\0"
-            if rows == found < SCAN_ROWS:
+                first = self._behind(key_at(space.view, last))
+            if rows == found < SCAN_ROWS or first >= end:
                 return
+
+    def _behind(self, key: bytes) -> bytes:
+        """The least key above `key`; of a typed table, whose keys all have one length, too."""
+        if self._engine.word(self._table + T_KIND) == BYTES_KEYS:
+            return key + b"\0"
+        following = int.from_bytes(key, "big") + 1
+        if following >> 8 * len(key):
+            return key + b"\0"  # There is none: it is above every end.
+        return following.to_bytes(len(key), "big")
 
     def _key(self, key: bytes) -> int:
         assert len(key) <= KEY_BYTES_MAX, "the caller limits keys"

@@ -442,3 +442,26 @@ def fetch_ahead(tx: Any, count: int) -> int:
         if not there:
             found += 1
     return found
+
+
+PAIRS = Table("pairs", id=2, key={"one": 64, "other": 64}, row={"value": "i8"})
+
+
+def test_a_scan_of_a_typed_table_in_several_pieces_repeats_no_row() -> None:
+    def transact(tx: Ahead, request: bytes) -> bytes:
+        for number in range(int(request)):
+            tx.put(PAIRS.pack_key((7, number)), number.to_bytes(8, "little"))
+        return b""
+
+    machine = Partition(PartitionSettings(), [PAIRS], lambda: 1000, transact=transact)
+    log = Log()
+    lead(machine, log, 1)
+    machine.apply([run(machine, log, 1, b"50")])
+    space = Region(1024)
+    first, end = PAIRS.pack_key((7, 0)), PAIRS.pack_key((8, 0))
+    with machine.reading(PAIRS.id) as tx:
+        rows = b"".join(tx.scan(first, end, space))
+    space.close()
+    values = [value for *_, value in struct.Struct("<HH16sIq").iter_unpack(rows)]
+    assert values == list(range(50))
+    machine.close()
