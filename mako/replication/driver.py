@@ -41,6 +41,7 @@ from mako.raft import Host, HostMessage, RaftNode, Ready, Refused, Role, Setting
 from mako.raft.message import SnapshotRequest
 from mako.raft.node import SnapshotStatus
 from mako.recovery.gossip import Gossip
+from mako.recovery.mail import Mail
 from mako.replication.contract import (
     ENDING,
     ENDS,
@@ -80,6 +81,8 @@ class Driver:
         self.replies: list[Reply | ReadReply] = []
         #: What leaders of other partitions have told; the caller takes it.
         self.gossip: list[Gossip] = []
+        #: And what leaders of other partitions send for transactions over both.
+        self.mail: list[Mail] = []
         self.replicas: dict[GroupId, Replica] = {}
         self._store = store
         self._snapshots = snapshots
@@ -238,6 +241,8 @@ class Driver:
                     self._on_parcel(message)
                 elif isinstance(message, Gossip):
                     self.gossip.append(message)
+                elif isinstance(message, Mail):
+                    self.mail.append(message)
                 else:
                     messages.append(message)
             if messages:

@@ -4,9 +4,10 @@ from collections.abc import Iterable
 
 from mako.raft.host import HostMessage
 from mako.recovery.gossip import Gossip
+from mako.recovery.mail import Mail
 from mako.replication.snapshots import SnapshotParcel
 
-PeerMessage = HostMessage | SnapshotParcel | Gossip
+PeerMessage = HostMessage | SnapshotParcel | Gossip | Mail
 
 
 class Outbox:

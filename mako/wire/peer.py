@@ -48,6 +48,7 @@ from mako.raft.message import (
 )
 from mako.recovery.gossip import Gossip
 from mako.recovery.history import BadHistory, decode_history
+from mako.recovery.mail import PIECES_MAX, Mail
 from mako.replication.outbox import PeerMessage
 from mako.replication.snapshots import SnapshotParcel
 from mako.storage.snapshot_format import DIGEST_BYTES
@@ -83,6 +84,8 @@ _PARCEL: Final = struct.Struct(f"<BBHIqqIIqqq{DIGEST_BYTES}sq")
 
 #: number, flags, reserved, partition, source, target, epoch, watermark, hash, bytes of history
 _GOSSIP: Final = struct.Struct("<BBHIqqqqQI")
+#: number, flags, reserved, partition, source, target, epoch, partition there, its epoch, bytes
+_MAIL: Final = struct.Struct("<BBHIqqqqqI")
 
 _APPEND_NUMBER: Final = 5
 _SNAPSHOT_NUMBER: Final = 9
@@ -93,6 +96,7 @@ _CHUNK_NUMBER: Final = 49
 _WANTED_NUMBER: Final = 50
 _DONE_NUMBER: Final = 51
 _GOSSIP_NUMBER: Final = 64
+_MAIL_NUMBER: Final = 65
 
 _FLAG: Final = 1
 _FLAG_RETURNING: Final = 2
@@ -288,6 +292,24 @@ def _put_gossip(parts: _Parts, m: Gossip) -> None:
     parts.add(head + history)
 
 
+def _put_mail(parts: _Parts, m: Mail) -> None:
+    parts.add(
+        _MAIL.pack(
+            _MAIL_NUMBER,
+            0,
+            0,
+            m.partition,
+            m.source,
+            m.target,
+            m.epoch,
+            m.there,
+            m.there_epoch,
+            len(m.pieces),
+        )
+    )
+    parts.add(m.pieces)
+
+
 _ENCODERS: Final[dict[type, Callable[[_Parts, Any], None]]] = {
     AppendRequest: _put_append,
     SnapshotRequest: _put_snapshot,
@@ -295,6 +317,7 @@ _ENCODERS: Final[dict[type, Callable[[_Parts, Any], None]]] = {
     BeatReply: _put_beat_reply,
     SnapshotParcel: _put_parcel,
     Gossip: _put_gossip,
+    Mail: _put_mail,
 }
 
 
@@ -515,6 +538,18 @@ def _take_gossip(view: memoryview, at: int) -> tuple[Gossip, int]:
     return Gossip(source, target, partition, epoch, watermark, digest, history, active), end
 
 
+def _take_mail(view: memoryview, at: int) -> tuple[Mail, int]:
+    fields = _MAIL.unpack_from(view, at)
+    _check(fields, 0, at)
+    _, _, _, partition, source, target, epoch, there, there_epoch, size = fields
+    if partition >= PARTITIONS_MAX or there >= PARTITIONS_MAX or size > PIECES_MAX:
+        raise bad(f"mail of partition {partition} to {there} with {size} bytes", at)
+    start = at + _MAIL.size
+    end = _need(view, start, size, "mail")
+    pieces = bytes(view[start:end])
+    return Mail(source, target, partition, epoch, there, there_epoch, pieces), end
+
+
 _DECODERS: Final[dict[int, Callable[[memoryview, int], tuple[PeerMessage, int]]]] = {
     _APPEND_NUMBER: _take_append,
     _SNAPSHOT_NUMBER: _take_snapshot,
@@ -525,4 +560,5 @@ _DECODERS: Final[dict[int, Callable[[memoryview, int], tuple[PeerMessage, int]]]
     _WANTED_NUMBER: _take_parcel,
     _DONE_NUMBER: _take_parcel,
     _GOSSIP_NUMBER: _take_gossip,
+    _MAIL_NUMBER: _take_mail,
 }

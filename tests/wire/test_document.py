@@ -4,10 +4,12 @@ import re
 from pathlib import Path
 from typing import Final
 
+from mako.engine.pump import PIECE_BYTES, Z_SIZE
 from mako.entry import Entry, EntryId, EntryKind, GroupId, Index, NodeId, Term
 from mako.net.limits import Limits
 from mako.raft.message import AppendRequest
 from mako.recovery.history import RECORDS_MAX
+from mako.recovery.mail import PIECES_MAX
 from mako.wire import hello, peer
 from mako.wire.frame import HEADER_BYTES, HELLO_BODY_MAX, PEER_BODY_MAX, FrameKind
 from mako.wire.hello import Hello, Role, hello_parts
@@ -54,6 +56,9 @@ def test_layouts_end_where_the_tables_say() -> None:
     assert peer._PARCEL.size == 88 + 8
     assert f"| {peer._GOSSIP.size} | length | history |" in section("Gossip, number 64")
     assert f"at most {RECORDS_MAX:,} |" in section("Gossip, number 64")
+    assert f"| {peer._MAIL.size} | length | pieces |" in section("Mail, number 65")
+    assert f"at most {PIECES_MAX:,} |" in section("Mail, number 65")
+    assert (PIECE_BYTES, Z_SIZE) == (64, 48)
 
 
 def test_numbers() -> None:
@@ -64,7 +69,7 @@ def test_numbers() -> None:
     assert named == set(peer._FIXED)
     parcels = section("Snapshots under way, numbers 48 to 51")
     named = {int(n) for n in re.findall(r"^\| (\d+) \| Snapshot\w+ \|", parcels, re.MULTILINE)}
-    assert named | {5, 9, 32, 33, 64} == set(peer._DECODERS)
+    assert named | {5, 9, 32, 33, 64, 65} == set(peer._DECODERS)
 
 
 def test_limits() -> None:

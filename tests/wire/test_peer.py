@@ -22,6 +22,7 @@ from mako.raft import message as raft
 from mako.raft.host import Beat, BeatReply, HostMessage
 from mako.recovery.gossip import Gossip
 from mako.recovery.history import EpochStart, History
+from mako.recovery.mail import Mail
 from mako.replication.outbox import PeerMessage
 from mako.replication.snapshots import SnapshotParcel
 from mako.storage.snapshot_stream import (
@@ -116,6 +117,9 @@ HISTORY = st.dictionaries(
 MESSAGES["Gossip"] = st.builds(
     Gossip, U63, U63, st.integers(0, 63), U63, U63, U64, st.none() | HISTORY, st.booleans()
 )
+MESSAGES["Mail"] = st.builds(
+    Mail, U63, U63, st.integers(0, 63), U63, st.integers(0, 63), U63, st.binary(max_size=9000)
+)
 BATCHES = st.lists(st.one_of(*MESSAGES.values()), max_size=5)
 NAMES = pytest.mark.parametrize("name", MESSAGES)
 
@@ -149,6 +153,7 @@ SAMPLES: dict[str, PeerMessage] = {
     "SnapshotWanted": SnapshotParcel(*_FIRST, SnapshotWanted(_NAME, 7)),
     "SnapshotDone": SnapshotParcel(*_FIRST, SnapshotDone(_NAME, accepted=True)),
     "Gossip": Gossip(1, 2, 3, 4, 5, 6, History([EpochStart(3, 4, 5), EpochStart(9, 1, 0)])),
+    "Mail": Mail(1, 2, 3, 4, 5, 6, b"pieces"),
 }
 _PARCEL_WORDS = [8, 16, 32, 40, 48, 88]
 #: Where a message has words, by docs/wire.md.
@@ -173,6 +178,7 @@ WORDS_AT: dict[str, list[int]] = {
     "SnapshotWanted": _PARCEL_WORDS,
     "SnapshotDone": _PARCEL_WORDS,
     "Gossip": [8, 16, 24, 32],
+    "Mail": [8, 16, 24, 32, 40],
 }
 
 
@@ -194,7 +200,7 @@ def decode_or_refuse(body: bytes) -> list[PeerMessage] | None:
 def test_every_message_has_a_strategy() -> None:
     names = {kind.__name__ for kind in HostMessage.__args__}
     assert names < set(MESSAGES)
-    assert len(MESSAGES) == len(names) + 5
+    assert len(MESSAGES) == len(names) + 6
 
 
 @NAMES
@@ -294,6 +300,17 @@ def test_an_offer_is_followed_by_its_request() -> None:
 )
 def test_a_bad_gossip_is_refused(at: int, value: int, why: str) -> None:
     body = bytearray(body_of([SAMPLES["Gossip"]]))
+    body[at] = value
+    with pytest.raises(WireError, match=why):
+        decode_batch(bytes(body))
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "why"),
+    [(4, 64, "partition 64"), (32, 64, "to 64"), (50, 17, "1114118 bytes"), (48, 7, "mail")],
+)
+def test_bad_mail_is_refused(at: int, value: int, why: str) -> None:
+    body = bytearray(body_of([SAMPLES["Mail"]]))
     body[at] = value
     with pytest.raises(WireError, match=why):
         decode_batch(bytes(body))
