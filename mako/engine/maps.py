@@ -83,13 +83,14 @@ class _Words(NamedTuple):
 
 
 def _set(
-    engine: Engine, handle: TableHandle, kind: int, partitions: int, words: _Words = _Words()
+    engine: Engine, handle: TableHandle, kind: int, partitions: int, words: _Words | None = None
 ) -> None:
     table = handle.address
     before = engine.word(table + T_MAP)
     old, size = engine.word(table + T_MAP_FIRST), engine.word(table + T_MAP_EACH)
     if kind == 0:  # Whoever looks now reads the rest only if there is a map.
         engine.set_word(table + T_MAP, 0)
+    words = words or _Words()
     engine.set_word(table + T_MAP_SHIFT, words.shift)
     engine.set_word(table + T_MAP_FIRST, words.first)
     engine.set_word(table + T_MAP_EACH, words.each)

@@ -25,7 +25,9 @@ _SIGN = 1 << 63
 
 #: Few different bytes, so that keys and boundaries begin alike.
 BYTES = st.sampled_from([0, 1, 2, 0x7F, 0x80, 0xFF])
-STRINGS = st.lists(BYTES, max_size=20).map(bytes)
+STRINGS = st.sampled_from([0, 1, 2, 7, 8, 9, 15, 16, 17, 20]).flatmap(
+    lambda size: st.lists(BYTES, min_size=size, max_size=size).map(bytes)
+)
 
 
 @pytest.fixture(scope="module")
