@@ -8,7 +8,9 @@ from typing import Any, Final, Self
 
 import mako
 from mako.engine.engine import Engine
-from mako.engine.partitions import Mesh, contexts_for, set_blocks, unset_map
+from mako.engine.maps import place, unset
+from mako.engine.partitions import Mesh, contexts_for
+from mako.placement import blocks as in_blocks
 from mako.schema import Table
 from mako.server.drive import Drive, Sample
 from mako.server.workers import Crew
@@ -77,11 +79,12 @@ class Partitions:
         """Drive a worker at each partition for a while. `blocks` says of which tables the rows are
         dealt out: the first number, and how many numbers each partition has."""
         dealt = list(blocks)
+        for table, first, each in dealt:
+            bits = table.key_fields[0].bits
+            placement = in_blocks(len(self.engines), size=each, bits=bits, first=first)
+            for engine in self.engines:
+                place(engine, engine.tables[int(table.id)], placement)
         mesh = Mesh(self.engines, 1)
-        for engine in self.engines:
-            for table, first, each in dealt:
-                handle = engine.tables[int(table.id)]
-                set_blocks(engine, handle, len(self.engines), first=first, each=each)
         crews = [Crew(engine, 10.0) for engine in self.engines]
         drives = [
             Drive(crew, workload, workers=1, states=[state], seed=seed + i, rate=0, mesh=mesh)
@@ -104,7 +107,7 @@ class Partitions:
             mesh.close()
         for engine in self.engines:
             for table, _, _ in dealt:
-                unset_map(engine, engine.tables[int(table.id)])
+                unset(engine, engine.tables[int(table.id)])
         counts = {name: after[name] - before[name] for name in after}
         return _measured(samples, counts, [drive.states()[0] for drive in drives])
 

@@ -48,6 +48,7 @@ from mako.engine.layout import (
     STABLE,
     T_KIND,
 )
+from mako.engine.maps import unset
 from mako.engine.memory import allocate, release, size_class
 from mako.engine.reclaim import reclaim_at_rest
 from mako.engine.region import Region, add_table, set_up
@@ -317,6 +318,7 @@ class Engine:
         with self._tables_lock:
             handle = self.tables.pop(number)
             del self._names[handle.table.name]
+            unset(self, handle)  # The next table of this number has a map of its own.
             with self.borrowed() as context:
                 empty_table(context, handle.address)
             self.set_word(handle.address + T_KIND, 0)

@@ -10,14 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mako.engine.channel import CHANNEL_SIZE
-from mako.engine.layout import (
-    PARTITION,
-    T_MAP,
-    T_MAP_EACH,
-    T_MAP_FIRST,
-    T_MAP_SHIFT,
-)
-from mako.engine.owner import BLOCKS, COUNT_SHIFT, HASH
+from mako.engine.layout import PARTITION
 from mako.engine.region import Region
 from mako.engine.station import (
     OTHER_LANES,
@@ -28,11 +21,10 @@ from mako.engine.station import (
     MeshCounts,
     Station,
 )
-from mako.errors import ConfigError, SchemaError
-from mako.schema import Table
+from mako.errors import ConfigError
 
 if TYPE_CHECKING:
-    from mako.engine.engine import Engine, TableHandle
+    from mako.engine.engine import Engine
 
 
 def contexts_for(workers: int) -> int:
@@ -131,29 +123,3 @@ class Mesh:
             station.set_peers([])
             station.close()
         self._region.close()
-
-
-def set_blocks(
-    engine: Engine, handle: TableHandle, partitions: int, *, first: int, each: int
-) -> None:
-    """The rows whose key begins with `first` to `first + each - 1` are in partition 0, and so on.
-
-    SchemaError if the table has no key of numbers.
-    """
-    if not isinstance(handle.table, Table):
-        raise SchemaError(f"table {handle.table.name} has byte strings as keys; give it a hash")
-    field = handle.table.key_fields[0]
-    engine.set_word(handle.address + T_MAP_SHIFT, field.shift)
-    engine.set_word(handle.address + T_MAP_FIRST, first)
-    engine.set_word(handle.address + T_MAP_EACH, each)
-    engine.set_word(handle.address + T_MAP, BLOCKS | partitions << COUNT_SHIFT)
-
-
-def set_hash(engine: Engine, handle: TableHandle, partitions: int) -> None:
-    """Where a row is depends on all of its key."""
-    engine.set_word(handle.address + T_MAP, HASH | partitions << COUNT_SHIFT)
-
-
-def unset_map(engine: Engine, handle: TableHandle) -> None:
-    """Every partition has the whole table, as far as it knows."""
-    engine.set_word(handle.address + T_MAP, 0)

@@ -30,7 +30,7 @@ from mako.engine.layout import (
     SCAN_MAX,
     T_MAP,
 )
-from mako.engine.owner import BLOCKS, COUNT_SHIFT, OWNER
+from mako.engine.owner import COUNT_SHIFT, HASH, LAST_OWNER, OWNER
 from mako.engine.remote import (
     FIND,
     PRESENT,
@@ -64,7 +64,7 @@ _TOO_LARGE = int(Outcome.TOO_LARGE)
 def _make_over(kind: KeyKind) -> Callable[..., Callable[..., int]]:
     of_record, less = kind.of_record, kind.less
     record_bytes, fill_record = kind.record_bytes, kind.fill_record
-    owner, find = OWNER[kind.kind], FIND[kind.kind]
+    owner, last_owner, find = OWNER[kind.kind], LAST_OWNER[kind.kind], FIND[kind.kind]
 
     def same(record: int, key: Any) -> bool:
         other = of_record(record)
@@ -239,12 +239,12 @@ def _make_over(kind: KeyKind) -> Callable[..., Callable[..., int]]:
     def make(here: Callable[..., int], down: int, name: str) -> Callable[..., int]:
         def over(tx: int, table: int, first: Any, end: Any, limit: int) -> int:
             """A range that may lie in several partitions."""
-            in_order = ld8(table + T_MAP) & 255 == BLOCKS
+            in_order = ld8(table + T_MAP) & 255 != HASH
             low = 0
             high = (ld8(table + T_MAP) >> COUNT_SHIFT) - 1
             if in_order:
                 low = owner(table, first)
-                high = max(owner(table, end), low)
+                high = max(last_owner(table, end), low)
             own = ld8(ld8(tx + C_ENGINE) + PARTITION)
             used = ld8(tx + C_SCAN_USED)
             total = 0

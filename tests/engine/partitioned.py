@@ -1,7 +1,7 @@
 """Several partitions in one thread: workers that take a step when a test says so."""
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,13 +11,15 @@ from mako.engine import layout
 from mako.engine.completing import STOP
 from mako.engine.engine import Engine
 from mako.engine.mailbox import REQUEST_ARGUMENTS, open_rings, post, request_slot
+from mako.engine.maps import place
 from mako.engine.mesh import turn
-from mako.engine.partitions import Mesh, contexts_for, set_blocks
+from mako.engine.partitions import Mesh, contexts_for
 from mako.engine.region import Region
 from mako.engine.worker import oldest_request, serve_oldest
 from mako.ids import Outcome
+from mako.placement import Placement, blocks
 from mako.procedure import Procedure
-from mako.schema import Table
+from mako.schema import BytesTable, Table
 from tests.engine.pumping import PumpedMesh
 
 LANES: Final = 4
@@ -36,12 +38,14 @@ class Done:
 
 
 class Cluster:
-    """Partitions with one worker each. `blocks` is how many numbers of the first field each has."""
+    """Partitions with one worker each. Of a table without a placement each of them has the rows of
+    one number of the first field."""
 
     def __init__(
         self,
-        tables: Sequence[Table],
+        tables: Sequence[Table | BytesTable],
         *,
+        placements: Mapping[str, Placement] | None = None,
         partitions: int = 2,
         lanes: int = LANES,
         others: int | None = None,
@@ -76,7 +80,11 @@ class Cluster:
             engine.logging = logging
             for table in tables:
                 handle = engine.create_table(table)
-                set_blocks(engine, handle, partitions, first=0, each=1)
+                if placements is not None:
+                    place(engine, handle, placements[table.name])
+                elif isinstance(table, Table):
+                    bits = table.key_fields[0].bits
+                    place(engine, handle, blocks(partitions, size=1, bits=bits))
             home = engine.take_context()
             rings = Region(layout.REQUEST_RING_BYTES + layout.COMPLETION_RING_BYTES)
             open_rings(home, rings.base, rings.base + layout.REQUEST_RING_BYTES, -1)
@@ -89,14 +97,19 @@ class Cluster:
 
     def post(self, partition: int, procedure: Procedure, *arguments: int) -> int:
         """Ask the worker of a partition; the number of the request."""
-        engine, home = self.engines[partition], self.homes[partition]
+        engine = self.engines[partition]
         words = engine.argument_words(procedure, arguments)
+        return self.post_entry(partition, engine.entry(procedure).address, words)
+
+    def post_entry(self, partition: int, entry: int, words: bytes) -> int:
+        """The same for the address of an entry, and its arguments as they lie in memory."""
+        home = self.homes[partition]
         slot = request_slot(home, REQUEST_ARGUMENTS + len(words))
         assert slot, "the ring has room for what a test asks at a time"
         rings = self._rings[partition]
         rings.write(slot + REQUEST_ARGUMENTS, words)
         self._numbers += 1
-        post(home, slot, self._numbers, engine.entry(procedure).address)
+        post(home, slot, self._numbers, entry)
         return self._numbers
 
     def has_requests(self, partition: int) -> bool:
@@ -167,7 +180,10 @@ class Cluster:
 
     def run(self, partition: int, procedure: Procedure, *arguments: int) -> Done:
         """Ask, and let everybody go on until it is done."""
-        number = self.post(partition, procedure, *arguments)
+        return self.finish(self.post(partition, procedure, *arguments))
+
+    def finish(self, number: int) -> Done:
+        """Let everybody go on until a request is done."""
         (found,) = [done for done in self.settle() if done.number == number]
         return found
 
