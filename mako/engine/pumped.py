@@ -17,7 +17,8 @@ from mako.engine import lane as lanes
 from mako.engine.buffers import addressed
 from mako.engine.channel import CHANNEL_SIZE, H_HEAD, H_TAIL, H_TAIL_SEEN, MESSAGE_MAX
 from mako.engine.closing import get_word, set_word
-from mako.engine.layout import C_STATE, PARTITION
+from mako.engine.layout import C_STATE, K_OFFSET, PARTITION
+from mako.engine.mesh import turn
 from mako.engine.pump import ANSWERS, PIECE_BYTES, REQUESTS, gather, rewind, scatter, waits
 from mako.engine.region import Region
 from mako.engine.station import OTHER_LANES, OWN_LANES, SLACK_US, Channels, Lanes, Station
@@ -37,6 +38,11 @@ assert PACKED_MAX >= MESSAGE_MAX + PIECE_BYTES
 
 class BadMail(ValueError):
     """Bytes of another partition that are no pieces of channels."""
+
+
+def contexts_for(workers: int, drivers: int) -> int:
+    """Contexts that a `Pumped` of so many workers takes, beside theirs."""
+    return 1 + sum(own + others for own, others in lanes_for(workers, drivers))
 
 
 def lanes_for(workers: int, drivers: int) -> list[Lanes]:
@@ -85,6 +91,9 @@ class Pumped:
         ports = len(others) * (len(wanted) + askers)
         self.station = Station(engine, wanted, ports, slack_us=slack_us, sleeps=True)
         self._contexts: dict[int, int] = {}
+        # Workers that have ended, and have left something; who takes care of it.
+        self._orphans: set[int] = set()
+        self._caretaker = engine.take_context()
         size = ports * 2 * CHANNEL_SIZE + len(others) * askers * 16 + 64
         self._region = Region(-(-size // 4096) * 4096)
         self._packed = Region(-(-PACKED_MAX // 4096) * 4096)
@@ -134,9 +143,33 @@ class Pumped:
         self._contexts[number] = context
 
     def detach(self, context: int) -> None:
-        """The worker has ended."""
+        """The worker has ended. What it has begun goes on in `turn`, unless nobody leads."""
         self.station.detach(context)
-        self._contexts = {n: each for n, each in self._contexts.items() if each != context}
+        numbers = [number for number, each in self._contexts.items() if each == context]
+        for number in numbers:
+            del self._contexts[number]
+            self._orphans.add(number)
+
+    def free_seats(self) -> list[int]:
+        """Numbers of driven workers that nobody has."""
+        return [
+            number
+            for number in range(self.workers, self.workers + self.drivers)
+            if number not in self._contexts and number not in self._orphans
+        ]
+
+    def turn(self, now: int, offset: int) -> None:
+        """Go on with what workers have left that have ended. `now` is monotonic, `offset` what the
+        wall clock is ahead of it, both in ns."""
+        if not self._orphans:
+            return
+        self.station.engine.set_word(self._caretaker + K_OFFSET, offset)
+        for number in sorted(self._orphans):
+            self.station.attach(self._caretaker, number)
+            turn(self._caretaker, now)
+            if not self.station.is_busy(number):
+                self._orphans.remove(number)
+        self.station.detach(self._caretaker)
 
     # --- moving bytes -------------------------------------------------------------------------
 
@@ -217,6 +250,7 @@ class Pumped:
     def close(self) -> None:
         """Every worker has ended."""
         self.station.set_peers([])
+        self.station.engine.give_context(self._caretaker)
         self.station.close()
         self._words.release()
         self._region.close()

@@ -212,6 +212,10 @@ class Station:
         """Transactions that are under way here, as it happens to be."""
         return sum(self._get(mesh + lanes.H_BUSY).bit_count() for mesh in self.meshes)
 
+    def is_busy(self, number: int) -> bool:
+        """Whether transactions of this worker are under way."""
+        return self._get(self.meshes[number] + lanes.H_BUSY) != 0
+
     def waiting_for(self) -> dict[int, int]:
         """By partition: transactions that hold something here until its leader answers."""
         found: dict[int, int] = {}

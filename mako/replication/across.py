@@ -177,6 +177,11 @@ class Across:
         return self.pinned if self.alone else self.watermarks.everywhere
 
     @property
+    def shown(self) -> tuple[int, ...]:
+        """The watermarks that count here: whoever waits looks again when they have moved."""
+        return (self.pinned,) if self.alone else tuple(self.watermarks.all().values())
+
+    @property
     def readable(self) -> int:
         """What is pinned: the closed timestamp of the entry of which a snapshot would be."""
         return self.pinned if self.alone else self._cuts.base.closed

@@ -81,8 +81,6 @@ class Driver:
         self.replies: list[Reply | ReadReply] = []
         #: What leaders of other partitions have told; the caller takes it.
         self.gossip: list[Gossip] = []
-        #: And what leaders of other partitions send for transactions over both.
-        self.mail: list[Mail] = []
         self.replicas: dict[GroupId, Replica] = {}
         self._store = store
         self._snapshots = snapshots
@@ -241,9 +239,7 @@ class Driver:
                     self._on_parcel(message)
                 elif isinstance(message, Gossip):
                     self.gossip.append(message)
-                elif isinstance(message, Mail):
-                    self.mail.append(message)
-                else:
+                elif not isinstance(message, Mail):  # Of which the driver knows nothing.
                     messages.append(message)
             if messages:
                 self.host.step(messages)

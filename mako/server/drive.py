@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from mako.errors import ConfigError, OutOfMemory, SchemaError
 from mako.ids import Outcome, Timestamp, ms_of_timestamp
@@ -16,7 +16,6 @@ from mako.procedure import Workload
 if TYPE_CHECKING:
     from mako.engine.engine import Engine
     from mako.engine.latencies import Latencies
-    from mako.engine.partitions import Mesh
     from mako.server.serving import Crew
     from mako.server.workers import WorkerThread
 
@@ -73,6 +72,26 @@ class _Worker:
     ring: int = 0
 
 
+class Connected(Protocol):
+    """What connects workers with those of other partitions (`mako.engine.partitions.Mesh`)."""
+
+    def attach(self, engine: Engine, context: int, number: int) -> None:
+        """`context` is that of worker `number`, which has not begun."""
+        ...
+
+    def detach(self, engine: Engine, context: int) -> None:
+        """The worker has ended."""
+        ...
+
+    def place_of(self, engine: Engine, number: int) -> int:
+        """Its place among all workers."""
+        ...
+
+    def lanes_of(self, engine: Engine) -> list[int]:
+        """The contexts that are lanes of the workers of `engine`."""
+        ...
+
+
 class Drive:
     """Workers running a workload; `stop` before the database is used for anything else."""
 
@@ -85,7 +104,7 @@ class Drive:
         states: Sequence[Mapping[str, Any]],
         seed: int,
         rate: float,
-        mesh: Mesh | None = None,
+        mesh: Connected | None = None,
     ) -> None:
         """With a `mesh` transactions may go over its partitions; see `drain`."""
         from mako.engine.entries import workload_entries

@@ -18,6 +18,8 @@ from mako.server.drive import Drive, KindSample, Sample
 from mako.server.sessions import Refused
 
 if TYPE_CHECKING:
+    from mako.engine.engine import Engine
+    from mako.engine.pumped import Pumped
     from mako.server.serving import Crew
 
 #: Drives of a process at a time: each worker of one keeps a core busy.
@@ -34,6 +36,32 @@ def deployed_workloads(modules: Iterable[str]) -> dict[str, Workload]:
     return found
 
 
+class Seats:
+    """The places that driven workers have among those that may ask at other partitions."""
+
+    def __init__(self, pumped: Pumped, workers: int) -> None:
+        """ConfigError if there are not so many."""
+        self._pumped = pumped
+        self._seats = pumped.free_seats()[:workers]
+        if len(self._seats) < workers:
+            raise ConfigError(
+                f"{workers} workers, and {len(self._seats)} more may drive a workload over"
+                " partitions now; give fewer, or stop another drive"
+            )
+
+    def attach(self, engine: Engine, context: int, number: int) -> None:
+        self._pumped.attach(context, self._seats[number])
+
+    def detach(self, engine: Engine, context: int) -> None:
+        self._pumped.detach(context)
+
+    def place_of(self, engine: Engine, number: int) -> int:
+        return number
+
+    def lanes_of(self, engine: Engine) -> list[int]:
+        return self._pumped.station.lanes
+
+
 class Preparation(NamedTuple):
     """Two steps to a drive."""
 
@@ -46,9 +74,16 @@ class Preparation(NamedTuple):
 class Drives:
     """The drives of one engine."""
 
-    def __init__(self, crew: Crew, workloads: Mapping[str, Workload]) -> None:
+    def __init__(
+        self,
+        crew: Crew,
+        workloads: Mapping[str, Workload],
+        pumped: Callable[[], Pumped | None] = lambda: None,
+    ) -> None:
+        """`pumped()`: the way to other partitions, if there is one."""
         self._crew = crew
         self._workloads = workloads
+        self._pumped = pumped
         self._running: dict[int, Drive] = {}
         self._last = 0
 
@@ -78,7 +113,18 @@ class Drives:
             workload_entries(workload)
 
         def make() -> Drive:
-            return Drive(self._crew, workload, workers=len(rows), states=rows, seed=seed, rate=rate)
+            pumped = self._pumped()
+            seats = None if pumped is None else Seats(pumped, len(rows))
+            workers = len(rows)
+            return Drive(
+                self._crew,
+                workload,
+                workers=workers,
+                states=rows,
+                seed=seed,
+                rate=rate,
+                mesh=seats,
+            )
 
         return Preparation(compile_it, make)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 class Gossiping:
     """See the module. `send(process, messages)` puts messages on their way; `clock` is monotonic,
-    in seconds; `process_of` grows as the cluster does."""
+    in seconds; `process_of` grows as the cluster does; `on_heard` is told of every message."""
 
     def __init__(
         self,
@@ -30,12 +30,14 @@ class Gossiping:
         hosted: Mapping[GroupId, Hosted],
         send: Callable[[int, Sequence[Gossip]], None],
         clock: Callable[[], float],
+        on_heard: Callable[[Gossip], None] = lambda message: None,
     ) -> None:
         self._process = process
         self._process_of = process_of
         self._hosted = hosted
         self._send = send
         self._clock = clock
+        self._on_heard = on_heard
         self._gossiper = Gossiper(process)
 
     def turn(self, heard: Sequence[Gossip]) -> None:
@@ -57,6 +59,7 @@ class Gossiping:
         self._gossiper.met(process)
 
     def _hear(self, message: Gossip) -> None:
+        self._on_heard(message)
         for hosted in self._hosted.values():
             if hosted.replica.partition != message.partition:
                 hosted.hear(message)

@@ -33,6 +33,7 @@ from mako.engine.layout import (
     ORIGIN_SHIFT,
     RING_SKIP,
 )
+from mako.engine.station import Abandoned
 from mako.ids import Status
 
 _COMPLETION: Final = struct.Struct("<8q")
@@ -93,6 +94,12 @@ def results_in(ring: bytes, tail: int, head: int) -> Iterator[Result]:
             packed = _RESULT.pack(length, outcome, flags, *words) + extra
         yield Result(timestamp, origin >> ORIGIN_SHIFT, packed)
         tail += size
+
+
+def refused(request: Abandoned, status: Status) -> Result:
+    """What is said of a request that has no effect."""
+    packed = _RESULT.pack(RESULT_BYTES, status, 0, request.number, 0, 0, 0, 0)
+    return Result(0, request.origin >> ORIGIN_SHIFT, packed)
 
 
 def places_in(ring: bytes, tail: int, head: int) -> Iterator[tuple[int, int, int]]:

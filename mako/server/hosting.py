@@ -33,11 +33,23 @@ from mako.storage.store import LogStore
 from mako.wire.hello import Hello
 
 if TYPE_CHECKING:
-    from mako.engine.engine import Engine
+    from mako.engine.engine import Engine, TableHandle
+    from mako.engine.pumped import Pumped
 
+#: Tables of which every partition has its own.
+_NOT_SHARDED: Final = (REQUESTS_TABLE.name,)
 _LATER: Final = 3600.0
 #: The role of a follower without a vote.
 LEARNER: Final = "learner"
+
+
+def _lanes_of(plan: ServerPlan) -> int:
+    """Contexts for transactions over partitions."""
+    if len(plan.partitions) < 2:
+        return 0
+    from mako.engine.pumped import contexts_for
+
+    return contexts_for(plan.workers, plan.drivers)
 
 
 def role_of(node: RaftNode | None) -> str:
@@ -73,7 +85,9 @@ class Hosted:
         kick: Callable[[], None],
         make_crew: Callable[[Engine], Crew],
         between: Callable[[], None] = lambda: None,
+        event: int = -1,
     ) -> None:
+        """`event`: an eventfd for what its workers have to say to other partitions."""
         self.plan = plan
         self.replica = replica
         self.node: RaftNode | None = None
@@ -96,12 +110,15 @@ class Hosted:
         self._seen_drained = 0
         self._seen = (Role.FOLLOWER, 0)
         self._told_leader = NODE_NONE
-        self._told_watermark = 0
+        self._told_watermarks: tuple[int, ...] = ()
+        self._event = event
+        #: While it leads, in a cluster of several partitions: the way to the others.
+        self.pumped: Pumped | None = None
         settings = PartitionSettings(
             partition=replica.partition,
             partitions=plan.partitions,
             memory_bytes=plan.memory_bytes,
-            contexts=plan.workers + plan.sessions + plan.spare,
+            contexts=plan.workers + plan.sessions + plan.spare + _lanes_of(plan),
             sessions=plan.sessions,
             ring_bytes=plan.ring_bytes,
             entry_bytes=plan.ring_bytes // 2,
@@ -227,9 +244,9 @@ class Hosted:
             # Only an entry is paced: what one client waits for leaves at once.
             self._seen_drained = self.partition.drained
             self._drain_due = self._clock() + 0.8 * self.plan.turn_seconds
-        watermark = self.partition.stable
-        if watermark != self._told_watermark:
-            self._told_watermark = watermark
+        watermarks = self.partition.across.shown
+        if watermarks != self._told_watermarks:
+            self._told_watermarks = watermarks
             self.backend.serving.wake()
         node = self.node
         if node is None:
@@ -255,13 +272,17 @@ class Hosted:
 
     def _lead(self) -> None:
         self._log("leads", partition=self.replica.partition, epoch=self.partition.epoch)
-        self.backend.serving.start(self.plan.workers)
+        self._join()
+        self.backend.serving.start(self.plan.workers, self.pumped)
         self.connections.redirect()
         self._kick()
 
     def _rest(self) -> None:
         self.backend.drives.stop()
         self.connections.deposed()
+        if self.pumped is not None:
+            self.pumped.close()
+            self.pumped = None
         if "discarded_above_own_watermark" in self.plan.planted:
             self.connections.judge(self.partition.watermark, Status.DISCARDED)
         self._log("rests", partition=self.replica.partition)
@@ -270,6 +291,35 @@ class Hosted:
         self.connections.judge(final, Status.DISCARDED if certain else Status.UNKNOWN)
 
     # --- Other partitions ----------------------------------------------------------------------
+
+    def _join(self) -> None:
+        """Have workers reach other partitions from now on, in the epochs that the log knows."""
+        others = [p for p in self.plan.partitions if p != self.replica.partition]
+        if not others:
+            return
+        from mako.engine.maps import apply
+        from mako.engine.pumped import Pumped
+
+        partition = self.partition
+        apply(partition.engine, self.plan.shards, leave=_NOT_SHARDED)
+        view = partition.view
+        self.pumped = Pumped(
+            partition.engine,
+            {other: view.epoch(other) for other in others},
+            self.plan.workers,
+            self.plan.drivers,
+            event=self._event,
+        )
+        self.pumped.station.set_view(view.view)
+        self.pumped.station.set_closed(others)  # Until they are heard of.
+
+    def placed(self, handle: TableHandle) -> TableHandle:
+        """A table that is new, with the map that says where its keys are."""
+        if len(self.plan.partitions) > 1:
+            from mako.engine.maps import of_new
+
+            of_new(self.partition.engine, handle, self.plan.shards, leave=_NOT_SHARDED)
+        return handle
 
     @property
     def led(self) -> Led | None:
@@ -311,7 +361,16 @@ class Hosted:
             return  # If it is deposed, Raft will say so.
         began, before = self._clock(), partition.across.discarded.total()
         self.backend.pause()
+        finals: dict[int, int] = {}
+        for start in verdict.starts:
+            finals.setdefault(start.partition, start.final)
+        if self.pumped is not None:
+            self.pumped.station.interrupt(finals)
         partition.catch_up(history)
+        if self.pumped is not None:
+            for other in finals:
+                self.pumped.begin(other, partition.view.epoch(other))
+            self.pumped.station.set_view(partition.view.view)
         self.backend.resume()
         self._log(
             "has undone what others lost",

@@ -87,6 +87,8 @@ class ServerPlan:
     workers: int = 1
     #: Contexts beside the workers': sessions and snapshots of clients.
     sessions: int = 32
+    #: Workers that clients may drive over partitions, beside the others.
+    drivers: int = 4
     #: And for what comes and goes: drives, hashes, tables that are created.
     spare: int = 8
     #: Log ring of a context; half of it is the largest transaction, and the largest entry.

@@ -19,6 +19,7 @@ import trio
 from mako.entry import GroupId
 from mako.errors import ConfigError
 from mako.raft import LogLost, Role
+from mako.recovery.mail import Mail
 from mako.replication.driver import Driver
 from mako.replication.outbox import PeerMessage
 from mako.server.administration import Administration
@@ -30,6 +31,7 @@ from mako.server.forming import Forming, Verdict
 from mako.server.gossiping import Gossiping
 from mako.server.hosting import Hosted
 from mako.server.hub import Hub
+from mako.server.joining import Joining
 from mako.server.plan import Address, ReplicaPlan, ServerPlan, group_of
 from mako.server.recovering import Recovery
 from mako.server.turns import Links, Turns
@@ -90,6 +92,15 @@ class ServerProcess:
             self.hosted,
             lambda process, messages: self._send(process, messages),
             trio.current_time,
+            lambda message: self._joining.hear(message),
+        )
+        self._joining = Joining(
+            plan.process,
+            self.hosted,
+            lambda process, messages: self._send(process, messages),
+            self._resign,
+            trio.current_time,
+            log,
         )
         self.forming = Forming(plan.founders())
         self.turns: Turns | None = None
@@ -195,6 +206,7 @@ class ServerProcess:
             hello=self._hello,
             kick=self.kick,
             make_crew=lambda engine: Crew(engine, plan.procedure_seconds),
+            event=self._joining.event,
         )
         self._hubs[replica.group] = Hub(hosted.backend, hosted.connections)
         hosted.backend.administration = Administration(self, hosted, self._meet)
@@ -251,6 +263,8 @@ class ServerProcess:
             for hosted in self.hosted.values():
                 nursery.start_soon(self._hubs[hosted.replica.group].run)
                 nursery.start_soon(self._pretouch, hosted)
+            if len(self.plan.partitions) > 1:
+                nursery.start_soon(self._joining.run)
             await self.turns.run()
 
     async def _pretouch(self, hosted: Hosted) -> None:
@@ -288,7 +302,12 @@ class ServerProcess:
 
     def deliver(self, process: int, batch: Sequence[object]) -> None:
         """Messages of a peer; those that come before the replicas are there are lost."""
-        if self.turns is not None and self._formed.is_set():
+        if self.turns is None or not self._formed.is_set():
+            return
+        mail = [message for message in batch if isinstance(message, Mail)]
+        if mail:
+            self._joining.take_in(mail)
+        if len(mail) < len(batch):
             self.turns.deliver(process, batch)  # type: ignore[arg-type]
 
     def on_greeted(self, process: int, *, has_history: bool) -> None:
@@ -319,6 +338,11 @@ class ServerProcess:
             and hosted.node.configuration.voters != {hosted.node.id}
         ]
 
+    def _resign(self, group: GroupId) -> None:
+        """A leader cannot go on: somebody else begins an epoch."""
+        self.driver.hand_over(group)
+        self.kick()
+
     async def hand_over(self) -> None:
         """No new work; leaderships go to whoever has caught up best, for a while. Then their
         successors tell what became of the transactions that clients wait for."""
@@ -340,6 +364,7 @@ class ServerProcess:
     def close(self) -> None:
         for hosted in self.hosted.values():
             hosted.close()
+        self._joining.close()
         self.driver.close()
         try:
             self.store.close()

@@ -53,7 +53,7 @@ class ReplicatedBackend:
         partition = self._hosted.partition
         self.engine: Engine = partition.engine
         self.crew = self._make_crew(self.engine)
-        self.drives = Drives(self.crew, self._workloads)
+        self.drives = Drives(self.crew, self._workloads, lambda: self._hosted.pumped)
         self.serving = Serving(
             self.crew, self.procedures, workers=0, limit=self._time_limit, event=self._event
         )
@@ -83,9 +83,8 @@ class ReplicatedBackend:
 
     def _time_limit(self) -> int:
         limit = self._now_ms() - self._hosted.plan.clock_offset_ms + 1 << MILLISECOND_SHIFT
-        if not self._hosted.partition.across.alone:
-            # Of the two rules by which strictness holds the one that looks at no mask: everything
-            # is durable everywhere. It is more than is needed, and an idle partition follows.
+        if not self._hosted.partition.across.alone and self._hosted.pumped is None:
+            # Who is deposed looks at no mask: everything is durable everywhere.
             limit = min(limit, self._hosted.partition.stable)
         return limit
 
@@ -123,11 +122,12 @@ class ReplicatedBackend:
         self._hosted.touch(timestamp)
 
     def open_table(self, name: str) -> TableHandle:
-        return self.engine.table_named(name) or self.engine.create_named(name)
+        known = self.engine.table_named(name)
+        return known or self._hosted.placed(self.engine.create_named(name))
 
     def create_table(self, description: Description) -> TableHandle:
         self.engine.describe_tables([description])
-        return self.engine.tables[description.table]
+        return self._hosted.placed(self.engine.tables[description.table])
 
     def status(self) -> dict[str, Any]:
         return self._hosted.status()

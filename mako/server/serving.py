@@ -23,12 +23,13 @@ from mako.errors import ConfigError, OutOfMemory
 from mako.ids import TABLE_ID_REQUESTS, TIMESTAMP_MASK, Status
 from mako.schema import BytesTable
 from mako.server.deploy import Deployed
-from mako.server.held import Held, Judged, Result, places_in, results_in
+from mako.server.held import Held, Judged, Result, places_in, refused, results_in
 from mako.wire.errors import WireError
 from mako.wire.requests import ClientKind, frame, frame_header
 
 if TYPE_CHECKING:
     from mako.engine.engine import Engine
+    from mako.engine.pumped import Pumped
 
 #: The rows of requests that clients may send again. The name is in the log, like the number.
 REQUESTS_TABLE: Final = BytesTable("mako.requests", id=int(TABLE_ID_REQUESTS))
@@ -49,6 +50,10 @@ class WorkerThread(Protocol):
 
     @property
     def event(self) -> int: ...
+
+    def wake(self) -> None:
+        """Have it go on if it sleeps."""
+        ...
 
 
 class Crew(Protocol):
@@ -96,6 +101,7 @@ class Serving:
         self._free = list(range(serving.CONNECTIONS_MAX - 1, 0, -1))
         self._workers: list[_Rings] = []
         self._deferred: list[tuple[int, int, int]] = []
+        self._pumped: Pumped | None = None
         self._held = Held()
         # Of workers that have stopped.
         self._seen_before = 0
@@ -127,12 +133,14 @@ class Serving:
 
     # --- workers ------------------------------------------------------------------------
 
-    def start(self, workers: int) -> None:
-        """Have `workers` workers, when there are none."""
+    def start(self, workers: int, pumped: Pumped | None = None) -> None:
+        """Have `workers` workers, when there are none; with `pumped` their transactions may go
+        over partitions."""
         assert not self._workers, "they are stopped first"
+        self._pumped = pumped
         try:
             for number in range(workers):
-                worker = _Rings(self._crew, self.event)
+                worker = _Rings(self._crew, self.event, number, pumped)
                 self._workers.append(worker)
                 self._set(self._calls.B_WORKER_LIST + 8 * number, worker.context)
         except BaseException:
@@ -148,6 +156,12 @@ class Serving:
         `judge` is called.
         """
         self._crew.stop([worker.thread for worker in self._workers])
+        if self._pumped is not None:
+            results = [refused(each, status) for each in self._pumped.station.abandon()]
+            self._send([each for each in results if each.connection in self._sinks])
+            for result in results:
+                if result.connection not in self._sinks:
+                    self._landed(result.connection, 1)
         for number, worker in enumerate(self._workers):
             self._exhaust(self._calls.collect, number, self.limit(), 0)
             self._exhaust(self._calls.give_up_requests, number, int(status))
@@ -156,7 +170,8 @@ class Serving:
         self._seen_before = self.seen
         workers, self._workers = self._workers, []
         for worker in workers:
-            worker.give_back()
+            worker.give_back(self._pumped)
+        self._pumped = None
 
     def pause(self) -> None:
         """Stop the workers for a while: their requests and results stay where they are."""
@@ -165,6 +180,11 @@ class Serving:
     def resume(self) -> None:
         for worker in self._workers:
             worker.go_on()
+
+    def wake_worker(self, number: int) -> None:
+        """Have a worker look for what has come from other partitions. It may have ended."""
+        if number < len(self._workers):
+            self._workers[number].thread.wake()
 
     def lost(self, partition: int, final: int) -> int:
         """What depends on a partition above its final watermark is discarded, and so are results
@@ -379,7 +399,7 @@ class Serving:
 class _Rings:
     """One worker and its rings."""
 
-    def __init__(self, crew: Crew, listener: int) -> None:
+    def __init__(self, crew: Crew, listener: int, number: int, pumped: Pumped | None) -> None:
         from mako.engine import layout, mailbox
         from mako.engine.worker import SERVE
 
@@ -391,12 +411,14 @@ class _Rings:
         self._completions = engine.allocate(self.context, layout.COMPLETION_RING_BYTES)
         self._sizes = (layout.REQUEST_RING_BYTES, layout.COMPLETION_RING_BYTES)
         if self._requests == 0 or self._completions == 0:
-            self.give_back()
+            self.give_back(None)
             raise OutOfMemory("no memory for the rings of a worker; give the database more memory")
         mailbox.open_rings(self.context, self._requests, self._completions, listener)
         self._head = self.context + layout.K_COMPLETION_HEAD
         self._seen = self.context + layout.K_COMPLETION_SEEN
         self._tail = self.context + layout.K_COMPLETION_TAIL
+        if pumped is not None:
+            pumped.attach(self.context, number)
         self.thread = crew.launch(self.context, SERVE)
 
     def post(self, entry: int, words: bytes) -> bool:
@@ -445,8 +467,10 @@ class _Rings:
                 count += 1
         return count
 
-    def give_back(self) -> None:
+    def give_back(self, pumped: Pumped | None) -> None:
         """Give back what the worker, which has stopped, had."""
+        if pumped is not None:
+            pumped.detach(self.context)
         for place, size in zip((self._requests, self._completions), self._sizes, strict=True):
             if place != 0:
                 self._engine.release(self.context, place, size)

@@ -59,6 +59,10 @@ class WorkerThread:
                 pass
         return self.used_s or 0.0
 
+    def wake(self) -> None:
+        """Have it go on if it sleeps."""
+        os.eventfd_write(self.event, 1)
+
     def tell_to_stop(self) -> None:
         from mako.engine import layout
         from mako.engine.closing import set_word

@@ -24,6 +24,9 @@ class SimWorker:
         #: Of the commit that it is in the middle of; 0: it is between two transactions.
         self.timestamp = 0
 
+    def wake(self) -> None:
+        pass
+
 
 class SimCrew:
     """See mako.server.serving.Crew. `now_ns` is the wall clock of the process."""

@@ -8,7 +8,7 @@ from mako.engine.closing import learn_watermark
 from mako.engine.engine import Engine
 from mako.engine.layout import PARTITION
 from mako.engine.pumped import Pumped
-from mako.engine.station import Station
+from mako.engine.station import MeshCounts, Station
 
 
 class Mail(NamedTuple):
@@ -49,6 +49,9 @@ class PumpedMesh:
 
     def lanes_of(self, engine: Engine) -> list[int]:
         return self.station_of(engine).lanes
+
+    def counts(self, partition: int) -> MeshCounts:
+        return self.pumped[partition].station.counts()
 
     @property
     def busy(self) -> int:

@@ -27,6 +27,31 @@ def value_of(tx: Any, key: int) -> Any:
     return tx.read(COUNTER, (key,)).value
 
 
+@mako.procedure(home=(COUNTER, "number"))
+def move(tx: Any, number: int, to: int, amount: int) -> Any:
+    """Take from one counter, which may be anywhere, and add to another one."""
+    found, _ = tx.find(COUNTER, (number,))
+    if not found:
+        tx.insert(COUNTER, (number,))
+    found, _ = tx.find(COUNTER, (to,))
+    if not found:
+        tx.insert(COUNTER, (to,))
+    tx.write(COUNTER, (number,)).value -= amount
+    tx.write(COUNTER, (to,)).value += amount
+    return tx.read(COUNTER, (number,)).value
+
+
+@mako.procedure
+def sum_of(tx: Any, first: int, end: int) -> Any:
+    """What counters have together, wherever they are."""
+    total = 0
+    for number in range(first, end):
+        found, row = tx.find(COUNTER, (number,))
+        if found:
+            total += row.value
+    return total
+
+
 @mako.procedure
 def give_up(tx: Any, key: int) -> Any:
     tx.rollback()

@@ -1,9 +1,12 @@
 """Real processes of a cluster of two partitions: three with a replica of each, and two with one."""
 
+import concurrent.futures
 import contextlib
 import json
 import os
+import random
 import signal
+import threading
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -126,6 +129,50 @@ def test_a_partition_goes_on_while_another_one_has_no_leader(cluster: Cluster) -
                 for partition, found in hashes.items():
                     found.add(snapshot.state_hash(partition=partition))
     assert [len(found) for found in hashes.values()] == [1, 1]
+
+
+def test_transactions_go_over_partitions(cluster: Cluster) -> None:
+    with cluster.connect() as db:
+        for number in range(20):
+            assert db.run("move", number, number + 1, 5) == (-5 if number == 0 else 0)
+        assert db.run("sum_of", 0, 21, partition=0) == 0
+        assert db.run("sum_of", 0, 21, partition=1) == 0
+        assert db.run("sum_of", 20, 21, partition=0) == 5
+        assert db.run("sum_of", 20, 21, partition=1) == 5
+
+
+def test_transfers_survive_a_leader(cluster: Cluster) -> None:
+    """Every transfer over partitions that was acknowledged is there, whole."""
+    accounts, moved = range(100, 116), 0
+    stop = threading.Event()
+
+    def run(seed: int) -> int:
+        chance, count = random.Random(seed), 0
+        with cluster.connect(once=True) as db:
+            while not stop.is_set():
+                one, other = chance.sample(accounts, 2)
+                db.run("move", one, other, chance.randrange(9))
+                db.run("add", 200 + seed, 1)
+                count += 1
+        return count
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool, cluster.connect() as db:
+        for number in accounts:
+            db.run("add", number, 100)
+        running = [pool.submit(run, seed) for seed in range(4)]
+        leader = cluster.leader(1)
+        while sum(db.run("sum_of", 200, 204, partition=p) for p in (0, 1)) < 200:
+            pass
+        cluster.end(leader, signal.SIGKILL)
+        before = db.run("sum_of", 200, 204, partition=0)
+        while db.run("sum_of", 200, 204, partition=0) < before + 200:
+            pass
+        stop.set()
+        moved = sum(each.result() for each in running)
+        assert db.run("sum_of", accounts[0], accounts[-1] + 1, partition=0) == 1600
+        assert db.run("sum_of", 200, 204, partition=1) == moved
+        cluster.start(leader)
+        cluster.line(leader, "is follower")
 
 
 def test_who_is_told_to_end_hands_over_all_that_it_leads(cluster: Cluster) -> None:

@@ -14,10 +14,10 @@ from mako.errors import (
     Error,
     NotLeader,
     Rejected,
-    RemoteError,
     SchemaError,
     TooStale,
     TransactionTooOld,
+    Unavailable,
     Unknown,
     error_of,
 )
@@ -111,7 +111,7 @@ class Call:
         self.pause = 0.0
         self.due = 0.0
         #: Why it is not done yet, as the error that says so at the deadline.
-        self.why: type[RemoteError] | None = None
+        self.why: type[Error] | None = None
 
     def ask_again(self) -> None:
         """It was sent, and no answer tells how that ended. From now on only what is durable counts:
@@ -148,10 +148,11 @@ class Call:
         self.changed()
 
 
-_LATE: Final[dict[type[RemoteError], str]] = {
+_LATE: Final[dict[type[Error], str]] = {
     NotLeader: "no server leads, or none says who does; look with `mako status` and try again",
     Busy: "the server had no room in time; try again later, or send less at once",
     ConnectionLost: "no server could be reached in time; look whether they run, and try again",
+    Unavailable: "a partition that it needs has no leader that answers; look with `mako status`",
     Discarded: "a failover undid it, and it could not be run again in time; run it again",
 }
 

@@ -36,12 +36,13 @@ from mako.errors import (
     Closed,
     ConnectionLost,
     Discarded,
+    Error,
     NotLeader,
     Rejected,
-    RemoteError,
+    Unavailable,
     Unknown,
 )
-from mako.ids import Status
+from mako.ids import Outcome, Status
 from mako.placement import ShardMap
 from mako.wire.errors import WireError
 from mako.wire.frame import FrameKind, FrameReader, goodbye_reason
@@ -464,6 +465,8 @@ class Core:
             self._again(call, NotLeader, 0)
         elif status == Status.BUSY:
             self._again(call, Busy, now)
+        elif status == Outcome.UNAVAILABLE:
+            self._again(call, Unavailable, now)
         elif _is_wait(call) and status in (Status.DISCARDED, Status.UNKNOWN):
             # Of another leader the watermark passes any timestamp, which says nothing.
             self._end(call, failure(call, status, detail, text))
@@ -477,7 +480,7 @@ class Core:
         else:
             self._end(call, _refused(call, failure(call, status, detail, text)))
 
-    def _again(self, call: Call, why: type[RemoteError], now: float) -> None:
+    def _again(self, call: Call, why: type[Error], now: float) -> None:
         """Queue a call that had no effect once more; with `now`, after a pause."""
         call.state = State.QUEUED
         call.why = why

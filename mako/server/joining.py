@@ -1,0 +1,209 @@
+"""The leaders of other partitions, as those of this process reach them (DESIGN §7).
+
+    workers ──▶ channels ──pump──▶ mail ──links──▶ the process that leads partition q
+    workers ◀── channels ◀──────── mail ◀─────────
+
+Who leads a partition, and in which epoch, is known from gossip. Mail goes to the leader of the
+epoch in which both sides have their channels, and waits while there is none. A partition that is
+silent is *closed*: what needs it ends Unavailable at once. If something is held for a partition
+that stays silent, this leader resigns: its next epoch undoes the little that was speculative,
+instead of waiting for ever (DESIGN §8).
+
+In a cluster of one partition nothing happens here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import trio
+
+from mako.engine.pumped import BadMail
+from mako.recovery.gossip import Gossip
+from mako.recovery.mail import Mail
+from mako.server.serving import new_event
+
+if TYPE_CHECKING:
+    from mako.engine.pumped import Pumped
+    from mako.entry import GroupId
+    from mako.server.hosting import Hosted
+
+#: A partition whose leader has said nothing for so long is out of reach. It says something ten
+#: times a second.
+SILENT_SECONDS: Final = 0.5
+#: What was sent and is not taken is sent again after this.
+AGAIN_SECONDS: Final = 0.1
+#: Whoever holds something for a partition that is out of reach resigns after this.
+STUCK_SECONDS: Final = 3.0
+#: How often all of that is looked at.
+LOOK_SECONDS: Final = 0.02
+
+
+class Leader(NamedTuple):
+    """Who leads a partition, as gossip says."""
+
+    process: int
+    epoch: int
+    heard: float
+
+
+class Joining:
+    """See the module. `send(process, messages)` puts messages on their way; `resign(group)` has a
+    leader here give up its leadership; `clock` is monotonic, in seconds."""
+
+    def __init__(
+        self,
+        process: int,
+        hosted: Mapping[GroupId, Hosted],
+        send: Callable[[int, Sequence[Mail]], None],
+        resign: Callable[[GroupId], None],
+        clock: Callable[[], float],
+        log: Callable[..., None],
+    ) -> None:
+        self._process = process
+        self._hosted = hosted
+        self._send = send
+        self._resign = resign
+        self._clock = clock
+        self._log = log
+        self.event = new_event()
+        self.leaders: dict[int, Leader] = {}
+        # By own and other partition: since when something that was sent is not taken, and since
+        # when the other one is closed.
+        self._waiting: dict[tuple[int, int], float] = {}
+        self._closed: dict[tuple[int, int], float] = {}
+
+    def hear(self, message: Gossip) -> None:
+        """A leader, of another process or here, has said something."""
+        known = self.leaders.get(message.partition)
+        if known is None or message.epoch >= known.epoch:
+            self.leaders[message.partition] = Leader(message.source, message.epoch, self._clock())
+
+    # --- Mail ----------------------------------------------------------------------------------
+
+    def take_in(self, mail: Iterable[Mail]) -> None:
+        """Mail has come, from anybody."""
+        for each in mail:
+            hosted = self._by_partition(each.there)
+            if hosted is None or hosted.pumped is None:
+                continue
+            pair = hosted.pumped.pairs.get(each.partition)
+            if pair is None or pair.epoch != each.epoch:
+                continue
+            if hosted.partition.epoch != each.there_epoch:
+                continue
+            self._waiting.pop((each.there, each.partition), None)
+            try:
+                hosted.pumped.scatter(
+                    each.partition, each.pieces, hosted.backend.serving.wake_worker
+                )
+            except BadMail as error:
+                self._log("cannot use mail", partition=each.there, of=each.partition, error=error)
+
+    def _by_partition(self, partition: int) -> Hosted | None:
+        for hosted in self._hosted.values():
+            if hosted.replica.partition == partition:
+                return hosted
+        return None
+
+    def _leading(self) -> list[tuple[Hosted, Pumped]]:
+        return [(each, each.pumped) for each in self._hosted.values() if each.pumped is not None]
+
+    def pump(self) -> None:
+        """Send what workers have to say."""
+        now = time.monotonic_ns()
+        for hosted, pumped in self._leading():
+            pumped.turn(now, time.time_ns() - now)
+            for there, pair in pumped.pairs.items():
+                leader = self.leaders.get(there)
+                if leader is None or leader.epoch != pair.epoch:
+                    continue
+                for pieces in pumped.gather(there):
+                    self._post(hosted, leader, there, pieces)
+
+    def _post(self, hosted: Hosted, leader: Leader, there: int, pieces: bytes) -> None:
+        partition = hosted.replica.partition
+        mail = Mail(
+            self._process,
+            leader.process,
+            partition,
+            hosted.partition.epoch,
+            there,
+            leader.epoch,
+            pieces,
+        )
+        if leader.process == self._process:
+            self.take_in([mail])
+        else:
+            self._send(leader.process, [mail])
+
+    # --- Time ----------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Some time has passed: who is silent, what is to be sent again, who is stuck."""
+        now = self._clock()
+        for hosted, pumped in self._leading():
+            closed = [there for there in pumped.pairs if not self._reaches(pumped, there, now)]
+            pumped.station.set_closed(closed)
+            for there in pumped.pairs:
+                self._look_at(hosted, pumped, there, now, closed=there in closed)
+            stuck = [
+                there
+                for there in closed
+                if now - self._closed[hosted.replica.partition, there] >= STUCK_SECONDS
+            ]
+            if stuck and not pumped.station.waiting_for().keys().isdisjoint(stuck):
+                self._log(
+                    "resigns, since others do not answer",
+                    partition=hosted.replica.partition,
+                    silent=stuck,
+                )
+                self._closed.clear()
+                self._resign(hosted.replica.group)
+
+    def _reaches(self, pumped: Pumped, there: int, now: float) -> bool:
+        leader = self.leaders.get(there)
+        if leader is None or leader.epoch != pumped.pairs[there].epoch:
+            return False
+        return leader.process == self._process or now - leader.heard < SILENT_SECONDS
+
+    def _look_at(
+        self, hosted: Hosted, pumped: Pumped, there: int, now: float, *, closed: bool
+    ) -> None:
+        pair = hosted.replica.partition, there
+        if closed:
+            self._closed.setdefault(pair, now)
+        else:
+            self._closed.pop(pair, None)
+        if not pumped.waits(there):
+            self._waiting.pop(pair, None)
+        elif now - self._waiting.setdefault(pair, now) >= AGAIN_SECONDS:
+            del self._waiting[pair]
+            pumped.rewind(there)
+
+    async def run(self) -> None:
+        """Pump until cancelled."""
+        looked = 0.0
+        while True:
+            self.pump()
+            leading = self._leading()
+            for _, pumped in leading:
+                pumped.listen()
+            self.pump()  # Somebody may have sent something before.
+            with trio.move_on_after(LOOK_SECONDS):
+                await trio.lowlevel.wait_readable(self.event)
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self.event)
+            for _, pumped in self._leading():
+                pumped.heard()
+            if self._clock() - looked >= LOOK_SECONDS:
+                looked = self._clock()
+                self.look()
+            await trio.lowlevel.checkpoint()
+
+    def close(self) -> None:
+        os.close(self.event)
