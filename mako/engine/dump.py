@@ -13,9 +13,8 @@ import hashlib
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple, Self
 
-from mako.engine.atomics import ld1, ld8, ldu8, lshr, memcpy, st2, st4, st8, wmul
+from mako.engine.atomics import ld1, ld8, ldu8, lshr, memcpy, st2, st4, wmul
 from mako.engine.buffers import addressed
-from mako.engine.closing import activate
 from mako.engine.commit import rest
 from mako.engine.engine import Engine, TableHandle
 from mako.engine.interactive import (
@@ -25,12 +24,11 @@ from mako.engine.interactive import (
     session_get,
     session_rest,
 )
+from mako.engine.interactive import session_scan as scan
 from mako.engine.jit import compiled
-from mako.engine.keys import BYTES_KIND, MIX, PAIR_KIND, WORD_KIND
+from mako.engine.keys import MIX
 from mako.engine.layout import (
     C_ARGUMENTS,
-    C_KEY,
-    C_KEY_END,
     C_RESULT,
     C_SCAN,
     C_SCAN_USED,
@@ -38,12 +36,10 @@ from mako.engine.layout import (
     LENGTH_MASK,
     SCAN_BYTES,
     T_ID,
-    T_KIND,
     V_LENGTH,
     V_VALUE,
 )
 from mako.engine.region import Region
-from mako.engine.scan import BYTES_SCANNING, PAIR_SCANNING, WORD_SCANNING
 from mako.errors import Conflict
 from mako.schema import Table
 
@@ -55,33 +51,6 @@ SCAN_ROWS: Final = 4096
 ROW_BYTES: Final = 8
 HASH_BYTES: Final = 32
 
-_word_decode, _pair_decode = WORD_KIND.decode, PAIR_KIND.decode
-_bytes_decode = BYTES_KIND.decode
-_word_here, _pair_here = WORD_SCANNING.forward_here, PAIR_SCANNING.forward_here
-_bytes_here = BYTES_SCANNING.forward_here
-
-
-@compiled
-def scan_here(tx: int, table: int, first_size: int, end_size: int, limit: int) -> int:
-    """`session_scan`, ascending, of the rows that this partition has, whatever the shard map."""
-    activate(tx)
-    kind = ld8(table + T_KIND)
-    first = tx + C_ARGUMENTS
-    end = first + first_size
-    used = ld8(tx + C_SCAN_USED)
-    if kind == 1:
-        low = _word_decode(first, first_size, tx + C_KEY)
-        found = _word_here(tx, table, low, _word_decode(end, end_size, tx + C_KEY_END), limit)
-    elif kind == 2:
-        pair = _pair_decode(first, first_size, tx + C_KEY)
-        found = _pair_here(tx, table, pair, _pair_decode(end, end_size, tx + C_KEY_END), limit)
-    else:
-        string = _bytes_decode(first, first_size, tx + C_KEY)
-        high = _bytes_decode(end, end_size, tx + C_KEY_END)
-        found = _bytes_here(tx, table, string, high, limit)
-    st8(tx + C_SCAN_USED, used)
-    return found
-
 
 @compiled
 def dump_rows(
@@ -92,7 +61,7 @@ def dump_rows(
     `room`; if not even the first does, its size is returned, negative. Rows found are negative
     for an Outcome.
     """
-    found = scan_here(tx, table, first_size, end_size, limit)
+    found = scan(tx, table, first_size, end_size, limit, 0)
     number = ld8(table + T_ID)
     rows = tx + C_SCAN + ld8(tx + C_SCAN_USED) * SCAN_BYTES
     written = 0

@@ -6,6 +6,7 @@ theirs for life, sessions borrow theirs from a pool.
 
 from __future__ import annotations
 
+import mmap
 import os
 import struct
 import threading
@@ -76,6 +77,8 @@ ATTEMPTS_MAX: Final = 10_000
 #: Log ring of a context. A transaction may fill half of it.
 RING_BYTES: Final = 16 << 20
 _HEADROOM: Final = 8 << 20
+#: With more contexts than that they get small pages.
+_CONTEXTS_HUGE: Final = 100
 #: How often, and how long each time, a transaction waits for room in the log: two seconds.
 LOG_WAITS_MAX: Final = 10_000
 LOG_WAIT_SECONDS: Final = 0.000_2
@@ -122,6 +125,9 @@ class Engine:
                 f"cannot reserve {memory_bytes} bytes of memory ({error}); ask for less"
             ) from None
         self.base = self._region.base
+        if contexts > _CONTEXTS_HUGE:  # Most are lanes, of which a few are used.
+            start = -(-FIRST_CONTEXT // mmap.PAGESIZE) * mmap.PAGESIZE
+            self._region.avoid_huge(start, contexts * (CONTEXT_BYTES + ring_bytes))
         now = now_ns() // 1_000_000 if now_ms is None else now_ms
         self.now_ns = now_ns
         self._start = set_up(

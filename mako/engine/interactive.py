@@ -34,9 +34,11 @@ _word_read, _pair_read, _bytes_read = WORD_ACCESS.read, PAIR_ACCESS.read, BYTES_
 _word_put, _pair_put, _bytes_put = WORD_ACCESS.put, PAIR_ACCESS.put, BYTES_ACCESS.put
 _word_delete, _pair_delete = WORD_ACCESS.delete, PAIR_ACCESS.delete
 _bytes_delete = BYTES_ACCESS.delete
-_word_up, _pair_up, _bytes_up = WORD_SCANNING.forward, PAIR_SCANNING.forward, BYTES_SCANNING.forward
-_word_down, _pair_down = WORD_SCANNING.backward, PAIR_SCANNING.backward
-_bytes_down = BYTES_SCANNING.backward
+# Who merges the rows of partitions asks each for its own.
+_word_up, _pair_up = WORD_SCANNING.forward_here, PAIR_SCANNING.forward_here
+_bytes_up = BYTES_SCANNING.forward_here
+_word_down, _pair_down = WORD_SCANNING.backward_here, PAIR_SCANNING.backward_here
+_bytes_down = BYTES_SCANNING.backward_here
 _word_decode = WORD_ACCESS.index.kind.decode
 _pair_decode = PAIR_ACCESS.index.kind.decode
 _bytes_decode = BYTES_ACCESS.index.kind.decode
@@ -163,7 +165,8 @@ def _delete(tx: int, table: int, size: int) -> int:
 def session_scan(
     tx: int, table: int, first_size: int, end_size: int, limit: int, descending: int
 ) -> int:
-    """Scan [first, end), both at C_ARGUMENTS one after the other; rows found, or -Outcome.
+    """Scan [first, end), both at C_ARGUMENTS one after the other; rows found, or -Outcome. Rows of
+    other partitions are not looked for, whatever the shard map.
 
     The rows are at C_SCAN from C_SCAN_USED on, which is set back for the next scan. The
     context stays active until `rest`: the caller copies what it needs first.

@@ -188,13 +188,13 @@ def scatter(
             channel = ld8(port + P_ANSWERED)
             back = ld8(port + P_ASK)
             bit = 1 << index
+        taken = ld8(piece + Z_TAKEN)
+        if taken > load_acquire(back + H_HEAD):
+            return MALFORMED
         if length != 0:
             if not _accept(channel, piece):
                 return MALFORMED
             found |= bit
-        taken = ld8(piece + Z_TAKEN)
-        if taken > load_acquire(back + H_HEAD):
-            return MALFORMED
         if taken > ld8(back + H_TAIL):
             store_seq(back + H_TAIL, taken)
             found |= bit  # There is room again.

@@ -132,6 +132,11 @@ class Region:
 
             add_region(self.base, self.view)
 
+    def avoid_huge(self, start: int, size: int) -> None:
+        """Have small pages for these bytes, which are touched here and there."""
+        if self.size >= HUGE_FROM and hasattr(mmap, "MADV_NOHUGEPAGE"):
+            self._map.madvise(mmap.MADV_NOHUGEPAGE, start, size)
+
     def read(self, address: int, size: int) -> bytes:
         start = address - self.base
         return bytes(self.view[start : start + size])

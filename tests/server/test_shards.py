@@ -34,7 +34,9 @@ def keys_of(partition: int, count: int) -> list[bytes]:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    made = Cluster(tmp_path_factory.mktemp("shards"), shards=2)
+    made = Cluster(
+        tmp_path_factory.mktemp("shards"), shards=2, procedures=["tests.server.procedures"]
+    )
     try:
         for name in NAMES:
             made.start(name)

@@ -1,0 +1,171 @@
+"""Channels between processes: what is moved, and what is refused."""
+
+import random
+import struct
+from collections.abc import Iterator
+
+import pytest
+
+from mako.engine import pump
+from mako.engine.pumped import BadMail
+from mako.ids import Outcome
+from tests.engine.partitioned import ACCOUNT, Cluster
+from tests.engine.pumping import PumpedMesh
+from tests.engine.test_partitions import put, transfer
+
+pytestmark = pytest.mark.interpreted
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    made = Cluster([ACCOUNT], pumped=True)
+    yield made
+    made.close()
+
+
+def network_of(cluster: Cluster) -> PumpedMesh:
+    assert cluster.network is not None
+    return cluster.network
+
+
+def gathered(cluster: Cluster) -> bytes:
+    """What partition 0 sends partition 1 for a row that it asks for."""
+    cluster.run(0, put, 0, 1, 50)
+    cluster.post(0, transfer, 0, 1, 1, 2, 5)
+    cluster.serve(0)
+    cluster.turn(0)
+    (pieces,) = network_of(cluster).pumped[0].gather(1)
+    return pieces
+
+
+def test_a_transfer_goes_through_the_pump(cluster: Cluster) -> None:
+    cluster.run(0, put, 0, 1, 50)
+    cluster.run(1, put, 1, 2, 7)
+    assert cluster.run(0, transfer, 0, 1, 1, 2, 5).outcome is Outcome.COMMITTED
+
+
+def test_what_was_gathered_is_not_gathered_again_unless_it_may_be_lost(cluster: Cluster) -> None:
+    pieces = gathered(cluster)
+    pumped = network_of(cluster).pumped[0]
+    assert pumped.gather(1) == []
+    assert pumped.waits(1)
+    pumped.rewind(1)
+    assert pumped.gather(1) == [pieces]
+
+
+def test_what_has_come_already_changes_nothing(cluster: Cluster) -> None:
+    pieces = gathered(cluster)
+    network = network_of(cluster)
+    other = network.pumped[1]
+    other.scatter(0, pieces, lambda number: None)
+    cluster.turn(1)
+    (answer,) = other.gather(0)
+    other.scatter(0, pieces, lambda number: None)
+    cluster.turn(1)
+    assert other.gather(0) == []
+    network.pumped[0].scatter(1, answer, lambda number: None)
+    assert not network.pumped[0].waits(1), "the answer says that the request was taken"
+
+
+def put_word(pieces: bytes, at: int, value: int) -> bytes:
+    changed = bytearray(pieces)
+    struct.pack_into("<q", changed, at, value)
+    return bytes(changed)
+
+
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [
+        (pump.Z_INDEX, -1),
+        (pump.Z_INDEX, 2),
+        (pump.Z_WHICH, 2),
+        (pump.Z_BEHIND, -8),
+        (pump.Z_FROM, 4),
+        (pump.Z_FROM, -8),
+        (pump.Z_TO, 1 << 40),
+        (pump.Z_TAKEN, 8),
+        (pump.Z_SIZE, 1 << 40),
+        (pump.Z_SIZE, 8),
+        (pump.PIECE_BYTES, 24),  # The size of a message.
+        (pump.PIECE_BYTES, 1 << 40),
+    ],
+)
+def test_pieces_that_are_none_are_refused(cluster: Cluster, at: int, value: int) -> None:
+    pieces = put_word(gathered(cluster), at, value)
+    other = network_of(cluster).pumped[1]
+    with pytest.raises(BadMail, match="channels to partition 0"):
+        other.scatter(0, pieces, lambda number: None)
+    cluster.turn(1)
+    assert other.gather(0) == []
+
+
+def test_a_piece_that_is_cut_off_is_refused(cluster: Cluster) -> None:
+    pieces = gathered(cluster)
+    other = network_of(cluster).pumped[1]
+    for size in range(1, len(pieces)):
+        with pytest.raises(BadMail):
+            other.scatter(0, pieces[:size], lambda number: None)
+
+
+def test_any_bytes_are_taken_or_refused(cluster: Cluster, seed: int) -> None:
+    """Whatever is accepted stays within its channel."""
+    chance = random.Random(seed)
+    pieces = gathered(cluster)
+    other = network_of(cluster).pumped[1]
+    for _ in range(300):
+        at = 8 * chance.randrange(pump.PIECE_BYTES // 8)
+        value = chance.choice([0, 1, 8, 64, 1 << 20, (1 << 20) - 8, 1 << 62, -1, -(1 << 62)])
+        try:
+            other.scatter(0, put_word(pieces, at, value), lambda number: None)
+        except BadMail:
+            continue
+
+
+# --- Partitions that are out of reach --------------------------------------------------------------
+
+
+def test_what_needs_a_closed_partition_ends_unavailable(cluster: Cluster) -> None:
+    cluster.run(0, put, 0, 1, 50)
+    station = network_of(cluster).pumped[0].station
+    station.set_closed([1])
+    number = cluster.post(0, transfer, 0, 1, 1, 2, 5)
+    cluster.serve(0)
+    cluster.turn(0)
+    (done,) = cluster.done()
+    assert (done.number, done.outcome) == (number, Outcome.UNAVAILABLE)
+    assert station.busy == 0
+    assert station.counts().unreached == 1
+    station.set_closed([])
+    assert cluster.run(0, put, 0, 1, 51).outcome is Outcome.COMMITTED
+
+
+def test_who_is_prepared_with_a_partition_that_closes_lets_go(cluster: Cluster) -> None:
+    cluster.run(0, put, 0, 1, 50)
+    cluster.run(1, put, 1, 2, 7)
+    network = network_of(cluster)
+    number = cluster.post(0, transfer, 0, 1, 1, 2, 5)
+    cluster.serve(0)
+    cluster.turn(0)
+    network.carry()
+    cluster.turn(1)
+    network.carry()
+    cluster.turn(0)  # Rows have come; it is prepared here and there.
+    assert network.pumped[0].station.waiting_for() == {1: 1}
+    network.pumped[0].station.set_closed([1])
+    cluster.turn(0)
+    (done,) = cluster.done()
+    assert (done.number, done.outcome) == (number, Outcome.UNAVAILABLE)
+    network.pumped[0].station.set_closed([])
+    assert cluster.run(0, transfer, 0, 1, 1, 2, 5).outcome is Outcome.COMMITTED
+
+
+def test_what_is_in_lanes_is_abandoned_with_the_leadership(cluster: Cluster) -> None:
+    cluster.run(0, put, 0, 1, 50)
+    network = network_of(cluster)
+    number = cluster.post(0, transfer, 0, 1, 1, 2, 5)
+    cluster.serve(0)
+    station = network.pumped[0].station
+    (abandoned,) = station.abandon()
+    assert abandoned.number == number
+    assert station.busy == 0
+    assert cluster.done() == []
