@@ -121,7 +121,7 @@ def test_any_bytes_are_taken_or_refused(cluster: Cluster, seed: int) -> None:
             continue
 
 
-# --- Partitions that are out of reach --------------------------------------------------------------
+# --- Partitions that are out of reach --------------------------------------------------------
 
 
 def test_what_needs_a_closed_partition_ends_unavailable(cluster: Cluster) -> None:
