@@ -32,6 +32,7 @@ class ServerMetrics:
         self.registry = Registry()
         self._declare_raft(self.registry)
         self._declare_partition(self.registry)
+        self._declare_others(self.registry)
         self._declare_process(self.registry)
 
     def _declare_raft(self, new: Registry) -> None:
@@ -88,6 +89,37 @@ class ServerMetrics:
             "mako_worker_cpu_seconds_total",
             "Processor time of a worker thread; workers run while the replica leads.",
             (*_REPLICA, "worker"),
+        )
+
+    def _declare_others(self, new: Registry) -> None:
+        self.distributed = new.counter(
+            "mako_distributed_total",
+            "What the leader here did for transactions over partitions: committed, raised (with a"
+            " second round), refused (attempts that another partition refused), parked (waited for"
+            " a prepared lock), inherited (committed with partitions in the mask that took no"
+            " part), reads (rows read for others), waits (a message waited for room), unavailable"
+            " (ended, as a partition was out of reach).",
+            (*_REPLICA, "what"),
+        )
+        self.waiting_for = new.gauge(
+            "mako_waiting_for",
+            "Transactions here that hold something until another partition answers.",
+            (*_REPLICA, "other"),
+        )
+        self.reachable = new.gauge(
+            "mako_partition_reachable",
+            "Of a leader: 1 while the leader of another partition answers.",
+            (*_REPLICA, "other"),
+        )
+        self.discarded = new.counter(
+            "mako_discarded_versions_total",
+            "Versions that were taken back here, by the partition whose epoch it was.",
+            (*_REPLICA, "cause"),
+        )
+        self.judged = new.counter(
+            "mako_judged_results_total",
+            "Results that waited when an epoch ended: durable, discarded or unknown.",
+            (*_REPLICA, "fate"),
         )
 
     def _declare_process(self, new: Registry) -> None:

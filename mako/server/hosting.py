@@ -52,6 +52,20 @@ def _lanes_of(plan: ServerPlan) -> int:
     return contexts_for(plan.workers, plan.drivers)
 
 
+def _by_what(pumped: Pumped) -> dict[str, int]:
+    counts = pumped.station.counts()
+    return {
+        "committed": counts.distributed,
+        "raised": counts.raised,
+        "refused": counts.refused,
+        "parked": counts.parked,
+        "inherited": counts.inherited,
+        "reads": counts.read_for_others,
+        "waits": counts.waited_for_room,
+        "unavailable": counts.unreached,
+    }
+
+
 def role_of(node: RaftNode | None) -> str:
     """The role of a replica in words; Raft calls a learner a follower."""
     if node is None:
@@ -114,6 +128,10 @@ class Hosted:
         self._event = event
         #: While it leads, in a cluster of several partitions: the way to the others.
         self.pumped: Pumped | None = None
+        #: Of them, those whose leaders do not answer (`mako.server.joining`).
+        self.closed: list[int] = []
+        # What was done over partitions, of leaderships that are over.
+        self._distributed: Counter[str] = Counter()
         settings = PartitionSettings(
             partition=replica.partition,
             partitions=plan.partitions,
@@ -281,6 +299,7 @@ class Hosted:
         self.backend.drives.stop()
         self.connections.deposed()
         if self.pumped is not None:
+            self._distributed.update(_by_what(self.pumped))
             self.pumped.close()
             self.pumped = None
         if "discarded_above_own_watermark" in self.plan.planted:
@@ -311,7 +330,23 @@ class Hosted:
             event=self._event,
         )
         self.pumped.station.set_view(view.view)
-        self.pumped.station.set_closed(others)  # Until they are heard of.
+        self.closed = others  # Until they are heard of.
+        self.pumped.station.set_closed(others)
+
+    @property
+    def distributed(self) -> dict[str, int]:
+        """What was done here for transactions over partitions, by what it was."""
+        total = self._distributed.copy()
+        if self.pumped is not None:
+            total.update(_by_what(self.pumped))
+        return dict(total)
+
+    @property
+    def reached(self) -> list[int]:
+        """The other partitions whose leaders answer, while this one leads."""
+        if self.pumped is None:
+            return []
+        return [other for other in self.pumped.pairs if other not in self.closed]
 
     def placed(self, handle: TableHandle) -> TableHandle:
         """A table that is new, with the map that says where its keys are."""

@@ -148,7 +148,9 @@ class Joining:
         now = self._clock()
         for hosted, pumped in self._leading():
             closed = [there for there in pumped.pairs if not self._reaches(pumped, there, now)]
-            pumped.station.set_closed(closed)
+            if closed != hosted.closed:
+                hosted.closed = closed
+                pumped.station.set_closed(closed)
             for there in pumped.pairs:
                 self._look_at(hosted, pumped, there, now, closed=there in closed)
             stuck = [

@@ -197,8 +197,28 @@ class Observer:
         m.memory_limit.of(*who).set(engine.memory_limit)
         m.snapshot_index.of(*who).set(status.snapshot_index)
         m.snapshot_bytes.of(*who).set(status.snapshot_bytes)
+        self._measure_others(hosted, who)
         for worker, used in hosted.backend.crew.cpu_seconds().items():
             m.worker_cpu.of(*who, worker).mirror(used)
+
+    def _measure_others(self, hosted: Hosted, who: tuple[int, int]) -> None:
+        m = self._metrics
+        for fate in ("durable", "discarded", "unknown"):
+            m.judged.of(*who, fate).mirror(hosted.connections.judged[fate])
+        partition = hosted.partition
+        own = hosted.replica.partition
+        m.discarded.of(*who, own).mirror(partition.discarded + partition.across.discarded[own])
+        others = [each for each in self._server.plan.partitions if each != own]
+        if not others:
+            return
+        for what, count in hosted.distributed.items():
+            m.distributed.of(*who, what).mirror(count)
+        pumped = hosted.pumped
+        waiting = {} if pumped is None else pumped.station.waiting_for()
+        for other in others:
+            m.discarded.of(*who, other).mirror(partition.across.discarded[other])
+            m.waiting_for.of(*who, other).set(waiting.get(other, 0))
+            m.reachable.of(*who, other).set(int(other in hosted.reached))
 
 
 def _seconds(timestamp: int) -> float:

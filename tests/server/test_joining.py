@@ -1,0 +1,175 @@
+"""How leaders of partitions reach each other: who gets mail, who is silent, who is stuck."""
+
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mako.engine.pumped import BadMail
+from mako.entry import GroupId
+from mako.recovery.gossip import Gossip
+from mako.recovery.mail import Mail
+from mako.server.joining import AGAIN_SECONDS, SILENT_SECONDS, STUCK_SECONDS, Joining
+
+
+class FakePumped:
+    """Of a partition in epoch 5, which knows partition 1 in epoch 7."""
+
+    def __init__(self) -> None:
+        self.pairs = {1: SimpleNamespace(epoch=7)}
+        self.station = SimpleNamespace(set_closed=lambda closed: None, waiting_for=dict)
+        self.outgoing: list[bytes] = []
+        self.incoming: list[tuple[int, bytes]] = []
+        self.not_taken = False
+        self.rewound = 0
+
+    def turn(self, now: int, offset: int) -> None:
+        pass
+
+    def gather(self, there: int) -> list[bytes]:
+        found, self.outgoing = self.outgoing, []
+        return found
+
+    def scatter(self, there: int, pieces: bytes, wake: Callable[[int], None]) -> None:
+        if pieces == b"bad":
+            raise BadMail("bad")
+        self.incoming.append((there, pieces))
+
+    def waits(self, there: int) -> bool:
+        return self.not_taken
+
+    def rewind(self, there: int) -> None:
+        self.rewound += 1
+
+
+class World:
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.sent: list[tuple[int, Mail]] = []
+        self.resigned: list[int] = []
+        self.said: list[str] = []
+        self.pumped = FakePumped()
+        self.hosted: Any = SimpleNamespace(
+            pumped=self.pumped,
+            closed=[1],
+            replica=SimpleNamespace(partition=0, group=GroupId(1)),
+            partition=SimpleNamespace(epoch=5),
+            backend=SimpleNamespace(serving=SimpleNamespace(wake_worker=lambda number: None)),
+        )
+        self.joining = Joining(
+            3,
+            {GroupId(1): self.hosted},
+            lambda process, mail: self.sent.extend((process, each) for each in mail),
+            self.resigned.append,
+            lambda: self.now,
+            lambda event, **values: self.said.append(event),
+        )
+
+    def hear(self, epoch: int = 7, source: int = 4) -> None:
+        self.joining.hear(Gossip(source, 3, 1, epoch, 10, 0))
+
+    def take_in(self, *, epoch: int = 7, there_epoch: int = 5, pieces: bytes = b"in") -> None:
+        self.joining.take_in([Mail(4, 3, 1, epoch, 0, there_epoch, pieces)])
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    made = World()
+    yield made
+    made.joining.close()
+
+
+def test_mail_goes_to_the_leader_of_the_epoch_that_both_know(world: World) -> None:
+    world.hear()
+    world.pumped.outgoing = [b"a", b"b"]
+    world.joining.pump()
+    assert world.sent == [(4, Mail(3, 4, 0, 5, 1, 7, pieces)) for pieces in (b"a", b"b")]
+
+
+@pytest.mark.parametrize("epoch", [6, 8])
+def test_mail_waits_while_the_leader_of_that_epoch_is_not_known(world: World, epoch: int) -> None:
+    world.hear(epoch)
+    world.pumped.outgoing = [b"a"]
+    world.joining.pump()
+    assert world.sent == []
+    assert world.pumped.outgoing == [b"a"]
+
+
+def test_an_older_leader_is_not_listened_to(world: World) -> None:
+    world.hear(7, source=4)
+    world.hear(6, source=9)
+    assert world.joining.leaders[1].process == 4
+
+
+def test_mail_of_other_epochs_is_dropped(world: World) -> None:
+    world.take_in(epoch=6)
+    world.take_in(epoch=8)
+    world.take_in(there_epoch=4)
+    assert world.pumped.incoming == []
+    world.take_in()
+    assert world.pumped.incoming == [(1, b"in")]
+
+
+def test_bad_mail_is_said_and_the_rest_goes_on(world: World) -> None:
+    world.take_in(pieces=b"bad")
+    assert world.said == ["cannot use mail"]
+    world.take_in()
+    assert world.pumped.incoming == [(1, b"in")]
+
+
+def test_mail_for_a_partition_that_is_not_led_here_is_dropped(world: World) -> None:
+    world.hosted.pumped = None
+    world.take_in()
+    assert world.pumped.incoming == []
+
+
+def test_a_partition_is_open_while_its_leader_says_something(world: World) -> None:
+    world.joining.look()
+    assert world.hosted.closed == [1]
+    world.hear()
+    world.joining.look()
+    assert world.hosted.closed == []
+    world.now += SILENT_SECONDS + 0.01
+    world.joining.look()
+    assert world.hosted.closed == [1]
+
+
+def test_what_is_not_taken_is_sent_again(world: World) -> None:
+    world.hear()
+    world.pumped.not_taken = True
+    world.joining.look()
+    world.now += AGAIN_SECONDS - 0.01
+    world.joining.look()
+    assert world.pumped.rewound == 0
+    world.now += 0.02
+    world.joining.look()
+    assert world.pumped.rewound == 1
+
+
+def test_who_hears_something_does_not_send_again(world: World) -> None:
+    world.hear()
+    world.pumped.not_taken = True
+    for _ in range(10):
+        world.joining.look()
+        world.now += AGAIN_SECONDS - 0.01
+        world.take_in()
+    assert world.pumped.rewound == 0
+
+
+def test_who_holds_something_for_a_silent_partition_resigns(world: World) -> None:
+    world.pumped.station.waiting_for = lambda: {1: 2}
+    world.joining.look()
+    world.now += STUCK_SECONDS - 0.01
+    world.joining.look()
+    assert world.resigned == []
+    world.now += 0.02
+    world.joining.look()
+    assert world.resigned == [1]
+
+
+def test_who_holds_nothing_stays(world: World) -> None:
+    world.joining.look()
+    world.now += 10 * STUCK_SECONDS
+    world.joining.look()
+    assert world.resigned == []
