@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -59,7 +59,7 @@ class World:
         )
         self.joining = Joining(
             3,
-            {GroupId(1): self.hosted},
+            cast(Any, {GroupId(1): self.hosted}),
             lambda process, mail: self.sent.extend((process, each) for each in mail),
             self.resigned.append,
             lambda: self.now,
