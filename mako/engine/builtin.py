@@ -21,10 +21,10 @@ from mako.engine.atomics import bswap8, call_entry, ld8, ldu8, memcpy, st8, stu8
 from mako.engine.interactive import COPIED_MAX
 from mako.engine.jit import INTERPRETED, compiled, exported, use_cache
 from mako.engine.layout import (
-    C_ARGUMENTS,
     C_DETAIL,
     C_ENGINE,
     C_KEY,
+    C_KEY_END,
     C_NOW,
     C_OUTCOME,
     LENGTH_MASK,
@@ -172,7 +172,7 @@ def add(tx: int, arguments: int, result: int) -> int:
 
 @compiled
 def _request_key(tx: int, client: int, number: int) -> int:
-    key = tx + C_ARGUMENTS
+    key = tx + C_KEY_END
     stu8(key, bswap8(client))
     stu8(key + 8, bswap8(number))
     return key
