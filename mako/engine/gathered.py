@@ -339,4 +339,4 @@ def gathered(tx: int, arguments: int, result: int) -> int:
     return 0
 
 
-assert SEEN_ABSENT < SEEN_RANGE < WRITE_PUT and SEEN_VALUE < WRITE_PUT
+assert max(SEEN_THERE, SEEN_VALUE, SEEN_ABSENT, SEEN_RANGE, RANGE_ROW, RANGE_ANY) < WRITE_PUT
