@@ -234,7 +234,9 @@ def test_strings_in_ranges(cluster: Cluster) -> None:
     keys = [b"a", b"g" * 4096, b"h", b"o", b"p", b"zz"]
 
     def name(kind: int, key: bytes, value: bytes = b"", rows: int = 0) -> bytes:
-        return pack_item(kind, PLACEMENTS["names"].partition_of(key), NAMES.id, key, value, rows=rows)
+        return pack_item(
+            kind, PLACEMENTS["names"].partition_of(key), NAMES.id, key, value, rows=rows
+        )
 
     puts = [name(f.WRITE_PUT, key, key[:9]) for key in keys]
     assert commit(cluster, 0, *puts).outcome is Outcome.COMMITTED
