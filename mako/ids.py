@@ -117,6 +117,15 @@ class Status(IntEnum):
 REFUSED_NO_COUNTER: Final = -1
 REFUSED_OVERFLOW: Final = -2
 REFUSED_LONG_VALUE: Final = -3
+#: Why a gathered transaction ended ROLLED_BACK: something that it has seen is not so any more.
+REFUSED_CHANGED: Final = -4
+#: The same: its client and this partition do not agree which one has a key.
+REFUSED_PLACE: Final = -5
+
+#: Rows of other partitions that a transaction may read and write.
+REMOTE_ROWS_MAX: Final = 1024
+#: Ranges of other partitions that it may scan, each partition counted for itself.
+REMOTE_RANGES_MAX: Final = 64
 
 
 def timestamp_of_ms(ms: int, count: int = 0) -> Timestamp:

@@ -24,9 +24,9 @@ from mako.engine.layout import (
     C_DETAIL,
     C_ENGINE,
     C_KEY,
-    C_KEY_END,
     C_NOW,
     C_OUTCOME,
+    C_RESULT,
     LENGTH_MASK,
     PAIR_KEYS,
     T_ID,
@@ -60,39 +60,46 @@ _KEY_AT = 24
 COUNTER_BYTES = 8
 #: A row of the table of requests: the result, and when it was written (milliseconds).
 REQUEST_ROW_BYTES = 16
-_READ, _PUT, _INSERT, _DELETE = 0, 1, 2, 3
+READ, PUT, INSERT, DELETE = 0, 1, 2, 3
 
 
 @exported
-def access(tx: int, table: int, key: int, size: int, length: int, what: int) -> int:
+def reach(tx: int, table: int, key: int, size: int, length: int, what: int) -> int:
     """Read, put, insert or delete the `size` bytes of key at `key`: a version (see
-    `mako.engine.access`), 1 or 0 for a delete. If it cannot, that is noted, and negative."""
+    `mako.engine.access`), 1 or 0 for a delete, or a negative Outcome."""
     kind = ld8(table + T_KIND)
     done = 0
     if kind == WORD_KEYS:
         word = _word_decode(key, size, tx + C_KEY)
-        if what == _READ:
+        if what == READ:
             done = _word_read(tx, table, word)
-        elif what == _DELETE:
+        elif what == DELETE:
             done = _word_delete(tx, table, word)
         else:
-            done = _word_put(tx, table, word, length, 1 if what == _PUT else 0)
+            done = _word_put(tx, table, word, length, 1 if what == PUT else 0)
     elif kind == PAIR_KEYS:
         pair = _pair_decode(key, size, tx + C_KEY)
-        if what == _READ:
+        if what == READ:
             done = _pair_read(tx, table, pair)
-        elif what == _DELETE:
+        elif what == DELETE:
             done = _pair_delete(tx, table, pair)
         else:
-            done = _pair_put(tx, table, pair, length, 1 if what == _PUT else 0)
+            done = _pair_put(tx, table, pair, length, 1 if what == PUT else 0)
     else:
         string = _bytes_decode(key, size, tx + C_KEY)
-        if what == _READ:
+        if what == READ:
             done = _bytes_read(tx, table, string)
-        elif what == _DELETE:
+        elif what == DELETE:
             done = _bytes_delete(tx, table, string)
         else:
-            done = _bytes_put(tx, table, string, length, 1 if what == _PUT else 0)
+            done = _bytes_put(tx, table, string, length, 1 if what == PUT else 0)
+    return done
+
+
+@compiled
+def access(tx: int, table: int, key: int, size: int, length: int, what: int) -> int:
+    """The same. If it cannot, that is noted, and negative."""
+    done = reach(tx, table, key, size, length, what)
     if done < 0:
         stop(tx, done, 0, ld8(table + T_ID))
     return done
@@ -100,7 +107,7 @@ def access(tx: int, table: int, key: int, size: int, length: int, what: int) -> 
 
 def get(tx: int, arguments: int, result: int) -> int:
     """The value's length, its bytes behind; -1 if the key is not there."""
-    version = access(tx, ld8(arguments), arguments + _KEY_AT, ld8(arguments + 8), 0, _READ)
+    version = access(tx, ld8(arguments), arguments + _KEY_AT, ld8(arguments + 8), 0, READ)
     if version < 0:
         return 0
     if version == 0:
@@ -127,17 +134,17 @@ def _write(tx: int, arguments: int, what: int) -> int:
 
 def put(tx: int, arguments: int, result: int) -> int:
     st8(result, 0)
-    return _write(tx, arguments, _PUT)
+    return _write(tx, arguments, PUT)
 
 
 def insert(tx: int, arguments: int, result: int) -> int:
     st8(result, 0)
-    return _write(tx, arguments, _INSERT)
+    return _write(tx, arguments, INSERT)
 
 
 def delete(tx: int, arguments: int, result: int) -> int:
     """1, or 0 if the key was not there."""
-    st8(result, access(tx, ld8(arguments), arguments + _KEY_AT, ld8(arguments + 8), 0, _DELETE))
+    st8(result, access(tx, ld8(arguments), arguments + _KEY_AT, ld8(arguments + 8), 0, DELETE))
     return 0
 
 
@@ -147,7 +154,7 @@ def add(tx: int, arguments: int, result: int) -> int:
     size = ld8(arguments + 8)
     key = arguments + _KEY_AT
     amount = ldu8(key + size)
-    version = access(tx, table, key, size, 0, _READ)
+    version = access(tx, table, key, size, 0, READ)
     if version < 0:
         return 0
     old = 0
@@ -163,7 +170,7 @@ def add(tx: int, arguments: int, result: int) -> int:
     if amount < 0 and old < -(1 << 62) - amount - (1 << 62):
         stop(tx, 0, _ROLLED_BACK, REFUSED_OVERFLOW)
         return 0
-    version = access(tx, table, key, size, COUNTER_BYTES, _PUT)
+    version = access(tx, table, key, size, COUNTER_BYTES, PUT)
     if version > 0:
         st8(version + V_VALUE, old + amount)
         st8(result, old + amount)
@@ -172,7 +179,8 @@ def add(tx: int, arguments: int, result: int) -> int:
 
 @compiled
 def _request_key(tx: int, client: int, number: int) -> int:
-    key = tx + C_KEY_END
+    # Behind the result: in a lane the arguments are at C_ARGUMENTS, and are needed again.
+    key = tx + C_RESULT + 16
     stu8(key, bswap8(client))
     stu8(key + 8, bswap8(number))
     return key
@@ -183,7 +191,7 @@ def once(tx: int, arguments: int, result: int) -> int:
     table = ld8(tx + C_ENGINE) + _REQUESTS_TABLE
     client = ld8(arguments + 8)
     number = ld8(arguments + 16)
-    version = access(tx, table, _request_key(tx, client, number), 16, 0, _READ)
+    version = access(tx, table, _request_key(tx, client, number), 16, 0, READ)
     if version < 0:
         return 0
     if version > 0:
@@ -193,7 +201,7 @@ def once(tx: int, arguments: int, result: int) -> int:
     if raised != 0 or ld8(tx + C_OUTCOME) != 0:
         return raised
     key = _request_key(tx, client, number)
-    version = access(tx, table, key, 16, REQUEST_ROW_BYTES, _PUT)
+    version = access(tx, table, key, 16, REQUEST_ROW_BYTES, PUT)
     if version > 0:
         st8(version + V_VALUE, ld8(result))
         st8(version + V_VALUE + 8, ld8(tx + C_NOW))
@@ -205,7 +213,7 @@ def forget(tx: int, arguments: int, result: int) -> int:
     table = ld8(tx + C_ENGINE) + _REQUESTS_TABLE
     client = ld8(arguments)
     for number in range(ld8(arguments + 8), ld8(arguments + 16)):
-        access(tx, table, _request_key(tx, client, number), 16, 0, _DELETE)
+        access(tx, table, _request_key(tx, client, number), 16, 0, DELETE)
     st8(result, 0)
     st8(tx + C_DETAIL, 0)
     return 0

@@ -27,7 +27,8 @@ and OBSOLETE (2) once the node is out of the tree. See `mako.engine.index`.
 
 from typing import Final
 
-from mako.ids import KEY_BYTES_MAX, VALUE_BYTES_MAX
+from mako.call_format import GATHERED_BYTES_MAX
+from mako.ids import KEY_BYTES_MAX, REMOTE_RANGES_MAX, REMOTE_ROWS_MAX, VALUE_BYTES_MAX
 
 WORD: Final = 8
 LINE: Final = 64
@@ -226,7 +227,8 @@ C_ORDER: Final = C_AHEAD + AHEAD_MAX * AHEAD_BYTES  # the last entries asked for
 C_KEY: Final = C_ORDER + AHEAD_MAX * WORD  # a key of bytes: length, bytes
 C_KEY_END: Final = C_KEY + KEY_MAX + LINE  # a second one, for scans
 C_ARGUMENTS: Final = C_KEY_END + KEY_MAX + LINE
-ARGUMENT_BYTES: Final = 64 << 10
+#: A gathered transaction is the longest that a client can send; a page for what comes with it.
+ARGUMENT_BYTES: Final = GATHERED_BYTES_MAX + 4096
 C_RESULT: Final = C_ARGUMENTS + ARGUMENT_BYTES
 RESULT_BYTES: Final = 64 << 10
 #: Own writes by record and own inserts by key: the transaction that filled the bucket and its
@@ -274,10 +276,10 @@ C_MET_PREPARED: Final = C_REMOTE + 56  # 1: the last conflict was with such a lo
 C_LOOK_FIRST: Final = C_REMOTE + LINE  # 1: nothing is inserted blindly
 C_LANE: Final = C_REMOTE + 2 * LINE  # how far a distributed transaction has come, see lane
 C_REMOTE_ROWS: Final = C_LANE + 4 * LINE
-REMOTE_ROW_MAX: Final = 1024
+REMOTE_ROW_MAX: Final = REMOTE_ROWS_MAX
 REMOTE_ROW_BYTES: Final = 2 * LINE
 C_REMOTE_SCANS: Final = C_REMOTE_ROWS + REMOTE_ROW_MAX * REMOTE_ROW_BYTES
-REMOTE_SCAN_MAX: Final = 64
+REMOTE_SCAN_MAX: Final = REMOTE_RANGES_MAX
 REMOTE_SCAN_BYTES: Final = 2 * LINE
 C_HEAP: Final = C_REMOTE_SCANS + REMOTE_SCAN_MAX * REMOTE_SCAN_BYTES
 HEAP_BYTES: Final = 4 << 20

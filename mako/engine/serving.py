@@ -38,6 +38,8 @@ from mako.call_format import (
     CALL_ONCE,
     CALL_OPERATION,
     CALL_SIZE,
+    GATHERED,
+    GATHERED_BYTES_MAX,
     GET,
     INSERT,
     IS_BYTES,
@@ -72,8 +74,10 @@ from mako.engine.atomics import (
     stu8,
 )
 from mako.engine.closing import close
+from mako.engine.gathered import check_items
 from mako.engine.jit import compiled
 from mako.engine.layout import (
+    ARGUMENT_BYTES,
     BYTES_KEYS,
     COMPLETION_RING_BYTES,
     D_BYTES,
@@ -203,10 +207,17 @@ def _well_formed(call: int, left: int) -> bool:
     if left < CALL_BYTES:
         return False
     size = ld4(call + CALL_SIZE)
-    if size < CALL_BYTES or size > left or size & 7 or size > CALL_MAX + 8:
+    if size < CALL_BYTES or size > left or size & 7:
         return False
     operation = ld1(call + CALL_OPERATION)
     count = ld2(call + CALL_COUNT)
+    if operation == GATHERED:
+        length = ld4(call + CALL_LENGTH)
+        if count != 0 or length > GATHERED_BYTES_MAX:
+            return False
+        return (CALL_BYTES + length + 7) & ~7 == size
+    if size > CALL_MAX + 8:
+        return False
     if operation == PROCEDURE:
         return CALL_BYTES + 8 * count == size
     if not GET <= operation <= ADD:
@@ -226,6 +237,9 @@ def _check(board: int, call: int) -> int:
             return _NO_PROCEDURE
         procedure = board + B_PROCEDURE_LIST + number * PROCEDURE_BYTES
         return 0 if ld8(procedure + 8) == count else _WRONG_ARGUMENTS
+    if operation == GATHERED:
+        items = call + CALL_BYTES
+        return check_items(ld8(board + B_ENGINE), items, items + ld4(call + CALL_LENGTH))
     if not 0 < number < TABLE_ID_REQUESTS:
         return _NO_TABLE
     table = ld8(board + B_ENGINE) + TABLES + number * TABLE_BYTES
@@ -485,5 +499,7 @@ def give_up_requests(board: int, number: int, status: int) -> int:
 
 
 assert Q_ID == CALL_ID
-assert B_OPERATIONS + 8 * (ADD + 1) <= B_WORKER_LIST
+assert B_OPERATIONS + 8 * (GATHERED + 1) <= B_WORKER_LIST
+assert Q_ARGUMENTS + _ONCE_BYTES + _KEY_BYTES + GATHERED_BYTES_MAX <= REQUEST_RING_BYTES // 2
+assert _ONCE_BYTES + _KEY_BYTES + GATHERED_BYTES_MAX <= ARGUMENT_BYTES
 assert B_WORKER_LIST + 8 * WORKERS_MAX <= B_PROCEDURE_LIST

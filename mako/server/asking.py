@@ -28,7 +28,7 @@ from mako.server.sessions import (
     check_value,
     table_of,
 )
-from mako.wire.requests import Operation
+from mako.wire.requests import LATEST, Operation
 
 if TYPE_CHECKING:
     from mako.engine.engine import TableHandle
@@ -195,15 +195,25 @@ class Asking:
             raise Refused(Status.LIMIT, f"{len(keys)} keys at once; ask for {KEYS_MAX} at most")
         handle = table_of(self._engine, number)
         checked = [check_key(handle, key) for key in keys]
-        if session:
+        if session not in (0, LATEST):
             found = self.sessions.find(session, self._now)
             return 0, [found.get(handle, key) for key in checked], False
+
+        def read(transaction: ServedTransaction) -> Done:
+            values = [transaction.get(handle, key) for key in checked]
+            if session == LATEST:
+                return 0, values, False
+            gated = "read_only_not_gated" not in self._backend.planted
+            return transaction.commit(), values, gated
+
+        return self._retrying(read)
+
+    def _retrying(self, act: Callable[[ServedTransaction], Done]) -> Done:
+        """Do it in a transaction of its own, which is over then; again after a conflict."""
         for tries in range(WRITE_TRIES):
             transaction = ServedTransaction(self._engine, self._now)
             try:
-                values = [transaction.get(handle, key) for key in checked]
-                gated = "read_only_not_gated" not in self._backend.planted
-                return transaction.commit(), values, gated
+                return act(transaction)
             except Aborted as error:
                 if not error.retryable or tries + 1 == WRITE_TRIES:
                     raise
@@ -217,7 +227,11 @@ class Asking:
         handle = table_of(self._engine, number)
         if type(limit) is not int or limit < 0:
             raise Refused(Status.REFUSED, "the limit of a scan is a number of rows")
-        low, high = check_key(handle, first), check_key(handle, end, bound=True)
+        low, high = check_key(handle, first, bound=True), check_key(handle, end, bound=True)
+        if session == LATEST:
+            return self._retrying(
+                lambda tx: (0, tx.scan(handle, low, high, limit, reverse=bool(reverse)), False)
+            )
         found = self.sessions.find(session, self._now)
         return 0, found.scan(handle, low, high, limit, reverse=bool(reverse)), False
 
@@ -320,24 +334,17 @@ class Asking:
         if len(writes) > KEYS_MAX:
             raise Refused(Status.LIMIT, f"{len(writes)} writes at once; split them")
         checked = [self._checked(*write) for write in writes]
-        for tries in range(WRITE_TRIES):
-            transaction = ServedTransaction(self._engine, self._now)
-            try:
-                if not once or transaction.note_request(client, once) is None:
-                    for handle, write in checked:
-                        if write.delete:
-                            transaction.delete(handle, write.key)
-                        else:
-                            transaction.put(
-                                handle, write.key, write.value, replace=not write.insert
-                            )
-                return transaction.commit(), None, not early
-            except Aborted as error:
-                if not error.retryable or tries + 1 == WRITE_TRIES:
-                    raise
-            finally:
-                transaction.abort()
-        raise AssertionError("the loop returns or raises")
+
+        def write(transaction: ServedTransaction) -> Done:
+            if not once or transaction.note_request(client, once) is None:
+                for handle, write in checked:
+                    if write.delete:
+                        transaction.delete(handle, write.key)
+                    else:
+                        transaction.put(handle, write.key, write.value, replace=not write.insert)
+            return transaction.commit(), None, not early
+
+        return self._retrying(write)
 
     def _checked(
         self, kind: str, number: int, key: bytes, value: bytes

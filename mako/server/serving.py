@@ -18,6 +18,7 @@ import struct
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from mako.call_format import GATHERED
 from mako.engine.layout import D_OUTCOME
 from mako.errors import ConfigError, OutOfMemory
 from mako.ids import TABLE_ID_REQUESTS, TIMESTAMP_MASK, Status
@@ -114,12 +115,14 @@ class Serving:
             self.start(workers)
 
     def _fill_board(self, procedures: Mapping[str, Deployed]) -> None:
-        from mako.engine import builtin
+        from mako.engine import builtin, gathered
 
         s = self._calls
         self._set(s.B_ENGINE, self.engine.base)
         for operation, entry in builtin.OPERATIONS.items():
             self._set(s.B_OPERATIONS + 8 * operation, builtin.address_of(entry))
+        commit = builtin.address_of(gathered.gathered)
+        self._set(s.B_OPERATIONS + 8 * GATHERED, commit)
         self._set(s.B_ONCE, builtin.address_of(builtin.once))
         self._forget = builtin.address_of(builtin.forget)
         for number, procedure, at_snapshot in procedures.values():

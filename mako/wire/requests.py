@@ -33,6 +33,11 @@ _RESULT: Final = struct.Struct("<IHHQqQqq")
 _BATCH: Final = struct.Struct("<QQ")
 
 
+#: Instead of the session of a GET or SCAN: the newest of each row, at once and unchecked, for a
+#: transaction that checks it when it commits.
+LATEST: Final = -1
+
+
 class ClientKind(IntEnum):
     """Kinds of frames between clients and servers: 32 to 63 of `mako.wire.frame`."""
 
@@ -49,8 +54,8 @@ class Operation(IntEnum):
     DESCRIBE = 1  #: -> {"procedures": [...], "tables": [...], "leads": ..., "shards": ..., ...}
     OPEN_TABLE = 2  #: name -> [number, kind of key, bytes of a row, name]
     CREATE_TABLE = 3  #: number, kind of key, bytes of a row, name -> the same as OPEN_TABLE
-    GET = 4  #: session or 0, table, [key ...] -> [value or nil ...]
-    SCAN = 5  #: session, table, first, end, limit, reverse -> [[key, value] ..., more]
+    GET = 4  #: session or 0 or LATEST, table, [key ...] -> [value or nil ...]
+    SCAN = 5  #: session or LATEST, table, first, end, limit, reverse -> [[key, value] ..., more]
     BEGIN = 6  #: -> session
     PUT = 7  #: session, table, key, value, may replace
     DELETE = 8  #: session, table, key -> whether it was there

@@ -35,6 +35,7 @@ class Done:
     timestamp: int
     mask: int
     value: int
+    detail: int = 0
 
 
 class Cluster:
@@ -142,10 +143,10 @@ class Cluster:
                 if size == layout.RING_SKIP:
                     tail += layout.COMPLETION_RING_BYTES - tail % layout.COMPLETION_RING_BYTES
                     continue
-                _, number, outcome, timestamp, mask, value, _, _ = _COMPLETION.unpack_from(
+                _, number, outcome, *rest, _ = _COMPLETION.unpack_from(
                     self._rings[partition].view, place
                 )
-                found.append(Done(number, Outcome(outcome), timestamp, mask, value))
+                found.append(Done(number, Outcome(outcome), *rest))
                 tail += size
             self._seen[partition] = tail
             engine.set_word(home + layout.K_COMPLETION_TAIL, tail)

@@ -46,7 +46,7 @@ class Divided:
     """See the module. Each server leads its partition, and knows where both are."""
 
     def __init__(self, shards: ShardMap = SHARDS) -> None:
-        self.servers = [Loopback([__name__]) for _ in range(2)]
+        self.servers = self._made()
         for partition, server in enumerate(self.servers):
             backend: Any = server.backend
             backend.partition = partition
@@ -56,6 +56,9 @@ class Divided:
                 "places": [[each.address] for each in self.servers],
             }
         self._undo = [ExitStack() for _ in self.servers]
+
+    def _made(self) -> list[Loopback]:
+        return [Loopback([__name__]) for _ in range(2)]
 
     @property
     def address(self) -> str:

@@ -26,8 +26,9 @@ class Loopback:
         workers: int = 1,
         memory: int = 96 << 20,
         contexts: int = 24,
+        partition: int = 0,
     ) -> None:
-        self.engine = Engine(memory, contexts=contexts)
+        self.engine = Engine(memory, contexts=contexts, partition=partition)
         self.crew = Crew(self.engine, 5.0)
         self.backend = LoneBackend(self.crew, deploy(modules), workers=workers)
         self.hub = Hub(self.backend)

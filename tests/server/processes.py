@@ -85,7 +85,7 @@ class Cluster:
                 for name in here
             },
             "preferred": {
-                str(shard): f"s{names[shard]}{self._suffix(shard)}"
+                str(shard): f"s{names[shard % len(names)]}{self._suffix(shard)}"
                 for shard in range(1, self._shards)
             },
             "host": dict.fromkeys(self.names, "127.0.0.1"),

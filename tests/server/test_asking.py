@@ -1,4 +1,4 @@
-"""Tables that do not stay yet: whom a replica tells of them, and when."""
+"""Requests that are no calls: tables that do not stay yet, and reads that wait for nothing."""
 
 from collections.abc import Callable, Iterator
 
@@ -10,7 +10,7 @@ from mako.server.asking import Asking
 from mako.server.backend import LoneBackend
 from mako.server.sessions import Refused
 from mako.server.workers import Crew
-from mako.wire.requests import Operation
+from mako.wire.requests import LATEST, Operation
 
 
 class Backend(LoneBackend):
@@ -98,3 +98,24 @@ def test_who_does_not_lead_tells_of_what_stays(
     backend.leads = False
     assert open_table("named") == (number, 0, False)
     assert tables_of(backend) == ["named"]
+
+
+def test_the_newest_is_told_at_once_and_leaves_nothing_open(backend: Backend) -> None:
+    asking = Asking(backend)
+    number = asking.do(Operation.OPEN_TABLE, ["rows"], 0.0)[1][0]
+    writes = [["put", number, b"a%d" % i, b"v%d" % i] for i in range(3)]
+    committed, _, waits = asking.do(Operation.WRITE, [writes, 0, 1, 0], 0.0)
+    assert committed > 0
+    assert waits
+    keys = [b"a2", b"none", b"a0"]
+    found = [b"v2", None, b"v0"]
+    assert asking.do(Operation.GET, [LATEST, number, keys], 0.0) == (0, found, False)
+    timestamp, values, waits = asking.do(Operation.GET, [0, number, keys], 0.0)
+    assert timestamp >= committed
+    assert (values, waits) == (found, True), "a transaction of its own"
+    rows, more = asking.do(Operation.SCAN, [LATEST, number, b"a", b"a2", 9, False], 0.0)[1]
+    assert (rows, more) == ([(b"a0", b"v0"), (b"a1", b"v1")], False)
+    last = asking.do(Operation.SCAN, [LATEST, number, b"a", b"b", 1, True], 0.0)
+    assert last == (0, ([(b"a2", b"v2")], True), False)
+    assert len(asking.sessions) == 0
+    assert backend.engine.sessions == 0

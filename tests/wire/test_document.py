@@ -90,7 +90,7 @@ def test_limits() -> None:
 
 def test_what_clients_say() -> None:
     from mako import call_format as f
-    from mako.ids import Status
+    from mako.ids import REFUSED_CHANGED, REFUSED_PLACE, Status
     from mako.wire.requests import CLIENT_BODY_MAX, ClientKind, Operation
 
     for kind in ClientKind:
@@ -106,3 +106,11 @@ def test_what_clients_say() -> None:
     for operation in Operation:
         assert f"| {operation.value} | {operation.name} | " in section("Requests")
     assert f"({CLIENT_BODY_MAX:,} bytes)" in section("Limits")
+    gathered = section("What was gathered")
+    assert fixed_end("What was gathered") == f.ITEM_BYTES
+    assert f"at most {f.GATHERED_BYTES_MAX:,} bytes" in gathered
+    assert re.findall(r"^\| (\d) \| [a-z]", gathered, re.MULTILINE) == [
+        str(kind) for kind in range(f.SEEN_THERE, f.WRITE_DELETE + 1)
+    ]
+    assert f"detail −{-REFUSED_CHANGED}." in gathered
+    assert f"detail −{-REFUSED_PLACE} " in gathered

@@ -26,6 +26,7 @@ from mako.ids import KEY_BYTES_MAX, PARTITIONS_MAX, TIMESTAMP_MASK, VALUE_BYTES_
 from mako.placement import EVERYWHERE, UNDIVIDED, Placement, ShardMap, check_field
 from mako.procedure import Procedure
 from mako.schema import BytesTable, Table
+from mako.wire.gathered import pack_gathered
 from mako.wire.requests import Operation, pack_key_call, pack_procedure
 
 DEFAULT_TABLE: Final = "default"
@@ -237,6 +238,14 @@ class Asking:
         )
         call = Call(name, deadline=deadline, request=request, once=self.once)
         call.id = number
+        self.core.add(call)
+        return call
+
+    def gathered(self, items: Sequence[bytes], deadline: float, name: str = "commit") -> Call:
+        """A call that commits what was gathered over partitions, if all is as it was seen."""
+        call = Call(name, deadline=deadline, once=self.once)
+        call.id = self.core.next_id()
+        call.packed = pack_gathered(call.id, CALL_ONCE if self.once else 0, items)
         self.core.add(call)
         return call
 

@@ -31,6 +31,7 @@ from mako.client.remote.async_sessions import AsyncSnapshot, AsyncTransaction
 from mako.client.remote.async_table import AsyncTable
 from mako.client.remote.calls import Call
 from mako.client.remote.database import TIMEOUT
+from mako.client.remote.gathered import items_of, needs_of
 from mako.client.remote.lanes import Lane, Lanes
 from mako.errors import (
     Aborted,
@@ -251,8 +252,8 @@ class AsyncDatabase:
         await tx.commit()
 
     async def begin(self, *, partition: int | None = None) -> AsyncTransaction:
-        """A transaction to be ended by its `commit` or `abort`. It is at the partition of its first
-        key, or at `partition`; Rejected for keys elsewhere."""
+        """A transaction to be ended by its `commit` or `abort`. It begins at the partition of its
+        first key, or at `partition`."""
         tx = AsyncTransaction(self)
         which = self._lanes.checked(partition)
         if which is not None or not self._lanes.is_divided:
@@ -297,7 +298,25 @@ class AsyncDatabase:
         """Commit all that is in `batch` at once, durably; the timestamp of the commit."""
         known = {id(table): await self._find(table) for table in tables_of(batch)}
         writes = writes_of(batch, lambda table: known[id(table)])
-        return await self._write(self._lanes.of_writes(writes).partition, writes)
+        lane, is_one = self._lanes.of_writes(writes)
+        if is_one:
+            return await self._write(lane.partition, writes)
+        home = lane.partition
+        return await self._commit(home, needs_of(writes, home), items_of(writes, home), "write")
+
+    async def _commit(
+        self,
+        home: int,
+        needs: Iterable[tuple[int, Known]],
+        items: Sequence[bytes],
+        name: str = "commit",
+    ) -> int:
+        """Commit what is over several partitions; the timestamp."""
+        lane = self._lanes.of(home)
+        for partition, known in needs:
+            await self._lane_with(partition, known)
+        call = lane.asking.gathered(items, self._deadline(), name)
+        return (await self._done(call, lane)).timestamp
 
     async def _write(self, partition: int, writes: Sequence[tuple[Known, list[Any]]]) -> int:
         lane = self._lanes.of(partition)

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mako.client import counters
 from mako.client.remote.asking import PAGE_ROWS, Known, check_limit
 from mako.client.remote.async_link import AsyncLink
-from mako.client.remote.lanes import Lane, everywhere, one_partition
-from mako.errors import Closed, Error
+from mako.client.remote.gathered import Gathered
+from mako.client.remote.lanes import Lane, everywhere, together
+from mako.errors import Closed, Error, Exists
 from mako.placement import EVERYWHERE, split
 from mako.procedure import Procedure
-from mako.wire.requests import Operation
+from mako.wire.requests import LATEST, Operation
 
 if TYPE_CHECKING:
     from mako.client.remote.async_database import AsyncDatabase
@@ -67,13 +68,17 @@ class AsyncSession(ABC):
         self._check_open()
         known = await self._db._find(table)
         packed = [known.key(key) for key in keys]
+        return [known.shown(value) for value in await self._values(known, packed)]
+
+    async def _values(self, known: Known, packed: Sequence[bytes]) -> list[bytes | None]:
+        """The values of packed keys, as they are stored."""
         groups = split(known.placement, packed)
-        values: list[Any] = [None] * len(packed)
+        values: list[bytes | None] = [None] * len(packed)
         parts = await self._at(list(groups), known)
         for part, places in zip(parts, groups.values(), strict=True):
             found = await self._ask(part, Operation.GET, known.number, [packed[i] for i in places])
             for place, value in zip(places, found, strict=True):
-                values[place] = known.shown(value)
+                values[place] = value
         return values
 
     async def get_int(self, key: Any, default: int = 0, *, table: Any = None) -> int:
@@ -98,8 +103,7 @@ class AsyncSession(ABC):
         low, high, last = known.bounds(first, end)
         rows = await self._rows(known, low, high, limit, reverse=reverse)
         if last and (limit is None or len(rows) < limit or reverse):
-            (part,) = await self._at([known.placement.partition_of(high)], known)
-            (value,) = await self._ask(part, Operation.GET, known.number, [high])
+            (value,) = await self._values(known, [high])
             if value is not None:
                 rows = [(high, value), *rows] if reverse else [*rows, (high, value)]
         shown = [(known.shown_key(key), known.shown(value)) for key, value in rows]
@@ -137,6 +141,7 @@ class AsyncSession(ABC):
             wanted = PAGE_ROWS if limit is None else min(PAGE_ROWS, limit - len(rows))
             asked = (known.number, low, high, wanted, reverse)
             page, more = await self._ask(part, Operation.SCAN, *asked)
+            self._page_came(part, known, low, high, page, more=bool(more), reverse=reverse)
             rows += [(key, value) for key, value in page]
             if not more or not page:
                 break
@@ -146,32 +151,71 @@ class AsyncSession(ABC):
             low, high = (low, following) if reverse else (following, high)
         return rows
 
+    def _page_came(  # noqa: B027  # Who keeps nothing has nothing to do.
+        self,
+        part: _Part,
+        known: Known,
+        low: bytes,
+        high: bytes,
+        page: Sequence[tuple[bytes, bytes]],
+        *,
+        more: bool,
+        reverse: bool,
+    ) -> None:
+        """Some rows of a range have come; with `more` there may be others behind them."""
+
     async def _end(self, operation: Operation) -> None:
         if self._open:
-            for part in self._parts.values():
-                with suppress(Error, TimeoutError):  # The server finds out by itself.
-                    await self._ask(part, operation)
+            await self._leave(operation)
             self._open = False
+
+    async def _leave(self, operation: Operation) -> None:
+        """Give up what is at the servers."""
+        for part in self._parts.values():
+            with suppress(Error, TimeoutError):  # The server finds out by itself.
+                await AsyncSession._ask(self, part, operation)
+        self._parts.clear()
 
 
 class AsyncTransaction(AsyncSession):
-    """Reads and writes that commit together, serializably, or not at all. It is at one partition:
-    the one that was given, or that of the first key."""
+    """Reads and writes that commit together, serializably, or not at all. It begins at one
+    partition, the one that was given or that of the first key, and goes on over several when it
+    touches another one (`mako.client.remote.gathered`)."""
 
     commit_ts = 0
+
+    def __init__(self, db: AsyncDatabase) -> None:
+        super().__init__(db)
+        self._gathered = Gathered() if db._lanes.is_divided else None
 
     async def _begin(self, lane: Lane[AsyncLink]) -> _Part:
         return self._note(lane, (await self._db._ask(Operation.BEGIN, lane=lane)).value)
 
+    @property
+    def _over_several(self) -> Gathered | None:
+        """What it has gathered, if it is over several partitions."""
+        gathered = self._gathered
+        return gathered if gathered is not None and gathered.gathers else None
+
     async def _at(self, wanted: Sequence[int], known: Known) -> list[_Part]:
         self._check_open()
-        here = next(iter(self._parts), None)
-        home = one_partition(here, wanted, known)
-        if home is None:  # It only read what is everywhere so far, and is where it read that.
-            home = self._db._lanes.of(EVERYWHERE).partition
-        lane = await self._db._lane_with(home, known)
-        part = self._parts.get(home) or await self._begin(lane)
-        return [part for _ in wanted]
+        db, lanes = self._db, self._db._lanes
+        for partition in wanted:
+            lanes.of(partition)  # Rejected, if this database is of another one alone.
+        gathered = self._gathered
+        if gathered is None or not gathered.gathers:
+            home, is_one = together(next(iter(self._parts), None), wanted)
+            if home is None:  # It only read what is everywhere so far, and is where it read that.
+                home = lanes.of(EVERYWHERE).partition
+            if is_one:
+                lane = await db._lane_with(home, known)
+                part = self._parts.get(home) or await self._begin(lane)
+                return [part for _ in wanted]
+            assert gathered is not None, "of one partition alone"
+            gathered.begin(home)
+            await self._leave(Operation.ABORT)
+        places = [gathered.home if each == EVERYWHERE else each for each in wanted]
+        return [_Part(await db._lane_with(each, known), LATEST, 0) for each in places]
 
     async def _at_key(self, known: Known, key: bytes) -> _Part:
         partition = known.placement.partition_of(key)
@@ -179,26 +223,106 @@ class AsyncTransaction(AsyncSession):
             raise everywhere(known)
         return (await self._at([partition], known))[0]
 
+    async def _ask(self, part: _Part, operation: Operation, *arguments: Any) -> Any:
+        try:
+            return await super()._ask(part, operation, *arguments)
+        except (Error, TimeoutError) as error:
+            if self._gathered is not None:
+                self._gathered.note_failure(error)
+            raise
+
+    async def _values(self, known: Known, packed: Sequence[bytes]) -> list[bytes | None]:
+        gathered = self._gathered
+        if gathered is None:
+            return await super()._values(known, packed)
+        await self._at([*split(known.placement, packed)], known)
+        if not gathered.gathers:
+            values = await super()._values(known, packed)
+            for key, value in zip(packed, values, strict=True):
+                gathered.saw(known, key, value)
+            return values
+        missing = gathered.missing(known, packed)
+        groups = split(known.placement, missing)
+        parts = await self._at([*groups], known)
+        asked = [[missing[place] for place in places] for places in groups.values()]
+        try:
+            calls = await self._db._ask_each(
+                (part.lane.partition, Operation.GET, (LATEST, known.number, keys))
+                for part, keys in zip(parts, asked, strict=True)
+            )
+        except (Error, TimeoutError) as error:
+            gathered.note_failure(error)
+            raise
+        for call, keys in zip(calls, asked, strict=True):
+            for key, value in zip(keys, call.value, strict=True):
+                gathered.saw(known, key, value)
+        return gathered.values(known, packed)
+
+    async def _rows(
+        self, known: Known, low: bytes, high: bytes, limit: int | None, *, reverse: bool
+    ) -> list[tuple[bytes, bytes]]:
+        await self._at(self._db._lanes.touched(known, low, high), known)
+        gathered = self._over_several
+        if gathered is None:
+            return await super()._rows(known, low, high, limit, reverse=reverse)
+        wanted = gathered.wanted(known, low, high, limit)
+        stored = await super()._rows(known, low, high, wanted, reverse=reverse)
+        shown = gathered.over(known, low, high, iter(stored), down=reverse)
+        return list(itertools.islice(shown, limit))
+
+    def _page_came(
+        self,
+        part: _Part,
+        known: Known,
+        low: bytes,
+        high: bytes,
+        page: Sequence[tuple[bytes, bytes]],
+        *,
+        more: bool,
+        reverse: bool,
+    ) -> None:
+        if self._gathered is not None and part.number != LATEST:
+            self._gathered.saw_page(known, low, high, page, more=more, down=reverse)
+
     async def put(self, key: Any, value: Any, *, table: Any = None) -> None:
         """Insert or replace."""
-        await self._put(key, value, table, replace=1)
-
-    async def insert(self, key: Any, value: Any, *, table: Any = None) -> None:
-        """Insert; Exists if the key is there."""
-        await self._put(key, value, table, replace=0)
-
-    async def _put(self, key: Any, value: Any, table: Any, *, replace: int) -> None:
         known = await self._db._find(table)
         packed, data = known.key(key), known.value(value)
         part = await self._at_key(known, packed)
-        await self._ask(part, Operation.PUT, known.number, packed, data, replace)
+        if self._over_several is None:
+            await self._ask(part, Operation.PUT, known.number, packed, data, 1)
+        if self._gathered is not None:
+            self._gathered.put(known, packed, data)
+
+    async def insert(self, key: Any, value: Any, *, table: Any = None) -> None:
+        """Insert; Exists if the key is there."""
+        known = await self._db._find(table)
+        packed, data = known.key(key), known.value(value)
+        part = await self._at_key(known, packed)
+        try:
+            if self._over_several is None:
+                await self._ask(part, Operation.PUT, known.number, packed, data, 0)
+            elif await self._values(known, [packed]) != [None]:
+                raise Exists
+        except Exists:
+            if self._gathered is not None:
+                self._gathered.exists(known, packed)
+            raise
+        if self._gathered is not None:
+            self._gathered.inserted(known, packed, data)
 
     async def delete(self, key: Any, *, table: Any = None) -> bool:
         """Delete; False if the key was not there."""
         known = await self._db._find(table)
         packed = known.key(key)
         part = await self._at_key(known, packed)
-        return bool(await self._ask(part, Operation.DELETE, known.number, packed))
+        if self._over_several is None:
+            found = bool(await self._ask(part, Operation.DELETE, known.number, packed))
+        else:
+            found = await self._values(known, [packed]) != [None]
+        if self._gathered is not None:
+            self._gathered.deleted(known, packed, found=found)
+        return found
 
     async def add(self, key: Any, n: int, *, table: Any = None) -> int:
         """Add `n` to the counter `key`, and return what it is now."""
@@ -211,6 +335,10 @@ class AsyncTransaction(AsyncSession):
         if not self._open:
             raise Closed("this transaction has ended; begin another one")
         self._open = False
+        gathered = self._over_several
+        if gathered is not None:
+            items = gathered.items()
+            self.commit_ts = await self._db._commit(gathered.home, gathered.needs(), items)
         for lane, number, bound in self._parts.values():  # One, or none that has done nothing.
             call = await self._db._ask(Operation.COMMIT, number, 0, lane=lane, bound=bound)
             self.commit_ts = call.timestamp

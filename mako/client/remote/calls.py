@@ -22,8 +22,10 @@ from mako.errors import (
     error_of,
 )
 from mako.ids import (
+    REFUSED_CHANGED,
     REFUSED_NO_COUNTER,
     REFUSED_OVERFLOW,
+    REFUSED_PLACE,
     Outcome,
     Status,
 )
@@ -209,6 +211,13 @@ def failure(call: Call, status: int, detail: int, text: str = "") -> Exception:
             )
         if detail == REFUSED_OVERFLOW:
             return SchemaError(f"{call.name}: adding to the counter would leave its 64 bits")
+        if detail == REFUSED_CHANGED:
+            return error_of(Outcome.CHANGED, call.name)
+        if detail == REFUSED_PLACE:
+            return Rejected(
+                f"{call.name}: the server does not run transactions over these partitions; keep"
+                " together what changes together (docs/sharding.md)"
+            )
     if status == Status.REFUSED and call.request and call.request[0] in _ABOUT_TABLES:
         return SchemaError(f"{call.name}: {text}")
     if status in _MESSAGES:

@@ -22,6 +22,7 @@ from mako.client.remote.asking import (
 )
 from mako.client.remote.calls import Call
 from mako.client.remote.drive import RemoteDrive
+from mako.client.remote.gathered import items_of, needs_of
 from mako.client.remote.lanes import Lane, Lanes
 from mako.client.remote.link import Link
 from mako.client.remote.sessions import RemoteSessionTable, RemoteSnapshot, RemoteTransaction
@@ -224,7 +225,7 @@ class RemoteDatabase(Writable):
     def begin(self, *, partition: int | None = None) -> RemoteTransaction:
         """A transaction to be ended by its `commit` or `abort`. Each call is one round trip.
 
-        It is at the partition of its first key, or at `partition`; Rejected for keys elsewhere.
+        It begins at the partition of its first key, or at `partition`.
         """
         return RemoteTransaction(self, self._lanes.checked(partition))
 
@@ -241,7 +242,27 @@ class RemoteDatabase(Writable):
         for table in tables_of(batch):
             self._find(table)
         writes = writes_of(batch, self._find)
-        return self._write(self._lanes.of_writes(writes).partition, writes)
+        lane, is_one = self._lanes.of_writes(writes)
+        if is_one:
+            return self._write(lane.partition, writes)
+        home = lane.partition
+        return self._commit(home, needs_of(writes, home), items_of(writes, home), "write")
+
+    def _commit(
+        self,
+        home: int,
+        needs: Iterable[tuple[int, Known]],
+        items: Sequence[bytes],
+        name: str = "commit",
+    ) -> int:
+        """Commit what is over several partitions; the timestamp."""
+        lane = self._lanes.of(home)
+        for partition, known in needs:
+            self._lane_with(partition, known)
+        with lane.link.lock:
+            call = self._ended(lane.asking.gathered(items, self._deadline(), name), lane)
+        self._raise(call, lane)
+        return call.timestamp
 
     def _write(self, partition: int, writes: Sequence[tuple[Known, list[Any]]]) -> int:
         lane = self._lanes.of(partition)

@@ -8,7 +8,8 @@ The first lane is there from the beginning, and its server says how many partiti
 where; each other lane is made when it is first needed. A lane that cannot reach its leader holds
 up nobody but who asks it.
 
-A transaction is at one partition so far: `one_partition` says so, and is all that does.
+Where a transaction is, `together` says: in a session of one partition, or over several
+(`mako.client.remote.gathered`).
 """
 
 from __future__ import annotations
@@ -193,15 +194,18 @@ class Lanes(Generic[LinkT]):
             raise everywhere(known)
         return self.of(partition)
 
-    def of_writes(self, writes: Iterable[tuple[Known, list[Any]]]) -> Lane[LinkT]:
-        """The way to the partition of all of them. Rejected: there are several."""
-        home: int | None = None
+    def of_writes(self, writes: Iterable[tuple[Known, list[Any]]]) -> tuple[Lane[LinkT], bool]:
+        """The way to the partition that commits them, and whether it has all of them."""
+        wanted = []
         for known, (_, _, key, _) in writes:
             partition = known.placement.partition_of(key)
             if partition == EVERYWHERE:
                 raise everywhere(known)
-            home = one_partition(home, [partition], known)
-        return self.first if home is None else self.of(home)
+            wanted.append(partition)
+        home, is_one = together(None, wanted)
+        for partition in dict.fromkeys(wanted):
+            self.of(partition)  # Rejected, if this database is of another one alone.
+        return self.first if home is None else self.of(home), is_one
 
     def of_procedure(
         self, procedure: Any, arguments: Sequence[int], partition: int | None
@@ -235,18 +239,14 @@ def everywhere(known: Known) -> Rejected:
     )
 
 
-def one_partition(home: int | None, wanted: Iterable[int], known: Known) -> int | None:
-    """The partition of a transaction that is at `home`, or nowhere yet, and now touches the
-    partitions `wanted` of a table. Rejected: it would have to be at two."""
+def together(home: int | None, wanted: Iterable[int]) -> tuple[int | None, bool]:
+    """The home of a transaction that has begun at `home`, or nowhere yet, and now touches the
+    partitions `wanted`; and whether all of it is there."""
+    is_one = True
     for partition in wanted:
         if partition == EVERYWHERE:
             continue
         if home is None:
             home = partition
-        elif home != partition:
-            raise Rejected(
-                f"table {known.name}: the transaction is at partition {home}, and this belongs to"
-                f" partition {partition}; transactions over several partitions are not there yet,"
-                " so keep together what changes together (docs/sharding.md)"
-            )
-    return home
+        is_one = is_one and partition == home
+    return home, is_one

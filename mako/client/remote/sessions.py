@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from mako.client import counters
 from mako.client.mapping import Readable, Writable
 from mako.client.remote.asking import PAGE_ROWS, Known, check_limit
-from mako.client.remote.lanes import Lane, everywhere, one_partition
+from mako.client.remote.gathered import Gathered
+from mako.client.remote.lanes import Lane, everywhere, together
 from mako.client.remote.link import Link
-from mako.errors import Closed, Error
+from mako.errors import Closed, Error, Exists
 from mako.placement import EVERYWHERE, split
 from mako.procedure import Procedure
 from mako.row import Row
-from mako.wire.requests import Operation
+from mako.wire.requests import LATEST, Operation
 
 if TYPE_CHECKING:
     from mako.client.remote.database import RemoteDatabase
@@ -70,12 +71,16 @@ class RemoteSession(Readable):
         self._check_open()
         known = self._db._find(table)
         packed = [known.key(key) for key in keys]
+        return [known.shown(value) for value in self._values(known, packed)]
+
+    def _values(self, known: Known, packed: Sequence[bytes]) -> list[bytes | None]:
+        """The values of packed keys, as they are stored."""
         groups = split(known.placement, packed)
-        values: list[Any] = [None] * len(packed)
+        values: list[bytes | None] = [None] * len(packed)
         for part, places in zip(self._at(list(groups), known), groups.values(), strict=True):
             found = self._ask(part, Operation.GET, known.number, [packed[i] for i in places])
             for place, value in zip(places, found, strict=True):
-                values[place] = known.shown(value)
+                values[place] = value
         return values
 
     def get_int(self, key: Any, default: int = 0, *, table: Any = None) -> int:
@@ -132,8 +137,12 @@ class RemoteSession(Readable):
     ) -> Iterator[tuple[bytes, bytes]]:
         left = limit
         while left is None or left > 0:
+            if self._has_moved(part):
+                yield from self._rows(known, low, high, left, reverse=reverse)
+                return
             wanted = PAGE_ROWS if left is None else min(PAGE_ROWS, left)
             page, more = self._ask(part, Operation.SCAN, known.number, low, high, wanted, reverse)
+            self._page_came(part, known, low, high, page, more=more, reverse=reverse)
             yield from page
             if not more or not page:
                 return
@@ -147,9 +156,25 @@ class RemoteSession(Readable):
                     return
                 low = following
 
+    def _has_moved(self, part: _Part) -> bool:
+        """Whether what is left of a scan has to be asked for in another way."""
+        return False
+
+    def _page_came(
+        self,
+        part: _Part,
+        known: Known,
+        low: bytes,
+        high: bytes,
+        page: Sequence[tuple[bytes, bytes]],
+        *,
+        more: bool,
+        reverse: bool,
+    ) -> None:
+        """Some rows of a range have come; with `more` there may be others behind them."""
+
     def _row_at(self, known: Known, key: bytes) -> Iterator[tuple[bytes, bytes]]:
-        (part,) = self._at([known.placement.partition_of(key)], known)
-        (value,) = self._ask(part, Operation.GET, known.number, [key])
+        (value,) = self._values(known, [key])
         if value is not None:
             yield key, value
 
@@ -159,38 +184,61 @@ class RemoteSession(Readable):
     def _end(self, operation: Operation) -> None:
         """Tell the servers that it is over; if that fails they find out by themselves."""
         if self._open:
-            for part in self._parts.values():
-                with suppress(Error, TimeoutError):
-                    self._ask(part, operation)
+            self._leave(operation)
             self._open = False
+
+    def _leave(self, operation: Operation) -> None:
+        """Give up what is at the servers."""
+        for part in self._parts.values():
+            with suppress(Error, TimeoutError):
+                RemoteSession._ask(self, part, operation)
+        self._parts.clear()
 
 
 class RemoteTransaction(RemoteSession, Writable):
     """Reads and writes that commit together, serializably, or not at all.
 
-    A transaction sees its own writes. It belongs to one thread, and ends with its connection. It
-    is at one partition: the one that was given, or that of the first key.
+    A transaction sees its own writes. It belongs to one thread. It begins at one partition, the one
+    that was given or that of the first key, and there it ends with its connection; when it touches
+    another one it goes on over several (`mako.client.remote.gathered`).
     """
 
     def __init__(self, db: RemoteDatabase, partition: int | None) -> None:
         super().__init__(db)
         #: Timestamp of the commit, once there is one.
         self.commit_ts = 0
+        self._gathered = Gathered() if db._lanes.is_divided else None
         if partition is not None or not db._lanes.is_divided:
             self._begin(db._lanes.of(db._lanes.first.partition if partition is None else partition))
 
     def _begin(self, lane: Lane[Link]) -> _Part:
         return self._note(lane, self._db._ask(Operation.BEGIN, lane=lane).value)
 
+    @property
+    def _over_several(self) -> Gathered | None:
+        """What it has gathered, if it is over several partitions."""
+        gathered = self._gathered
+        return gathered if gathered is not None and gathered.gathers else None
+
     def _at(self, wanted: Sequence[int], known: Known) -> list[_Part]:
         self._check_open()
-        here = next(iter(self._parts), None)
-        home = one_partition(here, wanted, known)
-        if home is None:  # It only read what is everywhere so far, and is where it read that.
-            home = self._db._lanes.of(EVERYWHERE).partition
-        lane = self._db._lane_with(home, known)
-        part = self._parts.get(home) or self._begin(lane)
-        return [part for _ in wanted]
+        db, lanes = self._db, self._db._lanes
+        for partition in wanted:
+            lanes.of(partition)  # Rejected, if this database is of another one alone.
+        gathered = self._gathered
+        if gathered is None or not gathered.gathers:
+            home, is_one = together(next(iter(self._parts), None), wanted)
+            if home is None:  # It only read what is everywhere so far, and is where it read that.
+                home = lanes.of(EVERYWHERE).partition
+            if is_one:
+                lane = db._lane_with(home, known)
+                part = self._parts.get(home) or self._begin(lane)
+                return [part for _ in wanted]
+            assert gathered is not None, "of one partition alone"
+            gathered.begin(home)
+            self._leave(Operation.ABORT)
+        places = [gathered.home if each == EVERYWHERE else each for each in wanted]
+        return [_Part(db._lane_with(each, known), LATEST, 0) for each in places]
 
     def _at_key(self, known: Known, key: bytes) -> _Part:
         partition = known.placement.partition_of(key)
@@ -198,25 +246,110 @@ class RemoteTransaction(RemoteSession, Writable):
             raise everywhere(known)
         return self._at([partition], known)[0]
 
+    def _ask(self, part: _Part, operation: Operation, *arguments: Any) -> Any:
+        try:
+            return super()._ask(part, operation, *arguments)
+        except (Error, TimeoutError) as error:
+            if self._gathered is not None:
+                self._gathered.note_failure(error)
+            raise
+
+    def _values(self, known: Known, packed: Sequence[bytes]) -> list[bytes | None]:
+        gathered = self._gathered
+        if gathered is None:
+            return super()._values(known, packed)
+        self._at([*split(known.placement, packed)], known)
+        if not gathered.gathers:
+            values = super()._values(known, packed)
+            for key, value in zip(packed, values, strict=True):
+                gathered.saw(known, key, value)
+            return values
+        missing = gathered.missing(known, packed)
+        groups = split(known.placement, missing)
+        parts = self._at([*groups], known)
+        asked = [[missing[place] for place in places] for places in groups.values()]
+        try:
+            calls = self._db._ask_each(
+                (part.lane.partition, Operation.GET, (LATEST, known.number, keys))
+                for part, keys in zip(parts, asked, strict=True)
+            )
+        except (Error, TimeoutError) as error:
+            gathered.note_failure(error)
+            raise
+        for call, keys in zip(calls, asked, strict=True):
+            for key, value in zip(keys, call.value, strict=True):
+                gathered.saw(known, key, value)
+        return gathered.values(known, packed)
+
+    def _rows(
+        self, known: Known, low: bytes, high: bytes, limit: int | None, *, reverse: bool
+    ) -> Iterator[tuple[bytes, bytes]]:
+        self._at(self._db._lanes.touched(known, low, high), known)
+        gathered = self._over_several
+        wanted = limit if gathered is None else gathered.wanted(known, low, high, limit)
+        stored = super()._rows(known, low, high, wanted, reverse=reverse)
+        if gathered is None:
+            yield from stored
+        else:
+            shown = gathered.over(known, low, high, stored, down=reverse)
+            yield from itertools.islice(shown, limit)
+
+    def _has_moved(self, part: _Part) -> bool:
+        return part.number != LATEST and self._over_several is not None
+
+    def _page_came(
+        self,
+        part: _Part,
+        known: Known,
+        low: bytes,
+        high: bytes,
+        page: Sequence[tuple[bytes, bytes]],
+        *,
+        more: bool,
+        reverse: bool,
+    ) -> None:
+        if self._gathered is not None and part.number != LATEST:
+            self._gathered.saw_page(known, low, high, page, more=more, down=reverse)
+
     def put(self, key: Any, value: Any, *, table: Any = None) -> None:
         """Insert or replace."""
-        self._put(key, value, table, replace=1)
+        known = self._db._find(table)
+        packed, data = known.key(key), known.value(value)
+        part = self._at_key(known, packed)
+        if self._over_several is None:
+            self._ask(part, Operation.PUT, known.number, packed, data, 1)
+        if self._gathered is not None:
+            self._gathered.put(known, packed, data)
 
     def insert(self, key: Any, value: Any, *, table: Any = None) -> None:
         """Insert; Exists if the key is there."""
-        self._put(key, value, table, replace=0)
-
-    def _put(self, key: Any, value: Any, table: Any, *, replace: int) -> None:
         known = self._db._find(table)
         packed, data = known.key(key), known.value(value)
-        self._ask(self._at_key(known, packed), Operation.PUT, known.number, packed, data, replace)
+        part = self._at_key(known, packed)
+        try:
+            if self._over_several is None:
+                self._ask(part, Operation.PUT, known.number, packed, data, 0)
+            elif self._values(known, [packed]) != [None]:
+                raise Exists
+        except Exists:
+            if self._gathered is not None:
+                self._gathered.exists(known, packed)
+            raise
+        if self._gathered is not None:
+            self._gathered.inserted(known, packed, data)
 
     def delete(self, key: Any, *, table: Any = None) -> bool:
         """Delete; False if the key was not there."""
         known = self._db._find(table)
         packed = known.key(key)
         part = self._at_key(known, packed)
-        return bool(self._ask(part, Operation.DELETE, known.number, packed))
+        if self._over_several is None:
+            found = bool(self._ask(part, Operation.DELETE, known.number, packed))
+        else:
+            found = self._values(known, [packed]) != [None]
+        if self._gathered is not None:
+            self._gathered.deleted(known, packed, found=found)
+        return found
 
     def _delete_range(self, first: Any, end: Any, *, table: Any = None) -> None:
         for key, _ in self.scan(first, end, table=table):
@@ -237,6 +370,9 @@ class RemoteTransaction(RemoteSession, Writable):
         if not self._open:
             raise Closed("this transaction has ended; begin another one")
         self._open = False
+        gathered = self._over_several
+        if gathered is not None:
+            self.commit_ts = self._db._commit(gathered.home, gathered.needs(), gathered.items())
         for lane, number, bound in self._parts.values():  # One, or none that has done nothing.
             call = self._db._ask(Operation.COMMIT, number, 0, lane=lane, bound=bound)
             self.commit_ts = call.timestamp
