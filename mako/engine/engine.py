@@ -6,7 +6,6 @@ theirs for life, sessions borrow theirs from a pool.
 
 from __future__ import annotations
 
-import mmap
 import os
 import struct
 import threading
@@ -72,13 +71,11 @@ from mako.schema import BytesTable, Table
 if TYPE_CHECKING:
     from mako.engine.recorder import Recorder
 
-#: Attempts of one procedure before a conflict is reported instead of retried.
+#: Attempts of a procedure before a conflict is reported.
 ATTEMPTS_MAX: Final = 10_000
 #: Log ring of a context. A transaction may fill half of it.
 RING_BYTES: Final = 16 << 20
 _HEADROOM: Final = 8 << 20
-#: With more contexts than that they get small pages.
-_CONTEXTS_HUGE: Final = 100
 #: How often, and how long each time, a transaction waits for room in the log: two seconds.
 LOG_WAITS_MAX: Final = 10_000
 LOG_WAIT_SECONDS: Final = 0.000_2
@@ -116,8 +113,7 @@ class Engine:
                 f"memory of {memory_bytes} bytes is too little; give the engine at least 16 MiB"
             )
         fixed = FIRST_CONTEXT + contexts * (CONTEXT_BYTES + ring_bytes) + _HEADROOM
-        self.memory_limit = memory_bytes
-        self.context_count = contexts
+        self.memory_limit, self.context_count = memory_bytes, contexts
         try:
             self._region = Region(fixed + memory_bytes)
         except (OSError, ValueError, OverflowError) as error:
@@ -125,9 +121,7 @@ class Engine:
                 f"cannot reserve {memory_bytes} bytes of memory ({error}); ask for less"
             ) from None
         self.base = self._region.base
-        if contexts > _CONTEXTS_HUGE:  # Most are lanes, of which a few are used.
-            start = -(-FIRST_CONTEXT // mmap.PAGESIZE) * mmap.PAGESIZE
-            self._region.avoid_huge(start, contexts * (CONTEXT_BYTES + ring_bytes))
+        self._region.avoid_huge(FIRST_CONTEXT, contexts * (CONTEXT_BYTES + ring_bytes))
         now = now_ns() // 1_000_000 if now_ms is None else now_ms
         self.now_ns = now_ns
         self._start = set_up(

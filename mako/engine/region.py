@@ -52,6 +52,8 @@ RESERVE_BYTES = 2 << 20
 #: Smaller mappings keep small pages: their contexts alone would clear megabytes to use a few
 #: kilobytes of them.
 HUGE_FROM = 256 << 20
+#: More bytes of contexts than that are used here and there.
+SPARSE_FROM = 1 << 30
 
 
 @compiled
@@ -133,8 +135,10 @@ class Region:
             add_region(self.base, self.view)
 
     def avoid_huge(self, start: int, size: int) -> None:
-        """Have small pages for these bytes, which are touched here and there."""
-        if self.size >= HUGE_FROM and hasattr(mmap, "MADV_NOHUGEPAGE"):
+        """Have small pages for the contexts, if they are so many that most are lanes, of which a
+        few are used."""
+        if size >= SPARSE_FROM and hasattr(mmap, "MADV_NOHUGEPAGE"):
+            start = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
             self._map.madvise(mmap.MADV_NOHUGEPAGE, start, size)
 
     def read(self, address: int, size: int) -> bytes:

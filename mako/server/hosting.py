@@ -43,6 +43,19 @@ _LATER: Final = 3600.0
 LEARNER: Final = "learner"
 
 
+def _settings(plan: ServerPlan, replica: ReplicaPlan) -> PartitionSettings:
+    return PartitionSettings(
+        partition=replica.partition,
+        partitions=plan.partitions,
+        memory_bytes=plan.memory_bytes,
+        contexts=plan.workers + plan.sessions + plan.spare + _lanes_of(plan),
+        sessions=plan.sessions,
+        ring_bytes=plan.ring_bytes,
+        entry_bytes=plan.ring_bytes // 2,
+        planted=plan.driver.planted,
+    )
+
+
 def _lanes_of(plan: ServerPlan) -> int:
     """Contexts for transactions over partitions."""
     if len(plan.partitions) < 2:
@@ -132,22 +145,12 @@ class Hosted:
         self.closed: list[int] = []
         # What was done over partitions, of leaderships that are over.
         self._distributed: Counter[str] = Counter()
-        settings = PartitionSettings(
-            partition=replica.partition,
-            partitions=plan.partitions,
-            memory_bytes=plan.memory_bytes,
-            contexts=plan.workers + plan.sessions + plan.spare + _lanes_of(plan),
-            sessions=plan.sessions,
-            ring_bytes=plan.ring_bytes,
-            entry_bytes=plan.ring_bytes // 2,
-            planted=plan.driver.planted,
-        )
         functions: list[Function] = [one.procedure for one in procedures.values()]
         functions += [each for one in workloads.values() for each in (one.generate, one.execute)]
         tables = {table for each in functions for table in each.tables()}
         declared = [REQUESTS_TABLE, *sorted(tables, key=lambda table: int(table.id))]
         self.partition = Partition(
-            settings,
+            _settings(plan, replica),
             declared,
             now_ms,
             on_lead=self._lead,
