@@ -26,6 +26,7 @@ class Scenario:
 
     `seeds` schedules are drawn in the default run of the tests; `preemptions` is up to how
     many preemptions every schedule is tried when asked for all (None: there are too many).
+    `by_hand`: so many take minutes; the default run tries one preemption less.
     `quiet`: run without preemptions nothing in it aborts.
     """
 
@@ -40,6 +41,7 @@ class Scenario:
     spin_max: int | None = None  # rounds of a spin, if not as many as usual
     kept_bytes: int | None = None  # free memory a context keeps for itself, likewise
     replicated: bool = False  # the watermark moves with `World.advance` only
+    by_hand: bool = False
 
 
 SCENARIOS: Final[dict[str, Scenario]] = {}
@@ -57,6 +59,7 @@ def scenario(
     spin_max: int | None = None,
     kept_bytes: int | None = None,
     replicated: bool = False,
+    by_hand: bool = False,
 ) -> Callable[[Body], Body]:
     """Register the function that makes the tasks, once per kind of key."""
 
@@ -76,6 +79,7 @@ def scenario(
                 spin_max,
                 kept_bytes,
                 replicated,
+                by_hand,
             )
         return tasks
 

@@ -38,7 +38,7 @@ def _ahead(world: World) -> None:
         run(world, 0, lambda tx, k=key, h=how: _write(tx, k, h))  # type: ignore[misc]
 
 
-@scenario("discard-readers", _ahead, preemptions=2, replicated=True)
+@scenario("discard-readers", _ahead, preemptions=2, replicated=True, by_hand=True)
 def discard_readers(world: World, rng: random.Random) -> list[Task]:
     """Somebody reads at a snapshot in the middle of a discard, and memory is used again."""
 

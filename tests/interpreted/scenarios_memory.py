@@ -181,7 +181,7 @@ def _nearly_full(world: World) -> None:
     st8(world.base + at.SIZE, left + 3 * at.CHUNK_BYTES)
 
 
-@scenario("end-of-memory", _nearly_full, preemptions=2)
+@scenario("end-of-memory", _nearly_full, preemptions=2, by_hand=True)
 def end_of_memory(world: World, rng: random.Random) -> list[Task]:
     """Two limits, one end: no two contexts are given the same memory, and none is lost."""
     given: list[int] = []
