@@ -17,6 +17,8 @@ import mako
 from bench.shards import micro, tpcc
 from bench.shards.cluster import Measured, Partitions
 from bench.tpcc.scale import SCALES
+from mako import histogram
+from mako.server.drive import KindSample
 
 _MEMORY = 4 << 30
 
@@ -34,6 +36,10 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--remote-item-pct", type=int, default=1)
     parser.add_argument("--remote-payment-pct", type=int, default=15)
     parser.add_argument("--scale", choices=list(SCALES), default="tiny")
+    parser.add_argument(
+        "--processes", type=int, default=0, metavar="REPLICAS", help="in servers, so many replicas"
+    )
+    parser.add_argument("--rate", type=float, default=0.0, help="servers: transactions/s of each")
     parser.add_argument("--output", choices=["table", "json"], default="table")
     given = parser.parse_args(arguments)
     if given.partitions < 2:
@@ -43,7 +49,34 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     return given
 
 
+def latencies(kind: KindSample) -> str:
+    """When transactions of a kind were executed, and when durable: p50 and p99 in ms."""
+    shown = []
+    for name, counts in (("executed", kind.histogram), ("durable", kind.durable)):
+        p50, p99 = (histogram.quantile(counts, q) / 1e6 for q in (0.5, 0.99))
+        shown.append(f"{name} p50 {p50:.2f} p99 {p99:.2f} ms")
+    return f"{kind.committed} committed, {', '.join(shown)}"
+
+
+def _in_processes(given: argparse.Namespace, *, remote: bool) -> Measured:
+    cross = given.cross_shard_pct if remote else 0
+    driven = micro.run_processes(
+        given.partitions, given.processes, given.keys, cross, given.seconds, given.rate
+    )
+    for place, sample in enumerate(driven.samples):
+        for kind in sample.kinds:
+            if kind.committed and kind.durable:
+                print(f"  partition {place} {kind.name}: {latencies(kind)}", file=sys.stderr)
+    used = ", ".join(
+        f"{name} {seconds / given.seconds:.2f}" for name, seconds in driven.cpu.items()
+    )
+    print(f"  processors: {used}", file=sys.stderr)
+    return driven.measured
+
+
 def _one(given: argparse.Namespace, *, remote: bool) -> Measured:
+    if given.processes:
+        return _in_processes(given, remote=remote)
     with Partitions(given.partitions, _MEMORY) as partitions:
         if given.workload == "micro":
             cross = given.cross_shard_pct if remote else 0

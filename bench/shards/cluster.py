@@ -109,7 +109,7 @@ class Partitions:
             for table, _, _ in dealt:
                 unset(engine, engine.tables[int(table.id)])
         counts = {name: after[name] - before[name] for name in after}
-        return _measured(samples, counts, [drive.states()[0] for drive in drives])
+        return measured(samples, counts, [drive.states()[0] for drive in drives])
 
     def _counts(self, mesh: Mesh) -> dict[str, int]:
         total: dict[str, int] = {}
@@ -125,7 +125,7 @@ class Partitions:
         self._stack.close()
 
 
-def _measured(
+def measured(
     samples: Sequence[Sample], counts: dict[str, int], states: Sequence[dict[str, Any]]
 ) -> Measured:
     stopped = next((sample.stopped for sample in samples if sample.stopped), "")

@@ -4,6 +4,7 @@ from typing import Any, Final
 
 import mako
 from bench.shards.cluster import Measured, Partitions
+from bench.shards.processes import Driven, Processes
 
 ACCOUNT: Final = mako.Table(
     "shard_account", id=131, key={"place": 8, "number": 40}, row={"value": "i8", "writes": "i8"}
@@ -70,6 +71,34 @@ def sum_values(tx: Any, place: int, first: int, end: int) -> int:
     for at in range(rows.count):
         total += rows.row(at).value
     return total
+
+
+def run_processes(
+    partitions: int, replicas: int, keys: int, cross_pct: int, seconds: float, rate: float
+) -> Driven:
+    """The same at servers."""
+    shards = {"default": {"blocks": 1, "bits": 8}}
+    chunks = [(first, min(first + _CHUNK, keys)) for first in range(0, keys, _CHUNK)]
+    with (
+        Processes(partitions, replicas, shards=shards, modules=[__name__]) as processes,
+        mako.connect(processes.addresses, timeout=60) as db,
+    ):
+        for place in range(partitions):
+            for first, end in chunks:
+                db.run(load, place, first, end, partition=place)
+        states = [
+            {"place": place, "places": partitions, "keys": keys, "cross_pct": cross_pct}
+            for place in range(partitions)
+        ]
+        driven = processes.drive(db, WORKLOAD, states, seconds, rate=rate)
+        total = sum(
+            db.run(sum_values, place, first, end, partition=place)
+            for place in range(partitions)
+            for first, end in chunks
+        )
+    if total != partitions * keys * _FIRST:
+        raise mako.Error(f"the values add up to {total}, not to {partitions * keys * _FIRST}")
+    return driven
 
 
 def run(partitions: Partitions, keys: int, cross_pct: int, seconds: float) -> Measured:
