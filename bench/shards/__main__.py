@@ -18,7 +18,6 @@ from bench.shards import micro, tpcc
 from bench.shards.cluster import Measured, Partitions
 from bench.tpcc.scale import SCALES
 from mako import histogram
-from mako.server.drive import KindSample
 
 _MEMORY = 4 << 30
 
@@ -49,7 +48,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     return given
 
 
-def latencies(kind: KindSample) -> str:
+def latencies(kind: mako.KindSample) -> str:
     """When transactions of a kind were executed, and when durable: p50 and p99 in ms."""
     shown = []
     for name, counts in (("executed", kind.histogram), ("durable", kind.durable)):

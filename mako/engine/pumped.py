@@ -2,6 +2,7 @@
 
     workers ──▶ channels ──gather──▶ bytes for the leader of partition q
     workers ◀── channels ◀─scatter── bytes from there
+    workers ◀──▶ channels in memory that both leaders have, if q is led on the same host (`share`)
 
 Every worker, and every driven one, may ask at each other partition; there the serving workers
 share those who ask. Who asks is numbered up to ASKERS, the same everywhere, so that nobody has to
@@ -21,6 +22,7 @@ from mako.engine.layout import C_STATE, K_OFFSET, PARTITION
 from mako.engine.mesh import turn
 from mako.engine.pump import ANSWERS, PIECE_BYTES, REQUESTS, gather, rewind, scatter, waits
 from mako.engine.region import Region
+from mako.engine.shared import SharedRegion
 from mako.engine.station import OTHER_LANES, OWN_LANES, SLACK_US, Channels, Lanes, Station
 from mako.engine.worker import SLEEPING
 
@@ -60,6 +62,9 @@ class _Pair:
         #: Where their addresses lie.
         self.asking_at = 0
         self.asked_at = 0
+        #: The channels here, which are pumped; and those that both leaders have.
+        self.own: list[Channels] = []
+        self.shared: SharedRegion | None = None
 
 
 class Pumped:
@@ -117,16 +122,22 @@ class Pumped:
         station = self.station
         for number in range(self.workers + self.drivers):
             channels = Channels(ask=self._take(CHANNEL_SIZE), answered=self._take(CHANNEL_SIZE))
+            pair.own.append(channels)
             pair.asking.append(station.add_port(number, there, channels))
         for index in range(self._askers):
             channels = Channels(asked=self._take(CHANNEL_SIZE), answer=self._take(CHANNEL_SIZE))
+            pair.own.append(channels)
             pair.asked.append(station.add_port(index % self.workers, there, channels))
         pair.asking_at = self._list(pair.asking)
         pair.asked_at = self._list(pair.asked)
-        for port in (*pair.asking, *pair.asked):
-            station.wake_with(port, self._region.base, self._event)
-        self._clear(pair)
+        self._use_own(pair)
         return pair
+
+    def _use_own(self, pair: _Pair) -> None:
+        for port, channels in zip((*pair.asking, *pair.asked), pair.own, strict=True):
+            self.station.set_channels(port, channels)
+            self.station.wake_with(port, self._region.base, self._event)
+        self._clear(pair)
 
     def _list(self, ports: Sequence[int]) -> int:
         place = self._take(8 * self._askers)
@@ -176,7 +187,9 @@ class Pumped:
     def gather(self, there: int) -> list[bytes]:
         """What is to be sent to the leader of partition `there`."""
         pair = self.pairs[there]
-        found = []
+        found: list[bytes] = []
+        if pair.shared is not None:
+            return found
         packed = self._packed
         for which, at, ports in (
             (REQUESTS, pair.asking_at, pair.asking),
@@ -189,6 +202,8 @@ class Pumped:
     def scatter(self, there: int, pieces: bytes, wake: Callable[[int], None]) -> None:
         """Take in what the leader of partition `there` has gathered. BadMail: it is none."""
         pair = self.pairs[there]
+        if pair.shared is not None:
+            raise BadMail(f"partition {there} has the channels in memory, and sends mail")
         with addressed(pieces) as (address, size):
             found = scatter(
                 pair.asking_at, len(pair.asking), pair.asked_at, self._askers, address, size
@@ -217,6 +232,8 @@ class Pumped:
     def waits(self, there: int) -> bool:
         """Whether something was sent to a partition that is not taken there."""
         pair = self.pairs[there]
+        if pair.shared is not None:
+            return False
         return any(waits(port, REQUESTS) for port in pair.asking) or any(
             waits(port, ANSWERS) for port in pair.asked
         )
@@ -236,7 +253,34 @@ class Pumped:
         the station comes before."""
         pair = self.pairs[there]
         pair.epoch = epoch
-        self._clear(pair)
+        self._use_own(pair)
+        if pair.shared is not None:
+            pair.shared.close()
+            pair.shared = None
+            self.station.set_sleeps(not any(each.shared for each in self.pairs.values()))
+
+    def share(self, there: int, name: str) -> None:
+        """The leader of `there` is on this host: use channels in memory that it opens by the same
+        name. Nothing was sent to it. OSError."""
+        pair = self.pairs[there]
+        assert pair.shared is None
+        region = SharedRegion(name, 4 * self._askers * CHANNEL_SIZE)
+        pair.shared = region
+        self.station.set_sleeps(False)
+
+        def channel(asks: int, index: int, which: int) -> int:
+            return region.base + ((asks * self._askers + index) * 2 + which) * CHANNEL_SIZE
+
+        mine = int(self.station.partition > there)  # Who asks: the lower partition comes first.
+        for index, port in enumerate(pair.asking):
+            ask, answered = channel(mine, index, REQUESTS), channel(mine, index, ANSWERS)
+            self.station.set_channels(port, Channels(ask=ask, answered=answered))
+        for index, port in enumerate(pair.asked):
+            asked, answer = channel(1 - mine, index, REQUESTS), channel(1 - mine, index, ANSWERS)
+            self.station.set_channels(port, Channels(asked=asked, answer=answer))
+        for port in (*pair.asking, *pair.asked):
+            self.station.wake_with(port, 0, -1)  # It never sleeps for long.
+            self.station.clear_port(port)
 
     def _clear(self, pair: _Pair) -> None:
         fields = (lanes.P_ASK, lanes.P_ASKED, lanes.P_ANSWER, lanes.P_ANSWERED)
@@ -249,6 +293,9 @@ class Pumped:
 
     def close(self) -> None:
         """Every worker has ended."""
+        for pair in self.pairs.values():
+            if pair.shared is not None:
+                pair.shared.close()
         self.station.set_peers([])
         self.station.engine.give_context(self._caretaker)
         self.station.close()

@@ -149,10 +149,7 @@ class Station:
         mesh = self.meshes[number]
         port = self._take(lanes.PORT_BYTES)
         self._set(port + lanes.P_PARTITION, there)
-        self._set(port + lanes.P_ASK, channels.ask)
-        self._set(port + lanes.P_ASKED, channels.asked)
-        self._set(port + lanes.P_ANSWER, channels.answer)
-        self._set(port + lanes.P_ANSWERED, channels.answered)
+        self.set_channels(port, channels)
         count = self._get(mesh + lanes.H_PORTS)
         assert count < lanes.PORTS_MAX
         self._set(mesh + lanes.H_PORT_LIST + 8 * count, port)
@@ -168,6 +165,18 @@ class Station:
 
     def port_word(self, port: int, field: int) -> int:
         return self._get(port + field)
+
+    def set_channels(self, port: int, channels: Channels) -> None:
+        """No worker runs."""
+        self._set(port + lanes.P_ASK, channels.ask)
+        self._set(port + lanes.P_ASKED, channels.asked)
+        self._set(port + lanes.P_ANSWER, channels.answer)
+        self._set(port + lanes.P_ANSWERED, channels.answered)
+
+    def set_sleeps(self, sleeps: bool) -> None:
+        """Whether whoever sends something wakes the workers."""
+        for mesh in self.meshes:
+            set_word(mesh + lanes.H_SLEEPS, int(sleeps))
 
     def clear_port(self, port: int) -> None:
         """Nothing was sent there, and nobody there has a lane here."""

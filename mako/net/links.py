@@ -145,7 +145,8 @@ class PeerLinks:
 
     def boot_of(self, process: int) -> int:
         """Boot id of the process by its last hello, 0 before the first."""
-        return self._peers[process].boot
+        peer = self._peers.get(process)
+        return 0 if peer is None else peer.boot
 
     def meet(self, process: int, name: str, address: Address) -> None:
         """Link to a process that is new, or has moved to another address."""

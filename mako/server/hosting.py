@@ -336,6 +336,16 @@ class Hosted:
         self.closed = others  # Until they are heard of.
         self.pumped.station.set_closed(others)
 
+    def share(self, there: int, name: str) -> None:
+        """Talk to the leader of a partition, which is on this host, through memory."""
+        assert self.pumped is not None
+        self.backend.pause()
+        self.pumped.station.interrupt({})
+        try:
+            self.pumped.share(there, name)
+        finally:
+            self.backend.resume()
+
     @property
     def distributed(self) -> dict[str, int]:
         """What was done here for transactions over partitions, by what it was."""

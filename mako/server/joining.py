@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import trio
 
 from mako.engine.pumped import BadMail
+from mako.net.once import OncePerMinute
 from mako.recovery.gossip import Gossip
 from mako.recovery.mail import Mail
 from mako.server.serving import new_event
@@ -63,7 +64,12 @@ class Joining:
         resign: Callable[[GroupId], None],
         clock: Callable[[], float],
         log: Callable[..., None],
+        shared_with: Callable[[int], str] = lambda process: "",
     ) -> None:
+        """`shared_with(process)`: what distinguishes memory that is shared with a process of this
+        host; empty: there is none, or that is not known yet."""
+        self._shared_with = shared_with
+        self._complain = OncePerMinute(log, clock)
         self._process = process
         self._hosted = hosted
         self._send = send
@@ -147,6 +153,8 @@ class Joining:
         """Some time has passed: who is silent, what is to be sent again, who is stuck."""
         now = self._clock()
         for hosted, pumped in self._leading():
+            for there in pumped.pairs:
+                self._share(hosted, pumped, there)
             closed = [there for there in pumped.pairs if not self._reaches(pumped, there, now)]
             if closed != hosted.closed:
                 hosted.closed = closed
@@ -167,9 +175,27 @@ class Joining:
                 self._closed.clear()
                 self._resign(hosted.replica.group)
 
+    def _share(self, hosted: Hosted, pumped: Pumped, there: int) -> None:
+        """If a partition is led on this host, talk to it through memory."""
+        pair, leader = pumped.pairs[there], self.leaders.get(there)
+        if pair.shared is not None or leader is None or leader.epoch != pair.epoch:
+            return
+        between = self._shared_with(leader.process)
+        if not between:
+            return
+        own = hosted.replica.partition
+        epochs = {own: hosted.partition.epoch, there: pair.epoch}
+        name = "-".join(f"{partition}.{epochs[partition]}" for partition in sorted(epochs))
+        try:
+            hosted.share(there, f"{between}-{name}")
+        except OSError as error:  # It stays out of reach, as the other side waits there.
+            self._complain("memory", f"cannot share memory with another process: {error}")
+
     def _reaches(self, pumped: Pumped, there: int, now: float) -> bool:
         leader = self.leaders.get(there)
         if leader is None or leader.epoch != pumped.pairs[there].epoch:
+            return False
+        if pumped.pairs[there].shared is None and self._shared_with(leader.process):
             return False
         return leader.process == self._process or now - leader.heard < SILENT_SECONDS
 

@@ -101,6 +101,7 @@ class ServerProcess:
             self._resign,
             trio.current_time,
             log,
+            self._shared_with,
         )
         self.forming = Forming(plan.founders())
         self.turns: Turns | None = None
@@ -109,10 +110,18 @@ class ServerProcess:
         self.ending = False
         #: Told of a process that is new, or has moved.
         self.on_meet: Callable[[int, str, Address], None] = lambda process, name, address: None
+        #: The number of the start of another process, 0 if it is not known.
+        self.boot_of: Callable[[int], int] = lambda process: 0
         #: Told how long each write and sync took.
         self.on_write: Callable[[float], None] = lambda seconds: None
 
     # --- The folder ----------------------------------------------------------------------------
+
+    def sweep_shared(self) -> None:
+        """Remove memory that an earlier start of this process has shared, and was killed."""
+        from mako.engine.shared import sweep
+
+        sweep(f"{self.plan.cluster_id:x}-*p{self.plan.process}.")
 
     def _open_disk(self) -> tuple[Disk, str]:
         folder = self.plan.folder
@@ -264,6 +273,7 @@ class ServerProcess:
                 nursery.start_soon(self._hubs[hosted.replica.group].run)
                 nursery.start_soon(self._pretouch, hosted)
             if len(self.plan.partitions) > 1:
+                self.sweep_shared()
                 nursery.start_soon(self._joining.run)
             await self.turns.run()
 
@@ -337,6 +347,21 @@ class ServerProcess:
             and hosted.node.role is Role.LEADER
             and hosted.node.configuration.voters != {hosted.node.id}
         ]
+
+    def _shared_with(self, process: int) -> str:
+        """The name of memory that is shared with a process of this host, without what it is for.
+
+        Each start of a process has a number of its own, so nobody finds what was left by another.
+        """
+        own = self.plan.process
+        boots = {own: self._hello().boot}
+        if process != own:
+            boots[process] = self.boot_of(process)
+            hosts = {self.plan.addresses[number][0] for number in boots}
+            if not boots[process] or len(hosts) > 1:
+                return ""
+        names = "-".join(f"p{number}.{boots[number]:x}" for number in sorted(boots))
+        return f"{self.plan.cluster_id:x}-{names}"
 
     def _resign(self, group: GroupId) -> None:
         """A leader cannot go on: somebody else begins an epoch."""

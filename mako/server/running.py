@@ -150,6 +150,7 @@ async def _serve(
         await hub.serve(connection.stream, b"".join(hello_parts(hello)))
 
     server.on_meet = links.meet
+    server.boot_of = links.boot_of
     observer = Observer(server, links, plan.cluster)
     async with trio.open_nursery() as nursery:
         if plan.http is not None:

@@ -228,7 +228,7 @@ class Cluster:
         if not self.operator.is_saturated:
             return False
         self._saturated += 1
-        if self._saturated == _LOOKS_SATURATED:
+        if self._saturated % _LOOKS_SATURATED == 0:
             self.reach("clients_eased_off")
             self.note(0, "clients", "ease off")
             self.workload.ease_off()

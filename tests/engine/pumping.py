@@ -1,6 +1,7 @@
 """Partitions whose messages are pumped over a network that loses, repeats and delays."""
 
 import random
+import secrets
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -105,6 +106,14 @@ class PumpedMesh:
         for engine in self.engines.values():
             for other, their in self.engines.items():
                 learn_watermark(engine.base, other, their.closed)
+
+    def share(self) -> None:
+        """All of them are on one host."""
+        unique = secrets.token_hex(8)
+        for here, pumped in self.pumped.items():
+            for there in pumped.pairs:
+                low, high = sorted((here, there))
+                pumped.share(there, f"test-{unique}-{low}-{high}")
 
     def close(self) -> None:
         for pumped in self.pumped.values():

@@ -354,11 +354,19 @@ def test_a_network_that_loses_and_repeats_changes_nothing(seed: int, number: int
     run_in_any_order(seed + number, pumped=True)
 
 
-def run_in_any_order(seed: int, *, pumped: bool = False) -> None:
+@pytest.mark.parametrize("number", range(4))
+def test_memory_that_processes_share_is_as_good(seed: int, number: int) -> None:
+    run_in_any_order(seed + number, pumped=True, shared=True)
+
+
+def run_in_any_order(seed: int, *, pumped: bool = False, shared: bool = False) -> None:
     chance = random.Random(seed)
     slack_us = chance.choice([0, 20, 3000])
     cluster = Cluster([ACCOUNT], partitions=PLACES, slack_us=slack_us, pumped=pumped)
     network = cluster.network
+    if shared:
+        assert network is not None
+        network.share()
     asked: dict[int, tuple[str, tuple[int, ...]]] = {}
     done: list[Done] = []
     try:

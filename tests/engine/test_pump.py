@@ -1,6 +1,7 @@
 """Channels between processes: what is moved, and what is refused."""
 
 import random
+import secrets
 import struct
 from collections.abc import Iterator
 
@@ -8,6 +9,7 @@ import pytest
 
 from mako.engine import pump
 from mako.engine.pumped import BadMail
+from mako.engine.shared import SharedRegion, sweep
 from mako.ids import Outcome
 from tests.engine.partitioned import ACCOUNT, Cluster
 from tests.engine.pumping import PumpedMesh
@@ -119,6 +121,39 @@ def test_any_bytes_are_taken_or_refused(cluster: Cluster, seed: int) -> None:
             other.scatter(0, put_word(pieces, at, value), lambda number: None)
         except BadMail:
             continue
+
+
+# --- Memory that both have ------------------------------------------------------------------
+
+
+def test_whoever_shares_memory_is_sent_no_mail(cluster: Cluster) -> None:
+    network = network_of(cluster)
+    network.share()
+    cluster.run(0, put, 0, 1, 50)
+    cluster.run(1, put, 1, 2, 7)
+    assert cluster.run(0, transfer, 0, 1, 1, 2, 5).outcome is Outcome.COMMITTED
+    assert network.under_way == []
+    with pytest.raises(BadMail, match="sends mail"):
+        network.pumped[1].scatter(0, b"", lambda number: None)
+
+
+def test_another_epoch_begins_with_channels_of_its_own(cluster: Cluster) -> None:
+    network = network_of(cluster)
+    network.share()
+    for here, there in ((0, 1), (1, 0)):
+        network.pumped[here].begin(there, 1)
+        assert network.pumped[here].pairs[there].shared is None
+    cluster.run(0, put, 0, 1, 50)
+    cluster.run(1, put, 1, 2, 7)
+    assert cluster.run(0, transfer, 0, 1, 1, 2, 5).outcome is Outcome.COMMITTED
+
+
+def test_what_a_killed_process_has_left_is_swept_away() -> None:
+    name = f"test-{secrets.token_hex(8)}"
+    region = SharedRegion(name, 4096)
+    assert sweep(name) == 1
+    assert sweep(name) == 0
+    region.close()
 
 
 # --- Partitions that are out of reach --------------------------------------------------------

@@ -17,7 +17,7 @@ class FakePumped:
     """Of a partition in epoch 5, which knows partition 1 in epoch 7."""
 
     def __init__(self) -> None:
-        self.pairs = {1: SimpleNamespace(epoch=7)}
+        self.pairs = {1: SimpleNamespace(epoch=7, shared=None)}
         self.station = SimpleNamespace(set_closed=lambda closed: None, waiting_for=dict)
         self.outgoing: list[bytes] = []
         self.incoming: list[tuple[int, bytes]] = []
@@ -46,6 +46,9 @@ class FakePumped:
 class World:
     def __init__(self) -> None:
         self.now = 100.0
+        #: What is shared with other processes.
+        self.between = ""
+        self.full = False
         self.sent: list[tuple[int, Mail]] = []
         self.resigned: list[int] = []
         self.said: list[str] = []
@@ -55,6 +58,7 @@ class World:
             closed=[1],
             replica=SimpleNamespace(partition=0, group=GroupId(1)),
             partition=SimpleNamespace(epoch=5),
+            share=self.share,
             backend=SimpleNamespace(serving=SimpleNamespace(wake_worker=lambda number: None)),
         )
         self.joining = Joining(
@@ -64,7 +68,13 @@ class World:
             self.resigned.append,
             lambda: self.now,
             lambda event, **values: self.said.append(event),
+            lambda process: self.between,
         )
+
+    def share(self, there: int, name: str) -> None:
+        if self.full:
+            raise OSError("no room")
+        self.pumped.pairs[there].shared = name
 
     def hear(self, epoch: int = 7, source: int = 4) -> None:
         self.joining.hear(Gossip(source, 3, 1, epoch, 10, 0))
@@ -133,6 +143,29 @@ def test_a_partition_is_open_while_its_leader_says_something(world: World) -> No
     world.now += SILENT_SECONDS + 0.01
     world.joining.look()
     assert world.hosted.closed == [1]
+
+
+def test_a_leader_on_this_host_is_reached_through_memory(world: World) -> None:
+    world.between = "host"
+    world.hear(6)
+    world.joining.look()
+    assert world.pumped.pairs[1].shared is None
+    world.hear(7)
+    world.joining.look()
+    assert world.pumped.pairs[1].shared == "host-0.5-1.7"
+    assert world.hosted.closed == []
+
+
+def test_without_memory_it_stays_out_of_reach_and_says_why(world: World) -> None:
+    world.between, world.full = "host", True
+    world.hear()
+    for _ in range(3):
+        world.joining.look()
+    assert world.hosted.closed == [1]
+    assert world.said == ["cannot share memory with another process: no room"]
+    world.full = False
+    world.joining.look()
+    assert world.hosted.closed == []
 
 
 def test_what_is_not_taken_is_sent_again(world: World) -> None:
