@@ -76,7 +76,7 @@ class Workload:
 
     def ease_off(self) -> None:
         """Clients do a tenth of what they did."""
-        self._think = 10 * self._plan.think
+        self._think *= 10
 
     def _pause(self) -> int:
         return int(self._chance.expovariate(1.0 / self._think))
