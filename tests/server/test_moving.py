@@ -92,7 +92,8 @@ class World:
     def read(self, session: int) -> bytes | None:
         (reply,) = self.ask(2, Operation.GET, session, TABLE, [b"key"])
         assert reply.status == 0, reply.text
-        return reply.value[0]
+        value: bytes | None = reply.value[0]
+        return value
 
     def close(self) -> None:
         self.connection.close()

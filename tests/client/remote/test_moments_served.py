@@ -100,7 +100,8 @@ def writing(divided: Divided) -> Iterator[None]:
 
 
 def test_no_snapshot_is_ahead_there(divided: Divided, db: mako.RemoteDatabase) -> None:
-    last, seen = 0, set()
+    last = 0
+    seen: set[int] = set()
     with writing(divided):
         while len(seen) < 20:
             with db.snapshot(max_staleness=30) as snapshot:
@@ -118,7 +119,7 @@ def test_no_snapshot_of_a_task_is_ahead_there(divided: Divided, db: mako.RemoteD
             await look(tasks)
 
     async def look(tasks: AsyncDatabase) -> None:
-        seen = set()
+        seen: set[int] = set()
         while len(seen) < 20:
             async with tasks.snapshot(max_staleness=30) as snapshot:
                 late = int(await snapshot.get(THERE, table=TABLE))
