@@ -47,7 +47,8 @@ class World:
         self.connections.add(self)
         hello = Hello(0, Role.CLIENT, PROCESS_NONE, "test", 1, "t")
         self.connection.receive(b"".join(hello_parts(hello)), 100.0)
-        self.now_ms = self.engine.now_ns() // 1_000_000
+        # An hour ahead, so that the time of the machine moves nothing.
+        self.now_ms = self.engine.now_ns() // 1_000_000 + 3_600_000
         self.pass_time(1)
 
     def finish(self, reason: str) -> None:
