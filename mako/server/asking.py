@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mako.engine.codec import Description
 from mako.errors import Aborted, Error
-from mako.ids import MILLISECOND_SHIFT, Status
+from mako.ids import Status
 from mako.row import Row
 from mako.schema import Table
 from mako.server.backend import Backend
 from mako.server.deploy import described
 from mako.server.driving import Preparation, sample_of
+from mako.server.moving import check_move
 from mako.server.sessions import (
     Refused,
     ServedSnapshot,
@@ -24,6 +25,7 @@ from mako.server.sessions import (
     Session,
     Sessions,
     Write,
+    age_ms,
     check_key,
     check_value,
     table_of,
@@ -106,6 +108,7 @@ class Asking:
             Operation.COMMIT: self._commit,
             Operation.ABORT: self._end,
             Operation.SNAPSHOT: self._snapshot,
+            Operation.MOVE_SNAPSHOT: self._move_snapshot,
             Operation.CLOSE: self._end,
             Operation.WRITE: self._write,
             Operation.WAIT_WATERMARK: self._wait_watermark,
@@ -249,14 +252,17 @@ class Asking:
         if "reclaimed_ahead_of_snapshot" in self._backend.planted:
             made[0].let_go()
         timestamp = made[0].timestamp
-        now_ms = self._engine.now_ns() // 1_000_000
-        age = max(now_ms - (timestamp >> MILLISECOND_SHIFT), 0)
+        age = age_ms(self._engine, timestamp)
         if 0 <= oldest < age:
             self.sessions.end(number)
             raise Refused(
                 Status.STALE, f"this replica is {age} ms behind and {oldest} ms were asked for"
             )
         return timestamp, [number, age], False
+
+    def _move_snapshot(self, session: int, timestamp: int) -> Done:
+        found = self.sessions.find(session, self._now)
+        return 0, check_move(found, session, timestamp, self._now), False
 
     def _run_at(
         self, session: int, number: int, arguments: list[int], layout: dict[str, str] | None

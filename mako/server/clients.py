@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from mako.call_format import BATCH_BYTES
@@ -22,6 +22,7 @@ from mako.ids import Status
 from mako.server.asking import Asking, Job
 from mako.server.backend import Backend
 from mako.server.held import Judged
+from mako.server.moving import Move, Moves
 from mako.server.sessions import Refused, Sessions
 from mako.wire.errors import WireError
 from mako.wire.frame import HELLO_BODY_MAX, FrameReader
@@ -55,6 +56,7 @@ ANYWHERE: Final = frozenset(
         Operation.DESCRIBE,
         Operation.OPEN_TABLE,
         Operation.SNAPSHOT,
+        Operation.MOVE_SNAPSHOT,
         Operation.CLOSE,
         Operation.RUN_AT,
         Operation.STATE_HASH,
@@ -92,13 +94,14 @@ class ClientConnection:
         self._held: list[tuple[int, int, Reply]] = []
         self._turn = 0
         self._asking = Asking(backend)
+        self._moves = Moves(backend, self._asking.sessions)
         self._jobs: list[tuple[int, Job]] = []
         self._open = True
 
     @property
     def blocked(self) -> bool:
         """Whether nothing more is to be read for now."""
-        waiting = len(self._waiting) + len(self._held)
+        waiting = len(self._waiting) + len(self._held) + len(self._moves)
         return self._rest is not None or waiting >= WAITING_MAX
 
     @property
@@ -109,7 +112,7 @@ class ClientConnection:
     @property
     def waiting(self) -> bool:
         """Whether an answer waits for the gate."""
-        return bool(self._waiting)
+        return bool(self._waiting or self._moves)
 
     @property
     def holds(self) -> bool:
@@ -243,6 +246,10 @@ class ClientConnection:
         if isinstance(value, Job):
             self._jobs.append((number, value))
             return None
+        if isinstance(value, Move):
+            self._moves.add(number, value)
+            self._answer(self._moves.due())
+            return None
         reply = Reply(number, 0, timestamp, value)
         return self._later(timestamp, reply) if wait else reply
 
@@ -279,7 +286,8 @@ class ClientConnection:
         return None
 
     def settle(self) -> None:
-        """Send the answers that the gate has passed."""
+        """Send the answers that the gate has passed, and move snapshots on."""
+        self._answer(self._moves.due())
         if not self._waiting:
             return
         gate = self._backend.gate()
@@ -317,11 +325,12 @@ class ClientConnection:
         heapq.heapify(self._waiting)
         self._held = [each for each in self._held if [each[2].id] != arguments]
         found = len(self._waiting) + len(self._held) < before
+        found = found or (len(arguments) == 1 and self._moves.cancel(arguments[0]))
         if found:
             self._answer([Reply(arguments[0], Status.TIMED_OUT, text="cancelled")])
         return Reply(number, 0, value=found)
 
-    def _answer(self, replies: list[Reply | None]) -> None:
+    def _answer(self, replies: Sequence[Reply | None]) -> None:
         given = [reply for reply in replies if reply is not None]
         if given:
             self._write(frame(ClientKind.REPLY, pack_replies(given)))
@@ -341,6 +350,7 @@ class ClientConnection:
             self._open = False
             self._waiting.clear()
             self._held.clear()
+            self._moves.clear()
             self.sessions.close_all()
             self._asking.close()
             if self._number is not None:

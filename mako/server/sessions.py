@@ -84,6 +84,11 @@ def check_key(handle: TableHandle, key: object, *, bound: bool = False) -> bytes
     return key
 
 
+def age_ms(engine: Engine, timestamp: int) -> int:
+    """How old a timestamp is by the clock of an engine, in milliseconds."""
+    return max(engine.now_ns() // 1_000_000 - (timestamp >> MILLISECOND_SHIFT), 0)
+
+
 def check_value(handle: TableHandle, value: object) -> bytes:
     """`value`, if it may be one of the table."""
     table = handle.table
@@ -278,6 +283,17 @@ class ServedSnapshot(Session):
         engine.settle()
         self.timestamp = engine.open_snapshot(self._context)
         self._calls.session_begin_snapshot(self._context, self.timestamp)
+
+    def move_to(self, timestamp: int) -> None:
+        """Read at `timestamp` from now on: not before what it reads at now, and stable. What is
+        pinned lies in between all the time, so nothing that it reads is reclaimed."""
+        from mako.engine.closing import set_word
+        from mako.engine.layout import C_SNAPSHOT
+
+        assert self.timestamp <= timestamp <= self._engine.stable
+        set_word(self._context + C_SNAPSHOT, timestamp)
+        self.timestamp = timestamp
+        self._calls.session_begin_snapshot(self._context, timestamp)
 
     def let_go(self) -> None:
         """A planted bug: what it reads may be reclaimed from now on."""

@@ -83,6 +83,7 @@ class Operation(IntEnum):
     NEWEST_SNAPSHOT = 30  #: -> [index, term, bytes, hash]
     READ_SNAPSHOT = 31  #: what NEWEST_SNAPSHOT said, offset -> bytes
     READ_LOG = 32  #: index -> [[term, index, kind, data] ...] behind it
+    MOVE_SNAPSHOT = 33  #: session, later timestamp -> age in milliseconds, once it is stable
 
 
 class Reply(NamedTuple):

@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import mako
 from mako.cli.app import main
 from mako.placement import Kind, Placement
+from tests.server.procedures import COUNTER
 from tests.server.processes import NAMES, PATIENCE, Cluster, free_ports
 from tests.server.scripts import Scripts
 
@@ -175,6 +176,46 @@ def test_transfers_survive_a_leader(cluster: Cluster) -> None:
         assert db.run("sum_of", 200, 204, partition=1) == moved
         cluster.start(leader)
         cluster.line(leader, "is follower")
+
+
+def test_snapshots_see_transfers_whole(cluster: Cluster) -> None:
+    """At every replica, while others move what there is from one partition to the other."""
+    accounts = range(300, 316)
+    stop = threading.Event()
+
+    def run(seed: int) -> None:
+        chance = random.Random(seed)
+        with cluster.connect(once=True) as db:
+            while not stop.is_set():
+                one, other = chance.sample(accounts, 2)
+                db.run("move", one, other, chance.randrange(9))
+
+    def seen(db: mako.RemoteDatabase) -> list[int]:
+        with db.snapshot(max_staleness=PATIENCE) as snapshot:
+            table = snapshot.table(COUNTER)
+            rows = dict(table.scan((accounts[0],), (accounts[-1] + 1,)))
+            again = table.get_many([(number,) for number in accounts])
+            assert list(rows.values()) == again
+            assert snapshot.timestamp > 0
+        return [row["value"] for row in again]
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool, cluster.connect() as db:
+        for number in accounts:
+            db.run("add", number, 100)
+        with db.snapshot() as snapshot:
+            written = snapshot.timestamp
+        running = [pool.submit(run, seed) for seed in range(2)]
+        try:
+            for name in ("", *NAMES):
+                with cluster.connect(name, replica=bool(name)) as near:
+                    near.wait_watermark(written, timeout=PATIENCE)
+                    looks = [seen(near) for _ in range(25)]
+                assert {sum(values) for values in looks} == {1600}
+                assert len({tuple(values) for values in looks}) > 1, "they were moved meanwhile"
+        finally:
+            stop.set()
+        for each in running:
+            each.result()
 
 
 def test_who_is_told_to_end_hands_over_all_that_it_leads(cluster: Cluster) -> None:

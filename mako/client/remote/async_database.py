@@ -263,9 +263,9 @@ class AsyncDatabase:
     @asynccontextmanager
     async def snapshot(self, *, max_staleness: float | None = None) -> AsyncIterator[AsyncSnapshot]:
         """Read at the stable timestamp of the server, for the length of an `async with` block. With
-        several partitions each has a moment of its own."""
-        snapshot = AsyncSnapshot(self, max_staleness)
-        await snapshot._begin(self._lanes.partitions)
+        several partitions all are read at one timestamp."""
+        snapshot = AsyncSnapshot(self)
+        await snapshot._begin(self._lanes.partitions, max_staleness)
         try:
             yield snapshot
         finally:

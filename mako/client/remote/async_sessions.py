@@ -15,6 +15,7 @@ from mako.client.remote.asking import PAGE_ROWS, Known, check_limit
 from mako.client.remote.async_link import AsyncLink
 from mako.client.remote.gathered import Gathered
 from mako.client.remote.lanes import Lane, everywhere, together
+from mako.client.remote.moments import Moment, open_moment_of_task
 from mako.errors import Closed, Error, Exists
 from mako.placement import EVERYWHERE, split
 from mako.procedure import Procedure
@@ -349,24 +350,22 @@ class AsyncTransaction(AsyncSession):
 
 
 class AsyncSnapshot(AsyncSession):
-    """The database as it was at `timestamp`, at one replica of each partition; `staleness` seconds
-    old then."""
+    """The database as it was at `timestamp`, at one replica of each partition: the same moment at
+    all of them (`mako.client.remote.moments`); `staleness` seconds old then."""
 
-    def __init__(self, db: AsyncDatabase, max_staleness: float | None) -> None:
+    def __init__(self, db: AsyncDatabase) -> None:
         super().__init__(db)
-        self._oldest = -1 if max_staleness is None else int(1000 * max_staleness)
-        #: Of several partitions, that of the one that is furthest behind.
         self.timestamp = 0
         self.staleness = 0.0
 
-    async def _begin(self, partitions: Sequence[int]) -> None:
-        asked = [(p, Operation.SNAPSHOT, [self._oldest]) for p in partitions]
-        calls = await self._db._ask_each(asked)
-        for partition, call in zip(partitions, calls, strict=True):
-            number, age = call.value
-            self._note(self._db._lanes.of(partition), number)
-            self.timestamp = min(self.timestamp or call.timestamp, call.timestamp)
-            self.staleness = max(self.staleness, age / 1000)
+    async def _begin(self, partitions: Sequence[int], max_staleness: float | None = None) -> None:
+        """Open it at the partitions that may be read."""
+        moment = Moment(partitions, max_staleness)
+        await open_moment_of_task(self._db, moment)
+        for partition, each in moment.opened.items():
+            lane = self._db._lanes.of(partition)
+            self._parts[partition] = _Part(lane, each.number, each.connection)
+        self.timestamp, self.staleness = moment.timestamp, moment.staleness
 
     async def _at(self, wanted: Sequence[int], known: Known) -> list[_Part]:
         self._check_open()
@@ -375,9 +374,6 @@ class AsyncSnapshot(AsyncSession):
         places = [anywhere if each == EVERYWHERE else each for each in wanted]
         for place in places:
             await self._db._lane_with(place, known)
-        missing = [place for place in places if place not in self._parts]
-        if missing:
-            await self._begin(missing)
         return [self._parts[place] for place in places]
 
     async def run(
@@ -387,8 +383,7 @@ class AsyncSnapshot(AsyncSession):
         name = procedure if isinstance(procedure, str) else procedure.name
         lane = await self._db._lane_for(procedure, arguments, partition)
         number = lane.asking.number_of(name, arguments)
-        if lane.partition not in self._parts:
-            await self._begin([lane.partition])
+        self._check_open()
         part = self._parts[lane.partition]
         result, _ = await self._ask(part, Operation.RUN_AT, number, list(arguments), None)
         return int(result)

@@ -12,6 +12,7 @@ from mako.client import counters
 from mako.client.remote.asking import Known, value_of
 from mako.client.remote.async_sessions import AsyncSnapshot
 from mako.client.remote.calls import Call
+from mako.client.remote.moments import places_of
 from mako.errors import ConnectionLost, RolledBack
 from mako.ids import REFUSED_LONG_VALUE
 from mako.placement import split
@@ -102,10 +103,11 @@ class AsyncTable:
         limit: int | None = None,
         reverse: bool = False,
     ) -> list[tuple[Any, Any]]:
-        """The rows with first <= key < end, at one snapshot of each partition."""
+        """The rows with first <= key < end, at one snapshot."""
         for last in (False, False, True):
-            snapshot = AsyncSnapshot(self._db, None)  # Of the partitions that are asked.
+            snapshot = AsyncSnapshot(self._db)
             try:
+                await snapshot._begin(places_of(self._db._lanes, self.known, first, end))
                 return await snapshot.scan(first, end, limit=limit, reverse=reverse, table=self)
             except ConnectionLost:  # Another snapshot does as well.
                 if last:

@@ -46,6 +46,7 @@ class Call:
 
     __slots__ = (
         "bound",
+        "connection",
         "data",
         "deadline",
         "detail",
@@ -98,6 +99,8 @@ class Call:
         self.safe: Final = safe or once
         #: The connection that it belongs to; 0: any.
         self.bound: Final = bound
+        #: The connection that answered it; 0: none yet.
+        self.connection = 0
         self.state = State.QUEUED
         self.timestamp = 0
         self.value: Any = 0

@@ -447,6 +447,7 @@ class Core:
             return
         if reply.status == 0:
             call.timestamp, call.value = reply.timestamp, reply.value
+            call.connection = self.connection
             self._end(call, None)
             return
         if reply.status == Status.NOT_LEADER:

@@ -232,8 +232,8 @@ class RemoteDatabase(Writable):
     def snapshot(self, *, max_staleness: float | None = None) -> RemoteSnapshot:
         """Read at the stable timestamp of the server; never aborts. Close it, or use `with`.
 
-        TooStale if that is more than `max_staleness` seconds ago. With several partitions each
-        has a moment of its own, which may differ.
+        TooStale if that is more than `max_staleness` seconds ago. With several partitions all are
+        read at one timestamp; each has to answer, or the error names the one that does not.
         """
         return RemoteSnapshot(self, max_staleness, self._lanes.partitions)
 

@@ -16,6 +16,7 @@ from mako.client.remote.asking import PAGE_ROWS, Known, check_limit
 from mako.client.remote.gathered import Gathered
 from mako.client.remote.lanes import Lane, everywhere, together
 from mako.client.remote.link import Link
+from mako.client.remote.moments import Moment, open_moment
 from mako.errors import Closed, Error, Exists
 from mako.placement import EVERYWHERE, split
 from mako.procedure import Procedure
@@ -383,32 +384,24 @@ class RemoteTransaction(RemoteSession, Writable):
 
 
 class RemoteSnapshot(RemoteSession):
-    """The database as it was at `timestamp`, at one replica of each partition."""
+    """The database as it was at `timestamp`, at one replica of each partition: the same moment at
+    all of them (`mako.client.remote.moments`)."""
 
     def __init__(
-        self,
-        db: RemoteDatabase,
-        max_staleness: float | None,
-        partitions: Sequence[int] | None,
+        self, db: RemoteDatabase, max_staleness: float | None, partitions: Sequence[int]
     ) -> None:
-        """Without `partitions` each is opened when something of it is first read."""
+        """`partitions` are those that may be read."""
         super().__init__(db)
-        self._oldest = -1 if max_staleness is None else int(1000 * max_staleness)
-        #: What was committed at or before it is seen. Nothing later, if there is one partition; of
-        #: several it is the one that is furthest behind.
-        self.timestamp = 0
-        #: Seconds that it was old when it was opened, by the clock of the replica.
-        self.staleness: float = 0.0
-        if partitions is not None:
-            self._begin(partitions)
-
-    def _begin(self, partitions: Sequence[int]) -> None:
-        calls = self._db._ask_each([(p, Operation.SNAPSHOT, [self._oldest]) for p in partitions])
-        for partition, call in zip(partitions, calls, strict=True):
-            number, age = call.value
-            self._note(self._db._lanes.of(partition), number)
-            self.timestamp = min(self.timestamp or call.timestamp, call.timestamp)
-            self.staleness = max(self.staleness, age / 1000)
+        moment = Moment(partitions, max_staleness)
+        open_moment(db, moment)
+        for partition, each in moment.opened.items():
+            lane = db._lanes.of(partition)
+            self._parts[partition] = _Part(lane, each.number, each.connection)
+        #: What was committed at or before it is seen, and nothing later.
+        self.timestamp = moment.timestamp
+        #: Seconds that it was old when it was opened, by the clock of the replica; of several that
+        #: of the one where it was the oldest.
+        self.staleness = moment.staleness
 
     def _at(self, wanted: Sequence[int], known: Known) -> list[_Part]:
         self._check_open()
@@ -416,9 +409,6 @@ class RemoteSnapshot(RemoteSession):
         places = [anywhere if each == EVERYWHERE else each for each in wanted]
         for place in places:
             self._db._lane_with(place, known)
-        missing = [place for place in places if place not in self._parts]
-        if missing:
-            self._begin(missing)
         return [self._parts[place] for place in places]
 
     def table(self, table: Any) -> RemoteSessionTable:
@@ -451,8 +441,6 @@ class RemoteSnapshot(RemoteSession):
 
     def _part(self, partition: int) -> _Part:
         self._check_open()
-        if partition not in self._parts:
-            self._begin([partition])
         return self._parts[partition]
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from mako.client import counters
 from mako.client.mapping import Writable
 from mako.client.remote.asking import Known, value_of
 from mako.client.remote.calls import Call
+from mako.client.remote.moments import places_of
 from mako.client.remote.sessions import RemoteSnapshot
 from mako.client.remote.submitted import RemoteSubmitted
 from mako.errors import ConnectionLost, RolledBack
@@ -135,25 +136,26 @@ class RemoteTable(Writable):
         limit: int | None = None,
         reverse: bool = False,
     ) -> list[tuple[Any, Any]]:
-        """The rows with first <= key < end, at one snapshot of each partition."""
+        """The rows with first <= key < end, at one snapshot."""
         for last in (False, False, True):
             try:
-                with self._snapshot() as snapshot:
+                with self._snapshot(first, end) as snapshot:
                     return list(snapshot.scan(first, end, limit=limit, reverse=reverse, table=self))
             except ConnectionLost:  # Another snapshot does as well.
                 if last:
                     raise
         raise AssertionError("the loop returns or raises")
 
-    def _snapshot(self) -> RemoteSnapshot:
-        """Of the partitions that are asked, whichever these are."""
-        return RemoteSnapshot(self._db, None, None)
+    def _snapshot(self, first: Any, end: Any) -> RemoteSnapshot:
+        """Of the partitions that may have some of a range."""
+        lanes = self._db._lanes
+        return RemoteSnapshot(self._db, None, places_of(lanes, self.known, first, end))
 
     def items(
         self, first: Any = None, end: Any = None, *, reverse: bool = False
     ) -> Iterator[tuple[Any, Any]]:
         """Iterate over the rows with first <= key < end, at one snapshot."""
-        with self._snapshot() as snapshot:
+        with self._snapshot(first, end) as snapshot:
             yield from snapshot.scan(first, end, reverse=reverse, table=self)
 
     def _range(self, first: Any, end: Any) -> Iterator[tuple[Any, Any]]:

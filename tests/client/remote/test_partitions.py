@@ -305,10 +305,13 @@ def test_a_partition_that_is_gone_harms_only_what_it_has() -> None:
             db.get(there)
         with pytest.raises(mako.RemoteError):
             db.get_many([here, there])
+        with pytest.raises(mako.RemoteError, match=r"^partition 1: snapshot: "):
+            db.snapshot()
         assert db.get(here) == b"1"
         db.put(here, b"2")
         with mako.connect(divided.address, timeout=1) as another:
             assert another.get(here) == b"2"
+        assert divided.servers[0].engine.sessions == 0, "what was opened there is closed"
 
 
 def test_servers_with_different_maps_are_not_mixed() -> None:
