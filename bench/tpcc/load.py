@@ -3,8 +3,8 @@
 A transaction keeps its rows in memory twice until it ends, and has a limit; a call costs
 some microseconds. A few hundred rows are far from both.
 
-In a cluster of several partitions each row is loaded by the partition of its warehouse, and items by
-all, since every partition has them (config/tpcc_shards.yml).
+In a cluster of several partitions each row is loaded by the partition of its warehouse, and items
+by all, since every partition has them (config/tpcc_shards.yml).
 """
 
 from collections.abc import Iterator
