@@ -106,8 +106,9 @@ class Demo:
         pause = self._wait_until_serving(load, killed)
         new = wait_for_leader(cluster, shard)
         say(f"{new} leads shard {shard}; serving again after {pause:.2f} s", fg="green", bold=True)
-        load.judge(shard, cluster.leader_status(shard)["final"])
+        final = cluster.leader_status(shard)["final"]
         time.sleep(self._given.seconds)
+        load.judge(shard, final)
         self._show_dip(load, killed)
         for each in proof.undone(cluster, undone):
             say(
@@ -120,9 +121,8 @@ class Demo:
 
     def _wait_until_serving(self, load: Load, killed: float) -> float:
         """Seconds until something of the shard is acknowledged again."""
-        before = load.done(self._victim)
         # What was under way when the leader died may still come in.
-        enough = before + 2 * len(load.of(self._victim))
+        enough = load.done(self._victim) + len(load.of(self._victim)) * self._given.each
         while load.done(self._victim) <= enough:
             time.sleep(0.005)
             if time.monotonic() - killed > CALL_SECONDS + 10:
