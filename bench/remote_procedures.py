@@ -7,7 +7,7 @@ import mako
 COUNTER = mako.Table("counter", id=40, key={"number": 64}, row={"value": "i8"})
 
 
-@mako.procedure
+@mako.procedure(home=(COUNTER, "key"))
 def add(tx: Any, key: int, amount: int) -> Any:
     """Add to one of the counters, which begin at 0."""
     found, _ = tx.find(COUNTER, (key,))

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 import mako
-from bench.demo import NAMES, Cluster, wait_for_leader, wait_for_preferred
+from bench.demo.cluster import NAMES, Cluster, wait_for_leader, wait_for_preferred
 
 #: Shorter times without an answer are no pause.
 PAUSE_MS: Final = 50

@@ -87,7 +87,7 @@ STATE: Final = mako.Row(
 )
 
 
-@mako.procedure
+@mako.procedure(home=(BRANCH, "b_id"))
 def load_branch(tx: Any, b_id: int) -> int:
     """A branch and its tellers."""
     tx.insert(BRANCH, (b_id,))
@@ -97,7 +97,7 @@ def load_branch(tx: Any, b_id: int) -> int:
     return 1 + TELLERS
 
 
-@mako.procedure
+@mako.procedure(home=(ACCOUNT, "first"))
 def load_accounts(tx: Any, b_id: int, first: int, end: int) -> int:
     """The accounts `first` to `end` - 1, all of one branch."""
     for a_id in range(first, end):
@@ -133,7 +133,7 @@ def execute(tx: Any, state: Any) -> None:
     )
 
 
-@mako.procedure
+@mako.procedure(home=(BRANCH, "b_id"))
 def debit_credit(
     tx: Any, worker: int, number: int, b_id: int, t_id: int, a_id: int, delta: int
 ) -> int:

@@ -14,7 +14,7 @@ from bench.tpcc.inputs import STATE
 from bench.tpcc.new_order import new_order
 from bench.tpcc.order_status import order_status
 from bench.tpcc.payment import payment
-from bench.tpcc.schema import DISTRICTS, ORDER
+from bench.tpcc.schema import DISTRICTS, ORDER, WAREHOUSE
 from bench.tpcc.stock_level import stock_level
 
 #: Most terminals that call at a time: each has a row of its own.
@@ -59,7 +59,7 @@ _LINE_BITS: Final = 24
 _LINE_MASK: Final = (1 << _LINE_BITS) - 1
 
 
-@mako.procedure
+@mako.procedure(home=(WAREHOUSE, "w_id"))
 def enter_order(
     tx: Any,
     terminal: int,
@@ -103,7 +103,7 @@ def enter_order(
     return o_id
 
 
-@mako.procedure
+@mako.procedure(home=(WAREHOUSE, "w_id"))
 def pay(
     tx: Any,
     terminal: int,
@@ -133,7 +133,7 @@ def pay(
     return 1
 
 
-@mako.procedure
+@mako.procedure(home=(WAREHOUSE, "w_id"))
 def look_up_order(tx: Any, terminal: int, w_id: int, d_id: int, c_id: int, c_last: int) -> int:
     """Order status (clause 2.6) from a terminal; the number of the customer's newest order."""
     state = tx.insert(SCRATCH, (terminal,))
@@ -147,7 +147,7 @@ def look_up_order(tx: Any, terminal: int, w_id: int, d_id: int, c_id: int, c_las
     return o_id
 
 
-@mako.procedure
+@mako.procedure(home=(WAREHOUSE, "w_id"))
 def deliver(tx: Any, terminal: int, w_id: int, o_carrier_id: int) -> int:
     """Delivery (clause 2.7) from a terminal; how many districts had no order to deliver."""
     state = tx.insert(DELIVERY_SCRATCH, (terminal,))
@@ -161,7 +161,7 @@ def deliver(tx: Any, terminal: int, w_id: int, o_carrier_id: int) -> int:
     return skipped
 
 
-@mako.procedure
+@mako.procedure(home=(WAREHOUSE, "w_id"))
 def count_low_stock(tx: Any, terminal: int, w_id: int, d_id: int, threshold: int) -> int:
     """Stock level (clause 2.8) from a terminal; how many items are low."""
     state = tx.insert(STOCK_SCRATCH, (terminal,))
@@ -174,7 +174,7 @@ def count_low_stock(tx: Any, terminal: int, w_id: int, d_id: int, threshold: int
     return low
 
 
-@mako.procedure
+@mako.procedure(home=(WAREHOUSE, "w_id"))
 def count_orders(tx: Any, w_id: int, d_id: int, first: int, end: int) -> int:
     """How many of the orders first <= O_ID < end of a district are there."""
     found = 0

@@ -24,6 +24,7 @@ from bench.tpcc.schema import (
     ORDER,
     ORDER_LINE,
     W_BITS,
+    WAREHOUSE,
     WAREHOUSE_YTD,
 )
 
@@ -45,7 +46,7 @@ _C_ID_MAX: Final = _CHUNK - 1
 BY_CUSTOMER: Final = mako.Row({"cents": f"i8*{_C_ID_MAX + 1}"}, name="sums by customer")
 
 
-@mako.procedure
+@mako.procedure(home=(WAREHOUSE, "w_id"))
 def condition_1(tx: Any, w_id: int) -> int:
     """W_YTD = sum(D_YTD) for a warehouse."""
     total = 0
@@ -56,7 +57,7 @@ def condition_1(tx: Any, w_id: int) -> int:
     return 1 if warehouse.w_ytd != total else 0
 
 
-@mako.procedure
+@mako.procedure(home=(WAREHOUSE, "w_id"))
 def condition_2(tx: Any, w_id: int, d_id: int) -> int:
     """D_NEXT_O_ID - 1 = max(O_ID) = max(NO_O_ID) for a district.
 
@@ -76,7 +77,7 @@ def condition_2(tx: Any, w_id: int, d_id: int) -> int:
     return 0
 
 
-@mako.procedure
+@mako.procedure(home=(WAREHOUSE, "w_id"))
 def condition_3(tx: Any, w_id: int, d_id: int) -> int:
     """max(NO_O_ID) - min(NO_O_ID) + 1 = count(NEW-ORDER) for a district that has any."""
     count = 0
@@ -94,7 +95,7 @@ def condition_3(tx: Any, w_id: int, d_id: int) -> int:
     return 1 if count > 0 and greatest - least + 1 != count else 0
 
 
-@mako.procedure
+@mako.procedure(home=(WAREHOUSE, "w_id"))
 def condition_4(tx: Any, w_id: int, d_id: int) -> int:
     """sum(O_OL_CNT) = count(ORDER-LINE) for a district."""
     expected = 0
@@ -123,7 +124,7 @@ def condition_4(tx: Any, w_id: int, d_id: int) -> int:
     return 1 if expected != lines else 0
 
 
-@mako.procedure
+@mako.procedure(home=(WAREHOUSE, "w_id"))
 def condition_5(tx: Any, w_id: int, d_id: int) -> int:
     """For each order of a district: O_CARRIER_ID is null if and only if it is in NEW-ORDER."""
     violations = 0
@@ -147,7 +148,7 @@ def condition_5(tx: Any, w_id: int, d_id: int) -> int:
     return violations
 
 
-@mako.procedure
+@mako.procedure(home=(WAREHOUSE, "w_id"))
 def condition_6(tx: Any, w_id: int, d_id: int) -> int:
     """For each order of a district: O_OL_CNT = count of its rows in ORDER-LINE."""
     violations = 0
@@ -170,7 +171,7 @@ def condition_6(tx: Any, w_id: int, d_id: int) -> int:
     return violations
 
 
-@mako.procedure
+@mako.procedure(home=(WAREHOUSE, "w_id"))
 def condition_7(tx: Any, w_id: int, d_id: int) -> int:
     """For each line of a district: OL_DELIVERY_D is null iff its order's O_CARRIER_ID is."""
     violations = 0
@@ -248,7 +249,7 @@ def condition_9(tx: Any, first_w_id: int, end_w_id: int, out: Any) -> int:
     return violations
 
 
-@mako.procedure
+@mako.procedure(home=(WAREHOUSE, "w_id"))
 def condition_10(tx: Any, w_id: int, d_id: int, out: Any) -> int:
     """C_BALANCE = sum(OL_AMOUNT) of delivered lines - sum(H_AMOUNT), per customer of a district.
 
@@ -270,7 +271,7 @@ def condition_10(tx: Any, w_id: int, d_id: int, out: Any) -> int:
     return violations
 
 
-@mako.procedure
+@mako.procedure(home=(WAREHOUSE, "w_id"))
 def condition_11(tx: Any, w_id: int, d_id: int, delivered: int) -> int:
     """count(ORDER) - count(NEW-ORDER) = `delivered`, 2100, for a district just loaded."""
     orders = 0
@@ -294,7 +295,7 @@ def condition_11(tx: Any, w_id: int, d_id: int, delivered: int) -> int:
     return 1 if orders - undelivered != delivered else 0
 
 
-@mako.procedure
+@mako.procedure(home=(WAREHOUSE, "w_id"))
 def condition_12(tx: Any, w_id: int, d_id: int, out: Any) -> int:
     """C_BALANCE + C_YTD_PAYMENT = sum(OL_AMOUNT) of delivered lines, per customer of a district.
 

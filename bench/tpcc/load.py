@@ -2,6 +2,9 @@
 
 A transaction keeps its rows in memory twice until it ends, and has a limit; a call costs
 some microseconds. A few hundred rows are far from both.
+
+In a cluster of several partitions each row is loaded by the partition of its warehouse, and items
+by all, since every partition has them (config/tpcc_shards.yml).
 """
 
 from collections.abc import Iterator
@@ -40,9 +43,13 @@ def load(
 
 
 def _load_items(db: "mako.Database", scale: Scale, seed: int, progress: Progress) -> None:
-    for first, end in _chunks(scale.items, _ITEMS_CHUNK):
-        db.run(population.load_items, first, end, seed)
-        progress(end - 1, scale.items, "items")
+    partitions = getattr(db, "partitions", (0,))  # An embedded database has one.
+    total = len(partitions) * scale.items
+    for number, partition in enumerate(partitions):
+        there = {"partition": partition} if len(partitions) > 1 else {}
+        for first, end in _chunks(scale.items, _ITEMS_CHUNK):
+            db.run(population.load_items, first, end, seed, **there)
+            progress(number * scale.items + end - 1, total, "items")
 
 
 def _load_stock(

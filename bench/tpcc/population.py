@@ -85,7 +85,7 @@ def load_items(tx: Any, first: int, end: int, seed: int) -> int:
     return end - first
 
 
-@mako.procedure
+@mako.procedure(home=(WAREHOUSE, "w_id"))
 def load_warehouse(tx: Any, w_id: int, customers: int, seed: int) -> int:
     """A warehouse and its districts of `customers` each, who have paid once and ordered once."""
     x = step(seeded(seed, _WAREHOUSES, w_id, 0))
@@ -130,7 +130,7 @@ def _put_zip(text: Any, x: int) -> int:
     return x
 
 
-@mako.procedure
+@mako.procedure(home=(WAREHOUSE, "w_id"))
 def load_stock(tx: Any, w_id: int, first: int, end: int, seed: int) -> int:
     """Stock of the items `first` to `end` - 1."""
     for i_id in range(first, end):
@@ -159,7 +159,7 @@ def _put_dist(info: Any, x: int) -> int:
     return following
 
 
-@mako.procedure
+@mako.procedure(home=(WAREHOUSE, "w_id"))
 def load_customers(
     tx: Any, w_id: int, d_id: int, first: int, end: int, names: int, now: int, seed: int
 ) -> int:
@@ -238,7 +238,7 @@ def _put_first_name(tx: Any, c_first: Any, key: Any, last: int, x: int) -> int:
     return x
 
 
-@mako.procedure
+@mako.procedure(home=(WAREHOUSE, "w_id"))
 def load_orders(
     tx: Any,
     w_id: int,

@@ -197,6 +197,8 @@ class Hosted:
             else self.plan.names.get(self._process_of(node.leader), ""),
             "leader_address": self.leader_address,
             "epoch": partition.epoch,
+            # Above it the epoch before has left nothing.
+            "final": partition.final,
             "term": 0 if node is None else node.term,
             "commit": 0 if node is None else node.commit_index,
             "applied": partition.applied,

@@ -4,10 +4,13 @@ Where a single wrong number violates several conditions by their nature, the num
 together with those that the other conditions compare it with.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
+import mako
 from bench.tpcc.schema import (
     CUSTOMER_BALANCE,
     DISTRICT_NEXT,
@@ -165,3 +168,46 @@ def test_queues_and_histories_longer_than_a_scan(one: World) -> None:
     assert one.get(WAREHOUSE_YTD, W)["w_ytd"] == before + 4_199
     one.delete(HISTORY, W, D, 1, 4_150)
     assert one.failed() == ["3.3.2.8", "3.3.2.9", "3.3.2.10"]
+
+
+class Parted:
+    """A database that says that it has two partitions, each of which sees its own payments."""
+
+    partitions = (0, 1)
+
+    def __init__(self, db: Any) -> None:
+        self._db = db
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Any]:
+        with self._db.snapshot() as snapshot:
+            yield PartedSnapshot(snapshot)
+
+
+class PartedSnapshot:
+    """Runs what concerns one warehouse. All rows are found by scanning only."""
+
+    def __init__(self, snapshot: Any) -> None:
+        self._snapshot = snapshot
+
+    def table(self, table: Any) -> Any:
+        return self._snapshot.table(table)
+
+    def run(self, procedure: mako.Procedure, *arguments: int, **more: Any) -> Any:
+        assert procedure.home is not None, "nobody says which partition"
+        return self._snapshot.run(procedure, *arguments, **more)
+
+
+def test_payments_of_all_partitions_are_added_up_together(two: World) -> None:
+    def failed() -> list[str]:
+        results = two.benchmark.check(parted, after_load=False)
+        return [result.clause for result in results if result.status.value == "FAIL"]
+
+    parted: Any = Parted(two.db)
+    assert failed() == []
+    break_8(two)
+    assert failed() == ["3.3.2.8"]
+    break_9(two)
+    assert failed() == ["3.3.2.8", "3.3.2.9"]
+    break_1(two)
+    assert "3.3.2.1" in failed()
