@@ -48,6 +48,12 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     return given
 
 
+def _shares(given: argparse.Namespace, *, remote: bool) -> tpcc.Shares:
+    if not remote:
+        return tpcc.Shares(0, 0)
+    return tpcc.Shares(given.remote_item_pct, given.remote_payment_pct)
+
+
 def latencies(kind: mako.KindSample) -> str:
     """When transactions of a kind were executed, and when durable: p50 and p99 in ms."""
     shown = []
@@ -58,10 +64,20 @@ def latencies(kind: mako.KindSample) -> str:
 
 
 def _in_processes(given: argparse.Namespace, *, remote: bool) -> Measured:
-    cross = given.cross_shard_pct if remote else 0
-    driven = micro.run_processes(
-        given.partitions, given.processes, given.keys, cross, given.seconds, given.rate
-    )
+    if given.workload == "micro":
+        cross = given.cross_shard_pct if remote else 0
+        driven = micro.run_processes(
+            given.partitions, given.processes, given.keys, cross, given.seconds, given.rate
+        )
+    else:
+        driven = tpcc.run_processes(
+            given.partitions,
+            given.processes,
+            SCALES[given.scale],
+            given.warehouses_per_worker,
+            _shares(given, remote=remote),
+            tpcc.Run(given.seconds, given.rate),
+        )
     for place, sample in enumerate(driven.samples):
         for kind in sample.kinds:
             if kind.committed and kind.durable:
@@ -80,9 +96,7 @@ def _one(given: argparse.Namespace, *, remote: bool) -> Measured:
         if given.workload == "micro":
             cross = given.cross_shard_pct if remote else 0
             return micro.run(partitions, given.keys, cross, given.seconds)
-        shares = tpcc.Shares(0, 0)
-        if remote:
-            shares = tpcc.Shares(given.remote_item_pct, given.remote_payment_pct)
+        shares = _shares(given, remote=remote)
         scale = SCALES[given.scale]
         return tpcc.run(partitions, scale, given.warehouses_per_worker, shares, given.seconds)
 

@@ -2,16 +2,18 @@
 
 import time
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import mako
 from bench.shards.cluster import Measured, Partitions
+from bench.shards.processes import Driven, Processes
 from bench.tpcc import load as loading
 from bench.tpcc.scale import Scale
 from bench.tpcc.schema import HISTORY, ITEM, TABLES, WAREHOUSE_YTD
 from bench.tpcc.workload import WORKLOAD, first_state
 
 _CHUNK: Final = 4096
+_EVERYWHERE: Final = ("item", "terminal", "terminal_delivery", "terminal_stock")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,13 @@ class Shares:
 
     item_pct: int
     payment_pct: int
+
+
+class Run(NamedTuple):
+    """How long, and how many transactions a second of each partition; 0: as many as it can."""
+
+    seconds: float
+    rate: float
 
 
 class _Loaded:
@@ -92,6 +101,42 @@ def run(
     if got != spent:
         raise mako.Error(f"the warehouses took in {got}, and {spent} was paid")
     return measured
+
+
+def run_processes(
+    partitions: int, replicas: int, scale: Scale, per_partition: int, shares: Shares, run: Run
+) -> Driven:
+    """The same at servers."""
+    shards = {
+        "default": {"blocks": per_partition, "bits": 16, "first": 1},
+        "tables": dict.fromkeys(_EVERYWHERE, "everywhere"),
+    }
+    modules = ["bench.tpcc.deployed", __name__]
+    warehouses = partitions * per_partition
+    with (
+        Processes(partitions, replicas, shards=shards, modules=modules) as processes,
+        mako.connect(processes.addresses, timeout=60) as db,
+    ):
+        loading.load(
+            db,  # type: ignore[arg-type]
+            scale,
+            warehouses,
+            seed=1,
+            now_ms=time.time_ns() // 1_000_000,
+            progress=lambda *_: None,
+        )
+        states = [
+            _state(place, per_partition, warehouses, scale, shares) for place in range(partitions)
+        ]
+        driven = processes.drive(db, WORKLOAD, states, run.seconds, rate=run.rate)
+        got = spent = 0
+        for w_id in range(1, warehouses + 1):
+            place = (w_id - 1) // per_partition
+            got += db.run(taken, w_id, w_id + 1, partition=place)
+            spent += sum(db.run(paid, w_id, d_id, partition=place) for d_id in range(1, 11))
+    if got != spent:
+        raise mako.Error(f"the warehouses took in {got}, and {spent} was paid")
+    return driven
 
 
 def _state(
