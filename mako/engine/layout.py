@@ -274,6 +274,7 @@ C_SCANS: Final = C_REMOTE + 40
 C_PREPARED: Final = C_REMOTE + 48  # 1: its locks are held until another partition has answered
 C_MET_PREPARED: Final = C_REMOTE + 56  # 1: the last conflict was with such a lock
 C_LOOK_FIRST: Final = C_REMOTE + LINE  # 1: nothing is inserted blindly
+C_GUEST: Final = C_REMOTE + LINE + 8  # of a driven worker: one that serves and has no thread now
 C_LANE: Final = C_REMOTE + 2 * LINE  # how far a distributed transaction has come, see lane
 C_REMOTE_ROWS: Final = C_LANE + 4 * LINE
 REMOTE_ROW_MAX: Final = REMOTE_ROWS_MAX

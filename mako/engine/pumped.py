@@ -98,6 +98,8 @@ class Pumped:
         self._contexts: dict[int, int] = {}
         # Workers that have ended, and have left something; who takes care of it.
         self._orphans: set[int] = set()
+        #: Serving workers whose work others do.
+        self.lent: set[int] = set()
         self._caretaker = engine.take_context()
         size = ports * 2 * CHANNEL_SIZE + len(others) * askers * 16 + 64
         self._region = Region(-(-size // 4096) * 4096)
@@ -160,6 +162,10 @@ class Pumped:
         for number in numbers:
             del self._contexts[number]
             self._orphans.add(number)
+
+    def is_free(self, number: int) -> bool:
+        """Whether a serving worker is there, and has a thread of its own."""
+        return number in self._contexts and number not in self.lent
 
     def free_seats(self) -> list[int]:
         """Numbers of driven workers that nobody has."""

@@ -34,7 +34,7 @@ from mako.engine.completing import (
 )
 from mako.engine.coordinator import adopt, adopt_parked
 from mako.engine.durability import may_begin, note, settle, unsettled
-from mako.engine.jit import compiled
+from mako.engine.jit import compiled, exported
 from mako.engine.lane import (
     H_BUSY,
     H_FREE,
@@ -52,6 +52,7 @@ from mako.engine.layout import (
     C_CONTROL,
     C_DOOMED,
     C_ENGINE,
+    C_GUEST,
     C_MESH,
     C_MET_PREPARED,
     C_MODE,
@@ -181,190 +182,6 @@ def _commit_when_log_has_room(tx: int) -> int:
 
 
 @compiled
-def _wait_until_due(tx: int) -> int:
-    """Open loop: wait for the next arrival; when it was due, or -1 if the worker must stop."""
-    due = ld8(tx + K_DUE)
-    while True:
-        left = due - monotonic_ns()
-        if left <= 0:
-            break
-        if load_acquire(tx + C_CONTROL) != DRIVE:
-            return -1
-        settle(tx, monotonic_ns())
-        if ld8(tx + C_MESH) != 0:
-            if turn(tx, monotonic_ns()) == 0 and left > 100_000:
-                close(ld8(tx + C_ENGINE))
-                sleep_us(20)
-        elif left > 200_000:
-            rest(tx)
-            close(ld8(tx + C_ENGINE))
-            sleep_us(min(left // 1000 - 100, 100 if unsettled(tx) else 1000))
-        else:
-            pause()
-    st8(tx + K_DUE, due + ld8(tx + K_INTERVAL))
-    return due
-
-
-@compiled
-def _to_lane(tx: int, started: int, kind: int, prepared: int) -> int:
-    """Move the transaction of the workload that was just run to a lane, or return 0: none is
-    free. `prepared`: it met a lock that is held until another partition answers."""
-    size = ld8(tx + K_STATE_BYTES)
-    entry = ld8(tx + K_EXECUTE)
-    state = ld8(tx + K_STATE)
-    if prepared != 0:
-        lane = adopt_parked(tx, entry, state, size)
-    else:
-        lane = adopt(tx, entry, state, size)
-    if lane != 0:
-        st8(lane + L_STARTED, started)
-        st8(lane + L_KIND, kind)
-    return lane
-
-
-@compiled
-def _pause_before_retry(tx: int, tries: int) -> None:
-    """What is in the way may be held by a lane of this worker, which has to go on for it."""
-    if ld8(tx + C_MESH) != 0 and tries & 3 == 3:
-        turn(tx, monotonic_ns())
-    for _ in range(1 << min(tries, 8)):
-        pause()
-
-
-@compiled
-def _drive_one(tx: int, started: int) -> int:
-    """Generate and run one transaction of the workload; when it ended, or was moved to a lane, or
-    -1 to stop."""
-    if ld8(tx + K_INTERVAL) != 0:
-        started = _wait_until_due(tx)
-        if started < 0:
-            return -1
-    now = started
-    while not may_begin(tx, now):
-        if load_acquire(tx + C_CONTROL) != DRIVE:
-            return -1
-        rest(tx)
-        close(ld8(tx + C_ENGINE))
-        now = _rest_a_little(tx)
-        settle(tx, now)
-        if ld8(tx + K_INTERVAL) == 0:
-            started = now  # Nobody was waiting for it.
-    state = ld8(tx + K_STATE)
-    st8(tx + C_RANDOM, ld8(tx + K_RANDOM))
-    st8(tx + C_NOW, (started + ld8(tx + K_OFFSET)) // 1_000_000)
-    # Drawing the inputs is watched like a transaction of its own.
-    st8(tx + C_OUTCOME, COMMITTED)
-    store_release(tx + C_PROGRESS, ld8(tx + C_PROGRESS) + 1)
-    if call_entry(ld8(tx + K_GENERATE), tx, state, tx + C_RESULT) != 0:
-        st8(tx + K_FAILED, ld8(tx + C_OUTCOME))
-        return -1
-    kind = ld8(tx + C_RESULT)
-    st8(tx + K_RANDOM, ld8(tx + C_RANDOM))
-    st8(tx + C_SEED, ld8(tx + C_RANDOM))
-    entry = ld8(tx + K_EXECUTE)
-    tries = 0
-    rooms = 0
-    while True:
-        st8(tx + C_MET_PREPARED, 0)
-        outcome = run_once(tx, entry, state, tx + C_RESULT)
-        if outcome == _LOG_FULL:
-            outcome = _commit_when_log_has_room(tx)
-        if outcome == COMMITTED or outcome == _ROLLED_BACK:
-            break
-        if outcome == _REMOTE or ld8(tx + C_MET_PREPARED) != 0:
-            if _to_lane(tx, started, kind, ld8(tx + C_MET_PREPARED)) != 0:
-                return monotonic_ns()
-            forget_rows(tx)
-        elif outcome == _OUT_OF_MEMORY and make_room(tx, rooms):
-            rooms += 1
-            if load_acquire(tx + C_CONTROL) != DRIVE:
-                return -1
-        elif outcome > _PHANTOM:
-            if load_acquire(tx + C_CONTROL) == DRIVE:
-                st8(tx + K_FAILED, outcome)
-            return -1
-        tries += 1
-        if tries & 63 == 0 and load_acquire(tx + C_CONTROL) != DRIVE:
-            return -1
-        _pause_before_retry(tx, tries)
-    if ld8(tx + C_ROWS) != 0:  # It asked for some, and needed none.
-        forget_rows(tx)
-    ended = monotonic_ns()
-    record_latency(tx, kind, ended - started)
-    if outcome == COMMITTED:
-        note(tx, ld8(tx + C_TIMESTAMP), started, kind, ended)
-    settle(tx, ended)
-    if outcome == _ROLLED_BACK:
-        counter = tx + K_ROLLED_BACK + 8 * kind
-        st8(counter, ld8(counter) + 1)
-    return ended
-
-
-@compiled
-def _rest_a_little(tx: int) -> int:
-    """Sleep for some tens of microseconds, unless other partitions want something; the time."""
-    now = monotonic_ns()
-    if ld8(tx + C_MESH) == 0:
-        sleep_us(50)
-    elif turn(tx, now) == 0:
-        sleep_us(20)
-    return monotonic_ns()
-
-
-@compiled
-def _wait_for_lane(tx: int, now: int) -> int:
-    """Every lane is taken: let them go on, until one is free or the worker must stop; the time."""
-    mesh = ld8(tx + C_MESH)
-    spins = 0
-    while ld8(mesh + H_FREE) & ld8(mesh + H_OWN) == 0 and load_acquire(tx + C_CONTROL) == DRIVE:
-        if turn(tx, now) == 0:
-            spins += 1
-            if spins & 255 == 0:
-                close(ld8(tx + C_ENGINE))
-                settle(tx, now)
-            pause()
-        now = monotonic_ns()
-    return now
-
-
-@compiled
-def _drain(tx: int) -> None:
-    """Begin nothing more; go on for others, and with what was begun, up to being stopped."""
-    engine = ld8(tx + C_ENGINE)
-    while load_acquire(tx + C_CONTROL) != STOP:
-        now = monotonic_ns()
-        tick(engine, (now + ld8(tx + K_OFFSET)) // 1_000_000)
-        rest(tx)
-        if turn(tx, now) == 0:
-            close(engine)
-            settle(tx, now)
-            sleep_us(20)
-
-
-@compiled
-def _drive(tx: int) -> None:
-    engine = ld8(tx + C_ENGINE)
-    mesh = ld8(tx + C_MESH)
-    now = monotonic_ns()
-    count = 0
-    while load_acquire(tx + C_CONTROL) == DRIVE:
-        if mesh != 0:
-            turn(tx, now)
-            if ld8(mesh + H_FREE) & ld8(mesh + H_OWN) == 0:
-                now = _wait_for_lane(tx, now)
-        now = _drive_one(tx, now)
-        if now < 0 or ld8(tx + K_FAILED) != COMMITTED:
-            break
-        count += 1
-        if count & (CLOSE_EVERY - 1) == 0:
-            tick(engine, (now + ld8(tx + K_OFFSET)) // 1_000_000)
-            close(engine)
-        reclaim_some(tx)
-    if mesh != 0:
-        _drain(tx)
-
-
-@compiled
 def oldest_request(tx: int) -> int:
     """The oldest request that nobody has run, or 0."""
     tail = ld8(tx + K_REQUEST_TAIL)
@@ -466,6 +283,211 @@ def serve_oldest(tx: int, now_ns: int) -> bool:
     return True
 
 
+@exported
+def turn_both(tx: int, now: int) -> int:
+    """Take the turn of this worker, and of the one whose thread this is, too, with one request of
+    that one, if it has any; how much was done."""
+    done = turn(tx, now)
+    guest = ld8(tx + C_GUEST)
+    if guest == 0:
+        return done
+    done += turn(guest, now)
+    tail = ld8(guest + K_REQUEST_TAIL)
+    if load_acquire(guest + K_REQUEST_HEAD) != tail:
+        store_release(guest + C_STATE, RUNNING)
+        if serve_oldest(guest, now + ld8(tx + K_OFFSET)):
+            done += 1
+        store_release(guest + C_STATE, STOPPED)
+        close(ld8(guest + C_ENGINE))
+    wake_listener(guest)
+    reclaim_some_at_rest(guest)
+    return done
+
+
+@compiled
+def _wait_until_due(tx: int) -> int:
+    """Open loop: wait for the next arrival; when it was due, or -1 if the worker must stop."""
+    due = ld8(tx + K_DUE)
+    while True:
+        left = due - monotonic_ns()
+        if left <= 0:
+            break
+        if load_acquire(tx + C_CONTROL) != DRIVE:
+            return -1
+        settle(tx, monotonic_ns())
+        if ld8(tx + C_MESH) != 0:
+            if turn_both(tx, monotonic_ns()) == 0 and left > 100_000:
+                close(ld8(tx + C_ENGINE))
+                sleep_us(20)
+        elif left > 200_000:
+            rest(tx)
+            close(ld8(tx + C_ENGINE))
+            sleep_us(min(left // 1000 - 100, 100 if unsettled(tx) else 1000))
+        else:
+            pause()
+    st8(tx + K_DUE, due + ld8(tx + K_INTERVAL))
+    return due
+
+
+@compiled
+def _to_lane(tx: int, started: int, kind: int, prepared: int) -> int:
+    """Move the transaction of the workload that was just run to a lane, or return 0: none is
+    free. `prepared`: it met a lock that is held until another partition answers."""
+    size = ld8(tx + K_STATE_BYTES)
+    entry = ld8(tx + K_EXECUTE)
+    state = ld8(tx + K_STATE)
+    if prepared != 0:
+        lane = adopt_parked(tx, entry, state, size)
+    else:
+        lane = adopt(tx, entry, state, size)
+    if lane != 0:
+        st8(lane + L_STARTED, started)
+        st8(lane + L_KIND, kind)
+    return lane
+
+
+@compiled
+def _pause_before_retry(tx: int, tries: int) -> None:
+    """What is in the way may be held by a lane of this worker, which has to go on for it."""
+    if ld8(tx + C_MESH) != 0 and tries & 3 == 3:
+        turn_both(tx, monotonic_ns())
+    for _ in range(1 << min(tries, 8)):
+        pause()
+
+
+@compiled
+def _drive_one(tx: int, started: int) -> int:
+    """Generate and run one transaction of the workload; when it ended, or was moved to a lane, or
+    -1 to stop."""
+    if ld8(tx + K_INTERVAL) != 0:
+        started = _wait_until_due(tx)
+        if started < 0:
+            return -1
+    now = started
+    while not may_begin(tx, now):
+        if load_acquire(tx + C_CONTROL) != DRIVE:
+            return -1
+        rest(tx)
+        close(ld8(tx + C_ENGINE))
+        now = _rest_a_little(tx)
+        settle(tx, now)
+        if ld8(tx + K_INTERVAL) == 0:
+            started = now  # Nobody was waiting for it.
+    state = ld8(tx + K_STATE)
+    st8(tx + C_RANDOM, ld8(tx + K_RANDOM))
+    st8(tx + C_NOW, (started + ld8(tx + K_OFFSET)) // 1_000_000)
+    # Drawing the inputs is watched like a transaction of its own.
+    st8(tx + C_OUTCOME, COMMITTED)
+    store_release(tx + C_PROGRESS, ld8(tx + C_PROGRESS) + 1)
+    if call_entry(ld8(tx + K_GENERATE), tx, state, tx + C_RESULT) != 0:
+        st8(tx + K_FAILED, ld8(tx + C_OUTCOME))
+        return -1
+    kind = ld8(tx + C_RESULT)
+    st8(tx + K_RANDOM, ld8(tx + C_RANDOM))
+    st8(tx + C_SEED, ld8(tx + C_RANDOM))
+    entry = ld8(tx + K_EXECUTE)
+    tries = 0
+    rooms = 0
+    while True:
+        st8(tx + C_MET_PREPARED, 0)
+        outcome = run_once(tx, entry, state, tx + C_RESULT)
+        if outcome == _LOG_FULL:
+            outcome = _commit_when_log_has_room(tx)
+        if outcome == COMMITTED or outcome == _ROLLED_BACK:
+            break
+        if outcome == _REMOTE or ld8(tx + C_MET_PREPARED) != 0:
+            if _to_lane(tx, started, kind, ld8(tx + C_MET_PREPARED)) != 0:
+                return monotonic_ns()
+            forget_rows(tx)
+        elif outcome == _OUT_OF_MEMORY and make_room(tx, rooms):
+            rooms += 1
+            if load_acquire(tx + C_CONTROL) != DRIVE:
+                return -1
+        elif outcome > _PHANTOM:
+            if load_acquire(tx + C_CONTROL) == DRIVE:
+                st8(tx + K_FAILED, outcome)
+            return -1
+        tries += 1
+        if tries & 63 == 0 and load_acquire(tx + C_CONTROL) != DRIVE:
+            return -1
+        _pause_before_retry(tx, tries)
+    if ld8(tx + C_ROWS) != 0:  # It asked for some, and needed none.
+        forget_rows(tx)
+    ended = monotonic_ns()
+    record_latency(tx, kind, ended - started)
+    if outcome == COMMITTED:
+        note(tx, ld8(tx + C_TIMESTAMP), started, kind, ended)
+    settle(tx, ended)
+    if outcome == _ROLLED_BACK:
+        counter = tx + K_ROLLED_BACK + 8 * kind
+        st8(counter, ld8(counter) + 1)
+    return ended
+
+
+@compiled
+def _rest_a_little(tx: int) -> int:
+    """Sleep for some tens of microseconds, unless other partitions want something; the time."""
+    now = monotonic_ns()
+    if ld8(tx + C_MESH) == 0:
+        sleep_us(50)
+    elif turn_both(tx, now) == 0:
+        sleep_us(20)
+    return monotonic_ns()
+
+
+@compiled
+def _wait_for_lane(tx: int, now: int) -> int:
+    """Every lane is taken: let them go on, until one is free or the worker must stop; the time."""
+    mesh = ld8(tx + C_MESH)
+    spins = 0
+    while ld8(mesh + H_FREE) & ld8(mesh + H_OWN) == 0 and load_acquire(tx + C_CONTROL) == DRIVE:
+        if turn_both(tx, now) == 0:
+            spins += 1
+            if spins & 255 == 0:
+                close(ld8(tx + C_ENGINE))
+                settle(tx, now)
+            pause()
+        now = monotonic_ns()
+    return now
+
+
+@compiled
+def _drain(tx: int) -> None:
+    """Begin nothing more; go on for others, and with what was begun, up to being stopped."""
+    engine = ld8(tx + C_ENGINE)
+    while load_acquire(tx + C_CONTROL) != STOP:
+        now = monotonic_ns()
+        tick(engine, (now + ld8(tx + K_OFFSET)) // 1_000_000)
+        rest(tx)
+        if turn_both(tx, now) == 0:
+            close(engine)
+            settle(tx, now)
+            sleep_us(20)
+
+
+@compiled
+def _drive(tx: int) -> None:
+    engine = ld8(tx + C_ENGINE)
+    mesh = ld8(tx + C_MESH)
+    now = monotonic_ns()
+    count = 0
+    while load_acquire(tx + C_CONTROL) == DRIVE:
+        if mesh != 0:
+            turn_both(tx, now)
+            if ld8(mesh + H_FREE) & ld8(mesh + H_OWN) == 0:
+                now = _wait_for_lane(tx, now)
+        now = _drive_one(tx, now)
+        if now < 0 or ld8(tx + K_FAILED) != COMMITTED:
+            break
+        count += 1
+        if count & (CLOSE_EVERY - 1) == 0:
+            tick(engine, (now + ld8(tx + K_OFFSET)) // 1_000_000)
+            close(engine)
+        reclaim_some(tx)
+    if mesh != 0:
+        _drain(tx)
+
+
 @compiled
 def _wait_for_requests(tx: int) -> None:
     """There are none: sleep in the kernel until there are, or for as long as others can wait."""
@@ -545,6 +567,8 @@ def work(tx: int) -> int:
         _drive(tx)
     elif control == SERVE:
         _serve(tx)
+    elif control == DRAIN:
+        _drain(tx)
     reclaim_some_at_rest(tx)
     store_release(tx + C_STATE, STOPPED)
     return ld8(tx + K_FAILED)

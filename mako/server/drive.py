@@ -308,12 +308,14 @@ class Drive:
         self._crew.stop(self._threads)
 
     def resume(self) -> None:
-        from mako.engine.worker import DRIVE
+        from mako.engine.worker import DRAIN, DRIVE
 
-        if not self._stopped:  # By itself: its workers have ended.
+        # One that has stopped by itself still does what others want of its workers.
+        control = DRAIN if self._stopped else DRIVE
+        if not self._stopped or self._mesh is not None:
             contexts = [worker.context for worker in self._workers]
             self._threads = [
-                self._crew.launch(context, DRIVE, core)
+                self._crew.launch(context, control, core)
                 for context, core in zip(contexts, self._cores, strict=True)
             ]
 

@@ -20,7 +20,7 @@ from mako.server.sessions import Refused
 if TYPE_CHECKING:
     from mako.engine.engine import Engine
     from mako.engine.pumped import Pumped
-    from mako.server.serving import Crew
+    from mako.server.serving import Crew, Serving
 
 #: Drives of a process at a time: each worker of one keeps a core busy.
 DRIVES_MAX: Final = 4
@@ -39,9 +39,15 @@ def deployed_workloads(modules: Iterable[str]) -> dict[str, Workload]:
 class Seats:
     """The places that driven workers have among those that may ask at other partitions."""
 
-    def __init__(self, pumped: Pumped, workers: int) -> None:
-        """ConfigError if there are not so many."""
+    def __init__(self, pumped: Pumped, serving: Serving, workers: int) -> None:
+        """ConfigError if there are not so many.
+
+        A driven worker does what a worker of `serving` does, too: it is awake, and otherwise two
+        threads would want one processor.
+        """
         self._pumped = pumped
+        self._serving = serving
+        self._guests: dict[int, int] = {}
         self._seats = pumped.free_seats()[:workers]
         if len(self._seats) < workers:
             raise ConfigError(
@@ -50,10 +56,24 @@ class Seats:
             )
 
     def attach(self, engine: Engine, context: int, number: int) -> None:
+        from mako.engine.layout import C_GUEST
+
         self._pumped.attach(context, self._seats[number])
+        guest = next((n for n in range(self._pumped.workers) if self._pumped.is_free(n)), None)
+        if guest is not None:
+            self._guests[context] = guest
+            engine.set_word(context + C_GUEST, self._serving.lend(guest))
+            self._pumped.lent.add(guest)
 
     def detach(self, engine: Engine, context: int) -> None:
+        from mako.engine.layout import C_GUEST
+
         self._pumped.detach(context)
+        engine.set_word(context + C_GUEST, 0)
+        guest = self._guests.pop(context, None)
+        if guest is not None:
+            self._pumped.lent.discard(guest)
+            self._serving.take_back(guest)
 
     def place_of(self, engine: Engine, number: int) -> int:
         return number
@@ -79,8 +99,10 @@ class Drives:
         crew: Crew,
         workloads: Mapping[str, Workload],
         pumped: Callable[[], Pumped | None] = lambda: None,
+        serving: Callable[[], Serving] | None = None,
     ) -> None:
-        """`pumped()`: the way to other partitions, if there is one."""
+        """`pumped()`: the way to other partitions, if there is one; `serving()` has its workers."""
+        self._serving = serving
         self._crew = crew
         self._workloads = workloads
         self._pumped = pumped
@@ -114,7 +136,9 @@ class Drives:
 
         def make() -> Drive:
             pumped = self._pumped()
-            seats = None if pumped is None else Seats(pumped, len(rows))
+            seats = None
+            if pumped is not None and self._serving is not None:
+                seats = Seats(pumped, self._serving(), len(rows))
             workers = len(rows)
             return Drive(
                 self._crew,

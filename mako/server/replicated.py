@@ -53,7 +53,9 @@ class ReplicatedBackend:
         partition = self._hosted.partition
         self.engine: Engine = partition.engine
         self.crew = self._make_crew(self.engine)
-        self.drives = Drives(self.crew, self._workloads, lambda: self._hosted.pumped)
+        self.drives = Drives(
+            self.crew, self._workloads, lambda: self._hosted.pumped, lambda: self.serving
+        )
         self.serving = Serving(
             self.crew, self.procedures, workers=0, limit=self._time_limit, event=self._event
         )

@@ -184,6 +184,15 @@ class Serving:
         for worker in self._workers:
             worker.go_on()
 
+    def lend(self, number: int) -> int:
+        """Have somebody else do what a worker does, in a thread that exists anyway; its context."""
+        return self._workers[number].lend()
+
+    def take_back(self, number: int) -> None:
+        """Nobody does so any more."""
+        if number < len(self._workers):
+            self._workers[number].take_back()
+
     def wake_worker(self, number: int) -> None:
         """Have a worker look for what has come from other partitions. It may have ended."""
         if number < len(self._workers):
@@ -422,6 +431,7 @@ class _Rings:
         self._tail = self.context + layout.K_COMPLETION_TAIL
         if pumped is not None:
             pumped.attach(self.context, number)
+        self._lent = False
         self.thread = crew.launch(self.context, SERVE)
 
     def post(self, entry: int, words: bytes) -> bool:
@@ -455,9 +465,24 @@ class _Rings:
 
     def go_on(self) -> None:
         """After its thread was stopped."""
+        from mako.engine.layout import C_CONTROL
         from mako.engine.worker import SERVE
 
-        self.thread = self._crew.launch(self.context, SERVE)
+        if self._lent:
+            self._engine.set_word(self.context + C_CONTROL, SERVE)
+        else:
+            self.thread = self._crew.launch(self.context, SERVE)
+
+    def lend(self) -> int:
+        self._crew.stop([self.thread])
+        self._lent = True
+        self.go_on()
+        return self.context
+
+    def take_back(self) -> None:
+        if self._lent:
+            self._lent = False
+            self.go_on()
 
     def mark_lost(self, partition: int, final: int) -> int:
         """Have results say that they are discarded, where they depend on what a partition lost."""
