@@ -6,5 +6,6 @@
 
 `Core` knows the protocol and does no I/O; there is one for each partition that is asked. `Lanes`
 knows which one has what. Beside each database stand its tables and its sessions (transactions and
-snapshots): `table`, `sessions`, `async_table`, `async_sessions`.
+snapshots): `table`, `sessions`, `async_table`, `async_sessions`. A transaction over several
+partitions is kept by `gathered`, for both.
 """
