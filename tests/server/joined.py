@@ -43,6 +43,7 @@ class Joined(Divided):
                 for handle in list(engine.tables.values()):
                     _place(engine, handle)
                 _place_new_ones(backend)
+                _wait_for_all(backend)
         return super().__enter__()
 
     def __exit__(self, *_: object) -> None:
@@ -55,6 +56,17 @@ class Joined(Divided):
         self.mesh.close()
         self.mesh = None
         super().__exit__()
+
+
+def _wait_for_all(backend: Any) -> None:
+    """Answer when snapshots see it, as replicated partitions do."""
+    engine, passed = backend.engine, backend._time_limit
+
+    def limit() -> int:
+        engine.settle()
+        return min(int(engine.stable), int(passed()))
+
+    backend.gate = backend.serving.limit = limit
 
 
 def _place_new_ones(backend: Any) -> None:
