@@ -76,7 +76,8 @@ class Seats:
             self._serving.take_back(guest)
 
     def place_of(self, engine: Engine, number: int) -> int:
-        return number
+        # Leaders of other partitions, on the same machine perhaps, take other processors.
+        return self._pumped.station.partition * len(self._seats) + number
 
     def lanes_of(self, engine: Engine) -> list[int]:
         return self._pumped.station.lanes
