@@ -121,6 +121,8 @@ REFUSED_LONG_VALUE: Final = -3
 REFUSED_CHANGED: Final = -4
 #: The same: its client and this partition do not agree which one has a key.
 REFUSED_PLACE: Final = -5
+#: A request that may run once only came after its client was done with it.
+REFUSED_LATE: Final = -6
 
 #: Rows of other partitions that a transaction may read and write.
 REMOTE_ROWS_MAX: Final = 1024

@@ -39,6 +39,7 @@ from mako.engine.layout import (
 )
 from mako.engine.transactions import stop
 from mako.ids import (
+    REFUSED_LATE,
     REFUSED_LONG_VALUE,
     REFUSED_NO_COUNTER,
     REFUSED_OVERFLOW,
@@ -197,6 +198,10 @@ def once(tx: int, arguments: int, result: int) -> int:
     if version > 0:
         st8(result, ld8(version + V_VALUE))
         return 0
+    version = access(tx, table, _request_key(tx, client, 0), 16, 0, READ)
+    if version > 0 and number < ld8(version + V_VALUE):
+        stop(tx, 0, _ROLLED_BACK, REFUSED_LATE)
+        return 0
     raised = call_entry(ld8(arguments), tx, arguments + 24, result)
     if raised != 0 or ld8(tx + C_OUTCOME) != 0:
         return raised
@@ -209,11 +214,20 @@ def once(tx: int, arguments: int, result: int) -> int:
 
 
 def forget(tx: int, arguments: int, result: int) -> int:
-    """Delete the rows of the requests of a client from one number to before another."""
+    """Delete the rows of the requests of a client from one number to before another.
+
+    A request of these that arrives after this, by a connection that was given up long ago, must
+    not run any more: the row of number 0, which no request has, says from which number on one may.
+    """
     table = ld8(tx + C_ENGINE) + _REQUESTS_TABLE
     client = ld8(arguments)
     for number in range(ld8(arguments + 8), ld8(arguments + 16)):
         access(tx, table, _request_key(tx, client, number), 16, 0, DELETE)
+    key = _request_key(tx, client, 0)
+    version = access(tx, table, key, 16, REQUEST_ROW_BYTES, PUT)
+    if version > 0:
+        st8(version + V_VALUE, ld8(arguments + 16))
+        st8(version + V_VALUE + 8, ld8(tx + C_NOW))
     st8(result, 0)
     st8(tx + C_DETAIL, 0)
     return 0
