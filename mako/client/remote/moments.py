@@ -7,9 +7,9 @@ no failover undoes it. So what is stable at one replica is stable at all of them
 those that are behind T need not be asked again: they answer when they have come to it. Until then
 they keep what they are pinned at, which lies below T, so nothing is missing at T either.
 
-    M1  All that is read is read at T: nobody reads before all are there.
-    M2  A session that is lost before that is opened again, and then T may be later.
-    M3  Whatever was opened is closed if the whole cannot be; what answers later, too.
+    S1  All that is read is read at T: nobody reads before all are there.
+    S2  A session that is lost before that is opened again, and then T may be later.
+    S3  Whatever was opened is closed if the whole cannot be; what answers later, too.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Moment:
             self.opened[partition] = moved
 
     def failed(self, step: Step, error: Exception, trouble: str = "") -> None:
-        """A step has failed. Raises the error, unless another session does as well (M2)."""
+        """A step has failed. Raises the error, unless another session does as well (S2)."""
         partition = step.partition
         if step.operation is Operation.MOVE_SNAPSHOT:
             if isinstance(error, ConnectionLost | TransactionTooOld):
@@ -203,7 +203,7 @@ def _ask(moment: Moment, asking: Asking, step: Step, deadline: float) -> Call | 
 
 
 def _abandon(moment: Moment, lane: Lane[Any], step: Step, call: Call) -> None:
-    """Nobody waits for a step any more (M3)."""
+    """Nobody waits for a step any more (S3)."""
     if call.ended:
         if call.error is None and step.operation is Operation.SNAPSHOT:
             moment.take(step, call)  # So it is closed with the others.
