@@ -24,6 +24,8 @@ from bench.shards.cluster import DRAIN_SECONDS, WARMUP_SECONDS, Measured, measur
 
 #: Seconds for a process to start and for its partitions to have leaders.
 START_SECONDS: Final = 120.0
+#: The value of raft_role of a leader.
+_LEADER: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ class Processes:
             for name, process in self._running.items():
                 if process.poll() is not None:
                     raise mako.Error(f"{name} ended: {self._last_line(name)}")
-            if self._reached() == self.partitions * (self.partitions - 1):
+            if self._is_ready():
                 return self
             time.sleep(0.1)
         raise mako.Error("the partitions do not reach each other; look whether ports are taken")
@@ -113,10 +115,10 @@ class Processes:
         lines = (self._folder / f"{name}.log").read_text().splitlines()
         return lines[-1] if lines else "it said nothing"
 
-    def _scrape(self) -> list[tuple[str, str, float]]:
-        """(name, labels, value) of every sample of every process that answers."""
+    def _scrape(self) -> list[tuple[str, str, str, float]]:
+        """(process, name, labels, value) of every sample of every process that answers."""
         found = []
-        for port in self._http.values():
+        for process, port in self._http.items():
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as got:
                     text = got.read().decode()
@@ -126,18 +128,25 @@ class Processes:
                 if not line.startswith("#") and "{" in line:
                     name, _, rest = line.partition("{")
                     labels, _, value = rest.rpartition("} ")
-                    found.append((name, labels, float(value)))
+                    found.append((process, name, labels, float(value)))
         return found
 
-    def _reached(self) -> int:
-        return sum(
-            value == 1 for name, _, value in self._scrape() if name == "mako_partition_reachable"
-        )
+    def _is_ready(self) -> bool:
+        """Whether every partition is led where it should be, and reaches all others."""
+        samples = self._scrape()
+        leading = {
+            (process, labels.partition('partition="')[2].partition('"')[0])
+            for process, name, labels, value in samples
+            if name == "raft_role" and value == _LEADER
+        }
+        wanted = {(self.names[p % len(self.names)], str(p)) for p in range(self.partitions)}
+        reached = sum(value for _, name, _, value in samples if name == "mako_partition_reachable")
+        return leading == wanted and reached == self.partitions * (self.partitions - 1)
 
     def counts(self) -> dict[str, int]:
         """What leaders have done for transactions over partitions, since they started."""
         total: dict[str, int] = {"distributed": 0, "parked": 0}
-        for name, labels, value in self._scrape():
+        for _, name, labels, value in self._scrape():
             if name == "mako_distributed_total":
                 what = labels.partition('what="')[2].rstrip('"')
                 what = "distributed" if what == "committed" else what
@@ -187,7 +196,7 @@ class Processes:
         """What was under way when the workers stopped has ended."""
         deadline = time.monotonic() + DRAIN_SECONDS
         while time.monotonic() < deadline:
-            waiting = [value for name, _, value in self._scrape() if name == "mako_waiting_for"]
+            waiting = [v for _, name, _, v in self._scrape() if name == "mako_waiting_for"]
             if not any(waiting):
                 return
             time.sleep(0.05)

@@ -270,14 +270,14 @@ class Pumped:
         name. Nothing was sent to it. OSError."""
         pair = self.pairs[there]
         assert pair.shared is None
-        region = SharedRegion(name, 4 * self._askers * CHANNEL_SIZE)
+        mine = int(self.station.partition > there)  # Who asks: the lower partition comes first.
+        region = SharedRegion(name, 4 * self._askers * CHANNEL_SIZE, mine)
         pair.shared = region
         self.station.set_sleeps(False)
 
         def channel(asks: int, index: int, which: int) -> int:
             return region.base + ((asks * self._askers + index) * 2 + which) * CHANNEL_SIZE
 
-        mine = int(self.station.partition > there)  # Who asks: the lower partition comes first.
         for index, port in enumerate(pair.asking):
             ask, answered = channel(mine, index, REQUESTS), channel(mine, index, ANSWERS)
             self.station.set_channels(port, Channels(ask=ask, answered=answered))

@@ -2,7 +2,9 @@
 
 Both sides make its name of the same facts, and whoever comes first creates the file: it is zeros
 then, which are channels with nothing in them. A name is used by one pair of leaders in one pair of
-epochs only, so nobody ever finds what others have left.
+epochs only, so nobody ever finds what others have left. Whoever comes second removes the name: the
+file lasts as long as somebody has it open. What is left of a process that was killed before that is
+removed when it is old.
 """
 
 from __future__ import annotations
@@ -18,6 +20,10 @@ from typing import Final
 from mako.engine.jit import INTERPRETED
 
 _PREFIX: Final = "mako-"
+#: In front of the memory: which sides have come.
+_HEAD: Final = 4096
+#: Two leaders open their memory within moments.
+OLD_SECONDS: Final = 24 * 3600
 
 
 def shared_folder() -> Path:
@@ -27,35 +33,43 @@ def shared_folder() -> Path:
 
 
 class SharedRegion:
-    """`size` bytes at `base`, which whoever opens the same name has in common. OSError."""
+    """`size` bytes at `base`, which whoever opens the same name has in common. `side` is 0 for one
+    of the two, and 1 for the other. OSError."""
 
-    def __init__(self, name: str, size: int) -> None:
-        self._path = shared_folder() / f"{_PREFIX}{name}"
+    def __init__(self, name: str, size: int, side: int) -> None:
+        self.path = shared_folder() / f"{_PREFIX}{name}"
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
-        descriptor = os.open(self._path, flags, 0o600)
+        descriptor = os.open(self.path, flags, 0o600)
         try:
             if os.fstat(descriptor).st_uid != os.getuid():
-                raise PermissionError(f"{self._path} is somebody else's; remove it")
-            os.ftruncate(descriptor, size)
-            self._map = mmap.mmap(descriptor, size)
+                raise PermissionError(f"{self.path} is somebody else's; remove it")
+            os.ftruncate(descriptor, _HEAD + size)
+            self._map = mmap.mmap(descriptor, _HEAD + size)
         finally:
             os.close(descriptor)
+        self._map[side] = 1
+        if self._map[1 - side]:  # Both may come here at the same time.
+            self._remove()
         self._anchor = ctypes.c_char.from_buffer(self._map)
-        self.base = ctypes.addressof(self._anchor)
+        self._first = ctypes.addressof(self._anchor)
+        self.base = self._first + _HEAD
         if INTERPRETED:
             from mako.engine.interpreted import add_region
 
             self._view = memoryview(self._map)
-            add_region(self.base, self._view)
+            add_region(self._first, self._view)
+
+    def _remove(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self.path.unlink()
 
     def close(self) -> None:
         """Unmap, and remove the name. No compiled call may be running."""
-        with contextlib.suppress(FileNotFoundError):
-            self._path.unlink()
+        self._remove()
         if INTERPRETED:
             from mako.engine.interpreted import remove_region
 
-            remove_region(self.base)
+            remove_region(self._first)
             self._view.release()
         self.base = 0
         del self._anchor
@@ -63,11 +77,13 @@ class SharedRegion:
             self._map.close()
 
 
-def sweep(part: str) -> int:
-    """Remove the files whose names have `part`, which a process that was killed has left; how many.
-    Whoever has one of them open keeps it."""
-    found = list(shared_folder().glob(f"{_PREFIX}{part}*"))
-    for path in found:
+def sweep(now: float) -> int:
+    """Remove what is old at `now`, seconds since the Unix epoch; how many files. Whoever has one of
+    them open keeps it."""
+    removed = 0
+    for path in shared_folder().glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
-            path.unlink()
-    return len(found)
+            if now - path.stat().st_mtime > OLD_SECONDS:
+                path.unlink()
+                removed += 1
+    return removed

@@ -118,10 +118,10 @@ class ServerProcess:
     # --- The folder ----------------------------------------------------------------------------
 
     def sweep_shared(self) -> None:
-        """Remove memory that an earlier start of this process has shared, and was killed."""
+        """Remove memory that processes have shared which were killed long ago."""
         from mako.engine.shared import sweep
 
-        sweep(f"{self.plan.cluster_id:x}-*p{self.plan.process}.")
+        sweep(self._now_ms() / 1000)
 
     def _open_disk(self) -> tuple[Disk, str]:
         folder = self.plan.folder

@@ -9,7 +9,7 @@ import pytest
 
 from mako.engine import pump
 from mako.engine.pumped import BadMail
-from mako.engine.shared import SharedRegion, sweep
+from mako.engine.shared import OLD_SECONDS, SharedRegion, sweep
 from mako.ids import Outcome
 from tests.engine.partitioned import ACCOUNT, Cluster
 from tests.engine.pumping import PumpedMesh
@@ -149,11 +149,23 @@ def test_another_epoch_begins_with_channels_of_its_own(cluster: Cluster) -> None
 
 
 def test_what_a_killed_process_has_left_is_swept_away() -> None:
-    name = f"test-{secrets.token_hex(8)}"
-    region = SharedRegion(name, 4096)
-    assert sweep(name) == 1
-    assert sweep(name) == 0
+    region = SharedRegion(f"test-{secrets.token_hex(8)}", 4096, 0)
+    left = region.path
+    sweep(left.stat().st_mtime + OLD_SECONDS - 1)
+    assert left.exists()
+    sweep(left.stat().st_mtime + OLD_SECONDS + 1)
+    assert not left.exists()
     region.close()
+
+
+def test_memory_has_no_name_once_both_have_it() -> None:
+    name = f"test-{secrets.token_hex(8)}"
+    one = SharedRegion(name, 4096, 0)
+    assert one.path.exists()
+    other = SharedRegion(name, 4096, 1)
+    assert not one.path.exists()
+    one.close()
+    other.close()
 
 
 # --- Partitions that are out of reach --------------------------------------------------------
