@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import mako
 from bench.demo.cluster import NAMES, Cluster
+from bench.moments import passed, snapshot_from
 from bench.tpcc.benchmark import Tpcc
 from bench.tpcc.terminals import Acknowledged, lost_orders
 
@@ -53,19 +54,26 @@ def undone_so_far(cluster: Cluster) -> dict[str, int]:
     return {name: len(undone_in(cluster.log(name).read_text())) for name in NAMES}
 
 
-def conditions(cluster: Cluster, benchmark: Tpcc, name: str) -> tuple[int, list[str]]:
-    """How many conditions were checked at a snapshot of the replicas of one process, and the
-    clauses that fail."""
+def acknowledged(cluster: Cluster) -> int:
+    """The timestamp up to which leaders have acknowledged anything."""
+    with mako.connect(cluster.addresses, timeout=PATIENCE) as db:
+        return passed(db)
+
+
+def conditions(cluster: Cluster, benchmark: Tpcc, name: str, since: int) -> tuple[int, list[str]]:
+    """How many conditions were checked at a snapshot of the replicas of one process, not before
+    `since`, and the clauses that fail."""
     with mako.connect(cluster.address(name), replica=True, timeout=PATIENCE) as db:
-        results = benchmark.check(db, after_load=False)  # type: ignore[arg-type]
+        results = benchmark.check(db, after_load=False, since=since)  # type: ignore[arg-type]
     return len(results), [each.clause for each in results if each.status.value == "FAIL"]
 
 
-def lost(cluster: Cluster, told: Iterable[Acknowledged], name: str) -> int:
-    """How many of the acknowledged orders the replicas of one process do not have."""
+def lost(cluster: Cluster, told: Iterable[Acknowledged], name: str, since: int) -> int:
+    """How many of the acknowledged orders the replicas of one process do not have, at `since` or
+    later."""
     with (
         mako.connect(cluster.address(name), replica=True, timeout=PATIENCE) as db,
-        db.snapshot() as snapshot,
+        snapshot_from(db, since) as snapshot,
     ):
         return lost_orders(snapshot, told)
 

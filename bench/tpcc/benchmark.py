@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from bench.moments import passed, snapshot_from
 from bench.options import TPCC_KINDS, WAREHOUSES_MAX, TpccOptions
 from bench.tpcc.audit import audit
 from bench.tpcc.calls import TERMINALS_MAX
@@ -94,8 +95,10 @@ class Tpcc:
         ]
         return self._terminals
 
-    def check(self, db: "mako.Database", *, after_load: bool) -> list[CheckResult]:
-        results = check(db, self.scale, self._options.warehouses, after_load=after_load)
+    def check(self, db: "mako.Database", *, after_load: bool, since: int = 0) -> list[CheckResult]:
+        results = check(
+            db, self.scale, self._options.warehouses, after_load=after_load, since=since
+        )
         if self._terminals and not after_load:
             results.append(self._check_acknowledged(db))
         return results
@@ -104,7 +107,7 @@ class Tpcc:
         """What no clause asks for: nothing that a terminal was told is durable may be lost."""
         told = [terminal.acknowledged for terminal in self._terminals]
         count = sum(len(orders) for each in told for orders in each.values())
-        with db.snapshot() as snapshot:
+        with snapshot_from(db, passed(db)) as snapshot:
             lost = lost_orders(snapshot, told)
         detail = f"{count} orders" if not lost else f"{lost} of {count} orders are lost"
         return CheckResult(

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from bench.moments import passed, snapshot_from
 from bench.tpcc import conditions
 from bench.tpcc.scale import Scale
 from bench.tpcc.schema import DISTRICT_YTD, DISTRICTS, HISTORY, WAREHOUSE_YTD
@@ -75,11 +76,12 @@ AFTER_RUN: Final = (
 
 
 def check(
-    db: "mako.Database", scale: Scale, warehouses: int, *, after_load: bool
+    db: "mako.Database", scale: Scale, warehouses: int, *, after_load: bool, since: int = 0
 ) -> list[CheckResult]:
-    """Evaluate the conditions that must hold now."""
+    """Evaluate the conditions that must hold now: at a snapshot that sees what was acknowledged
+    before, and of `since` or later."""
     wanted = AFTER_LOAD if after_load else AFTER_RUN
-    with db.snapshot() as snapshot:
+    with snapshot_from(db, max(since, passed(db))) as snapshot:
         if len(getattr(db, "partitions", ())) < 2 or after_load:
             return [_evaluate(snapshot, each, scale, warehouses) for each in wanted]
         with gathered(snapshot) as together:
