@@ -502,9 +502,14 @@ class Partition:
             self._on_judged(final, certain=True)
 
     def _take_in(self, discard: Discard) -> None:
-        """P5, at its position in the log. A leader has undone it before."""
+        """P5, at its position in the log.
+
+        Whoever leads, or did as the entry was made, has undone it before; what it has executed
+        since then is not lost, though it may have been deposed meanwhile.
+        """
+        undone = self._view.epoch(discard.partition) >= discard.epoch
         gone, self._replayer.undone = self._replayer.undone, 0
-        if self.across.take_in(discard, gone) and not self._leading:
+        if self.across.take_in(discard, gone) and not undone:
             self._on_lost(discard.partition, discard.final)
 
     def _forget_tables(self) -> None:

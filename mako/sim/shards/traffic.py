@@ -48,6 +48,8 @@ _ROW: Final = struct.Struct("<HH8sIq")
 _NUMBER: Final = struct.Struct("<q")
 #: What was under way as clients stopped is over after this, ms.
 _REST_MS: Final = 500
+#: Chance that a call may be sent again.
+_ONCE: Final = 0.0
 
 
 class ShardTraffic(Lives):
@@ -174,7 +176,7 @@ class ShardTraffic(Lives):
         self, client: SimClient, one: Seen, arguments: tuple[int, ...], *, plain: bool = False
     ) -> Call:
         early = not plain and self._chance.random() < 0.2
-        once = not plain and self._chance.random() < 0.3
+        once = not plain and self._chance.random() < _ONCE
         deadline = self._deadline(client)
         return client.asking.procedure(one.name, arguments, deadline, early=early, once=once)
 
