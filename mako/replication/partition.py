@@ -147,9 +147,7 @@ class Partition:
         #: Versions that the own epochs took back, since the start; `across` counts the others.
         self.discarded = 0
         #: What it knows of the other partitions.
-        self.across = Across(
-            settings.partition, settings.partitions, now_ms, settings.planted
-        )
+        self.across = Across(settings.partition, settings.partitions, now_ms, settings.planted)
         self._settings = settings
         self._declared = list(tables)
         self._now_ms = now_ms

@@ -16,8 +16,7 @@ BUGS: Final[Mapping[str, str]] = MappingProxyType(
         "request_rows_by_connection": "a request that is sent again has the same row",
     }
 )
-#: Those of transactions over partitions (DESIGN §6 to §8): the simulator looks for them with several
-#: partitions.
+#: Those of transactions over partitions (DESIGN §6 to §8), which need several of them.
 SHARDED: Final[Mapping[str, str]] = MappingProxyType(
     {
         "acknowledged_by_own_watermark": "every partition of the mask has passed what is durable",

@@ -32,9 +32,7 @@ class SimClient:
     """See the module. With `stay` it talks to any replica, leader or not. It knows one
     partition."""
 
-    def __init__(
-        self, cluster: "Cluster", number: int, *, stay: bool, partition: int = 0
-    ) -> None:
+    def __init__(self, cluster: "Cluster", number: int, *, stay: bool, partition: int = 0) -> None:
         self.partition = partition
         self.number = CLIENTS_FROM + number
         chance = cluster.chances.of(f"client {number}")

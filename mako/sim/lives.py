@@ -95,7 +95,7 @@ class Lives:
 
     def ease_off(self) -> None:
         """Clients do a tenth of what they did."""
-        self._think = 10 * self._plan.think
+        self._think *= 10
 
     def on_process_end(self, number: int) -> None:
         for client in self.clients:

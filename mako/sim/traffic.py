@@ -59,40 +59,6 @@ class Traffic(Lives):
             "write": self._write,
             "get": self._get,
         }
-<<<<<<< HEAD
-        shares = self._plan.clients_plan.shares
-        assert self._scripts.keys() == shares.keys()
-        self._weights = [shares[name] for name in self._scripts]
-        count = self._plan.clients
-        self.clients = [SimClient(cluster, i, stay=False) for i in range(count)]
-        if shares["snapshot"]:
-            self.clients.append(SimClient(cluster, count, stay=True))
-        for client in self.clients:
-            for _ in range(1 if client.stays else _TASKS):
-                client.run(self._life(client))
-        self._loop.after(self._some(self._plan.clients_plan.trouble_distance), self._trouble)
-
-    # --- As the cluster sees it ----------------------------------------------------------------
-
-    def stop(self) -> None:
-        """Begin nothing new; what is under way ends."""
-        self._stopped = True
-
-    def ease_off(self) -> None:
-        """Clients do a tenth of what they did."""
-        self._think *= 10
-
-    def on_process_end(self, number: int) -> None:
-        for client in self.clients:
-            client.on_process_end(number)
-
-    def on_reply(self, process: SimProcess, reply: Reply) -> None:
-        raise AssertionError("nobody asks the driver")
-
-    def on_read(self, process: SimProcess, reply: ReadReply) -> None:
-        raise AssertionError("nobody asks the driver")
-=======
->>>>>>> f5ace68 (sim: several partitions, transactions over them (in the making))
 
     def burst(self, process: SimProcess, group: GroupId, size: int, padding: int = 0) -> None:
         """Appends at once, by clients that are connected to a process; nobody waits for each."""

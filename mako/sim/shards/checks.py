@@ -2,10 +2,9 @@
 
     I1            a final watermark is at or above every watermark announced in an earlier epoch
     I4            whoever closes stays below what is prepared, or not installed everywhere
-    one history   every replica has the same epochs and final watermarks in the end
 
-The announcements and final watermarks go to mako.sim.checking as facts. Lanes are looked at whenever
-a leader has closed: there a wrong one shows at once, and not only if it fails at that moment.
+Announcements and final watermarks go to mako.sim.checking as facts. Lanes are looked at whenever a
+leader has closed: there a wrong one shows at once, and not only if it fails at that moment.
 """
 
 from collections.abc import Iterable

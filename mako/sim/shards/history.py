@@ -1,7 +1,7 @@
 """What clients of several partitions saw, as mako.sim.checking judges it.
 
-Positions and lengths of lists are what procedures return; what lists held up to there is known at the
-end, when all replicas have the same. Whatever is appended, or written, is unique.
+Positions and lengths of lists are what procedures return; what lists held up to there is known at
+the end, when all replicas have the same. Whatever is appended, or written, is unique.
 
     append     positions of an own value       ─┐
     lengths    how long lists are               ├─▶ prefixes of the final lists ─▶ History ─▶ check
@@ -146,7 +146,7 @@ class ShardHistory:
         for number, value in one.lasts.items() if counts else ():
             if value and value not in lists[number]:
                 raise Violation(
-                    "reads", f"{made.name} saw {value} in list {number}, which has it not in the end"
+                    "reads", f"{made.name} saw {value} in list {number}, which lacks it in the end"
                 )
             end = lists[number].index(value) + 1 if value else 0
             made.saw_list(f"list {number}", list(lists[number][:end]))
@@ -154,11 +154,11 @@ class ShardHistory:
             made.saw_list(f"list {number}", values)
         for number, value in one.appends.items():
             made.append(f"list {number}", value)
-            position = one.lengths.get(number)
-            if counts and position is not None and lists[number][position : position + 1] != [value]:
+            at = one.lengths.get(number)
+            if counts and at is not None and lists[number][at : at + 1] != [value]:
                 raise Violation(
                     "nothing lost",
-                    f"{made.name}: list {number} has not {value} at {position + 1}, acknowledged",
+                    f"{made.name}: list {number} lacks {value} at {at + 1}, acknowledged",
                 )
         for number, found in one.reads.items() if counts else ():
             made.saw(f"register {number}", found)

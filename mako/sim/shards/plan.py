@@ -52,11 +52,11 @@ def draw_shards(plan: Plan, chance: Random) -> ShardsPlan:
     plan.groups = partitions
     plan.processes = PROCESSES
     plan.duration = int(SECOND * choice((2.0, 3.0, 4.0)))
-    plan.think = choice((10, 25)) * MS
+    plan.think = choice((8, 20)) * MS
     # Of each partition.
-    plan.clients = choice((1, 2))
-    plan.fault_distance = choice((100, 200, 400)) * MS
-    plan.leader_killer = choice((0.0, 0.0, 0.3, 0.7))
+    plan.clients = choice((2, 3))
+    plan.fault_distance = choice((150, 300, 600)) * MS
+    plan.leader_killer = choice((0.0, 0.0, 0.3))
     plan.keys = choice((2, 4, 6, 9))
     plan.raft = replace(plan.raft, entry_bytes_max=4 << 20)
     stream = plan.driver.stream

@@ -49,7 +49,7 @@ _NUMBER: Final = struct.Struct("<q")
 #: What was under way as clients stopped is over after this, ms.
 _REST_MS: Final = 500
 #: Chance that a call may be sent again.
-_ONCE: Final = 0.0
+_ONCE: Final = 0.3
 
 
 class ShardTraffic(Lives):
