@@ -48,8 +48,8 @@ REQUIRED_SHARDED: Final = REQUIRED_SERVED - {
     "stopped_in_a_commit",
 } | {
     "discarded_for_another_partition",
-    "resigned_for_others",
-    "server has undone what others lost",
+    "ended_Unavailable",
+    "undone_for_others",
 }
 BATCH_SEEDS_MIN: Final = 500
 

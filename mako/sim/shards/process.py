@@ -172,7 +172,8 @@ class ShardProcess(SimProcess):
     def _log(self, event: str, **facts: object) -> None:
         where = facts.get("partition")
         self.cluster.note(self.number, event, "" if where is None else f"partition {where}")
-        self.cluster.reach(f"server {event}")
+        if event == "has undone what others lost":
+            self.cluster.reach("undone_for_others")
 
     def _add(self, driver: Driver, group: GroupId) -> None:
         super()._add(driver, group)
@@ -341,7 +342,7 @@ class ShardProcess(SimProcess):
         if count > self._discarded.get(group, 0):
             self.cluster.reach("speculation_discarded")
         self._discarded[group] = count
-        if partition.leading and partition.across.discarded:
+        if partition.leading and partition.across.discarded.total():
             self.cluster.reach("discarded_for_another_partition")
 
     def _note_judged(self) -> None:
