@@ -4,6 +4,7 @@
     mako sim --seed 17 --trace          one seed again, with what happened in it
     mako sim --seeds 500 --model        with lists in plain Python instead of the engine
     mako sim --seeds 500 --clients      with servers, and remote clients connected to them
+    mako sim --seeds 500 --shards       with servers of several partitions, transactions over them
     mako sim planted                    whether the simulator finds the bugs planted for it
     mako sim check FILE                 whether a recorded history can be: see mako.cli.check
 
@@ -56,6 +57,9 @@ _jobs = click.option(
 @click.option(
     "--clients", is_flag=True, help="With servers, and remote clients that call procedures."
 )
+@click.option(
+    "--shards", is_flag=True, help="The same with several partitions, and transactions over them."
+)
 @_jobs
 @_output
 @click.pass_context
@@ -70,19 +74,20 @@ def sim(
     trace: bool,
     model: bool,
     clients: bool,
+    shards: bool,
 ) -> None:
     """Simulate clusters under faults, and check that nothing acknowledged is lost."""
     if ctx.invoked_subcommand is not None:
         return
+    mode = _mode(model=model, clients=clients, shards=shards)
     if seed is not None:
-        _one(ctx, seed, output, trace=trace, mode=_mode(model=model, clients=clients))
+        _one(ctx, seed, output, trace=trace, mode=mode)
         return
     if trace:
         raise click.UsageError("--trace needs --seed")
     from mako.sim.batch import run_batch
     from mako.sim.cluster import Mode
 
-    mode = _mode(model=model, clients=clients)
     with _progress(seeds, "seeds") as step:
         summary = run_batch(first_seed, seeds, jobs=_jobs_or_cores(jobs), mode=mode, show=step)
     if output == "json":
@@ -114,7 +119,8 @@ def planted(
     """Switch on one planted bug after the other, and count the seeds until it is found.
 
     Bugs below the engine are looked for as with `mako sim --model`, which is faster; those of
-    servers, and of leaders with workers, as with `--clients`.
+    servers, and of leaders with workers, as with `--clients`; those of transactions over
+    partitions, as with `--shards`.
     """
     from mako.sim.batch import PLANTED, PLANTED_SEEDS_MAX, find_planted
 
@@ -158,13 +164,17 @@ def _one(ctx: click.Context, seed: int, output: str, *, trace: bool, mode: "Mode
         ctx.exit(1)
 
 
-def _mode(*, model: bool, clients: bool) -> "Mode":
+def _mode(*, model: bool, clients: bool, shards: bool) -> "Mode":
     from mako.sim.cluster import Mode
 
-    if model and clients:
-        raise click.UsageError("clients need the engine; give --model or --clients")
+    if model and (clients or shards):
+        raise click.UsageError("clients need the engine; give --model, or --clients or --shards")
+    if clients and shards:
+        raise click.UsageError("partitions have clients anyway; give --clients or --shards")
     if model:
         return Mode.MODEL
+    if shards:
+        return Mode.SHARDS
     return Mode.CLIENTS if clients else Mode.ENGINE
 
 

@@ -29,8 +29,15 @@ FORGET_EPOCHS: Final = 64
 class Across:
     """See the module. `partitions` are all of the cluster, or none if there is only `own`."""
 
-    def __init__(self, own: int, partitions: Sequence[int], now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        own: int,
+        partitions: Sequence[int],
+        now_ms: Callable[[], int],
+        planted: frozenset[str] = frozenset(),
+    ) -> None:
         self.own = own
+        self._planted = planted
         self.partitions = tuple(partitions)
         self.alone = len(self.partitions) < 2
         #: Epochs and final watermarks of all partitions, as the applied log has them.
@@ -166,6 +173,8 @@ class Across:
         for partition, watermark in self.watermarks.all().items():
             set_watermark(self._engine.base, partition, watermark)
         stable = self.watermarks.everywhere
+        if "snapshot_at_own_watermark" in self._planted:
+            stable = self.watermarks[self.own]
         advance_stable(self._pin, stable, self._cuts.advance(stable))
         self._recent.forget(stable)
 

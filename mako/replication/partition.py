@@ -147,7 +147,7 @@ class Partition:
         #: Versions that the own epochs took back, since the start; `across` counts the others.
         self.discarded = 0
         #: What it knows of the other partitions.
-        self.across = Across(settings.partition, settings.partitions, now_ms)
+        self.across = Across(settings.partition, settings.partitions, now_ms, settings.planted)
         self._settings = settings
         self._declared = list(tables)
         self._now_ms = now_ms
@@ -162,6 +162,8 @@ class Partition:
         self._described: set[int] = set()
         self._term = 0
         self._leading = False
+        #: What the first entry of its last term says, committed or not.
+        self.opening: EpochStart | None = None
         # While it leads, and as it last did: the history with what it has caught up with. And
         # entries that say so.
         self._view = self.history
@@ -267,7 +269,8 @@ class Partition:
             for start in verdict.starts:
                 lost = self.across.undo(start)
                 self._view.add(start)
-                self._control.append(self._discard_entry(lost))
+                if "discard_not_logged" not in self._settings.planted:
+                    self._control.append(self._discard_entry(lost))
                 self._on_lost(start.partition, start.final)
         return verdict
 
@@ -294,6 +297,7 @@ class Partition:
         if "final_watermark_of_applied" in self._settings.planted:
             final = self._pinned
         self._drained, self._wanted = final, 0
+        self.opening = EpochStart(self._settings.partition, epoch + 1, final)
         return epoch_entry(
             epoch + 1,
             final,
@@ -496,9 +500,14 @@ class Partition:
             self._on_judged(final, certain=True)
 
     def _take_in(self, discard: Discard) -> None:
-        """P5, at its position in the log. A leader has undone it before."""
+        """P5, at its position in the log.
+
+        Whoever leads, or did as the entry was made, has undone it before; what it has executed
+        since then is not lost, though it may have been deposed meanwhile.
+        """
+        undone = self._view.epoch(discard.partition) >= discard.epoch
         gone, self._replayer.undone = self._replayer.undone, 0
-        if self.across.take_in(discard, gone) and not self._leading:
+        if self.across.take_in(discard, gone) and not undone:
             self._on_lost(discard.partition, discard.final)
 
     def _forget_tables(self) -> None:

@@ -30,4 +30,11 @@ SERVED: Final[Mapping[str, str]] = MappingProxyType(
         "rings_kept_when_deposed": "what was not drained ends with the leadership (P3)",
     }
 )
-NAMES: Final = frozenset(BUGS) | frozenset(SERVED)
+#: Those that need several partitions (P5 and P6).
+SHARDED: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "discard_not_logged": "a leader logs what it has undone for another partition (P5)",
+        "snapshot_at_own_watermark": "a snapshot is at or below the watermarks of all (P6)",
+    }
+)
+NAMES: Final = frozenset(BUGS) | frozenset(SERVED) | frozenset(SHARDED)

@@ -22,6 +22,7 @@ from mako.recovery.catching_up import Undo, catch_up
 from mako.recovery.gossip import Gossip, Led
 from mako.recovery.history import BadHistory, Forgotten, History
 from mako.replication.partition import Partition, PartitionSettings
+from mako.server import wrong
 from mako.server.connections import Connections
 from mako.server.deploy import Deployed
 from mako.server.plan import ACTIVE_SECONDS, IDLE_SECONDS, ReplicaPlan, ServerPlan
@@ -333,8 +334,9 @@ class Hosted:
             self.plan.workers,
             self.plan.drivers,
             event=self._event,
+            askers=self.plan.askers,
         )
-        self.pumped.station.set_view(view.view)
+        self.pumped.station.set_view(wrong.view(self.plan, view))
         self.closed = others  # Until they are heard of.
         self.pumped.station.set_closed(others)
 
@@ -376,14 +378,15 @@ class Hosted:
         """What other partitions are to know, if this one is led here."""
         one = self.partition
         if not one.leading:
-            return None
+            return wrong.led_too_early(one) if one.opening and wrong.announces(self.plan) else None
         active = self._is_active(self._clock())
         return Led(self.replica.partition, one.epoch, one.watermark, one.history, active)
 
     def hear(self, message: Gossip) -> None:
         """The leader of another partition tells its watermark, and perhaps what its log knows."""
         across = self.partition.across
-        across.hear(message.partition, message.epoch, message.watermark)
+        epoch = wrong.epoch_heard(self.plan, across, message)
+        across.hear(message.partition, epoch, message.watermark)
         if message.active and self.partition.leading:
             # Their clients wait until everybody has passed what they did.
             self._wanted_until = self._clock() + ACTIVE_SECONDS
@@ -412,15 +415,15 @@ class Hosted:
         began, before = self._clock(), partition.across.discarded.total()
         self.backend.pause()
         finals: dict[int, int] = {}
-        for start in verdict.starts:
+        for start in wrong.in_order(self.plan, verdict.starts):
             finals.setdefault(start.partition, start.final)
         if self.pumped is not None:
-            self.pumped.station.interrupt(finals)
+            wrong.interrupt(self.plan, self.pumped, finals)
         partition.catch_up(history)
         if self.pumped is not None:
             for other in finals:
                 self.pumped.begin(other, partition.view.epoch(other))
-            self.pumped.station.set_view(partition.view.view)
+            self.pumped.station.set_view(wrong.view(self.plan, partition.view))
         self.backend.resume()
         self._log(
             "has undone what others lost",
@@ -432,7 +435,8 @@ class Hosted:
         self.touch(partition.engine.clock)
 
     def _lost(self, partition: int, final: int) -> None:
-        self.connections.lost(partition, final)
+        if "lost_results_kept" not in self.plan.planted:
+            self.connections.lost(partition, final)
 
     def close(self) -> None:
         self.partition.close()

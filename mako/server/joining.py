@@ -65,11 +65,16 @@ class Joining:
         clock: Callable[[], float],
         log: Callable[..., None],
         shared_with: Callable[[int], str] = lambda process: "",
+        now_ns: Callable[[], int] = time.monotonic_ns,
+        wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         """`shared_with(process)`: what distinguishes memory that is shared with a process of this
-        host; empty: there is none, or that is not known yet."""
+        host; empty: there is none, or that is not known yet. `now_ns` and `wall_ns`: the same
+        monotonic time, and that of the wall."""
         self._shared_with = shared_with
         self._complain = OncePerMinute(log, clock)
+        self._now_ns = now_ns
+        self._wall_ns = wall_ns
         self._process = process
         self._hosted = hosted
         self._send = send
@@ -98,9 +103,7 @@ class Joining:
             if hosted is None or hosted.pumped is None:
                 continue
             pair = hosted.pumped.pairs.get(each.partition)
-            if pair is None or pair.epoch != each.epoch:
-                continue
-            if hosted.partition.epoch != each.there_epoch:
+            if pair is None or not self._is_current(hosted, pair.epoch, each):
                 continue
             self._waiting.pop((each.there, each.partition), None)
             try:
@@ -109,6 +112,13 @@ class Joining:
                 )
             except BadMail as error:
                 self._log("cannot use mail", partition=each.there, of=each.partition, error=error)
+
+    @staticmethod
+    def _is_current(hosted: Hosted, known: int, mail: Mail) -> bool:
+        """Whether it is of the epochs that are known here, of both sides."""
+        if "mail_of_older_epoch_accepted" in hosted.plan.planted:
+            return True
+        return (known, hosted.partition.epoch) == (mail.epoch, mail.there_epoch)
 
     def _by_partition(self, partition: int) -> Hosted | None:
         for hosted in self._hosted.values():
@@ -121,9 +131,9 @@ class Joining:
 
     def pump(self) -> None:
         """Send what workers have to say."""
-        now = time.monotonic_ns()
+        now = self._now_ns()
         for hosted, pumped in self._leading():
-            pumped.turn(now, time.time_ns() - now)
+            pumped.turn(now, self._wall_ns() - now)
             for there, pair in pumped.pairs.items():
                 leader = self.leaders.get(there)
                 if leader is None or leader.epoch != pair.epoch:

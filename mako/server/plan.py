@@ -89,6 +89,9 @@ class ServerPlan:
     sessions: int = 32
     #: Workers that clients may drive over partitions, beside the others.
     drivers: int = 4
+    #: How many workers of another partition may ask here, driven ones included: the same in all of
+    #: the cluster, and `mako.engine.pumped.ASKERS` outside of simulations.
+    askers: int = 16
     #: And for what comes and goes: drives, hashes, tables that are created.
     spare: int = 8
     #: Log ring of a context; half of it is the largest transaction, and the largest entry.

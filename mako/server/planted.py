@@ -16,4 +16,18 @@ BUGS: Final[Mapping[str, str]] = MappingProxyType(
         "request_rows_by_connection": "a request that is sent again has the same row",
     }
 )
-NAMES: Final = frozenset(BUGS)
+#: Those of transactions over partitions (DESIGN §6 to §8), which need several of them.
+SHARDED: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "acknowledged_by_own_watermark": "every partition of the mask has passed what is durable",
+        "epoch_announced_before_commit": "an epoch is announced once its entry is committed",
+        "first_missed_epoch_not_undone": "of several missed epochs the first one decides (H2)",
+        "lanes_not_interrupted": "an epoch ends what is undecided in lanes",
+        "lost_results_kept": "who waits for what another partition lost is told",
+        "mail_of_older_epoch_accepted": "mail is good between the epochs of its channels",
+        "prepared_dropped_by_any_epoch": "what is prepared stays until its coordinator decides",
+        "views_not_compared": "prepare, raise and vote need equal vectors of epochs",
+        "watermark_accepted_across_epochs": "a watermark counts in the epoch it is stamped with",
+    }
+)
+NAMES: Final = frozenset(BUGS) | frozenset(SHARDED)

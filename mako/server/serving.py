@@ -15,11 +15,11 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mako.call_format import GATHERED
-from mako.engine.layout import D_OUTCOME
+from mako.engine.layout import D_MASK, D_OUTCOME
 from mako.errors import ConfigError, OutOfMemory
 from mako.ids import TABLE_ID_REQUESTS, TIMESTAMP_MASK, Status
 from mako.schema import BytesTable
@@ -205,6 +205,11 @@ class Serving:
         self._send(ended)
         marked = sum(worker.mark_lost(partition, final) for worker in self._workers)
         return marked + len(ended)
+
+    def set_masks(self, mask: int) -> None:
+        """A planted bug: results are said to depend on these partitions only."""
+        for worker in self._workers:
+            worker.set_masks(mask)
 
     def _hold(self, results: Iterable[Result]) -> None:
         for result in results:
@@ -484,12 +489,18 @@ class _Rings:
             self._lent = False
             self.go_on()
 
+    def _places(self) -> Iterator[tuple[int, int, int]]:
+        tail, head = self._engine.word(self._tail), self._engine.word(self._head)
+        return places_in(self._engine.read(self._completions, self._sizes[1]), tail, head)
+
+    def set_masks(self, mask: int) -> None:
+        for place, _, _ in self._places():
+            self._engine.set_word(self._completions + place + D_MASK, mask)
+
     def mark_lost(self, partition: int, final: int) -> int:
         """Have results say that they are discarded, where they depend on what a partition lost."""
-        tail, head = self._engine.word(self._tail), self._engine.word(self._head)
-        places = places_in(self._engine.read(self._completions, self._sizes[1]), tail, head)
         count = 0
-        for place, timestamp, mask in places:
+        for place, timestamp, mask in self._places():
             if mask >> partition & 1 and timestamp > final:
                 self._engine.set_word(self._completions + place + D_OUTCOME, int(Status.DISCARDED))
                 count += 1

@@ -11,21 +11,32 @@ from typing import Any, Final, NamedTuple
 from mako.raft import planted as raft_planted
 from mako.replication import planted as driver_planted
 from mako.server import planted as server_planted
+from mako.server.deploy import deploy
 from mako.sim.cluster import Mode, Outcome, run_seed
-from mako.sim.coverage import BATCH_SEEDS_MIN, REQUIRED, REQUIRED_SERVED, Coverage
+from mako.sim.coverage import (
+    BATCH_SEEDS_MIN,
+    REQUIRED,
+    REQUIRED_SERVED,
+    REQUIRED_SHARDED,
+    Coverage,
+)
 from mako.sim.sharing import Lost, shared
 from mako.storage import planted as storage_planted
 
 #: Seeds within which a planted bug must be found.
 PLANTED_SEEDS_MAX: Final = 500
-#: Those that only a served group shows, and all of them.
+#: Those that only a served group shows, only several of them, and all.
 SERVED: Final = {**driver_planted.SERVED, **server_planted.BUGS}
+SHARDED: Final = {**driver_planted.SHARDED, **server_planted.SHARDED}
 PLANTED: Final = {
     **raft_planted.BUGS,
     **storage_planted.BUGS,
     **driver_planted.BUGS,
     **SERVED,
+    **SHARDED,
 }
+#: Situations that a large batch must reach.
+_REQUIRED: Final = {Mode.CLIENTS: REQUIRED_SERVED, Mode.SHARDS: REQUIRED_SHARDED}
 
 
 @dataclass(slots=True)
@@ -94,7 +105,7 @@ def run_batch(
     show: Callable[[Outcome], None] | None = None,
 ) -> Summary:
     """Simulate `seeds` seeds from `first_seed` on. `show` is called with each as it ends."""
-    summary = Summary(required=REQUIRED_SERVED if mode is Mode.CLIENTS else REQUIRED)
+    summary = Summary(required=_REQUIRED.get(mode, REQUIRED))
     started = time.monotonic()
     work = deque(range(first_seed, first_seed + seeds))
     for seed, found in shared(partial(_run, mode), work, jobs, prepare=partial(_load, mode)):
@@ -118,8 +129,10 @@ def find_planted(
 ) -> dict[str, int | None]:
     """For each planted bug the number of seeds until it was found; None: it was not."""
     found: dict[str, int | None] = {}
-    work = deque(_Try(name, first_seed) for name in names)
-    for task, what in shared(_is_violated, work, jobs, prepare=partial(_load, Mode.CLIENTS)):
+    wanted = list(names)
+    modes = sorted({mode_of(name) for name in wanted}, key=lambda mode: mode.value)
+    work = deque(_Try(name, first_seed) for name in wanted)
+    for task, what in shared(_is_violated, work, jobs, prepare=partial(_load, *modes)):
         # Whatever hangs or kills the process is a violation, too.
         violated = what if isinstance(what, bool) else True
         if violated and task.planted:
@@ -149,22 +162,33 @@ class _Try(NamedTuple):
 
 def _is_violated(task: _Try) -> bool:
     planted = frozenset([task.name] if task.planted else ())
-    mode = Mode.CLIENTS if task.name in SERVED else Mode.MODEL
-    return bool(run_seed(task.seed, planted=planted, mode=mode).problem)
+    return bool(run_seed(task.seed, planted=planted, mode=mode_of(task.name)).problem)
 
 
-def _load(mode: Mode) -> None:
+def mode_of(planted: str) -> Mode:
+    """The mode that finds a planted bug soonest."""
+    if planted in SHARDED:
+        return Mode.SHARDS
+    return Mode.CLIENTS if planted in SERVED else Mode.MODEL
+
+
+_MODULES: Final = {
+    Mode.CLIENTS: "mako.sim.procedures",
+    Mode.SHARDS: "mako.sim.shards.procedures",
+}
+
+
+def _load(*modes: Mode) -> None:
     """The first time the engine and procedures are compiled, which is no part of a seed."""
-    if mode is not Mode.MODEL:
-        from mako.engine.warmup import warmup
+    if set(modes) <= {Mode.MODEL}:
+        return
+    from mako.engine.entries import procedure_entry
+    from mako.engine.warmup import warmup
 
-        warmup(lambda unit, done, total: None)
-    if mode is Mode.CLIENTS:
-        from mako.engine.entries import procedure_entry
-        from mako.sim import procedures
-
-        for procedure in (procedures.append, procedures.lengths):
-            procedure_entry(procedure)
+    warmup(lambda unit, done, total: None)
+    for mode in modes:
+        for deployed in deploy([_MODULES[mode]] if mode in _MODULES else []).values():
+            procedure_entry(deployed.procedure)
 
 
 def _run(mode: Mode, seed: int) -> Outcome:

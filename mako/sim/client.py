@@ -29,14 +29,18 @@ _DIAL: Final = SECOND // 2
 
 
 class SimClient:
-    """See the module. With `stay` it talks to any replica, leader or not."""
+    """See the module. With `stay` it talks to any replica, leader or not. It knows one
+    partition."""
 
-    def __init__(self, cluster: "Cluster", number: int, *, stay: bool) -> None:
+    def __init__(self, cluster: "Cluster", number: int, *, stay: bool, partition: int = 0) -> None:
+        self.partition = partition
         self.number = CLIENTS_FROM + number
         chance = cluster.chances.of(f"client {number}")
         addresses = [f"p{process.number}:1" for process in cluster.processes]
         chance.shuffle(addresses)
-        self.core = Core(addresses, chance=chance, cluster=CLUSTER_ID, stay=stay)
+        self.core = Core(
+            addresses, chance=chance, cluster=CLUSTER_ID, stay=stay, partition=partition
+        )
         self.asking = Asking(self.core, once=False)
         self.stays = stay
         self.stream: Stream | None = None
@@ -123,6 +127,7 @@ class SimClient:
             cluster.plan.clients_plan.stream,
             self.number,
             number,
+            self.partition,
         )
         if cut or not cluster.processes[number - 1].accept(stream):
             self.core.lost(self.seconds, "nobody listens")

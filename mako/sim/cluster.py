@@ -50,6 +50,8 @@ class Mode(Enum):
     ENGINE = "engine"
     #: The engine, served to clients (mako.sim.served).
     CLIENTS = "clients"
+    #: Several of those groups, and transactions over them (mako.sim.shards).
+    SHARDS = "shards"
 
 
 Trace = Callable[[int, int, str, str], None]
@@ -95,6 +97,8 @@ class Cluster:
         self.plan = plans.draw(self.chances.of("plan"), planted)
         if mode is Mode.CLIENTS:
             plans.draw_clients(self.plan, self.chances.of("plan of clients"))
+        if mode is Mode.SHARDS:
+            self._draw_shards()
         self.loop = Loop()
         self.coverage = Coverage()
         self._trace = trace
@@ -119,19 +123,35 @@ class Cluster:
 
     # The engine and the server are imported only where they are simulated.
 
-    def _make_process(self, number: int) -> SimProcess:
-        if self._mode is not Mode.CLIENTS:
-            return SimProcess(self, number)
-        from mako.sim.served import ServedProcess
+    def _draw_shards(self) -> None:
+        from mako.sim.shards.checks import ShardChecks
+        from mako.sim.shards.plan import draw_shards
 
-        return ServedProcess(self, number)
+        #: What is drawn, and what is checked, where there are several partitions.
+        self.shards_plan = draw_shards(self.plan, self.chances.of("plan of shards"))
+        self.shard_checks = ShardChecks()
+
+    def _make_process(self, number: int) -> SimProcess:
+        if self._mode is Mode.SHARDS:
+            from mako.sim.shards.process import ShardProcess
+
+            return ShardProcess(self, number)
+        if self._mode is Mode.CLIENTS:
+            from mako.sim.served import ServedProcess
+
+            return ServedProcess(self, number)
+        return SimProcess(self, number)
 
     def _make_workload(self) -> "Workload | Traffic":
-        if self._mode is not Mode.CLIENTS:
-            return Workload(self)
-        from mako.sim.traffic import Traffic
+        if self._mode is Mode.SHARDS:
+            from mako.sim.shards.traffic import ShardTraffic
 
-        return Traffic(self)
+            return ShardTraffic(self)
+        if self._mode is Mode.CLIENTS:
+            from mako.sim.traffic import Traffic
+
+            return Traffic(self)
+        return Workload(self)
 
     def make_machine(self, process: SimProcess) -> SimMachine:
         """An empty state machine for a replica of the process."""
@@ -263,10 +283,13 @@ class Cluster:
                 node = process.node(group)
                 if process.life is not Life.UP or node is None:
                     return False
-                found.add((node.last_index, node.commit_index, process.machines[group].applied))
+                machine = process.machines[group]
+                found.add(
+                    (node.last_index, node.commit_index, machine.applied, machine.snapshot_index)
+                )
             if len(found) != 1:
                 return False
-        return True
+        return self.workload.is_shown
 
     def _check_end(self) -> None:
         for group in self.groups:

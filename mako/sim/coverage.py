@@ -43,6 +43,14 @@ REQUIRED_SERVED: Final = REQUIRED - {"read_index_retried", "speculation_taken_ba
     "stopped_in_a_commit",
     "worked_between_closing_and_draining",
 }
+#: The same of a batch with several partitions.
+REQUIRED_SHARDED: Final = REQUIRED_SERVED - {
+    "stopped_in_a_commit",
+} | {
+    "discarded_for_another_partition",
+    "ended_Unavailable",
+    "undone_for_others",
+}
 BATCH_SEEDS_MIN: Final = 500
 
 

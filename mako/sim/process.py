@@ -91,6 +91,10 @@ class SimProcess:
     def now_ms(self) -> int:
         return _EPOCH_MS + self.loop.now // MS + self.wall_offset_ms
 
+    def move_wall(self, ms: int) -> None:
+        """The wall clock jumps."""
+        self.wall_offset_ms += ms
+
     def start(self) -> None:
         """Recover and run. What is damaged is fenced, and returns under new ids."""
         if self.life is not Life.DOWN:

@@ -8,7 +8,7 @@ Everything between the streams and the driver is that of a server (mako.server.h
 and threads do there is done here by events of the simulation.
 """
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from mako.engine.stepping import ENDED
 from mako.entry import GroupId, NodeId
@@ -43,17 +43,25 @@ _SOON: Final = MS // 20
 _LOOK: Final = 2 * MS
 
 
+class Owner(Protocol):
+    """A process that serves streams."""
+
+    @property
+    def seconds(self) -> float: ...
+    def receive(self, served: "ServedStream", data: bytes) -> None: ...
+    def begin_job(self, served: "ServedStream", number: int, job: Job) -> None: ...
+
+
 class ServedStream:
     """One connection as its process has it (mako.server.connections.Served)."""
 
-    def __init__(self, process: "ServedProcess", stream: Stream) -> None:
+    def __init__(self, process: Owner, hosted: Hosted, stream: Stream) -> None:
+        self.hosted = hosted
         self._process = process
         self._stream = stream
         self._unread = b""
         self._ending = False
-        self.connection = ClientConnection(
-            process.hosted.backend, stream.to_client.send, process.seconds
-        )
+        self.connection = ClientConnection(hosted.backend, stream.to_client.send, process.seconds)
         stream.to_process.take = self._take
 
     def _take(self, data: bytes) -> None:
@@ -89,7 +97,7 @@ class ServedStream:
     def _end(self) -> None:
         self._ending = True
         self._stream.to_client.close()
-        self._process.hosted.connections.remove(self)
+        self.hosted.connections.remove(self)
 
     def unblocked(self) -> None:
         self.read()
@@ -98,7 +106,7 @@ class ServedStream:
         """The process is no more; its end of the connection with it."""
         self._ending = True
         self._stream.cut()
-        self._process.hosted.connections.remove(self)
+        self.hosted.connections.remove(self)
 
 
 class ServedProcess(SimProcess):
@@ -222,7 +230,7 @@ class ServedProcess(SimProcess):
         """A client has connected. False: nobody listens."""
         if self.life is Life.DOWN:
             return False
-        served = ServedStream(self, stream)
+        served = ServedStream(self, self.hosted, stream)
         self._streams[served] = None
         self.hosted.connections.add(served)
         return True

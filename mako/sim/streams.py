@@ -105,8 +105,10 @@ class Stream:
         settings: StreamSettings,
         client: int,
         process: int,
+        partition: int = 0,
     ) -> None:
         self.process = process
+        self.partition = partition
         self.to_process = Pipe(loop, network, chance, settings, (client, process))
         self.to_client = Pipe(loop, network, chance, settings, (process, client))
 

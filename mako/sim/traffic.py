@@ -11,27 +11,18 @@ What clients saw goes to the history (mako.sim.serial). Troubles of connections 
 
 import struct
 from collections.abc import Callable, Generator
-from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mako.client.remote.asking import Asking
 from mako.client.remote.calls import Call, State
 from mako.entry import GroupId
 from mako.errors import (
-    Aborted,
-    Busy,
-    ConnectionLost,
-    Discarded,
-    NotLeader,
-    TooStale,
-    TransactionTooOld,
     Unknown,
 )
-from mako.replication.driver import ReadReply, Reply
 from mako.replication.partition import Partition
 from mako.sim.checkers import Violation
 from mako.sim.client import SimClient, Task, Wait
-from mako.sim.clock import MS
+from mako.sim.lives import Lives, ended
 from mako.sim.procedures import ELEMENTS, HEADS, LISTS_MAX, arguments_of, numbers_in
 from mako.sim.process import SimProcess
 from mako.sim.serial import Append, ClientHistory
@@ -43,49 +34,24 @@ if TYPE_CHECKING:
 _NUMBER: Final = struct.Struct("<q")
 #: An element as a row of a dump: table, bytes of the key, key, bytes of the value, value.
 _ROW: Final = struct.Struct("<HH16sIq")
-_PATIENCE: Final = 1.0
 _REGISTERS: Final = 4
-#: What a client does at a time.
-_TASKS: Final = 4
-#: What may go wrong for a client; anything else is a bug.
-_EXPECTED: Final = (
-    Aborted,
-    Busy,
-    ConnectionLost,
-    Discarded,
-    NotLeader,
-    TooStale,
-    TransactionTooOld,
-    Unknown,
-    TimeoutError,
-)
-#: A task that ends with what it found.
-Asked = Generator[Wait, None, Call]
 
 
-class _Failed(Exception):
-    """A call of a script did not succeed; the script is over."""
-
-
-def _ended(call: Call) -> Wait:
-    return call, lambda: call.ended
-
-
-class Traffic:
+class Traffic(Lives):
     """All clients of a run, in place of mako.sim.workload.Workload."""
 
     def __init__(self, cluster: "Cluster") -> None:
         self.history = ClientHistory()
-        self.running = 0
-        self._cluster = cluster
-        self._loop = cluster.loop
-        self._chance = cluster.chances.of("traffic")
-        self._plan = cluster.plan
-        self._stopped = False
-        self._think = self._plan.think
-        self._next_value = 0
         self._lists = range(cluster.plan.keys)
-        self._scripts: dict[str, Callable[[SimClient], Task]] = {
+        shares = cluster.plan.clients_plan.shares
+        count = cluster.plan.clients
+        clients = [SimClient(cluster, i, stay=False) for i in range(count)]
+        if shares["snapshot"]:
+            clients.append(SimClient(cluster, count, stay=True))
+        super().__init__(cluster, shares, clients)
+
+    def _make_scripts(self) -> dict[str, Callable[[Any], Task]]:
+        return {
             "append": self._append,
             "lengths": self._read_lengths,
             "interactive": self._interactive,
@@ -93,37 +59,6 @@ class Traffic:
             "write": self._write,
             "get": self._get,
         }
-        shares = self._plan.clients_plan.shares
-        assert self._scripts.keys() == shares.keys()
-        self._weights = [shares[name] for name in self._scripts]
-        count = self._plan.clients
-        self.clients = [SimClient(cluster, i, stay=False) for i in range(count)]
-        if shares["snapshot"]:
-            self.clients.append(SimClient(cluster, count, stay=True))
-        for client in self.clients:
-            for _ in range(1 if client.stays else _TASKS):
-                client.run(self._life(client))
-        self._loop.after(self._some(self._plan.clients_plan.trouble_distance), self._trouble)
-
-    # --- As the cluster sees it ----------------------------------------------------------------
-
-    def stop(self) -> None:
-        """Begin nothing new; what is under way ends."""
-        self._stopped = True
-
-    def ease_off(self) -> None:
-        """Clients do a tenth of what they did."""
-        self._think *= 10
-
-    def on_process_end(self, number: int) -> None:
-        for client in self.clients:
-            client.on_process_end(number)
-
-    def on_reply(self, process: SimProcess, reply: Reply) -> None:
-        raise AssertionError("nobody asks the driver")
-
-    def on_read(self, process: SimProcess, reply: ReadReply) -> None:
-        raise AssertionError("nobody asks the driver")
 
     def burst(self, process: SimProcess, group: GroupId, size: int, padding: int = 0) -> None:
         """Appends at once, by clients that are connected to a process; nobody waits for each."""
@@ -149,72 +84,6 @@ class Traffic:
                 raise Violation("equal states", "lists differ between replicas")
         self.history.check_end(lambda number: found[number], self._lists)
 
-    # --- Troubles of connections ---------------------------------------------------------------
-
-    def _some(self, mean: int) -> int:
-        return int(self._chance.expovariate(1.0 / mean)) + 1
-
-    def _trouble(self) -> None:
-        plan = self._plan.clients_plan
-        if self._stopped or self._cluster.faults.stopped:
-            return
-        self._loop.after(self._some(plan.trouble_distance), self._trouble)
-        client = self._chance.choice(self.clients)
-        process = self._chance.choice(self._cluster.processes).number
-        kind = self._chance.choice(("reset", "cut", "unheard", "deaf"))
-        if kind == "reset":
-            client.lose("connection reset")
-            client.pump()
-        else:
-            there, back = (client.number, process), (process, client.number)
-            links = {"cut": [there, back], "unheard": [there], "deaf": [back]}[kind]
-            cut = self._cluster.network.cut(links)
-            self._loop.after(self._some(plan.trouble_length), self._cluster.network.mend, cut)
-        self._cluster.faults.counts[f"client {kind}"] += 1
-
-    # --- Lives of clients ----------------------------------------------------------------------
-
-    def _life(self, client: SimClient) -> Task:
-        names = list(self._scripts)
-        while not self._stopped:
-            yield self._some(self._think)
-            if client.core.directory is None:
-                yield 5 * MS
-                continue
-            if self._stopped:
-                return
-            name = "snapshot" if client.stays else self._chance.choices(names, self._weights)[0]
-            self.running += 1
-            yield from self._counted(self._scripts[name](client))
-
-    def _counted(self, script: Task) -> Task:
-        with suppress(_Failed):
-            yield from script
-        self.running -= 1
-
-    def _check(self, call: Call) -> None:
-        """Something that may happen to a call happened to it."""
-        if call.error is not None and not isinstance(call.error, _EXPECTED):
-            raise Violation("answers", f"{call.name}: {type(call.error).__name__}: {call.error}")
-
-    def _deadline(self, client: SimClient) -> float:
-        return client.seconds + _PATIENCE
-
-    def _ask(
-        self, client: SimClient, operation: Operation, *arguments: object, bound: int = 0
-    ) -> Asked:
-        """A request that must succeed, or the script is over."""
-        if bound and bound != client.core.connection:
-            raise _Failed
-        call = client.asking.request(
-            operation, *arguments, deadline=self._deadline(client), bound=bound
-        )
-        yield _ended(call)
-        self._check(call)
-        if call.error is not None:
-            raise _Failed
-        return call
-
     # --- Packed calls --------------------------------------------------------------------------
 
     def _some_lists(self) -> tuple[int, ...]:
@@ -239,7 +108,7 @@ class Traffic:
             yield call, lambda: call.committed
             if call.state is State.EARLY:
                 self._cluster.reach("answered_early")
-        yield _ended(call)
+        yield ended(call)
         self._finish(append, call, lambda: numbers_in(call.value)[: len(append.lists)])
 
     def _finish(self, append: Append, call: Call, positions: Callable[[], tuple[int, ...]]) -> None:
@@ -263,7 +132,7 @@ class Traffic:
         arguments = arguments_of(lists)
         deadline = self._deadline(client)
         call = client.asking.procedure("lengths", arguments, deadline, early=False, once=False)
-        yield _ended(call)
+        yield ended(call)
         self._check(call)
         if call.error is None:
             self.history.read(lists, numbers_in(call.value)[: len(lists)], call.timestamp, floor)
@@ -300,7 +169,7 @@ class Traffic:
         call = client.asking.request(
             Operation.COMMIT, session, 0, deadline=self._deadline(client), bound=bound
         )
-        yield _ended(call)
+        yield ended(call)
         if writes:
             self._finish(append, call, lambda: tuple(length + 1 for length in lengths))
             return
@@ -383,7 +252,7 @@ class Traffic:
         ]
         once = self._chance.random() < 0.5
         call = Asking(client.core, once=once).write(writes, self._deadline(client))
-        yield _ended(call)
+        yield ended(call)
         self._check(call)
         exact = call.error is None and (not call.lost)
         for key in keys:

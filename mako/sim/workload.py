@@ -166,6 +166,9 @@ class Workload:
                 self.history.refused(operation.value)
         self._loop.after(self._pause(), self._begin, operation.client)
 
+    #: Whether everything that was acknowledged can be seen.
+    is_shown = True
+
     def check_end(self) -> None:
         """The last checks, when all replicas have the same log."""
         processes = self._cluster.processes

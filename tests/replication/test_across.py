@@ -265,6 +265,22 @@ def test_who_waits_is_told_of_what_is_lost_on_every_replica(make: Make) -> None:
     assert told == [("leader", 1, 5), ("follower", 1, 5)]
 
 
+def test_what_a_leader_did_behind_a_loss_is_not_lost_if_it_is_deposed(make: Make) -> None:
+    """Its own discard entry comes when it follows: what waits has been executed since."""
+    leader, log = make(), Log()
+    told: list[tuple[int, int]] = []
+    leader._on_lost = lambda partition, final: told.append((partition, final))
+    lead(leader, log, 1)
+    leader.catch_up(fail((1, 1, 5)))
+    assert told == [(1, 5)]
+    leader.execute(b"\2ax")
+    entries = drain(leader, log, 1)
+    assert [kind_of(entry) for entry in entries].count(EntryType.DISCARD) == 1
+    leader.step_down()
+    follow(leader, log.entries)
+    assert told == [(1, 5)]
+
+
 def test_a_leader_that_is_deposed_before_it_has_logged_it_learns_it_again(make: Make) -> None:
     """Its memory lacks what the log has until the next leader catches up, and nobody can see it."""
     old, new, log = make(), make(), Log()

@@ -63,6 +63,15 @@ def test_a_violation_gives_status_1_the_seed_and_how_to_replay_it(
     assert "mako sim --seed 17 --trace --model\n" in text
     _, text = run("--seeds", "1", "--first-seed", "17", "--jobs", "1", "--clients")
     assert "mako sim --seed 17 --trace --clients\n" in text
+    _, text = run("--seeds", "1", "--first-seed", "17", "--jobs", "1", "--shards")
+    assert "mako sim --seed 17 --trace --shards\n" in text
+
+
+@pytest.mark.parametrize("modes", [("--model", "--shards"), ("--clients", "--shards")])
+def test_modes_exclude_each_other(modes: tuple[str, str]) -> None:
+    status, text = run("--seed", "1", *modes)
+    assert status == 2
+    assert "give --" in text
 
 
 def test_in_a_pipe_a_seed_that_fails_is_told_at_once_and_progress_now_and_then(

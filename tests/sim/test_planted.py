@@ -2,7 +2,7 @@
 
 import pytest
 
-from mako.sim.batch import PLANTED, SERVED
+from mako.sim.batch import PLANTED, SERVED, SHARDED, mode_of
 from mako.sim.cluster import Mode, run_seed
 
 #: Found within a few seeds, so that continuous integration can afford them.
@@ -35,6 +35,8 @@ def test_the_quick_ones_are_planted_bugs() -> None:
     assert QUICK_SERVED.keys() <= SERVED.keys()
     assert len(PLANTED) - len(SERVED) >= 12
     assert len(SERVED) >= 8
+    assert len(SHARDED) >= 8
+    assert {mode_of(name) for name in SHARDED} == {Mode.SHARDS}
 
 
 @pytest.mark.parametrize("name", sorted(QUICK))

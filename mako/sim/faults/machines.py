@@ -57,7 +57,7 @@ class MachineFaults(Part):
     def clock(self, process: SimProcess) -> bool:
         plan = self._cluster.plan
         process.tick_length = int(plan.tick * self._chance.choice((0.6, 0.8, 1.25, 1.6)))
-        process.wall_offset_ms += self._chance.randrange(-2000, 2001)
+        process.move_wall(self._chance.randrange(-2000, 2001))
         return True
 
     # --- Disks ---------------------------------------------------------------------------------

@@ -1,0 +1,174 @@
+"""Clients that do one thing after the other, and the troubles of their connections.
+
+What they do are scripts, generators that end early if a call fails that they need. Which ones there
+are is up to mako.sim.traffic, where there is one group, or mako.sim.shards.traffic.
+"""
+
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from mako.client.remote.calls import Call
+from mako.errors import (
+    Aborted,
+    Busy,
+    ConnectionLost,
+    Discarded,
+    NotLeader,
+    TooStale,
+    TransactionTooOld,
+    Unknown,
+)
+from mako.replication.driver import ReadReply, Reply
+from mako.sim.checkers import Violation
+from mako.sim.client import SimClient, Task, Wait
+from mako.sim.clock import MS
+from mako.sim.process import SimProcess
+from mako.wire.requests import Operation
+
+if TYPE_CHECKING:
+    from mako.sim.cluster import Cluster
+
+_PATIENCE: Final = 1.0
+#: What a client does at a time.
+_TASKS: Final = 4
+#: What may go wrong for a client; anything else is a bug.
+EXPECTED: Final = (
+    Aborted,
+    Busy,
+    ConnectionLost,
+    Discarded,
+    NotLeader,
+    TooStale,
+    TransactionTooOld,
+    Unknown,
+    TimeoutError,
+)
+#: A task that ends with what it found.
+Asked = Generator[Wait, None, Call]
+
+
+class Failed(Exception):
+    """A call of a script did not succeed; the script is over."""
+
+
+def ended(call: Call) -> Wait:
+    return call, lambda: call.ended
+
+
+class Lives:
+    """Clients that do one thing after the other, and the troubles of their connections."""
+
+    #: Whether everything that was acknowledged can be seen.
+    is_shown = True
+    _expected: tuple[type[Exception], ...] = EXPECTED
+
+    def __init__(
+        self, cluster: "Cluster", shares: dict[str, float], clients: list[SimClient]
+    ) -> None:
+        """`shares`: of what they do, by the names of `_scripts`."""
+        self.running = 0
+        self.clients = clients
+        self._cluster = cluster
+        self._loop = cluster.loop
+        self._chance = cluster.chances.of("traffic")
+        self._plan = cluster.plan
+        self._stopped = False
+        self._think = self._plan.think
+        self._next_value = 0
+        self._scripts = self._make_scripts()
+        assert self._scripts.keys() == shares.keys()
+        self._weights = [shares[name] for name in self._scripts]
+        for client in self.clients:
+            for _ in range(1 if client.stays else _TASKS):
+                client.run(self._life(client))
+        self._loop.after(self._some(self._plan.clients_plan.trouble_distance), self._trouble)
+
+    def _make_scripts(self) -> dict[str, Callable[[Any], Task]]:
+        raise NotImplementedError
+
+    # --- As the cluster sees it ----------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Begin nothing new; what is under way ends."""
+        self._stopped = True
+
+    def ease_off(self) -> None:
+        """Clients do a tenth of what they did."""
+        self._think *= 10
+
+    def on_process_end(self, number: int) -> None:
+        for client in self.clients:
+            client.on_process_end(number)
+
+    def on_reply(self, process: SimProcess, reply: Reply) -> None:
+        raise AssertionError("nobody asks the driver")
+
+    def on_read(self, process: SimProcess, reply: ReadReply) -> None:
+        raise AssertionError("nobody asks the driver")
+
+    # --- Troubles of connections ---------------------------------------------------------------
+
+    def _some(self, mean: int) -> int:
+        return int(self._chance.expovariate(1.0 / mean)) + 1
+
+    def _trouble(self) -> None:
+        plan = self._plan.clients_plan
+        if self._stopped or self._cluster.faults.stopped:
+            return
+        self._loop.after(self._some(plan.trouble_distance), self._trouble)
+        client = self._chance.choice(self.clients)
+        process = self._chance.choice(self._cluster.processes).number
+        kind = self._chance.choice(("reset", "cut", "unheard", "deaf"))
+        if kind == "reset":
+            client.lose("connection reset")
+            client.pump()
+        else:
+            there, back = (client.number, process), (process, client.number)
+            links = {"cut": [there, back], "unheard": [there], "deaf": [back]}[kind]
+            cut = self._cluster.network.cut(links)
+            self._loop.after(self._some(plan.trouble_length), self._cluster.network.mend, cut)
+        self._cluster.faults.counts[f"client {kind}"] += 1
+
+    # --- Lives of clients ----------------------------------------------------------------------
+
+    def _life(self, client: SimClient) -> Task:
+        names = list(self._scripts)
+        while not self._stopped:
+            yield self._some(self._think)
+            if client.core.directory is None:
+                yield 5 * MS
+                continue
+            if self._stopped:
+                return
+            name = "snapshot" if client.stays else self._chance.choices(names, self._weights)[0]
+            self.running += 1
+            yield from self._counted(self._scripts[name](client))
+
+    def _counted(self, script: Task) -> Task:
+        with suppress(Failed):
+            yield from script
+        self.running -= 1
+
+    def _check(self, call: Call) -> None:
+        """Something that may happen to a call happened to it."""
+        if call.error is not None and not isinstance(call.error, self._expected):
+            raise Violation("answers", f"{call.name}: {type(call.error).__name__}: {call.error}")
+
+    def _deadline(self, client: SimClient) -> float:
+        return client.seconds + _PATIENCE
+
+    def _ask(
+        self, client: SimClient, operation: Operation, *arguments: object, bound: int = 0
+    ) -> Asked:
+        """A request that must succeed, or the script is over."""
+        if bound and bound != client.core.connection:
+            raise Failed
+        call = client.asking.request(
+            operation, *arguments, deadline=self._deadline(client), bound=bound
+        )
+        yield ended(call)
+        self._check(call)
+        if call.error is not None:
+            raise Failed
+        return call

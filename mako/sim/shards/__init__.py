@@ -1,0 +1,10 @@
+"""Clusters of several partitions: transactions over them, and what their clients saw.
+
+plan         what is drawn beside the rest
+procedures   what clients call
+crew         workers that take their turn for other partitions
+process      three processes with a replica of each partition, gossip and mail between them
+traffic      clients
+history      what they saw, as mako.sim.checking judges it
+checks       I1 and I4 as the run goes on, and what must be equal at its end
+"""

@@ -1,0 +1,170 @@
+"""What clients of several partitions saw, as mako.sim.checking judges it.
+
+Positions and lengths of lists are what procedures return; what lists held up to there is known at
+the end, when all replicas have the same. Whatever is appended, or written, is unique.
+
+    append     positions of an own value       ─┐
+    lengths    how long lists are               ├─▶ prefixes of the final lists ─▶ History ─▶ check
+    lasts      the last values of lists        ─┘
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from mako.sim.checkers import Violation
+from mako.sim.checking import History, Outcome, check
+from mako.sim.checking.facts import Fact
+
+Lists = Mapping[int, Sequence[int]]
+#: The client that looks at everything when all is over.
+_LAST: Final = "the end"
+
+
+@dataclass(slots=True)
+class Seen:
+    """A transaction of a client, and what it did and saw."""
+
+    client: int
+    name: str
+    begin: int
+    end: int | None = None
+    outcome: Outcome = Outcome.UNKNOWN
+    #: Where it is known: a request that may have been run twice has none.
+    timestamp: int | None = None
+    #: Of a snapshot.
+    at: int | None = None
+    early: int | None = None
+    #: By list: its length, its last value (0: none), and what is appended to it.
+    lengths: dict[int, int] = field(default_factory=dict)
+    lasts: dict[int, int] = field(default_factory=dict)
+    values: dict[int, list[int]] = field(default_factory=dict)
+    appends: dict[int, int] = field(default_factory=dict)
+    #: Registers and accounts.
+    writes: dict[int, int | None] = field(default_factory=dict)
+    reads: dict[int, int | None] = field(default_factory=dict)
+    adds: dict[int, int] = field(default_factory=dict)
+    gets: dict[int, int] = field(default_factory=dict)
+
+
+class ShardHistory:
+    """All transactions of a run. Times are virtual, in ns."""
+
+    def __init__(self, accounts: Sequence[int]) -> None:
+        self.acknowledged = 0
+        self.reads = 0
+        self.failed = 0
+        self.unknown = 0
+        self.seen: list[Seen] = []
+        #: Greatest timestamp that was acknowledged.
+        self.floor = 0
+        self._accounts = tuple(accounts)
+        # By list: how long it is said to have been at its longest.
+        self._hashes: dict[tuple[int, int], str] = {}
+
+    # --- Answers -------------------------------------------------------------------------------
+
+    def begin(self, client: int, name: str, now: int) -> Seen:
+        made = Seen(client, name, now)
+        self.seen.append(made)
+        return made
+
+    def done(self, one: Seen, now: int, timestamp: int, *, exact: bool) -> None:
+        """It is acknowledged. `exact`: it was run once, so the timestamp is its own."""
+        one.end, one.outcome = now, Outcome.OK
+        one.timestamp = timestamp if exact else None
+        self.acknowledged += 1
+        self.reads += not (one.appends or one.writes or one.adds)
+        self.floor = max(self.floor, timestamp)
+
+    def saw(self, one: Seen, now: int, at: int) -> None:
+        """It was read at a snapshot."""
+        one.end, one.outcome, one.at = now, Outcome.OK, at
+        self.reads += 1
+
+    def failed_as(self, one: Seen, now: int, outcome: Outcome) -> None:
+        one.end = None if outcome is Outcome.UNKNOWN else now
+        one.outcome = outcome
+        if outcome is Outcome.UNKNOWN:
+            self.unknown += 1
+        else:
+            self.failed += 1
+
+    def hashed(self, partition: int, timestamp: int, state: str) -> None:
+        """A snapshot of a partition has a hash."""
+        if self._hashes.setdefault((partition, timestamp), state) != state:
+            raise Violation(
+                "equal states", f"two snapshots of partition {partition} at {timestamp} differ"
+            )
+
+    # --- The end -------------------------------------------------------------------------------
+
+    def check_end(
+        self,
+        lists: Lists,
+        registers: Mapping[int, int],
+        accounts: Mapping[int, int],
+        now: int,
+        facts: Sequence[Fact] = (),
+    ) -> None:
+        """All of it, beside what all replicas have in the end."""
+        for number, values in lists.items():
+            value, count = max(Counter(values).items(), key=lambda one: one[1], default=(0, 0))
+            if count > 1:
+                raise Violation("nothing else", f"list {number} has {value} twice")
+        if sum(accounts.values()):
+            raise Violation("total", f"accounts have {dict(accounts)} in the end, 0 in all")
+        history = History(accounts=tuple(f"account {number}" for number in self._accounts))
+        for one in self.seen:
+            self._tell(history, one, lists)
+        last = history.begin(_LAST, now)
+        for number, values in lists.items():
+            last.saw_list(f"list {number}", list(values))
+        for number, found in registers.items():
+            last.saw(f"register {number}", found)
+        for number in self._accounts:
+            last.saw_count(f"account {number}", accounts.get(number, 0))
+        last.ok(now + 1)
+        for report in check(history, facts):
+            report.raise_first()
+
+    def _tell(self, history: History, one: Seen, lists: Lists) -> None:
+        made = history.begin(one.client, one.begin)
+        made.name = f"{one.name} {len(history.transactions) - 1}"
+        made.end, made.outcome = one.end, one.outcome
+        made.timestamp, made.at, made.early = one.timestamp, one.at, one.early
+        counts = one.outcome is Outcome.OK
+        for number, length in one.lengths.items() if counts else ():
+            if length > len(lists[number]):
+                raise Violation(
+                    "reads",
+                    f"{made.name} saw {length} values in list {number}, which has"
+                    f" {len(lists[number])} in the end",
+                )
+            made.saw_list(f"list {number}", list(lists[number][:length]))
+        for number, value in one.lasts.items() if counts else ():
+            if value and value not in lists[number]:
+                raise Violation(
+                    "reads", f"{made.name} saw {value} in list {number}, which lacks it in the end"
+                )
+            end = lists[number].index(value) + 1 if value else 0
+            made.saw_list(f"list {number}", list(lists[number][:end]))
+        for number, values in one.values.items() if counts else ():
+            made.saw_list(f"list {number}", values)
+        for number, value in one.appends.items():
+            made.append(f"list {number}", value)
+            at = one.lengths.get(number)
+            if counts and at is not None and lists[number][at : at + 1] != [value]:
+                raise Violation(
+                    "nothing lost",
+                    f"{made.name}: list {number} lacks {value} at {at + 1}, acknowledged",
+                )
+        for number, found in one.reads.items() if counts else ():
+            made.saw(f"register {number}", found)
+        for number, written in one.writes.items():
+            made.write(f"register {number}", written)
+        for number, balance in one.gets.items() if counts else ():
+            made.saw_count(f"account {number}", balance)
+        for number, amount in one.adds.items():
+            made.add(f"account {number}", amount)

@@ -1,0 +1,334 @@
+"""What clients of several partitions do, one thing after the other, and what came of it.
+
+    append      a value to up to three lists, in any partitions; perhaps run once, perhaps early
+    lengths     of up to three lists; lasts: their last values
+    write       up to three registers, blindly, or delete them; read: them
+    transfer    between two accounts; balances: of all of them
+    snapshot    lists and hashes of one partition, at any replica of it
+
+A client knows one partition, which coordinates what it asks for, wherever that is.
+"""
+
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from mako.client.remote.calls import Call, State
+from mako.entry import GroupId
+from mako.errors import Discarded, Unavailable, Unknown
+from mako.ids import MILLISECOND_SHIFT
+from mako.placement import ShardMap
+from mako.replication.partition import Partition
+from mako.schema import Table
+from mako.server.plan import partition_of
+from mako.sim.checking import Outcome
+from mako.sim.client import SimClient, Task
+from mako.sim.lives import EXPECTED, Lives, ended
+from mako.sim.process import SimProcess
+from mako.sim.shards.history import Seen, ShardHistory
+from mako.sim.shards.plan import ACCOUNTS, key_of, shard_map
+from mako.sim.shards.procedures import (
+    ACCOUNTS as ACCOUNTS_TABLE,
+)
+from mako.sim.shards.procedures import (
+    BITS,
+    ELEMENTS,
+    HEADS,
+    REGISTERS,
+    ZERO,
+)
+from mako.wire.requests import Operation
+
+if TYPE_CHECKING:
+    from mako.sim.cluster import Cluster
+
+_LISTS_MAX: Final = 3
+#: A row of a dump: table, bytes of the key, key, bytes of the value, value (docs/state-dump.md).
+_ROW: Final = struct.Struct("<HH8sIq")
+_NUMBER: Final = struct.Struct("<q")
+#: What was under way as clients stopped is over after this, ms.
+_REST_MS: Final = 500
+#: Chance that a call may be sent again.
+_ONCE: Final = 0.3
+
+
+class ShardTraffic(Lives):
+    """All clients of a run, in place of mako.sim.workload.Workload."""
+
+    _expected = (*EXPECTED, Unavailable)
+
+    def __init__(self, cluster: "Cluster") -> None:
+        self._shards = plan = cluster.shards_plan
+        self._map: ShardMap = shard_map(plan)
+        self._lists = range(cluster.plan.keys)
+        self._all_accounts = [key_of(plan, number) for number in range(ACCOUNTS)]
+        self.history = ShardHistory(self._all_accounts)
+        self._floor = 0
+        clients = [
+            SimClient(cluster, number, stay=False, partition=number % plan.partitions)
+            for number in range(cluster.plan.clients * plan.partitions)
+        ]
+        if plan.shares["snapshot"]:
+            clients += [
+                SimClient(cluster, len(clients) + partition, stay=True, partition=partition)
+                for partition in range(plan.partitions)
+            ]
+        super().__init__(cluster, plan.shares, clients)
+
+    def _make_scripts(self) -> dict[str, Callable[[Any], Task]]:
+        return {
+            "append": self._append,
+            "lengths": self._read_lengths,
+            "lasts": self._read_lasts,
+            "write": self._write,
+            "read": self._read,
+            "transfer": self._transfer,
+            "balances": self._read_balances,
+            "snapshot": self._snapshot,
+        }
+
+    # --- As the cluster sees it ----------------------------------------------------------------
+
+    def burst(self, process: SimProcess, group: GroupId, size: int, padding: int = 0) -> None:
+        """Appends at once, by clients that are connected to a process; nobody waits for each."""
+        clients = [
+            one
+            for one in self.clients
+            if one.process == process.number
+            and one.partition == partition_of(group)
+            and not one.stays
+        ]
+        if self._stopped or not clients:
+            return
+        for _ in range(size):
+            client = self._chance.choice(clients)
+            if client.core.ready:
+                self.running += 1
+                client.run(self._counted(self._append(client)))
+
+    def stop(self) -> None:
+        super().stop()
+        now_ms = max(process.now_ms for process in self._cluster.processes)
+        self._floor = now_ms + _REST_MS << MILLISECOND_SHIFT
+
+    @property
+    def is_shown(self) -> bool:  # type: ignore[override]
+        """Whether the stable timestamps have passed all that clients have done."""
+        floor = max(self._floor, self.history.floor)
+        return all(one.across.readable >= floor for one in self._machines())
+
+    def _machines(self) -> list[Partition]:
+        found = []
+        for process in self._cluster.processes:
+            for machine in process.machines.values():
+                assert isinstance(machine, Partition)
+                found.append(machine)
+        return found
+
+    def _rows(self, table: Table) -> list[tuple[bytes, int]]:
+        """All rows, from the replicas of one process."""
+        rows = []
+        first, end = b"\0" * table.key_size, b"\xff" * table.key_size
+        for machine in self._cluster.processes[0].machines.values():
+            assert isinstance(machine, Partition)
+            data = machine.rows(int(table.id), first, end)
+            size = _ROW.size - 8 + table.key_size
+            for at in range(0, len(data), size):
+                row = data[at : at + size]
+                (value,) = _NUMBER.unpack(row[-8:])
+                rows.append((row[4 : 4 + table.key_size], value))
+        return sorted(rows)
+
+    def check_end(self) -> None:
+        """The last checks, when all replicas have the same log."""
+        checks = self._cluster.shard_checks
+        for machine in self._machines():
+            checks.finals(machine.history.starts())
+        lists: dict[int, list[int]] = {self._key(number): [] for number in self._lists}
+        for key, value in self._rows(ELEMENTS):
+            number, position = ELEMENTS.unpack_key(key)
+            lists[number].append(value)
+            checks.expect(len(lists[number]) == position, f"list {number} lacks a value")
+        for key, length in self._rows(HEADS):
+            (number,) = HEADS.unpack_key(key)
+            checks.expect(len(lists[number]) == length, f"list {number} is not {length} long")
+        registers = {REGISTERS.unpack_key(k)[0]: value for k, value in self._rows(REGISTERS)}
+        accounts = {ACCOUNTS_TABLE.unpack_key(k)[0]: v for k, v in self._rows(ACCOUNTS_TABLE)}
+        self.history.check_end(lists, registers, accounts, self._loop.now, checks.facts)
+
+    # --- Calls ---------------------------------------------------------------------------------
+
+    def _key(self, number: int) -> int:
+        return key_of(self._shards, number)
+
+    def _some_of(self, client: SimClient, numbers: range) -> tuple[int, ...]:
+        """Up to three of them, as keys; mostly one of them is where the client asks."""
+        size = self._chance.randint(1, min(_LISTS_MAX, len(numbers)))
+        found = self._chance.sample(numbers, size)
+        near = [n for n in numbers if n % self._shards.partitions == client.partition]
+        if near and self._chance.random() >= self._shards.elsewhere:
+            one = self._chance.choice(near)
+            if one not in found:
+                found[0] = one
+        return tuple(self._key(number) for number in found)
+
+    def _call(
+        self, client: SimClient, one: Seen, arguments: tuple[int, ...], *, plain: bool = False
+    ) -> Call:
+        early = not plain and self._chance.random() < 0.2
+        once = not plain and self._chance.random() < _ONCE
+        deadline = self._deadline(client)
+        return client.asking.procedure(one.name, arguments, deadline, early=early, once=once)
+
+    def _begin(self, client: SimClient, name: str) -> Seen:
+        return self.history.begin(client.number, name, self._loop.now)
+
+    def _finish(self, one: Seen, call: Call) -> bool:
+        """What became of a transaction: whether it is acknowledged."""
+        self._check(call)
+        error, now = call.error, self._loop.now
+        if error is None:
+            if call.lost:
+                self._cluster.reach("asked_again")
+            self.history.done(one, now, call.timestamp, exact=not call.lost)
+            return True
+        self._cluster.reach(f"ended_{type(error).__name__}")
+        outcome = Outcome.ABORTED
+        if isinstance(error, Unknown):
+            outcome = Outcome.UNKNOWN
+        elif isinstance(error, Discarded):
+            outcome = Outcome.DISCARDED
+        self.history.failed_as(one, now, outcome)
+        return False
+
+    def _numbers(self, call: Call, keys: tuple[int, ...]) -> dict[int, int]:
+        found = [call.value >> BITS * i & (1 << BITS) - 1 for i in range(len(keys))]
+        return dict(zip(keys, found, strict=True))
+
+    # --- Scripts -------------------------------------------------------------------------------
+
+    def _append(self, client: SimClient) -> Task:
+        self._next_value += 1
+        value, keys = self._next_value, self._some_of(client, self._lists)
+        one = self._begin(client, "append")
+        one.appends = dict.fromkeys(keys, value)
+        call = self._call(client, one, (value, *_three(keys)))
+        if call.early:
+            yield call, lambda: call.committed
+            if call.state is State.EARLY:
+                one.early = self._loop.now
+                self._cluster.reach("answered_early")
+        yield ended(call)
+        if self._finish(one, call):
+            one.lengths = {key: at - 1 for key, at in self._numbers(call, keys).items()}
+
+    def _read_lengths(self, client: SimClient) -> Task:
+        keys = self._some_of(client, self._lists)
+        one = self._begin(client, "lengths")
+        call = self._call(client, one, _three(keys), plain=True)
+        yield ended(call)
+        if self._finish(one, call):
+            one.lengths = self._numbers(call, keys)
+
+    def _read_lasts(self, client: SimClient) -> Task:
+        keys = self._some_of(client, self._lists)
+        one = self._begin(client, "lasts")
+        call = self._call(client, one, _three(keys), plain=True)
+        yield ended(call)
+        if self._finish(one, call):
+            one.lasts = self._numbers(call, keys)
+
+    def _write(self, client: SimClient) -> Task:
+        keys = self._some_of(client, range(self._shards.registers))
+        one = self._begin(client, "write_some")
+        self._next_value += 1
+        value = 0 if self._chance.random() < 0.2 else self._next_value
+        one.writes = dict.fromkeys(keys, value or None)
+        call = self._call(client, one, (value, *_three(keys)))
+        yield ended(call)
+        self._finish(one, call)
+
+    def _read(self, client: SimClient) -> Task:
+        keys = self._some_of(client, range(self._shards.registers))
+        one = self._begin(client, "read_some")
+        call = self._call(client, one, _three(keys), plain=True)
+        yield ended(call)
+        if self._finish(one, call):
+            one.reads = {key: value or None for key, value in self._numbers(call, keys).items()}
+
+    def _transfer(self, client: SimClient) -> Task:
+        source, target = self._chance.sample(self._all_accounts, 2)
+        amount = self._chance.randint(1, 9)
+        one = self._begin(client, "transfer")
+        one.adds = {source: -amount, target: amount}
+        call = self._call(client, one, (source, target, amount))
+        yield ended(call)
+        self._finish(one, call)
+
+    def _read_balances(self, client: SimClient) -> Task:
+        keys = tuple(self._all_accounts)
+        one = self._begin(client, "balances")
+        call = self._call(client, one, keys, plain=True)
+        yield ended(call)
+        if self._finish(one, call):
+            one.gets = {key: found - ZERO for key, found in self._numbers(call, keys).items()}
+
+    # --- Snapshots -----------------------------------------------------------------------------
+
+    def _snapshot(self, client: SimClient) -> Task:
+        oldest = self._chance.choice((-1, -1, 200, 2000))
+        call = yield from self._ask(client, Operation.SNAPSHOT, oldest)
+        session, _ = call.value
+        bound, at = client.core.connection or -1, call.timestamp
+        for _ in range(self._chance.randint(1, 3)):
+            one = Seen(client.number, "snapshot", self._loop.now)
+            if self._chance.random() < 0.2:
+                call = yield from self._ask(client, Operation.STATE_HASH, session, bound=bound)
+                self.history.hashed(client.partition, at, call.value)
+            elif self._shards.together and self._chance.random() < 0.5:
+                yield from self._scan(client, one, session, bound)
+            else:
+                yield from self._heads(client, one, session, bound)
+            if one.values or one.lengths:
+                self.history.seen.append(one)
+                self.history.saw(one, self._loop.now, at)
+            yield self._some(self._think)
+        yield from self._ask(client, Operation.CLOSE, session, bound=bound)
+        self._cluster.reach("snapshot_served")
+
+    def _here(self, client: SimClient) -> list[int]:
+        """The lists whose heads are in the partition of a client."""
+        placement = self._map.of("heads")
+        keys = [self._key(number) for number in self._lists]
+        return [
+            key
+            for key in keys
+            if placement.partition_of(HEADS.pack_key((key,))) == client.partition
+        ]
+
+    def _scan(self, client: SimClient, one: Seen, session: int, bound: int) -> Task:
+        here = self._here(client)
+        if not here:
+            return
+        number = self._chance.choice(here)
+        first, end = (ELEMENTS.pack_key((number + i, 0)) for i in range(2))
+        call = yield from self._ask(
+            client, Operation.SCAN, session, ELEMENTS.id, first, end, 1000, 0, bound=bound
+        )
+        rows, more = call.value
+        if not more:
+            one.values = {number: [_NUMBER.unpack(row)[0] for _, row in rows]}
+
+    def _heads(self, client: SimClient, one: Seen, session: int, bound: int) -> Task:
+        here = self._here(client)[:_LISTS_MAX]
+        if not here:
+            return
+        keys = [HEADS.pack_key((number,)) for number in here]
+        call = yield from self._ask(client, Operation.GET, session, HEADS.id, keys, bound=bound)
+        lengths = [0 if value is None else _NUMBER.unpack(value)[0] for value in call.value]
+        one.lengths = dict(zip(here, lengths, strict=True))
+
+
+def _three(keys: tuple[int, ...]) -> tuple[int, ...]:
+    """Keys as arguments, always three of them."""
+    return (*keys, *[-1] * (_LISTS_MAX - len(keys)))
