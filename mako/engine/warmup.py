@@ -48,8 +48,9 @@ def warmup(progress: Progress) -> None:
 
 _CALLED: Final = {
     "closing": "activate advance_pinned advance_watermark close close_snapshot deactivate"
-    " open_snapshot set_word tick",
+    " get_word open_snapshot set_word tick",
     "codec": "check_body check_frame check_header check_transactions",
+    "coordinator": "abandon interrupt",
     "dependent": "cross_out_dependent discard_dependent undo_logged",
     "discard": "discard_above",
     "draining": "drain_ordered forget_logged",
@@ -62,6 +63,8 @@ _CALLED: Final = {
     " wait_word_above",
     "loading": "as_writes",
     "memory": "allocate release size_class",
+    "participant": "note_loss release_lane",
+    "pump": "rewind waits",
     "reclaim": "reclaim reclaim_at_rest",
     "recorder": "drain_rings switch_logging",
     "region": "add_table set_up",
@@ -78,7 +81,13 @@ def _called() -> Iterator[tuple[str, Any]]:
     """The functions that `mako.engine.engine` and the client call from Python."""
     from importlib import import_module
 
+    from mako.engine.builtin import OPERATIONS, address_of, forget, once
+    from mako.engine.gathered import gathered
+
     import_module("mako.engine.engine")
+    import_module("mako.engine.pumped")
+    for entry in (*OPERATIONS.values(), once, forget, gathered):  # As a server that starts.
+        address_of(entry)
     for module, names in _CALLED.items():
         for name in names.split():
             yield f"{module}.{name}", getattr(import_module(f"mako.engine.{module}"), name)

@@ -122,6 +122,8 @@ class Core:
         self._flying: dict[int, Call] = {}
         self._flying_bytes = 0
         self._deadlines: list[tuple[float, int, Call]] = []
+        #: The highest timestamp of which it was told that all up to it that it saw is durable.
+        self.acknowledged = 0
         self._once: list[int] = []
         self._once_open: set[int] = set()
         self._closed: Exception | None = None
@@ -428,6 +430,7 @@ class Core:
                 if not flags & IS_NOTICE:
                     call.timestamp, call.value, call.data = timestamp, value, data
                 call.state = State.ENDED
+                self.acknowledged = max(self.acknowledged, call.timestamp)
                 if call.once:
                     once.discard(number)
             else:
@@ -447,6 +450,7 @@ class Core:
             return
         if reply.status == 0:
             call.timestamp, call.value = reply.timestamp, reply.value
+            self.acknowledged = max(self.acknowledged, reply.timestamp)
             call.connection = self.connection
             self._end(call, None)
             return

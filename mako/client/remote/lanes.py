@@ -110,6 +110,14 @@ class Lanes(Generic[LinkT]):
         return range(self.shards.partitions) if self._only is None else (self._only,)
 
     @property
+    def acknowledged(self) -> int:
+        """What a snapshot must not be older than, so that it shows what was acknowledged here. Of a
+        database that is not divided any snapshot does."""
+        if not self.is_divided:
+            return 0
+        return max((lane.core.acknowledged for lane in self.made), default=0)
+
+    @property
     def is_divided(self) -> bool:
         """Whether there are several."""
         return len(self.partitions) > 1

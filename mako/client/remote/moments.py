@@ -55,7 +55,12 @@ class Moment:
     """What is opened at which partition. Whoever opens it does `steps` until there are none, all of
     them at a time, and gives each answer to `take`; then it calls `finish`."""
 
-    def __init__(self, partitions: Iterable[int], max_staleness: float | None) -> None:
+    def __init__(
+        self, partitions: Iterable[int], max_staleness: float | None, least: int = 0
+    ) -> None:
+        """`least`: T is not below it. Acknowledged is what a transaction depends on, and snapshots
+        read what is durable in all partitions; so without it a client could miss its own writes."""
+        self._least: Final = least
         self._partitions: Final = tuple(dict.fromkeys(partitions))
         self._oldest: Final = -1 if max_staleness is None else int(1000 * max_staleness)
         self.opened: dict[int, Opened] = {}
@@ -63,7 +68,9 @@ class Moment:
     @property
     def timestamp(self) -> int:
         """T; 0 if there is nothing to read."""
-        return max((each.timestamp for each in self.opened.values()), default=0)
+        if not self.opened:
+            return 0
+        return max(self._least, *(each.timestamp for each in self.opened.values()))
 
     @property
     def staleness(self) -> float:

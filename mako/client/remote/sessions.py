@@ -392,7 +392,7 @@ class RemoteSnapshot(RemoteSession):
     ) -> None:
         """`partitions` are those that may be read."""
         super().__init__(db)
-        moment = Moment(partitions, max_staleness)
+        moment = Moment(partitions, max_staleness, db._lanes.acknowledged)
         open_moment(db, moment)
         for partition, each in moment.opened.items():
             lane = db._lanes.of(partition)

@@ -64,6 +64,13 @@ def test_nothing_is_asked_where_there_is_nothing_to_read() -> None:
     assert moment.timestamp == 0
 
 
+def test_a_moment_is_not_below_what_was_acknowledged() -> None:
+    moment = Moment([3], None, 25)
+    (step,) = moment.steps()
+    moment.take(step, answered(20, [7, 0]))
+    assert moment.steps() == [Step(3, MOVE, (7, 25), 1)]
+
+
 def test_those_that_are_behind_are_moved_to_the_highest() -> None:
     moment = opened(70, 90, 80, 90)
     assert moment.steps() == [Step(0, MOVE, (10, 90), 1), Step(2, MOVE, (12, 90), 1)]
