@@ -57,7 +57,12 @@ class ReplicatedBackend:
             self.crew, self._workloads, lambda: self._hosted.pumped, lambda: self.serving
         )
         self.serving = Serving(
-            self.crew, self.procedures, workers=0, limit=self._time_limit, event=self._event
+            self.crew,
+            self.procedures,
+            workers=0,
+            limit=self._time_limit,
+            gate=self.gate,
+            event=self._event,
         )
 
     def reopen(self) -> None:
@@ -84,11 +89,7 @@ class ReplicatedBackend:
         self.drives.resume()
 
     def _time_limit(self) -> int:
-        limit = self._now_ms() - self._hosted.plan.clock_offset_ms + 1 << MILLISECOND_SHIFT
-        if not self._hosted.partition.across.alone and self._hosted.pumped is None:
-            # Who is deposed looks at no mask: everything is durable everywhere.
-            limit = min(limit, self._hosted.partition.stable)
-        return limit
+        return self._now_ms() - self._hosted.plan.clock_offset_ms + 1 << MILLISECOND_SHIFT
 
     @property
     def hello(self) -> Hello:

@@ -78,12 +78,15 @@ class Serving:
         *,
         workers: int = 1,
         limit: Callable[[], int] = lambda: TIMESTAMP_MASK,
+        gate: Callable[[], int] | None = None,
         event: int | None = None,
     ) -> None:
         """`workers` 0: `start` is called later. `event`: an eventfd that outlives this object.
 
         `limit()` is the greatest timestamp whose time has come for sure: the present less the
-        most that clocks may differ (DESIGN §6). The watermark is looked up beside it.
+        most that clocks may differ (DESIGN §6). The watermark is looked up beside it. Below
+        `gate()`, in addition, everything is durable in all partitions: results that are held wait
+        for it, as their masks are of an epoch that is over.
         """
         from mako.engine import serving
         from mako.engine.region import Region
@@ -94,6 +97,7 @@ class Serving:
             raise ConfigError(f"more than {serving.PROCEDURES_MAX} procedures; deploy fewer")
         self.engine = crew.engine
         self.limit = limit
+        self.gate = gate
         self._crew = crew
         self._calls = serving
         self._board = Region(serving.BOARD_BYTES)
@@ -228,8 +232,11 @@ class Serving:
         below it is durable, and the result is handed out when physical time has passed it."""
         judged, ended = self._held.judge(final, lost)
         self._send(ended)
-        self._send(self._held.take_due(self.limit()))
+        self._send(self._held.take_due(self._held_limit()))
         return judged
+
+    def _held_limit(self) -> int:
+        return self.limit() if self.gate is None else self.gate()
 
     def _send(self, results: list[Result]) -> None:
         """Hand out results that were held, those of a connection in as few frames as may be."""
@@ -348,7 +355,7 @@ class Serving:
         for number in range(len(self._workers)):
             waiting += self._exhaust(self._calls.collect, number, self.limit(), 0)
         if self._held.due:
-            self._send(self._held.take_due(self.limit()))
+            self._send(self._held.take_due(self._held_limit()))
         if self._leaving:
             self._reuse()
         if self._deferred:

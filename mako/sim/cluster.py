@@ -27,6 +27,7 @@ from mako.sim.upkeep import Operator
 from mako.sim.workload import Workload
 
 if TYPE_CHECKING:
+    from mako.sim.shards.traffic import ShardTraffic
     from mako.sim.traffic import Traffic
 
 #: A seed counts with so many acknowledged transactions and faults.
@@ -142,7 +143,7 @@ class Cluster:
             return ServedProcess(self, number)
         return SimProcess(self, number)
 
-    def _make_workload(self) -> "Workload | Traffic":
+    def _make_workload(self) -> "Workload | Traffic | ShardTraffic":
         if self._mode is Mode.SHARDS:
             from mako.sim.shards.traffic import ShardTraffic
 

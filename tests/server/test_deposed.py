@@ -181,6 +181,34 @@ def test_what_is_above_the_final_watermark_is_discarded_and_the_rest_lasts(world
     assert dict(world.connections.judged) == {"durable": 4, "discarded": 3}
 
 
+def test_what_is_held_waits_for_all_partitions_though_this_one_leads_again(world: World) -> None:
+    """At or below its own final watermark it may still go with another partition's epoch."""
+    client, serving = world.client(), world.backend.serving
+    client.put(1, b"a")
+    client.put(2, b"b")
+    final = world.work()
+    stable = 0
+    serving.gate = lambda: min(stable, world.limit)
+    world.limit = final
+    world.look()
+    world.depose()
+    assert client.answers() == [(1, OK, 0), (2, OK, 0)]  # Who led has looked at their masks.
+    world.backend.leads = True
+    serving.start(1)
+    client.put(3, b"c")
+    world.limit, final = 0, world.work()
+    world.depose()
+    world.connections.judge(final, Status.DISCARDED)
+    world.limit = final
+    world.backend.leads = True
+    serving.start(1)
+    assert world.look()
+    assert client.answers() == []
+    stable = final
+    world.look()
+    assert client.answers() == [(3, OK, 0)]
+
+
 def test_what_was_not_begun_is_refused_at_once(world: World) -> None:
     client = world.client()
     client.put(1, b"a")

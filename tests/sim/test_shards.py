@@ -21,7 +21,7 @@ from mako.sim.shards.traffic import ShardTraffic
 
 #: Seeds that failed once, with what was wrong.
 REGRESSIONS: dict[int, str] = {
-    2: "replication: a deposed leader took back what it had done behind a loss (see test_across)",
+    2: "server: a leader that led again did not look at the masks of what it held (test_deposed)",
 }
 
 

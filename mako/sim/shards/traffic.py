@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mako.client.remote.calls import Call, State
 from mako.entry import GroupId
-from mako.errors import Discarded, Unavailable, Unknown
+from mako.errors import Discarded, NotFound, Unavailable, Unknown
 from mako.ids import MILLISECOND_SHIFT
 from mako.placement import ShardMap
 from mako.replication.partition import Partition
 from mako.schema import Table
 from mako.server.plan import partition_of
+from mako.sim.checkers import Violation
 from mako.sim.checking import Outcome
 from mako.sim.client import SimClient, Task
 from mako.sim.lives import EXPECTED, Lives, ended
@@ -193,6 +194,9 @@ class ShardTraffic(Lives):
             self.history.done(one, now, call.timestamp, exact=not call.lost)
             return True
         self._cluster.reach(f"ended_{type(error).__name__}")
+        if isinstance(error, NotFound) and one.name != "write_some":
+            # Only who deletes what is not there has met no row, where the rest is consistent.
+            raise Violation("reads", f"{one.name} at {error}: a row is not there")
         outcome = Outcome.ABORTED
         if isinstance(error, Unknown):
             outcome = Outcome.UNKNOWN
