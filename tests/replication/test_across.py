@@ -562,15 +562,12 @@ class Cluster:
         self.draw.choice(self.machines).across.hear_history(self.draw.choice(OTHERS), self.truth)
 
     def restart(self, fresh: Partition) -> None:
-        """Somebody is brought up by a snapshot of somebody else."""
-        others = [machine for machine in self.machines if machine is not self.leader]
-        gone, source = self.draw.choice(others), self.draw.choice(self.machines)
-        header, blocks = snapshot_of(source)
-        fresh.restore(header, blocks)  # type: ignore[arg-type]
+        gone = self.draw.choice([each for each in self.machines if each is not self.leader])
+        source = self.draw.choice(self.machines)
+        fresh.restore(*snapshot_of(source))  # type: ignore[arg-type]
         self.machines[self.machines.index(gone)] = fresh
 
     def settle(self) -> None:
-        """Everything is learned, logged, applied and durable."""
         self.learn()
         self.leader.engine.tick(self.leader.engine.clock + (1 << 20) >> 20)
         self.leader.want(self.leader.engine.clock)
@@ -585,17 +582,15 @@ class Cluster:
                 machine.across.hear(partition, self.truth.epoch(partition), self.leader.watermark)
             assert machine.stable == self.leader.watermark
             assert rows(machine) == expected
-        assert len({machine.state_hash() for machine in self.machines}) == 1
-        assert len({machine.history.hash for machine in self.machines}) == 1
+        assert len({(each.state_hash(), each.history.hash) for each in self.machines}) == 1
         assert newest(self.leader) == expected
 
 
 def test_replicas_agree_whatever_fails(make: Make, seed: int) -> None:
-    cluster = Cluster([make() for _ in range(3)], seed)
-    steps = [cluster.execute] * 12 + [cluster.drain] * 6 + [cluster.commit, cluster.follow] * 4
-    steps += [cluster.hear] * 4 + [cluster.learn] * 2 + [cluster.gossip, cluster.fail]
+    cluster = c = Cluster([make() for _ in range(3)], seed)
+    steps = [c.execute] * 12 + [c.drain] * 6 + [c.commit, c.follow, c.hear] * 4 + [c.learn] * 2
     for turn in range(1, 1001):
-        cluster.draw.choice(steps)()
+        cluster.draw.choice([*steps, c.gossip, c.fail])()
         if turn % 40 == 0:
             cluster.elect()
         if turn % 150 == 0:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from mako.client.remote.calls import Call
+from mako.entry import GroupId
 from mako.recovery.gossip import Gossip
 from mako.recovery.history import EpochStart
 from mako.sim.checkers import Violation
@@ -44,7 +45,7 @@ class World:
         self.until(lambda: all(client.core.ready for client in self.clients))
         self.until(lambda: all(map(self._reaches_all, self.cluster.groups)))
 
-    def _reaches_all(self, group: int) -> bool:
+    def _reaches_all(self, group: GroupId) -> bool:
         leader = self.leader(group - 1)
         return leader is not None and len(leader.hosted[group].reached) == self.partitions - 1
 
