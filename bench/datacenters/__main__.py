@@ -41,6 +41,8 @@ class Datacenters:
         """ConfigError; then nothing is left of it."""
         if network.existing() or any(map(self._programs.running, [*self._names, LINK])):
             raise ConfigError("the datacenters are there already; end them first with `down`")
+        subprocess.run([sys.executable, "-m", "mako", "warmup"], check=True)
+        network.claim()  # Of two that begin at once one fails here, and leaves the other alone.
         try:
             self._make(round_trip_ms)
         except BaseException:
@@ -48,7 +50,6 @@ class Datacenters:
             raise
 
     def _make(self, round_trip_ms: float) -> None:
-        subprocess.run([sys.executable, "-m", "mako", "warmup"], check=True)
         one_way_ms = round_trip_ms / 2
         by = network.make(
             self._hosts,

@@ -53,12 +53,11 @@ def check_tools(user: int, which: Callable[[str], str | None] = shutil.which) ->
 
 
 def namespaces() -> list[Command]:
-    """Commands that make the namespaces."""
-    found = []
-    for side in SIDES:
-        found.append(["ip", "netns", "add", namespace(side)])
-        found.append(["ip", "-n", namespace(side), "link", "set", "lo", "up"])
-    return found
+    """Commands that make the namespaces but for the first one, which is there."""
+    return [
+        *(["ip", "netns", "add", namespace(side)] for side in SIDES[1:]),
+        *(["ip", "-n", namespace(side), "link", "set", "lo", "up"] for side in SIDES),
+    ]
 
 
 def _netem(side: str, name: str, one_way_ms: float) -> Command:
@@ -136,15 +135,19 @@ def has_netem(one_way_ms: float) -> bool:
     return True
 
 
+def claim() -> None:
+    """Make the first namespace. ConfigError: it is there; then nothing was made."""
+    run([["ip", "netns", "add", namespace(SIDES[0])]])
+
+
 def make(
     hosts: Mapping[str, str], one_way_ms: float, forward: Callable[[Sequence[str]], None]
 ) -> str:
-    """Make both and the link; what delays the packets, in words. `forward(devices)` starts a
-    program that opens TUN devices of these names here, and hands packets over. ConfigError; what
-    was made by then is there.
+    """Make all but what `claim` has made; what delays the packets, in words.
+
+    `forward(devices)` starts a program that opens TUN devices of these names here, and hands
+    packets over. ConfigError; what was made by then is there.
     """
-    if existing():
-        raise ConfigError("the datacenters are there already; remove them first with `down`")
     run(namespaces())
     if has_netem(one_way_ms):
         run(pair(one_way_ms))

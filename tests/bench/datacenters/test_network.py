@@ -1,12 +1,14 @@
 """The commands that make the two datacenters, and what is said where they cannot be made."""
 
 import ipaddress
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from bench.datacenters import network
+from bench.datacenters.__main__ import Datacenters
 from bench.datacenters.processes import FILE
 from mako.config import load
 from mako.errors import ConfigError
@@ -101,8 +103,15 @@ def test_without_either_it_says_which_modules_are_missing(machine: Machine) -> N
         machine.make()
 
 
-def test_what_is_there_is_not_made_again(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network, "existing", lambda: ["mako-dc-a"])
-    with pytest.raises(ConfigError, match="remove them first with `down`"):
-        machine.make()
+def test_who_comes_second_makes_and_removes_nothing(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(commands: Sequence[list[str]]) -> None:
+        raise ConfigError(f"`{' '.join(commands[0])}` failed: File exists")
+
+    monkeypatch.setattr(network, "run", refuse)
+    monkeypatch.setattr(network, "remove", lambda: machine.done.append("remove"))
+    monkeypatch.setattr(subprocess, "run", lambda *words, **options: None)
+    with pytest.raises(ConfigError, match="netns add mako-dc-a` failed: File exists"):
+        Datacenters(load([FILE])).up(50)
     assert machine.done == []
