@@ -23,6 +23,7 @@ from mako.sim.shards.traffic import ShardTraffic
 #: Seeds that failed once, with what was wrong.
 REGRESSIONS: dict[int, str] = {
     2: "server: a leader that led again did not look at the masks of what it held (test_deposed)",
+    109: "server: what was lost was not sent again while anything came (test_joining)",
 }
 
 
@@ -218,7 +219,7 @@ def test_money_is_neither_made_nor_lost() -> None:
     one = history.begin(1, "balances", 5)
     one.gets = {7: 3, 8: -2}
     history.done(one, 6, 100, exact=True)
-    with pytest.raises(Violation, match="total|counter"):
+    with pytest.raises(Violation, match=r"total|counter"):
         ended(history, [], accounts={7: 0, 8: 0})
 
 
