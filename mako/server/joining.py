@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 #: A partition whose leader has said nothing for so long is out of reach. It says something ten
 #: times a second.
 SILENT_SECONDS: Final = 0.5
-#: What was sent and is not taken is sent again after this.
+#: What was sent and is not taken is sent again after this, whatever has come meanwhile: that may be
+#: about something else, and come for ever.
 AGAIN_SECONDS: Final = 0.1
 #: Whoever holds something for a partition that is out of reach resigns after this.
 STUCK_SECONDS: Final = 3.0
@@ -105,7 +106,6 @@ class Joining:
             pair = hosted.pumped.pairs.get(each.partition)
             if pair is None or not self._is_current(hosted, pair.epoch, each):
                 continue
-            self._waiting.pop((each.there, each.partition), None)
             try:
                 hosted.pumped.scatter(
                     each.partition, each.pieces, hosted.backend.serving.wake_worker

@@ -30,7 +30,15 @@ QUICK_SERVED = {
 }
 
 
+#: The same with several partitions.
+QUICK_SHARDED = {
+    "discard_not_logged": 1,
+    "epoch_announced_before_commit": 1,
+}
+
+
 def test_the_quick_ones_are_planted_bugs() -> None:
+    assert QUICK_SHARDED.keys() <= SHARDED.keys()
     assert QUICK.keys() <= PLANTED.keys() - SERVED.keys()
     assert QUICK_SERVED.keys() <= SERVED.keys()
     assert len(PLANTED) - len(SERVED) >= 12
@@ -53,6 +61,14 @@ def test_a_bug_that_was_planted_in_a_served_group_is_found(name: str) -> None:
     seeds = range(1, QUICK_SERVED[name] + 1)
     problems = (run_seed(seed, planted=planted, mode=Mode.CLIENTS).problem for seed in seeds)
     assert any(problems), f"{name} was not found in {QUICK_SERVED[name]} seeds"
+
+
+@pytest.mark.parametrize("name", sorted(QUICK_SHARDED))
+def test_a_bug_of_transactions_over_partitions_is_found(name: str) -> None:
+    planted = frozenset([name])
+    seeds = range(1, QUICK_SHARDED[name] + 1)
+    problems = (run_seed(seed, planted=planted, mode=Mode.SHARDS).problem for seed in seeds)
+    assert any(problems), f"{name} was not found in {QUICK_SHARDED[name]} seeds"
 
 
 def test_planted_bugs_do_not_change_the_plan_of_a_seed() -> None:

@@ -23,6 +23,7 @@ from mako.sim.shards.traffic import ShardTraffic
 #: Seeds that failed once, with what was wrong.
 REGRESSIONS: dict[int, str] = {
     2: "server: a leader that led again did not look at the masks of what it held (test_deposed)",
+    109: "server: what was lost was not sent again while anything came (test_joining)",
 }
 
 
@@ -112,7 +113,7 @@ def test_registers_are_written_and_deleted_blindly(world: World) -> None:
     assert world.numbers(world.call(0, "read_some", *registers), 3) == [9, 0, 9]
 
 
-@pytest.mark.parametrize("seed", [4, *sorted(REGRESSIONS)])
+@pytest.mark.parametrize("seed", [14, *sorted(REGRESSIONS)])
 def test_a_seed_with_several_partitions_is_clean(seed: int) -> None:
     outcome = run_seed(seed, mode=Mode.SHARDS)
     assert outcome.problem == "", f"replay it: mako sim --seed {seed} --shards --trace"
@@ -120,7 +121,7 @@ def test_a_seed_with_several_partitions_is_clean(seed: int) -> None:
 
 
 def test_a_seed_is_the_same_run_again() -> None:
-    first, second = (run_seed(3, mode=Mode.SHARDS) for _ in range(2))
+    first, second = (run_seed(10, mode=Mode.SHARDS) for _ in range(2))
     assert first.digest == second.digest != 0
     assert first.acknowledged == second.acknowledged
 
@@ -218,7 +219,7 @@ def test_money_is_neither_made_nor_lost() -> None:
     one = history.begin(1, "balances", 5)
     one.gets = {7: 3, 8: -2}
     history.done(one, 6, 100, exact=True)
-    with pytest.raises(Violation, match="total"):
+    with pytest.raises(Violation, match=r"total|counter"):
         ended(history, [], accounts={7: 0, 8: 0})
 
 
