@@ -69,9 +69,9 @@ def test_a_violation_gives_status_1_the_seed_and_how_to_replay_it(
 
 @pytest.mark.parametrize("modes", [("--model", "--shards"), ("--clients", "--shards")])
 def test_modes_exclude_each_other(modes: tuple[str, str]) -> None:
-    status, text = run("--seed", "1", *modes)
-    assert status == 2
-    assert "give --" in text
+    result = CliRunner().invoke(sim, ["--seed", "1", *modes])
+    assert result.exit_code == 2
+    assert "give --" in result.stderr
 
 
 def test_in_a_pipe_a_seed_that_fails_is_told_at_once_and_progress_now_and_then(
