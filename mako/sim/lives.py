@@ -4,6 +4,7 @@ What they do are scripts, generators that end early if a call fails that they ne
 are is up to mako.sim.traffic, where there is one group, or mako.sim.shards.traffic.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -56,7 +57,7 @@ def ended(call: Call) -> Wait:
     return call, lambda: call.ended
 
 
-class Lives:
+class Lives(ABC):
     """Clients that do one thing after the other, and the troubles of their connections."""
 
     #: Whether everything that was acknowledged can be seen.
@@ -84,8 +85,9 @@ class Lives:
                 client.run(self._life(client))
         self._loop.after(self._some(self._plan.clients_plan.trouble_distance), self._trouble)
 
+    @abstractmethod
     def _make_scripts(self) -> dict[str, Callable[[Any], Task]]:
-        raise NotImplementedError
+        """What clients do, by its name."""
 
     # --- As the cluster sees it ----------------------------------------------------------------
 
