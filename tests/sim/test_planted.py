@@ -32,8 +32,9 @@ QUICK_SERVED = {
 
 #: The same with several partitions.
 QUICK_SHARDED = {
-    "discard_not_logged": 1,
-    "epoch_announced_before_commit": 1,
+    "acknowledged_by_own_watermark": 4,
+    "discard_not_logged": 4,
+    "lost_results_kept": 4,
 }
 
 
