@@ -23,23 +23,15 @@ from mako.engine.atomics import (
     st8,
     store_release,
 )
-from mako.engine.channel import (
-    room,
-    send,
-)
 from mako.engine.closing import activate
 from mako.engine.commit import abort, begin, finish, reads_hold, rest, validate
-from mako.engine.fetching import begin_message, send_wanted, take_range, take_values
+from mako.engine.fetching import take_range, take_values
 from mako.engine.jit import compiled, exported
 from mako.engine.lane import (
-    ABORT,
-    ABORTING,
     B_BITS,
     B_CLOCK,
-    B_MASK,
     B_TIMESTAMP,
     B_VOTE,
-    COMMIT,
     COMMITTED_,
     H_CLOSED,
     H_DISTRIBUTED,
@@ -52,7 +44,6 @@ from mako.engine.lane import (
     H_REFUSED,
     H_SLACK,
     H_UNREACHED,
-    H_WAITING,
     HIGHER,
     L_ARGUMENTS,
     L_BITS,
@@ -70,20 +61,13 @@ from mako.engine.lane import (
     L_TRIES,
     L_UNSENT,
     L_WAITING,
-    P_ASK,
     P_PARTITION,
-    P_SENT,
     PREPARING,
-    RAISE,
     RAISING,
     RANGE,
     READING,
-    READY,
-    SHORT,
     VALUES,
     VOTE,
-    port_of,
-    take_lane,
 )
 from mako.engine.layout import (
     C_ARGUMENTS,
@@ -105,7 +89,6 @@ from mako.engine.layout import (
     C_STATE,
     C_TIMESTAMP,
     CLOCK,
-    NONE,
 )
 from mako.engine.parking import begin_attempt, leave, park, take_over
 from mako.engine.participant import (
@@ -113,13 +96,10 @@ from mako.engine.participant import (
     inherit_reads,
     install_all,
     lock_all,
-    unlock_all,
 )
-from mako.engine.preparing import participants_of, send_prepare
+from mako.engine.preparing import participants_of
 from mako.engine.remote import (
     ASKED,
-    UNKNOWN,
-    X_LOOK,
     X_PARTITION,
     X_STATE,
     Y_PARTITION,
@@ -127,6 +107,18 @@ from mako.engine.remote import (
     row_at,
     scan_at,
     touched,
+)
+from mako.engine.rounds import ask, begin_round, send_unsent, unlock, withdraw
+from mako.engine.transitions import (
+    ADOPTED,
+    ANSWERED,
+    DECIDED,
+    LEFT,
+    PREPARED,
+    RAISED,
+    WITHDRAWN,
+    move,
+    take_lane,
 )
 from mako.ids import MILLISECOND_SHIFT, Outcome
 
@@ -176,7 +168,8 @@ def adopt(home: int, entry: int, arguments: int, size: int) -> int:
     st8(lane + C_NOW, ld8(home + C_NOW))
     st8(lane + C_SEED, ld8(home + C_SEED))
     take_over(lane, home)
-    _ask(lane)
+    move(lane, ADOPTED)
+    ask(lane)
     return lane
 
 
@@ -216,27 +209,6 @@ def _failed(outcome: int) -> bool:
     )
 
 
-# --- asking for rows --------------------------------------------------------------------------
-
-
-@compiled
-def _ask(lane: int) -> None:
-    """Ask for the rows that the run has looked for, and wait for them."""
-    bits = 0
-    for i in range(ld8(lane + C_ROWS)):
-        row = row_at(lane, i)
-        if ld8(row + X_STATE) == UNKNOWN and ld8(row + X_LOOK) != 0:
-            bits |= shl(1, ld8(row + X_PARTITION))
-    for i in range(ld8(lane + C_SCANS)):
-        part = scan_at(lane, i)
-        if ld8(part + Y_STATE) == UNKNOWN:
-            bits |= shl(1, ld8(part + Y_PARTITION))
-    st8(lane + L_WAITING, bits)
-    st8(lane + L_UNSENT, bits)
-    st8(lane + L_STATE, READING if bits != 0 else READY)
-    send_unsent(lane)
-
-
 @compiled
 def _has_come(lane: int, partition: int) -> None:
     """Something has come from a partition: go on, unless more is under way."""
@@ -253,7 +225,7 @@ def _has_come(lane: int, partition: int) -> None:
     if not waits:
         st8(lane + L_WAITING, ld8(lane + L_WAITING) & ~bit)
     if ld8(lane + L_WAITING) == 0:
-        st8(lane + L_STATE, READY)
+        move(lane, ANSWERED)
         st8(lane + L_DUE, 0)
         if ld8(lane + C_MET_PREPARED) != 0:
             _conflict(lane, _LOCKED)
@@ -268,7 +240,7 @@ def run(lane: int) -> int:
     st8(lane + C_MET_PREPARED, 0)
     if ld8(lane + L_REFUSED) != COMMITTED:  # A row is too long.
         outcome = ld8(lane + L_REFUSED)
-        leave(lane)
+        leave(lane, LEFT)
         return outcome
     begin(lane)
     store_release(lane + C_STATE, RUNNING)  # For the watchdog.
@@ -279,7 +251,7 @@ def run(lane: int) -> int:
         abort(lane, _REMOTE)
         st8(lane + C_DRAFTED, 0)  # There is room for what comes.
         rest(lane)
-        _ask(lane)
+        ask(lane)
         return OPEN
     if not touched(lane):
         outcome = finish(lane)
@@ -287,13 +259,13 @@ def run(lane: int) -> int:
             abort(lane, outcome)
         if _is_conflict(outcome):
             return _conflict(lane, outcome)
-        leave(lane)
+        leave(lane, LEFT)
         return outcome
     if outcome != COMMITTED and not _failed(outcome):
         abort(lane, outcome)
         if _is_conflict(outcome):
             return _conflict(lane, outcome)
-        leave(lane)
+        leave(lane, LEFT)
         return outcome
     return _prepare(lane, outcome)
 
@@ -336,14 +308,14 @@ def _prepare(lane: int, outcome: int) -> int:
     others = participants_of(lane)
     if others == 0:
         abort(lane, _TOO_LARGE)
-        leave(lane)
+        leave(lane, LEFT)
         return _TOO_LARGE
     if outcome == COMMITTED:
         locked = lock_all(lane)
         if locked != COMMITTED:
             if _is_conflict(locked):
                 return _conflict(lane, locked)
-            leave(lane)
+            leave(lane, LEFT)
             return locked
     else:
         store_release(lane + C_FLOOR, load_acquire(ld8(lane + C_ENGINE) + CLOCK))
@@ -351,99 +323,17 @@ def _prepare(lane: int, outcome: int) -> int:
     hold(lane, 0, proposal)
     held = _holds(lane)
     if held != COMMITTED:
-        _unlock(lane, held)
+        unlock(lane, held)
         return _conflict(lane, held)
     rest(lane)
     st8(lane + L_TIMESTAMP, proposal)
     st8(lane + L_HIGHEST, 0)
     st8(lane + L_OTHERS, others)
-    _begin_round(lane, PREPARING)
+    begin_round(lane, PREPARED)
     return OPEN
 
 
-@compiled
-def _unlock(lane: int, outcome: int) -> None:
-    activate(lane)
-    if ld8(lane + L_OUTCOME) == COMMITTED:
-        unlock_all(lane, outcome)
-    else:
-        abort(lane, outcome)
-    store_release(lane + C_FLOOR, NONE)
-
-
-@compiled
-def _begin_round(lane: int, state: int) -> None:
-    others = ld8(lane + L_OTHERS)
-    st8(lane + L_WAITING, others)
-    st8(lane + L_UNSENT, others)
-    st8(lane + L_STATE, state)
-    send_unsent(lane)
-
-
-@compiled
-def _send_short(lane: int, port: int, kind: int) -> bool:
-    message = room(ld8(port + P_ASK), SHORT)
-    if message == 0:
-        return False
-    begin_message(lane, message, kind)
-    st8(message + B_TIMESTAMP, ld8(lane + L_TIMESTAMP))
-    st8(message + B_MASK, ld8(lane + L_BITS))
-    send(ld8(port + P_ASK), message, SHORT)
-    return True
-
-
-@compiled
-def send_unsent(lane: int) -> None:
-    """Send what the state of the lane asks for to whom it was not sent yet."""
-    mesh = ld8(lane + C_MESH)
-    state = ld8(lane + L_STATE)
-    unsent = ld8(lane + L_UNSENT)
-    for partition in range(64):
-        bit = shl(1, partition)
-        if not unsent & bit:
-            continue
-        port = port_of(mesh, partition)
-        if state == READING:
-            sent = send_wanted(lane, partition, port)
-        elif state == PREPARING:
-            sent = send_prepare(lane, partition, port)
-        elif state == RAISING:
-            sent = _send_short(lane, port, RAISE)
-        elif state == COMMITTED_:
-            sent = _send_short(lane, port, COMMIT)
-        else:
-            sent = _send_short(lane, port, ABORT)
-        if sent:
-            unsent &= ~bit
-            st8(port + P_SENT, 1)
-        else:
-            st8(mesh + H_WAITING, ld8(mesh + H_WAITING) + 1)
-    st8(lane + L_UNSENT, unsent)
-    if state == ABORTING and unsent == 0:
-        if ld8(lane + L_OVER) != 0:
-            leave(lane)
-        else:
-            park(lane)
-
-
 # --- votes and decisions ----------------------------------------------------------------------
-
-
-@compiled
-def withdraw(lane: int, outcome: int, gone: int, final: int) -> None:
-    """Forget an attempt that is undecided, here and at all participants but those of the bits
-    `gone`. It is run again, unless this is `final`."""
-    state = ld8(lane + L_STATE)
-    told = 0
-    if state == PREPARING or state == RAISING:
-        unsent = ld8(lane + L_UNSENT) if state == PREPARING else 0
-        _unlock(lane, outcome if outcome <= _PHANTOM else _LOCKED)
-        told = ld8(lane + L_OTHERS) & ~unsent & ~gone
-    st8(lane + L_WAITING, 0)
-    st8(lane + L_UNSENT, told)
-    st8(lane + L_STATE, ABORTING)
-    st8(lane + L_OVER, final)
-    send_unsent(lane)
 
 
 @compiled
@@ -474,40 +364,6 @@ def give_up(lane: int) -> int:
     return _UNAVAILABLE
 
 
-# --- recovery: no worker runs -------------------------------------------------------------------
-
-
-@compiled
-def interrupt(lane: int, gone: int) -> None:
-    """Epochs have begun, those of the partitions of the bits `gone` among them: what is undecided
-    is run again, and who is gone has nothing more to say (DESIGN §8)."""
-    state = ld8(lane + L_STATE)
-    if state == READY or state == READING or state == PREPARING or state == RAISING:
-        withdraw(lane, _LOCKED, gone, 0)
-    elif state == ABORTING:
-        st8(lane + L_UNSENT, ld8(lane + L_UNSENT) & ~gone)
-        send_unsent(lane)
-    elif state == COMMITTED_:
-        # It is in their logs, or it is discarded: at or below their final watermarks, or above.
-        st8(lane + L_UNSENT, ld8(lane + L_UNSENT) & ~gone)
-        st8(lane + L_WAITING, ld8(lane + L_WAITING) & ~gone)
-        if ld8(lane + L_WAITING) == 0:
-            leave(lane)
-
-
-@compiled
-def abandon(lane: int) -> bool:
-    """This leadership is over: whether the transaction has not been reported, and never will have
-    an effect."""
-    state = ld8(lane + L_STATE)
-    if state == PREPARING or state == RAISING:
-        _unlock(lane, _LOCKED)
-    undecided = state == READY or state == READING or state == PREPARING or state == RAISING
-    undecided = undecided or (state == ABORTING and ld8(lane + L_OVER) == 0)
-    leave(lane)
-    return undecided
-
-
 @compiled
 def _raise(lane: int) -> int:
     mesh = ld8(lane + C_MESH)
@@ -521,7 +377,7 @@ def _raise(lane: int) -> int:
         return _refuse(lane, held)
     st8(lane + L_TIMESTAMP, timestamp)
     st8(lane + L_HIGHEST, 0)
-    _begin_round(lane, RAISING)
+    begin_round(lane, RAISED)
     return OPEN
 
 
@@ -533,11 +389,11 @@ def _decide(lane: int) -> int:
     # Also of one that has failed: what it has read, to find that out, has to last.
     st8(lane + C_MASK, ld8(lane + L_BITS) & ~ld8(lane + C_OWN))
     if outcome != COMMITTED:
-        _unlock(lane, outcome)
+        unlock(lane, outcome)
         st8(lane + L_UNSENT, ld8(lane + L_OTHERS))
         st8(lane + L_WAITING, ld8(lane + L_OTHERS))
         st8(lane + L_OVER, 1)
-        st8(lane + L_STATE, ABORTING)
+        move(lane, WITHDRAWN)
         st8(lane + C_TIMESTAMP, ld8(lane + L_TIMESTAMP))
         send_unsent(lane)
         return outcome
@@ -551,7 +407,7 @@ def _decide(lane: int) -> int:
     if mask & ~(ld8(lane + L_OTHERS) | ld8(lane + C_OWN)):
         st8(mesh + H_INHERITED, ld8(mesh + H_INHERITED) + 1)
     rest(lane)
-    _begin_round(lane, COMMITTED_)
+    begin_round(lane, DECIDED)
     return COMMITTED
 
 
@@ -595,5 +451,5 @@ def on_answer(lane: int, port: int, message: int, kind: int) -> int:
     if ld8(lane + L_STATE) == COMMITTED_:  # INSTALLED; X4: its floor is where it was.
         st8(lane + L_WAITING, ld8(lane + L_WAITING) & ~bit)
         if ld8(lane + L_WAITING) == 0:
-            leave(lane)
+            leave(lane, LEFT)
     return OPEN

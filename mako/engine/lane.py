@@ -9,23 +9,16 @@ context that commits, only that the decision comes later.
     port    one per worker of another partition: four channels, and who has which lane here
     lane    a context; C_LANE says how far it has come
 
-A lane of a coordinator:
-
-    FREE ─▶ READY ─▶ READING ─▶ READY       rows are asked for; it is run again when they are there
-                └──▶ PREPARING ─▶ RAISING     everybody locks and validates, once or twice
-                         │  └────────┴──▶ COMMITTED ─▶ FREE   when all have installed
-                         └──▶ READY, later (conflict), or FREE (it failed and was told)
-
-A lane of a participant: FREE ─▶ VOTING ─▶ HOLDING ─▶ (VOTING ─▶ HOLDING) ─▶ TELLING ─▶ FREE. What
-it depends on may fail while it waits for the decision: then it is VOID.
+What may happen to a lane in which state: `mako.engine.transitions`.
 """
 
+from types import MappingProxyType
 from typing import Final
 
-from mako.engine.atomics import ld8, shl, st8
+from mako.engine.atomics import ld8, shl
 from mako.engine.channel import M_BODY
 from mako.engine.jit import compiled
-from mako.engine.layout import C_LANE, C_MESH, LINE
+from mako.engine.layout import C_LANE, LINE
 
 # --- lane, at C_LANE of its context -----------------------------------------------------------
 L_STATE: Final = C_LANE
@@ -55,16 +48,31 @@ L_OVER: Final = C_LANE + 184  # 1: it was reported; the lane is free when the ot
 L_LOST: Final = C_LANE + 192  # a participant's: 1 if some partition has failed since its yes
 
 FREE: Final = 0
-READY: Final = 1
-READING: Final = 2
-PREPARING: Final = 3
-RAISING: Final = 4
-COMMITTED_: Final = 5
-ABORTING: Final = 6
-VOTING: Final = 8
-HOLDING: Final = 9
-TELLING: Final = 10
+READY: Final = 1  # a coordinator's: to be run
+READING: Final = 2  # rows are asked for
+PREPARING: Final = 3  # everybody locks and validates
+RAISING: Final = 4  # everybody validates once more
+COMMITTED_: Final = 5  # the others are told
+ABORTING: Final = 6  # the others are told
+VOTING: Final = 8  # a participant's: it has a vote to send
+HOLDING: Final = 9  # it has said yes
+TELLING: Final = 10  # it has to say that it has installed
 VOID: Final = 11  # it said yes, and can only be discarded: it holds nothing any more
+STATES: Final = MappingProxyType(
+    {
+        FREE: "free",
+        READY: "ready",
+        READING: "reading",
+        PREPARING: "preparing",
+        RAISING: "raising",
+        COMMITTED_: "committed",
+        ABORTING: "aborting",
+        VOTING: "voting",
+        HOLDING: "holding",
+        TELLING: "telling",
+        VOID: "void",
+    }
+)
 
 # --- mesh, one per worker -----------------------------------------------------------------------
 LANES_MAX: Final = 64
@@ -91,6 +99,7 @@ H_KEPT: Final = 144  # bytes of the completion ring that are kept for lanes
 H_CLOSED: Final = 152  # bits of the partitions that are out of reach; written by others
 H_UNREACHED: Final = 160  # transactions that ended because of that
 H_SLEEPS: Final = 168  # 1: who sends something here wakes the worker, so it may sleep
+H_BROKEN: Final = 176  # an event that its state does not have, and the state; 0: never
 H_PORT_OF: Final = 4 * LINE  # by partition: where its participant is
 H_LANE_LIST: Final = H_PORT_OF + 64 * 8
 H_PORT_LIST: Final = H_LANE_LIST + LANES_MAX * 8
@@ -189,7 +198,7 @@ YES: Final = 0
 HIGHER: Final = 1
 
 assert L_LOST + 8 <= C_LANE + 4 * LINE
-assert H_SLEEPS + 8 <= H_PORT_OF
+assert H_BROKEN + 16 <= H_PORT_OF
 assert P_SENT + 8 <= P_PUMPED
 
 
@@ -205,27 +214,6 @@ def first_of(bits: int) -> int:
         if bits & shl(1, i):
             return i
     return 64
-
-
-@compiled
-def take_lane(mesh: int, wanted: int) -> int:
-    """A free lane among those of the bits `wanted`, or 0."""
-    index = first_of(ld8(mesh + H_FREE) & wanted)
-    if index == 64:
-        return 0
-    bit = shl(1, index)
-    st8(mesh + H_FREE, ld8(mesh + H_FREE) & ~bit)
-    st8(mesh + H_BUSY, ld8(mesh + H_BUSY) | bit)
-    return ld8(mesh + H_LANE_LIST + 8 * index)
-
-
-@compiled
-def give_lane(lane: int) -> None:
-    mesh = ld8(lane + C_MESH)
-    bit = shl(1, ld8(lane + L_INDEX))
-    st8(mesh + H_BUSY, ld8(mesh + H_BUSY) & ~bit)
-    st8(mesh + H_FREE, ld8(mesh + H_FREE) | bit)
-    st8(lane + L_STATE, FREE)
 
 
 @compiled

@@ -55,9 +55,7 @@ from mako.engine.lane import (
     S_NUMBER,
     S_TABLE,
     VALUES,
-    give_lane,
     padded,
-    take_lane,
 )
 from mako.engine.layout import (
     C_ENGINE,
@@ -89,6 +87,7 @@ from mako.engine.layout import (
 )
 from mako.engine.remote import ABSENT, PRESENT, TOO_LONG, UNKNOWN
 from mako.engine.scan import BYTES_SCANNING, PAIR_SCANNING, WORD_SCANNING
+from mako.engine.transitions import LENT, give_lane, take_lane
 from mako.ids import Outcome
 
 COMMITTED = int(Outcome.COMMITTED)
@@ -345,5 +344,5 @@ def on_scan(home: int, port: int, message: int) -> bool:
     done = _answer_scan(home, lane, port, message)
     abort(lane, _SCANNED)
     rest(lane)
-    give_lane(lane)
+    give_lane(lane, LENT)
     return done

@@ -14,7 +14,7 @@ from mako.engine.atomics import ld8, load_acquire, shl, st8
 from mako.engine.channel import M_KIND, M_TRANSACTION, M_VIEW, oldest, room, send, take
 from mako.engine.closing import learn_watermark
 from mako.engine.completing import COMMITTED, DRIVE, completion_room, record_latency, report_at
-from mako.engine.coordinator import OPEN, give_up, on_answer, run, send_unsent
+from mako.engine.coordinator import OPEN, give_up, on_answer, run
 from mako.engine.durability import note
 from mako.engine.jit import compiled, exported
 from mako.engine.lane import (
@@ -74,6 +74,7 @@ from mako.engine.layout import (
     WATERMARKS,
 )
 from mako.engine.participant import on_request, send_vote, tell_installed
+from mako.engine.rounds import send_unsent
 from mako.engine.system import signal_event
 from mako.ids import Outcome
 

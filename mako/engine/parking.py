@@ -14,12 +14,9 @@ from mako.engine.lane import (
     H_NUMBER,
     L_DUE,
     L_INDEX,
-    L_STATE,
     L_TRANSACTION,
     L_TRIES,
     LANE_BITS,
-    READY,
-    give_lane,
 )
 from mako.engine.layout import (
     C_ENGINE,
@@ -45,6 +42,7 @@ from mako.engine.remote import (
     row_at,
     scan_at,
 )
+from mako.engine.transitions import PARKED, give_lane, move
 
 #: A parked transaction is run again after so many ns, doubled each time up to so many times.
 PARKED_NS = 4_000
@@ -99,15 +97,15 @@ def park(lane: int) -> None:
     st8(lane + L_DUE, ld8(mesh + H_NOW) + pause)
     forget_rows(lane)
     rest(lane)
-    st8(lane + L_STATE, READY)
+    move(lane, PARKED)
 
 
 @compiled
-def leave(lane: int) -> None:
-    """Nothing is held any more, and the lane is free."""
+def leave(lane: int, event: int) -> None:
+    """Nothing is held any more, and the lane is free: LEFT, or ABANDONED."""
     store_release(lane + C_FLOOR, NONE)
     forget_rows(lane)
     activate(lane)  # Whoever walks a tree is.
     reclaim_some(lane)
     rest(lane)
-    give_lane(lane)
+    give_lane(lane, event)

@@ -74,15 +74,12 @@ from mako.engine.lane import (
     ROWS,
     SCAN,
     SHORT,
-    TELLING,
     VOID,
     VOTE,
     VOTE_BYTES,
     VOTING,
     YES,
-    give_lane,
     padded,
-    take_lane,
 )
 from mako.engine.layout import (
     C_ENGINE,
@@ -120,6 +117,19 @@ from mako.engine.lookups import on_rows, on_scan
 from mako.engine.reclaim import reclaim_some
 from mako.engine.ring import append_transaction
 from mako.engine.sets import add_read, inherit, note_leaf
+from mako.engine.transitions import (
+    AGREED,
+    FORGOTTEN,
+    JUDGED,
+    ORDERED,
+    REFUSED,
+    RELEASED,
+    TOLD,
+    VOIDED,
+    give_lane,
+    move,
+    take_lane,
+)
 from mako.ids import Outcome
 
 COMMITTED = int(Outcome.COMMITTED)
@@ -244,12 +254,12 @@ def unlock_all(tx: int, outcome: int) -> int:
 
 
 @compiled
-def _leave(lane: int) -> None:
-    """The lane is free again."""
+def _leave(lane: int, event: int) -> None:
+    """The event makes the lane free again."""
     activate(lane)  # Whoever walks a tree is.
     reclaim_some(lane)
     rest(lane)
-    give_lane(lane)
+    give_lane(lane, event)
 
 
 @compiled
@@ -289,9 +299,9 @@ def send_vote(lane: int) -> bool:
         return False
     if vote < 0:  # Nothing is held any more.
         st8(port + P_LANES + 8 * (ld8(lane + L_TRANSACTION) & (LANES_MAX - 1)), 0)
-        _leave(lane)
+        _leave(lane, REFUSED)
     else:
-        st8(lane + L_STATE, HOLDING)
+        move(lane, AGREED)
     return True
 
 
@@ -307,7 +317,7 @@ def _judge(lane: int) -> None:
     else:
         unlock_all(lane, outcome)
         st8(lane + L_ANSWER, -outcome)
-    st8(lane + L_STATE, VOTING)
+    move(lane, JUDGED)
     rest(lane)
     send_vote(lane)
 
@@ -332,7 +342,7 @@ def _on_prepare(home: int, port: int, message: int) -> bool:
     outcome = lock_all(lane) if outcome == COMMITTED else abort(lane, outcome)
     if outcome != COMMITTED:
         st8(lane + L_ANSWER, -outcome)
-        st8(lane + L_STATE, VOTING)
+        move(lane, JUDGED)
         rest(lane)
         send_vote(lane)
         return True
@@ -341,7 +351,7 @@ def _on_prepare(home: int, port: int, message: int) -> bool:
     if old >= proposal:
         st8(lane + L_ANSWER, HIGHER)
         st8(lane + L_HIGHEST, old)
-        st8(lane + L_STATE, VOTING)
+        move(lane, JUDGED)
         rest(lane)
         send_vote(lane)
         return True
@@ -386,7 +396,7 @@ def tell_installed(lane: int) -> bool:
     send(ld8(port + P_ANSWER), answer, SHORT)
     st8(port + P_SENT, 1)
     st8(port + P_LANES + 8 * (ld8(lane + L_TRANSACTION) & (LANES_MAX - 1)), 0)
-    _leave(lane)
+    _leave(lane, TOLD)
     return True
 
 
@@ -424,7 +434,7 @@ def _on_commit(home: int, port: int, message: int) -> bool:
     else:
         install_all(lane, timestamp, mask)
         store_release(lane + C_FLOOR, NONE)
-    st8(lane + L_STATE, TELLING)
+    move(lane, ORDERED)
     tell_installed(lane)
     return True
 
@@ -437,7 +447,7 @@ def _on_abort(home: int, port: int, message: int) -> bool:
         if ld8(lane + L_STATE) != VOID:
             unlock_all(lane, _CHANGED)
         st8(port + P_LANES + 8 * (ld8(lane + L_TRANSACTION) & (LANES_MAX - 1)), 0)
-        _leave(lane)
+        _leave(lane, FORGOTTEN)
     return True
 
 
@@ -457,7 +467,7 @@ def release_lane(lane: int) -> None:
     activate(lane)
     if holds(lane):
         unlock_all(lane, _CHANGED)
-    _leave(lane)
+    _leave(lane, RELEASED)
 
 
 @compiled
@@ -478,7 +488,7 @@ def note_loss(lane: int, partition: int, final: int) -> None:
         activate(lane)
         unlock_all(lane, _CHANGED)
         rest(lane)
-        st8(lane + L_STATE, VOID)
+        move(lane, VOIDED)
         return
     lost = ld8(lane + C_MESH) + H_LOST + ld8(lane + L_INDEX) * 512
     if ld8(lane + L_LOST) == 0:

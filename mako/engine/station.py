@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mako.engine import lane as lanes
 from mako.engine.closing import set_word
-from mako.engine.coordinator import abandon, interrupt
 from mako.engine.layout import C_MESH, PARTITION, PEERS, VIEW
 from mako.engine.participant import note_loss, release_lane
 from mako.engine.region import Region
+from mako.engine.rounds import abandon, interrupt
+from mako.engine.transitions import broken
 from mako.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -215,6 +216,14 @@ class Station:
     def is_stale(self) -> bool:
         """Whether a message was seen that knows of an epoch which this partition does not."""
         return any(self._get(mesh + lanes.H_STALE) for mesh in self.meshes)
+
+    @property
+    def broken(self) -> str:
+        """An event that a lane must not have had, and had; empty: none (`transitions`)."""
+        for mesh in self.meshes:
+            if event := self._get(mesh + lanes.H_BROKEN):
+                return str(broken(event, self._get(mesh + lanes.H_BROKEN + 8)))
+        return ""
 
     @property
     def busy(self) -> int:

@@ -50,7 +50,6 @@ _CALLED: Final = {
     "closing": "activate advance_pinned advance_watermark close close_snapshot deactivate"
     " get_word open_snapshot set_word tick",
     "codec": "check_body check_frame check_header check_transactions",
-    "coordinator": "abandon interrupt",
     "dependent": "cross_out_dependent discard_dependent undo_logged",
     "discard": "discard_above",
     "draining": "drain_ordered forget_logged",
@@ -70,6 +69,7 @@ _CALLED: Final = {
     "region": "add_table set_up",
     "replay": "close_entry follow raise_clock",
     "ring": "drain",
+    "rounds": "abandon interrupt",
     "serving": "collect give_up_requests own_watermark post_calls",
     "watermarks": "advance_stable set_watermark",
     "worker": "doom run_at_snapshot run_retrying watch work",

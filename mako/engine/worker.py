@@ -66,6 +66,7 @@ from mako.engine.layout import (
     C_STATE,
     C_TIMESTAMP,
     C_WAKE,
+    K_COMPLETION_HEAD,
     K_DUE,
     K_EXECUTE,
     K_FAILED,
@@ -291,6 +292,7 @@ def turn_both(tx: int, now: int) -> int:
     guest = ld8(tx + C_GUEST)
     if guest == 0:
         return done
+    head = ld8(guest + K_COMPLETION_HEAD)
     done += turn(guest, now)
     tail = ld8(guest + K_REQUEST_TAIL)
     if load_acquire(guest + K_REQUEST_HEAD) != tail:
@@ -299,7 +301,8 @@ def turn_both(tx: int, now: int) -> int:
             done += 1
         store_release(guest + C_STATE, STOPPED)
         close(ld8(guest + C_ENGINE))
-    wake_listener(guest)
+    if ld8(guest + K_COMPLETION_HEAD) != head:  # Or who collects would be awake all the time.
+        wake_listener(guest)
     reclaim_some_at_rest(guest)
     return done
 

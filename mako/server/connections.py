@@ -53,6 +53,7 @@ class Connections:
         self.judged: Counter[str] = Counter()
         self._judged_seconds = judged_seconds
         self._seen = 0
+        self._waited = True
         self._unknown_at: float | None = None
         # Those that take bytes again since they were judged.
         self._freed: list[Served] = []
@@ -67,6 +68,11 @@ class Connections:
         """Its stream has ended. Twice is harmless."""
         self._served.pop(served, None)
         served.connection.close()
+
+    @property
+    def waits(self) -> bool:
+        """Whether somebody waits for the gate, as far as `hand_out` and the connections know."""
+        return self._waited or any(served.connection.waiting for served in self._served)
 
     def hand_out(self, now: float) -> bool:
         """Hand out what has passed the gate; whether something waits for it. `now` is monotonic,
@@ -88,7 +94,8 @@ class Connections:
             news = serving.seen != self._seen
             self._seen = serving.seen
             self._backend.on_waiting(self._backend.engine.clock if news else 0)
-        return waits or self.holds
+        self._waited = waits or self.holds
+        return self._waited
 
     def _go_on(self, served: Served, now: float) -> None:
         """Results have been handed out: there may be room, and answers may be ready."""

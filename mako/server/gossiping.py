@@ -9,7 +9,7 @@ partition nothing is said.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mako.recovery.gossip import Gossip, Gossiper
@@ -44,8 +44,7 @@ class Gossiping:
         """Some messages have come, and watermarks may have moved."""
         if len({group for group, _ in self._process_of}) < 2:
             return
-        for message in heard:
-            self._hear(message)
+        self.hear(heard)
         led = [led for hosted in self._hosted.values() if (led := hosted.led) is not None]
         targets = sorted({self._process, *self._process_of.values()})
         for message in self._gossiper.tell(led, targets, round(1000 * self._clock())):
@@ -53,6 +52,11 @@ class Gossiping:
                 self._hear(message)
             else:
                 self._send(message.target, [message])
+
+    def hear(self, messages: Iterable[Gossip]) -> None:
+        """Messages have come. Those without a history change nothing that a turn has to see."""
+        for message in messages:
+            self._hear(message)
 
     def met(self, process: int) -> None:
         """A connection to a process is new."""

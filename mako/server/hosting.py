@@ -259,6 +259,14 @@ class Hosted:
             self.partition.want(self.partition.engine.clock)
         return True
 
+    def tell_watermarks(self) -> None:
+        """If they have moved, results that have waited for that are handed out."""
+        watermarks = self.partition.across.shown
+        if watermarks != self._told_watermarks:
+            self._told_watermarks = watermarks
+            if self.connections.waits:
+                self.backend.serving.wake()
+
     def after_turn(self) -> None:
         """What the turn changed is told."""
         if self.backend.engine is not self.partition.engine:
@@ -268,10 +276,7 @@ class Hosted:
             # Only an entry is paced: what one client waits for leaves at once.
             self._seen_drained = self.partition.drained
             self._drain_due = self._clock() + 0.8 * self.plan.turn_seconds
-        watermarks = self.partition.across.shown
-        if watermarks != self._told_watermarks:
-            self._told_watermarks = watermarks
-            self.backend.serving.wake()
+        self.tell_watermarks()
         node = self.node
         if node is None:
             return

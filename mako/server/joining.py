@@ -163,6 +163,7 @@ class Joining:
         """Some time has passed: who is silent, what is to be sent again, who is stuck."""
         now = self._clock()
         for hosted, pumped in self._leading():
+            assert not pumped.station.broken, pumped.station.broken
             for there in pumped.pairs:
                 self._share(hosted, pumped, there)
             closed = [there for there in pumped.pairs if not self._reaches(pumped, there, now)]

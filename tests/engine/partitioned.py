@@ -203,12 +203,14 @@ class Cluster:
         return closed
 
     def close(self) -> None:
+        broken = [self.mesh.station_of(engine).broken for engine in self.engines]
         self.mesh.close()
         for engine, home in zip(self.engines, self.homes, strict=True):
             engine.give_context(home)
             engine.close()
         for rings in self._rings:
             rings.close()
+        assert not any(broken), broken
 
 
 ACCOUNT: Final = mako.Table("account", id=7, key={"place": 8, "number": 32}, row={"v": "i8"})

@@ -18,7 +18,9 @@ class FakePumped:
 
     def __init__(self) -> None:
         self.pairs = {1: SimpleNamespace(epoch=7, shared=None)}
-        self.station = SimpleNamespace(set_closed=lambda closed: None, waiting_for=dict)
+        self.station = SimpleNamespace(
+            set_closed=lambda closed: None, waiting_for=dict, broken=""
+        )
         self.outgoing: list[bytes] = []
         self.incoming: list[tuple[int, bytes]] = []
         self.not_taken = False
@@ -144,6 +146,12 @@ def test_a_partition_is_open_while_its_leader_says_something(world: World) -> No
     world.now += SILENT_SECONDS + 0.01
     world.joining.look()
     assert world.hosted.closed == [1]
+
+
+def test_a_lane_that_breaks_the_rules_ends_the_process(world: World) -> None:
+    world.pumped.station.broken = "a lane that was free was told, which cannot be"
+    with pytest.raises(AssertionError, match="was told"):
+        world.joining.look()
 
 
 def test_a_leader_on_this_host_is_reached_through_memory(world: World) -> None:
