@@ -18,9 +18,7 @@ class FakePumped:
 
     def __init__(self) -> None:
         self.pairs = {1: SimpleNamespace(epoch=7, shared=None)}
-        self.station = SimpleNamespace(
-            set_closed=lambda closed: None, waiting_for=dict, broken=""
-        )
+        self.station = SimpleNamespace(set_closed=lambda closed: None, waiting_for=dict, broken="")
         self.outgoing: list[bytes] = []
         self.incoming: list[tuple[int, bytes]] = []
         self.not_taken = False
