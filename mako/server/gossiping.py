@@ -39,19 +39,30 @@ class Gossiping:
         self._clock = clock
         self._on_heard = on_heard
         self._gossiper = Gossiper(process)
+        # All processes, and whether there are several partitions, as of so many replicas.
+        self._targets: list[int] = []
+        self._several = False
+        self._replicas = 0
 
     def turn(self, heard: Sequence[Gossip]) -> None:
         """Some messages have come, and watermarks may have moved."""
-        if len({group for group, _ in self._process_of}) < 2:
+        self._look_around()
+        if not self._several:
             return
         self.hear(heard)
         led = [led for hosted in self._hosted.values() if (led := hosted.led) is not None]
-        targets = sorted({self._process, *self._process_of.values()})
-        for message in self._gossiper.tell(led, targets, round(1000 * self._clock())):
+        for message in self._gossiper.tell(led, self._targets, round(1000 * self._clock())):
             if message.target == self._process:
                 self._hear(message)
             else:
                 self._send(message.target, [message])
+
+    def _look_around(self) -> None:
+        """A turn is taken a thousand times a second, and replicas are added now and then."""
+        if len(self._process_of) != self._replicas:
+            self._replicas = len(self._process_of)
+            self._targets = sorted({self._process, *self._process_of.values()})
+            self._several = len({group for group, _ in self._process_of}) > 1
 
     def hear(self, messages: Iterable[Gossip]) -> None:
         """Messages have come. Those without a history change nothing that a turn has to see."""
