@@ -65,9 +65,21 @@ class Gossiping:
             self._several = len({group for group, _ in self._process_of}) > 1
 
     def hear(self, messages: Iterable[Gossip]) -> None:
-        """Messages have come. Those without a history change nothing that a turn has to see."""
+        """Messages have come."""
         for message in messages:
             self._hear(message)
+
+    def take_in(self, batch: Sequence[object], waiting: Sequence[Gossip]) -> bool:
+        """Watermarks come a thousand times a second: they are not worth a turn, unless a history
+        is among them, or others are `waiting` for one. False: the batch is to be taken in with a
+        turn."""
+        watermarks = [each for each in batch if isinstance(each, Gossip) and each.history is None]
+        if waiting or len(watermarks) < len(batch):
+            return False
+        self.hear(watermarks)
+        for hosted in self._hosted.values():
+            hosted.tell_watermarks()
+        return True
 
     def met(self, process: int) -> None:
         """A connection to a process is new."""

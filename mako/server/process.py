@@ -19,7 +19,6 @@ import trio
 from mako.entry import GroupId
 from mako.errors import ConfigError
 from mako.raft import LogLost, Role
-from mako.recovery.gossip import Gossip
 from mako.recovery.mail import Mail
 from mako.replication.driver import Driver
 from mako.replication.outbox import PeerMessage
@@ -302,12 +301,6 @@ class ServerProcess:
         if self.state.returning:
             self._note_returned()
 
-    def _take_gossip(self) -> None:
-        heard, self.driver.gossip = self.driver.gossip, []
-        self._gossiping.hear(heard)
-        for hosted in self.hosted.values():
-            hosted.tell_watermarks()
-
     async def hub_of(self, partition: int) -> Hub | None:
         """Where clients of a partition go, as soon as there are replicas; None: it is not here."""
         await self._formed.wait()
@@ -324,12 +317,7 @@ class ServerProcess:
         mail = [message for message in batch if isinstance(message, Mail)]
         if mail:
             self._joining.take_in(mail)
-        if all(isinstance(each, Gossip) and each.history is None for each in batch):
-            # A thousand times a second, so not at the price of a turn; unless others wait for one.
-            self.driver.gossip += batch  # type: ignore[arg-type]
-            if len(self.driver.gossip) == len(batch):
-                self._take_gossip()
-        elif len(mail) < len(batch):
+        if len(mail) < len(batch) and not self._gossiping.take_in(batch, self.driver.gossip):
             self.turns.deliver(process, batch)  # type: ignore[arg-type]
 
     def on_greeted(self, process: int, *, has_history: bool) -> None:

@@ -20,6 +20,10 @@ class Replica:
         self.watermark = 10
         self.history = History([EpochStart(partition, 1, 0)])
         self.heard: list[tuple[int, int, bool]] = []
+        self.told = 0
+
+    def tell_watermarks(self) -> None:
+        self.told += 1
 
     @property
     def led(self) -> Led | None:
@@ -65,6 +69,25 @@ def test_what_is_heard_is_for_the_replicas_of_other_partitions() -> None:
     process = Process(1, zero, one)
     process.gossiping.turn([Gossip(2, 1, 0, 1, 77, 9)])
     assert (zero.heard, one.heard) == ([], [(0, 77, False)])
+
+
+def test_watermarks_are_taken_in_without_a_turn() -> None:
+    one = Replica(1, leads=False)
+    process = Process(1, one)
+    assert process.gossiping.take_in([Gossip(2, 1, 0, 1, 77, 9), Gossip(2, 1, 0, 1, 78, 9)], [])
+    assert one.heard == [(0, 77, False), (0, 78, False)]
+    assert one.told == 1
+
+
+def test_what_a_turn_has_to_see_waits_for_it_and_what_comes_later_too() -> None:
+    one = Replica(1, leads=False)
+    process = Process(1, one)
+    watermark = Gossip(2, 1, 0, 2, 77, 9)
+    history = Gossip(2, 1, 0, 2, 76, 9, History([EpochStart(0, 2, 5)]))
+    assert not process.gossiping.take_in([history, watermark], [])
+    assert not process.gossiping.take_in([watermark, "an append"], [])
+    assert not process.gossiping.take_in([watermark], [history])
+    assert one.heard == []
 
 
 def test_who_was_away_is_told_everything_again() -> None:

@@ -326,15 +326,20 @@ class ShardProcess(SimProcess):
         heard, driver.gossip = driver.gossip, []
         self._gossiping.turn(heard)
         for group, hosted in self.hosted.items():
-            shown = hosted.partition.across.shown
             hosted.after_turn()
             self._note_discarded(group, hosted)
-            if hosted.connections.holds or shown != self._checks.shown.get((self.number, group)):
-                self._checks.shown[self.number, group] = shown
-                self._look_soon(_SOON)
+        self._look_where_shown()
         self._note_judged()
         if any(hosted.serves for hosted in self.hosted.values()):
             self._turn_soon(round(due * SECOND))
+
+    def _look_where_shown(self) -> None:
+        """Watermarks may have moved: somebody may get a result."""
+        for group, hosted in self.hosted.items():
+            shown = hosted.partition.across.shown
+            if hosted.connections.holds or shown != self._checks.shown.get((self.number, group)):
+                self._checks.shown[self.number, group] = shown
+                self._look_soon(_SOON)
 
     def _note_discarded(self, group: GroupId, hosted: Hosted) -> None:
         partition = hosted.partition
@@ -382,7 +387,12 @@ class ShardProcess(SimProcess):
             assert self._joining is not None
             self._joining.take_in(mail)
             self._work_soon(self._shards.busy)
-        if len(mail) < len(batch):
+        assert self.driver is not None
+        if len(mail) == len(batch):
+            return
+        if self._gossiping.take_in(batch, self.driver.gossip):
+            self._look_where_shown()
+        else:
             super().deliver(batch)
 
     def _join(self, lives: int) -> None:
