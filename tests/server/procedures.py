@@ -41,6 +41,17 @@ def move(tx: Any, number: int, to: int, amount: int) -> Any:
     return tx.read(COUNTER, (number,)).value
 
 
+@mako.procedure(home=(COUNTER, "one"))
+def transfer(tx: Any, one: int, other: int, amount: int, here: int, there: int) -> Any:
+    """Move an amount from one counter to another one, and write it into a row beside each, which
+    nobody has written before."""
+    tx.write(COUNTER, (one,)).value -= amount
+    tx.write(COUNTER, (other,)).value += amount
+    tx.insert(COUNTER, (here,)).value = amount
+    tx.insert(COUNTER, (there,)).value = amount
+    return amount
+
+
 @mako.procedure
 def sum_of(tx: Any, first: int, end: int) -> Any:
     """What counters have together, wherever they are."""
