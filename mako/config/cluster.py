@@ -163,6 +163,7 @@ class _Resolver:
         self._check_names()
         self._check_sizes()
         partitions = self._partitions()
+        self._check_offset(partitions)
         processes = self._processes(partitions)
         self._check_ports(processes)
         cluster = document.cluster
@@ -336,6 +337,17 @@ class _Resolver:
         if wanted is not None and wanted not in [site.name for site in sites]:
             problem = f"{wanted!r:.40} is no site of partition {partition}; name one of its list"
             raise self._error(("preferred", str(partition)), problem)
+
+    def _check_offset(self, partitions: tuple[tuple[Site, ...], ...]) -> None:
+        """Timestamps count within a millisecond, in each partition on its own. So without an offset
+        whoever follows an acknowledgement in another partition could get a lower timestamp, on one
+        host, too (DESIGN §6)."""
+        if self._document.max_clock_offset_ms == 0 and len(partitions) > 1:
+            problem = (
+                f"0 does not keep the order of {len(partitions)} partitions; give 1 if all are on"
+                " one host, else the most that the clocks of the hosts differ"
+            )
+            raise self._error(("max_clock_offset_ms",), problem)
 
     def _processes(self, partitions: tuple[tuple[Site, ...], ...]) -> tuple[Process, ...]:
         document = self._document

@@ -23,12 +23,12 @@ def become_leader(s: NodeState) -> None:
     s.set_leader(s.id)
     s.election_elapsed = 0
     s.heartbeat_elapsed = 0
-    s.preferred_well_ticks = 0
+    s.preferred_well_ticks = s.preferred_goal_ticks = 0
     s.progress = {}
     membership.track_members(s)
     assert s.self_progress is not None
     s.self_progress.match = s.log.unstable.stable
-    s.term_start = s.log.last_index + 1
+    s.term_start = s.preferred_goal = s.log.last_index + 1
     data = s.settings.first_entry(s.term)
     s.log.append((Entry(Term(s.term), Index(s.term_start), EntryKind.NORMAL, data),))
     s.flush_needed = True

@@ -106,6 +106,8 @@ class NodeState:
         "peers",
         "planted",
         "preferred",
+        "preferred_goal",
+        "preferred_goal_ticks",
         "preferred_penalty",
         "preferred_well_ticks",
         "progress",
@@ -181,6 +183,9 @@ class NodeState:
         self.preferred = preferred
         self.preferred_penalty = 1
         self.preferred_well_ticks = 0
+        # What it has to acknowledge next, and for how long that has been so.
+        self.preferred_goal = 0
+        self.preferred_goal_ticks = 0
         #: The peers whose heartbeats the host sends for all its groups at once.
         self.quiet: frozenset[NodeId] = frozenset()
 
@@ -294,12 +299,15 @@ class NodeState:
 
     def judge_preferred(self) -> None:
         """The preferred node lost the leadership: it waits twice as long if that was soon."""
-        settings = self.settings
-        limit = settings.preferred_ticks_max // settings.preferred_ticks_min
-        if self.preferred_well_ticks < settings.preferred_ticks_min * self.preferred_penalty:
-            self.preferred_penalty = min(2 * self.preferred_penalty, max(limit, 1))
+        if self.preferred_well_ticks < self.settings.preferred_ticks_min * self.preferred_penalty:
+            self.delay_preferred()
         else:
             self.preferred_penalty = 1
+
+    def delay_preferred(self) -> None:
+        """The preferred node waits twice as long for the leadership as before."""
+        limit = self.settings.preferred_ticks_max // self.settings.preferred_ticks_min
+        self.preferred_penalty = min(2 * self.preferred_penalty, max(limit, 1))
 
     def take_read_number(self) -> int:
         """A number that no attempt of a read had before (R9)."""

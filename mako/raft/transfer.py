@@ -1,10 +1,17 @@
 """Handing over the leadership: on request, at resignation, and back to a preferred node.
 
 On request (thesis §3.10): the leader takes no more proposals, brings the target up to date, and
-tells it to campaign at once; if that has not worked within an election time, it goes on as before.
+tells it to campaign at once. Each of the two has an election time; if that was not enough, the
+leader goes on as before.
+
+    leader   last entry ──▶ ······ ◀── has it   TimeoutNow ──▶ ······ ◀── VoteRequest
+                            one round trip                     another one
 
 The preferred node gets the leadership back only after it has been well for a while, and longer
-each time it lost it soon: a node with a bad disk or link is not tried every few seconds.
+each time it lost it soon, or it was handed over in vain: a node with a bad disk or link is not
+tried every few seconds. *Well* is who answers, and acknowledges what is committed within an
+election time. It need not have what is committed now: over a long link nobody ever has, while
+others write.
 """
 
 from mako.entry import NODE_NONE, NodeId
@@ -42,13 +49,18 @@ def maybe_send_timeout(s: NodeState) -> None:
 
 
 def send_timeout(s: NodeState, progress: Progress) -> None:
+    if s.transfer_target == progress.id:
+        s.transfer_elapsed = 0
     s.messages.append(TimeoutNow(s.group, s.id, progress.id, s.term))
 
 
 def tick(s: NodeState) -> None:
-    """Go on leading if the target does not take over within an election time."""
+    """Go on leading if the target does not come up, or does not take over, within an election
+    time."""
     s.transfer_elapsed += 1
     if s.transfer_elapsed >= s.settings.election_ticks:
+        if s.transfer_target == s.preferred:
+            s.delay_preferred()
         s.transfer_target = NODE_NONE
 
 
@@ -74,13 +86,27 @@ def tick_preferred(s: NodeState) -> None:
         and progress.answers
     )
     if not well:
-        s.preferred_well_ticks = 0
-        return
-    s.preferred_well_ticks += 1
-    if s.preferred_well_ticks < s.settings.preferred_ticks_min * s.preferred_penalty:
+        s.preferred_well_ticks = s.preferred_goal_ticks = 0
+        s.preferred_goal = s.log.last_index
         return
     assert progress is not None
-    if s.committed_in_term and progress.match >= s.log.commit:
+    s.preferred_well_ticks += 1
+    if not _keeps_up(s, progress):
+        return
+    if s.preferred_well_ticks < s.settings.preferred_ticks_min * s.preferred_penalty:
+        return
+    if s.committed_in_term:
         # It starts to count anew, so that a transfer that fails is not repeated at once.
         s.preferred_well_ticks = 0
         transfer_leadership(s, s.preferred)
+
+
+def _keeps_up(s: NodeState, progress: Progress) -> bool:
+    """Whether it has just acknowledged what was committed less than an election time ago, as in
+    the rounds by which a learner is judged (thesis §4.2.1)."""
+    s.preferred_goal_ticks += 1
+    if progress.match < s.preferred_goal:
+        return False
+    ticks, s.preferred_goal_ticks = s.preferred_goal_ticks, 0
+    s.preferred_goal = s.log.commit
+    return ticks < s.settings.election_ticks

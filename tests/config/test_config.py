@@ -303,6 +303,19 @@ def test_what_does_not_cut_three_partitions(tmp_path: Path, rule: str, expected:
     assert expected in refusal(tmp_path, text, f"shards: {{tables: {{a: {rule}}}}}")
 
 
+def test_several_partitions_need_an_offset_of_clocks(tmp_path: Path) -> None:
+    two = (
+        "site: {server: [['s1:7001'], ['s2:7002']]}\n"
+        "process: {s1: a, s2: b}\nhost: {a: h, b: h}\nmax_clock_offset_ms: 0"
+    )
+    assert refusal(tmp_path, two).startswith(
+        "0.yml: max_clock_offset_ms: 0 does not keep the order of 2 partitions; give 1 if all"
+    )
+    assert loaded(tmp_path, two, "max_clock_offset_ms: 1").document.max_clock_offset_ms == 1
+    # One partition has one clock.
+    assert loaded(tmp_path, GOOD, "max_clock_offset_ms: 0").document.max_clock_offset_ms == 0
+
+
 def test_more_than_64_partitions(tmp_path: Path) -> None:
     lists = [[f"s{n}:{7000 + n}"] for n in range(65)]
     text = yaml.safe_dump({"site": {"server": lists}, "host": {"a": "x"}, "process": {}})

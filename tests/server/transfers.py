@@ -121,7 +121,8 @@ class Ledger:
     def check(self, db: mako.RemoteDatabase) -> int:
         """Compare with what is there, at one moment; how many transfers are."""
         with db.snapshot(max_staleness=60) as snapshot:
-            rows = {key[0]: row["value"] for key, row in snapshot.table(COUNTER).items()}
+            found = snapshot.table(COUNTER).scan((0,), (1 << 40,))
+            rows = {key[0]: row["value"] for key, row in found}
         return self.compare(rows)
 
     def compare(self, rows: Mapping[int, int]) -> int:
