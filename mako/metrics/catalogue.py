@@ -111,6 +111,11 @@ class ServerMetrics:
             "Of a leader: 1 while the leader of another partition answers.",
             (*_REPLICA, "other"),
         )
+        self.given_up = new.counter(
+            "mako_epochs_given_up_total",
+            "Times that the leader here gave its epoch up, as another partition did not answer.",
+            _REPLICA,
+        )
         self.discarded = new.counter(
             "mako_discarded_versions_total",
             "Versions that were taken back here, by the partition whose epoch it was.",

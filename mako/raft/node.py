@@ -68,6 +68,7 @@ _SCAN_BYTES: Final = 16 << 20
 
 NOT_LEADER: Final = Refused(Refusal.NOT_LEADER, "this node does not lead; ask the leader")
 NOBODY_FOLLOWS: Final = Refused(Refusal.NOT_ALLOWED, "no other voter answers")
+CANNOT_LEAD: Final = Refused(Refusal.NOT_ALLOWED, "this node may not begin to lead")
 TRANSFERRING: Final = Refused(
     Refusal.TRANSFERRING, "the leadership is being handed over; ask the next leader"
 )
@@ -333,6 +334,18 @@ class RaftNode:
         if best is None:
             return NOBODY_FOLLOWS if self.role is Role.LEADER else NOT_LEADER
         return transfer.transfer_leadership(self.state, best.id)
+
+    def lead_anew(self) -> Refused | None:
+        """Begin a new term of this leader, with an entry that begins it, where nobody is there to
+        hand over to. It may turn out that somebody else leads it."""
+        s = self.state
+        if s.role is not Role.LEADER:
+            return NOT_LEADER
+        if not s.may_campaign:
+            return CANNOT_LEAD
+        # Others are asked as in a hand-over: they have just heard of the leader that asks.
+        election.campaign(s, transfer=True)
+        return None
 
     def campaign(self) -> None:
         """Begin an election now, as if the timeout had passed. Does nothing to who cannot lead."""

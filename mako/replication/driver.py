@@ -37,7 +37,7 @@ from mako.entry import (
     NodeId,
     SnapshotMeta,
 )
-from mako.raft import Host, HostMessage, RaftNode, Ready, Refused, Role, Settings, Turn
+from mako.raft import Host, HostMessage, RaftNode, Ready, Refusal, Refused, Role, Settings, Turn
 from mako.raft.message import SnapshotRequest
 from mako.raft.node import SnapshotStatus
 from mako.recovery.gossip import Gossip
@@ -283,6 +283,14 @@ class Driver:
         """Hand the leadership to whoever has caught up best."""
         self.host.touch(group)
         return self.replicas[group].node.hand_over()
+
+    def begin_epoch(self, group: GroupId) -> Refused | None:
+        """Give up what is executed ahead of the log: hand the leadership over, or, where nobody
+        is there to take it, lead anew. Either begins with an epoch entry."""
+        refused = self.hand_over(group)
+        if refused is None or refused.reason is not Refusal.NOT_ALLOWED:
+            return refused
+        return self.replicas[group].node.lead_anew()
 
     # --- The turn ------------------------------------------------------------------------------
 

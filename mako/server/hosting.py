@@ -122,6 +122,8 @@ class Hosted:
         #: Times that it stood for election.
         self.elections = 0
         self._stood_in = 0
+        #: Times that it gave up its epoch as the leader, since another partition did not answer.
+        self.given_up = 0
         #: By process: times that, as the leader, it learned that it is out of reach.
         self.replication_failures: Counter[int] = Counter()
         self._store = store

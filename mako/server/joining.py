@@ -6,8 +6,8 @@
 Who leads a partition, and in which epoch, is known from gossip. Mail goes to the leader of the
 epoch in which both sides have their channels, and waits while there is none. A partition that is
 silent is *closed*: what needs it ends Unavailable at once. If something is held for a partition
-that stays silent, this leader resigns: its next epoch undoes the little that was speculative,
-instead of waiting for ever (DESIGN §8).
+that stays silent, this leader gives its epoch up: the next one undoes what was speculative, instead
+of waiting for ever (DESIGN §8). Each time that it comes to that again it waits for twice as long.
 
 In a cluster of one partition nothing happens here.
 """
@@ -39,8 +39,10 @@ SILENT_SECONDS: Final = 0.5
 #: What was sent and is not taken is sent again after this, whatever has come meanwhile: that may be
 #: about something else, and come for ever.
 AGAIN_SECONDS: Final = 0.1
-#: Whoever holds something for a partition that is out of reach resigns after this.
+#: Whoever holds something for a partition that is out of reach gives its epoch up after this, and
+#: after twice as long, up to so many times that, as long as that partition does not come back.
 STUCK_SECONDS: Final = 3.0
+STUCK_TIMES_MAX: Final = 16
 #: How often all of that is looked at.
 LOOK_SECONDS: Final = 0.02
 
@@ -54,24 +56,26 @@ class Leader(NamedTuple):
 
 
 class Joining:
-    """See the module. `send(process, messages)` puts messages on their way; `resign(group)` has a
-    leader here give up its leadership; `clock` is monotonic, in seconds."""
+    """See the module. `send(process, messages)` puts messages on their way; `begin_epoch(group)`
+    has a leader here give its epoch up for the next one; `clock` is monotonic, in seconds."""
 
     def __init__(
         self,
         process: int,
         hosted: Mapping[GroupId, Hosted],
         send: Callable[[int, Sequence[Mail]], None],
-        resign: Callable[[GroupId], None],
+        begin_epoch: Callable[[GroupId], None],
         clock: Callable[[], float],
         log: Callable[..., None],
         shared_with: Callable[[int], str] = lambda process: "",
         now_ns: Callable[[], int] = time.monotonic_ns,
         wall_ns: Callable[[], int] = time.time_ns,
+        jitter: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """`shared_with(process)`: what distinguishes memory that is shared with a process of this
         host; empty: there is none, or that is not known yet. `now_ns` and `wall_ns`: the same
-        monotonic time, and that of the wall."""
+        monotonic time, and that of the wall. `jitter` draws from [0, 1), so that two that are stuck
+        because of each other do not give up at the same time again and again."""
         self._shared_with = shared_with
         self._complain = OncePerMinute(log, clock)
         self._now_ns = now_ns
@@ -79,7 +83,8 @@ class Joining:
         self._process = process
         self._hosted = hosted
         self._send = send
-        self._resign = resign
+        self._begin_epoch = begin_epoch
+        self._jitter = jitter
         self._clock = clock
         self._log = log
         self.event = new_event()
@@ -88,6 +93,8 @@ class Joining:
         # when the other one is closed.
         self._waiting: dict[tuple[int, int], float] = {}
         self._closed: dict[tuple[int, int], float] = {}
+        # By own partition, where it is not the usual one: how long it waits before it gives up.
+        self._patience: dict[int, float] = {}
 
     def hear(self, message: Gossip) -> None:
         """A leader, of another process or here, has said something."""
@@ -172,19 +179,26 @@ class Joining:
                 pumped.station.set_closed(closed)
             for there in pumped.pairs:
                 self._look_at(hosted, pumped, there, now, closed=there in closed)
-            stuck = [
-                there
-                for there in closed
-                if now - self._closed[hosted.replica.partition, there] >= STUCK_SECONDS
-            ]
-            if stuck and not pumped.station.waiting_for().keys().isdisjoint(stuck):
-                self._log(
-                    "resigns, since others do not answer",
-                    partition=hosted.replica.partition,
-                    silent=stuck,
-                )
-                self._closed.clear()
-                self._resign(hosted.replica.group)
+            self._look_for_stuck(hosted, pumped, closed, now)
+
+    def _look_for_stuck(
+        self, hosted: Hosted, pumped: Pumped, closed: Sequence[int], now: float
+    ) -> None:
+        own = hosted.replica.partition
+        if not closed:
+            self._patience.pop(own, None)
+            return
+        patience = self._patience.get(own, STUCK_SECONDS)
+        stuck = [there for there in closed if now - self._closed[own, there] >= patience]
+        if not stuck or pumped.station.waiting_for().keys().isdisjoint(stuck):
+            return
+        self._log("gives its epoch up, since others do not answer", partition=own, silent=stuck)
+        hosted.given_up += 1
+        longer = min(2 * patience, STUCK_TIMES_MAX * STUCK_SECONDS)
+        self._patience[own] = longer * (1 + self._jitter() / 2)
+        for there in closed:
+            self._closed[own, there] = now
+        self._begin_epoch(hosted.replica.group)
 
     def _share(self, hosted: Hosted, pumped: Pumped, there: int) -> None:
         """If a partition is led on this host, talk to it through memory."""

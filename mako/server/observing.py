@@ -211,6 +211,7 @@ class Observer:
         others = [each for each in self._server.plan.partitions if each != own]
         if not others:
             return
+        m.given_up.of(*who).mirror(hosted.given_up)
         for what, count in hosted.distributed.items():
             m.distributed.of(*who, what).mirror(count)
         pumped = hosted.pumped

@@ -98,10 +98,11 @@ class ServerProcess:
             plan.process,
             self.hosted,
             lambda process, messages: self._send(process, messages),
-            self._resign,
+            self._begin_epoch,
             trio.current_time,
             log,
             self._shared_with,
+            jitter=self._chance.random,
         )
         self.forming = Forming(plan.founders())
         self.turns: Turns | None = None
@@ -363,9 +364,9 @@ class ServerProcess:
         names = "-".join(f"p{number}.{boots[number]:x}" for number in sorted(boots))
         return f"{self.plan.cluster_id:x}-{names}"
 
-    def _resign(self, group: GroupId) -> None:
-        """A leader cannot go on: somebody else begins an epoch."""
-        self.driver.hand_over(group)
+    def _begin_epoch(self, group: GroupId) -> None:
+        """A leader cannot go on in its epoch."""
+        self.driver.begin_epoch(group)
         self.kick()
 
     async def hand_over(self) -> None:

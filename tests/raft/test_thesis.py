@@ -18,7 +18,7 @@ from mako.raft.message import (
     VoteRequest,
 )
 from mako.raft.progress import Flow
-from tests.raft.cluster import GROUP, Cluster, log_of, nodes, voters
+from tests.raft.cluster import GROUP, Cluster, log_of, nodes, terms_of, voters
 from tests.raft.solo import (
     Solo,
     accept,
@@ -476,6 +476,31 @@ def test_the_preferred_node_gets_the_leadership_when_it_is_well() -> None:
     assert leader.role is Role.LEADER
     cluster.run(15)
     assert cluster[2].role is Role.LEADER
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_leader_leads_anew_in_another_term(count: int) -> None:
+    """Ours: those who have just heard of it vote for it all the same."""
+    cluster = Cluster(count)
+    leader = cluster.elect(1)
+    cluster.propose("a")
+    term, last = leader.term, leader.last_index
+    assert leader.lead_anew() is None
+    assert leader.role is Role.CANDIDATE
+    cluster.settle()
+    assert (leader.role, leader.term) == (Role.LEADER, term + 1)
+    assert terms_of(leader)[last:] == [term + 1]
+    cluster.propose("b")
+    assert all(member.applied[-1] == b"b" for member in cluster.members.values())
+
+
+def test_who_does_not_lead_does_not_lead_anew() -> None:
+    cluster = Cluster(3)
+    cluster.elect(1)
+    refused = cluster[2].lead_anew()
+    assert refused is not None
+    assert refused.reason is Refusal.NOT_LEADER
+    assert cluster[2].role is Role.FOLLOWER
 
 
 def test_a_sick_preferred_node_is_tried_less_and_less() -> None:

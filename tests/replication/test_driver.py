@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from mako.entry import Configuration, GroupId, NodeId
-from mako.raft import Role, Settings
+from mako.raft import Refusal, Role, Settings
 from mako.recovery.gossip import Gossip
 from mako.replication.driver import (
     Driver,
@@ -50,6 +50,7 @@ class Process:
     disk: SimDisk
     settings: DriverSettings = DRIVER
     raft: Settings = field(default_factory=Settings)
+    first: Configuration = FIRST
     replies: list[Reply | ReadReply] = field(default_factory=list)
     #: Writes wait until the test lets them through.
     held: bool = False
@@ -71,7 +72,7 @@ class Process:
             self.machine,
             self.raft,
             node=NodeId(self.number),
-            first=FIRST,
+            first=self.first,
             randrange=Random(self.number).randrange,
         )
 
@@ -94,15 +95,19 @@ class Process:
 
 
 class World:
-    """Three processes, and a network that brings everything unless told otherwise."""
+    """Some processes, and a network that brings everything unless told otherwise."""
 
-    def __init__(self, settings: DriverSettings = DRIVER, raft: Settings | None = None) -> None:
+    def __init__(
+        self, settings: DriverSettings = DRIVER, raft: Settings | None = None, count: int = 3
+    ) -> None:
         self.now_ms = 0
         self.deaf: set[int] = set()
         self.next_ticket = 0
+        numbers = range(1, count + 1)
+        first = Configuration(frozenset(map(NodeId, numbers)))
         self.processes = [
-            Process(number, SimDisk(Random(number)), settings, raft or Settings())
-            for number in (1, 2, 3)
+            Process(number, SimDisk(Random(number)), settings, raft or Settings(), first=first)
+            for number in numbers
         ]
 
     def settle(self) -> None:
@@ -497,3 +502,45 @@ def test_a_replica_that_was_let_go_can_come_back_under_another_id(world: World) 
     )
     assert (node.last_index, machine.applied) == (0, 0)
     follower.run(world.now_ms)
+
+
+# --- Giving an epoch up ------------------------------------------------------------------------
+
+
+def test_a_leader_that_gives_its_epoch_up_hands_it_over(world: World) -> None:
+    leader = world.leader
+    assert leader.driver.begin_epoch(GROUP) is None
+    world.settle()
+    assert not leader.leads
+    assert world.leader is not leader
+
+
+def test_where_nobody_can_take_over_a_new_term_begins_in_place() -> None:
+    alone = World(count=1)
+    alone.tick(60)
+    alone.append(5)
+    process = alone.leader
+    replica = process.driver.replicas[GROUP]
+    term = replica.node.term
+    process.held = True
+    process.driver.execute(GROUP, 7, append_request(6, 7, 0))
+    alone.settle()  # It is proposed, and not on disk.
+    process.driver.execute(GROUP, 8, append_request(7, 7, 0))
+    assert process.driver.begin_epoch(GROUP) is None
+    alone.settle()
+    process.held = False
+    alone.settle()
+    assert (process.leads, replica.node.term) == (True, term + 1)
+    # What is in the log stays, what was executed beyond it is gone, and clients are told.
+    assert process.machine.values(7) == [5, 6]
+    fates = {reply.ticket: reply.fate for reply in process.replies if isinstance(reply, Reply)}
+    assert fates == {7: Fate.UNKNOWN, 8: Fate.REFUSED}
+    alone.append(8)
+    assert process.machine.values(7) == [5, 6, 8]
+
+
+def test_who_follows_has_no_epoch_to_give_up(world: World) -> None:
+    follower = next(process for process in world.processes if not process.leads)
+    refused = follower.driver.begin_epoch(GROUP)
+    assert refused is not None
+    assert refused.reason is Refusal.NOT_LEADER

@@ -1,6 +1,7 @@
 """How leaders of partitions reach each other: who gets mail, who is silent, who is stuck."""
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -10,7 +11,13 @@ from mako.engine.pumped import BadMail
 from mako.entry import GroupId
 from mako.recovery.gossip import Gossip
 from mako.recovery.mail import Mail
-from mako.server.joining import AGAIN_SECONDS, SILENT_SECONDS, STUCK_SECONDS, Joining
+from mako.server.joining import (
+    AGAIN_SECONDS,
+    SILENT_SECONDS,
+    STUCK_SECONDS,
+    STUCK_TIMES_MAX,
+    Joining,
+)
 
 
 class FakePumped:
@@ -50,12 +57,13 @@ class World:
         self.between = ""
         self.full = False
         self.sent: list[tuple[int, Mail]] = []
-        self.resigned: list[int] = []
+        self.given_up: list[int] = []
         self.said: list[str] = []
         self.pumped = FakePumped()
         self.hosted: Any = SimpleNamespace(
             pumped=self.pumped,
             closed=[1],
+            given_up=0,
             replica=SimpleNamespace(partition=0, group=GroupId(1)),
             partition=SimpleNamespace(epoch=5),
             plan=SimpleNamespace(planted=frozenset()),
@@ -66,10 +74,11 @@ class World:
             3,
             cast(Any, {GroupId(1): self.hosted}),
             lambda process, mail: self.sent.extend((process, each) for each in mail),
-            self.resigned.append,
+            self.given_up.append,
             lambda: self.now,
             lambda event, **values: self.said.append(event),
             lambda process: self.between,
+            jitter=lambda: 0.5,
         )
 
     def share(self, there: int, name: str) -> None:
@@ -199,19 +208,45 @@ def test_what_is_not_taken_is_sent_again_though_something_comes(world: World) ->
     assert world.pumped.rewound > 0
 
 
-def test_who_holds_something_for_a_silent_partition_resigns(world: World) -> None:
+def test_who_holds_something_for_a_silent_partition_gives_its_epoch_up(world: World) -> None:
     world.pumped.station.waiting_for = lambda: {1: 2}
     world.joining.look()
     world.now += STUCK_SECONDS - 0.01
     world.joining.look()
-    assert world.resigned == []
+    assert world.given_up == []
     world.now += 0.02
     world.joining.look()
-    assert world.resigned == [1]
+    assert world.given_up == [1]
+    assert world.hosted.given_up == 1
+
+
+def moments(world: World, seconds: float) -> list[float]:
+    """When it gives up within so many seconds, from now."""
+    began, found = world.now, []
+    while world.now < began + seconds:
+        world.now += 0.1
+        before = len(world.given_up)
+        world.joining.look()
+        if len(world.given_up) > before:
+            found.append(world.now - began)
+    return found
+
+
+def test_each_time_it_waits_for_longer_until_the_other_one_is_back(world: World) -> None:
+    world.pumped.station.waiting_for = lambda: {1: 1}
+    world.joining.look()
+    waits = [after - before for before, after in pairwise([0.0, *moments(world, 400)])]
+    # Doubled, and the jitter of half a half.
+    assert waits[:3] == pytest.approx([3.0, 7.5, 18.75], abs=0.2)
+    assert waits[-1] == pytest.approx(1.25 * STUCK_TIMES_MAX * STUCK_SECONDS, abs=0.2)
+    world.hear()
+    world.joining.look()
+    world.now += SILENT_SECONDS
+    assert moments(world, 5)[0] == pytest.approx(STUCK_SECONDS, abs=0.3)
 
 
 def test_who_holds_nothing_stays(world: World) -> None:
     world.joining.look()
     world.now += 10 * STUCK_SECONDS
     world.joining.look()
-    assert world.resigned == []
+    assert world.given_up == []

@@ -100,11 +100,12 @@ class ShardProcess(SimProcess):
             self.number,
             self.hosted,
             self._send,
-            self._resign,
+            self._begin_epoch,
             lambda: self.seconds,
             self._log,
             now_ns=lambda: self.loop.now,
             wall_ns=lambda: self.now_ms * MS,
+            jitter=self._chance.random,
         )
         super()._recover()
 
@@ -373,10 +374,13 @@ class ShardProcess(SimProcess):
         assert self._joining is not None
         self._joining.hear(message)
 
-    def _resign(self, group: GroupId) -> None:
+    def _begin_epoch(self, group: GroupId) -> None:
         assert self.driver is not None
-        self.cluster.reach("resigned_for_others")
-        self.driver.hand_over(group)
+        self.cluster.reach("gave_up_for_others")
+        if self._chance.random() < 0.5:  # As where nobody is there to take over.
+            self.driver.replicas[group].node.lead_anew()
+        else:
+            self.driver.begin_epoch(group)
         self._kick()
 
     def deliver(self, batch: Sequence[PeerMessage]) -> None:
