@@ -185,6 +185,15 @@ class Across:
         """Up to it everything is durable in all partitions."""
         return self.pinned if self.alone else self.watermarks.everywhere
 
+    def reached(self, mask: int, timestamp: int) -> bool:
+        """Whether what depends on the partitions of `mask` is durable."""
+        return timestamp <= self.pinned if self.alone else self.watermarks.reached(mask, timestamp)
+
+    @property
+    def stalled(self) -> int:
+        """Mask of the other partitions whose watermarks stand still."""
+        return 0 if self.alone else self.watermarks.stalled(self._now_ms())
+
     @property
     def shown(self) -> tuple[int, ...]:
         """The watermarks that count here: whoever waits looks again when they have moved."""

@@ -17,6 +17,7 @@ from mako.schema import Table
 from mako.server.backend import Backend
 from mako.server.deploy import described
 from mako.server.driving import Preparation, sample_of
+from mako.server.gated import EVERYBODY, NOBODY
 from mako.server.moving import check_move
 from mako.server.sessions import (
     Refused,
@@ -42,7 +43,8 @@ CATALOG: Final = 0
 #: Times that a WRITE is tried before its conflict is the client's.
 WRITE_TRIES: Final = 100
 
-Done = tuple[int, Any, bool]
+#: Timestamp, answer, and the mask of the partitions whose watermarks have to pass it before.
+Done = tuple[int, Any, int]
 
 
 class Job:
@@ -112,12 +114,12 @@ class Asking:
             Operation.CLOSE: self._end,
             Operation.WRITE: self._write,
             Operation.WAIT_WATERMARK: self._wait_watermark,
-            Operation.PING: lambda: (0, None, False),
-            Operation.STATUS: lambda: (0, self._backend.status(), False),
+            Operation.PING: lambda: (0, None, NOBODY),
+            Operation.STATUS: lambda: (0, self._backend.status(), NOBODY),
             Operation.RUN_AT: self._run_at,
             Operation.STATE_HASH: self._state_hash,
             Operation.DRIVE: self._drive,
-            Operation.DRIVE_SAMPLE: lambda number: (0, sample_of(self._drives.find(number)), False),
+            Operation.DRIVE_SAMPLE: self._sample,
             Operation.DRIVE_RESET: self._reset_drive,
             Operation.DRIVE_STOP: self._stop_drive,
         }
@@ -160,7 +162,7 @@ class Asking:
             "hosted": True,
             **self._backend.whereabouts(),
         }
-        return 0, about, False
+        return 0, about, NOBODY
 
     def _open_table(self, name: str) -> Done:
         if not isinstance(name, str):
@@ -189,7 +191,9 @@ class Asking:
         """Tell of a table when it stays: until then the next leader may give its number to
         another one. What is drained after the clock has moved on has it before it."""
         lasts = self._backend.is_lasting(handle)
-        return 0 if lasts else self._engine.clock + 1, _about(handle), not lasts
+        if lasts:
+            return 0, _about(handle), NOBODY
+        return self._engine.clock + 1, _about(handle), EVERYBODY
 
     # --- reads --------------------------------------------------------------------------
 
@@ -200,14 +204,15 @@ class Asking:
         checked = [check_key(handle, key) for key in keys]
         if session not in (0, LATEST):
             found = self.sessions.find(session, self._now)
-            return 0, [found.get(handle, key) for key in checked], False
+            return 0, [found.get(handle, key) for key in checked], NOBODY
 
         def read(transaction: ServedTransaction) -> Done:
             values = [transaction.get(handle, key) for key in checked]
             if session == LATEST:
-                return 0, values, False
+                return 0, values, NOBODY
             gated = "read_only_not_gated" not in self._backend.planted
-            return transaction.commit(), values, gated
+            timestamp = transaction.commit()
+            return timestamp, values, transaction.mask if gated else NOBODY
 
         return self._retrying(read)
 
@@ -233,10 +238,10 @@ class Asking:
         low, high = check_key(handle, first, bound=True), check_key(handle, end, bound=True)
         if session == LATEST:
             return self._retrying(
-                lambda tx: (0, tx.scan(handle, low, high, limit, reverse=bool(reverse)), False)
+                lambda tx: (0, tx.scan(handle, low, high, limit, reverse=bool(reverse)), NOBODY)
             )
         found = self.sessions.find(session, self._now)
-        return 0, found.scan(handle, low, high, limit, reverse=bool(reverse)), False
+        return 0, found.scan(handle, low, high, limit, reverse=bool(reverse)), NOBODY
 
     def _snapshot(self, oldest: int) -> Done:
         made: list[ServedSnapshot] = []
@@ -258,11 +263,11 @@ class Asking:
             raise Refused(
                 Status.STALE, f"this replica is {age} ms behind and {oldest} ms were asked for"
             )
-        return timestamp, [number, age], False
+        return timestamp, [number, age], NOBODY
 
     def _move_snapshot(self, session: int, timestamp: int) -> Done:
         found = self.sessions.find(session, self._now)
-        return 0, check_move(found, session, timestamp, self._now), False
+        return 0, check_move(found, session, timestamp, self._now), NOBODY
 
     def _run_at(
         self, session: int, number: int, arguments: list[int], layout: dict[str, str] | None
@@ -276,19 +281,19 @@ class Asking:
             raise Refused(Status.NO_PROCEDURE, f"there is no procedure number {number!r:.20}")
         # Its name stands in messages only.
         out = None if layout is None else Row(layout, name="the row that is handed back")
-        return 0, Job(found, lambda: found.run(procedure, arguments, out)), False
+        return 0, Job(found, lambda: found.run(procedure, arguments, out)), NOBODY
 
     def _state_hash(self, session: int) -> Done:
         found = self.sessions.find(session, self._now)
         if not isinstance(found, ServedSnapshot):
             raise Refused(Status.REFUSED, "only a snapshot has a hash")
-        return 0, Job(found, found.state_hash), False
+        return 0, Job(found, found.state_hash), NOBODY
 
     # --- drives -------------------------------------------------------------------------
 
     def _drive(self, name: str, states: list[bytes], seed: int, rate: float) -> Done:
         prepared = self._drives.prepare(name, states, seed, rate)
-        return 0, Job(NoSession(), prepared.compile, lambda _: self._driving(prepared)), False
+        return 0, Job(NoSession(), prepared.compile, lambda _: self._driving(prepared)), NOBODY
 
     def _driving(self, prepared: Preparation) -> int:
         if self._closed or not self._backend.leads:
@@ -297,44 +302,48 @@ class Asking:
         self._driven.append(number)
         return number
 
+    def _sample(self, number: int) -> Done:
+        return 0, sample_of(self._drives.find(number)), NOBODY
+
     def _reset_drive(self, number: int) -> Done:
         self._drives.find(number).reset()
-        return 0, None, False
+        return 0, None, NOBODY
 
     def _stop_drive(self, number: int) -> Done:
         drive = self._drives.find(number)
         self._drives.end(number)
         row = drive.workload.state
-        return 0, [sample_of(drive), [row.pack(state) for state in drive.states()]], False
+        return 0, [sample_of(drive), [row.pack(state) for state in drive.states()]], NOBODY
 
     # --- transactions -------------------------------------------------------------------
 
     def _begin(self) -> Done:
         number = self.sessions.add(lambda: ServedTransaction(self._engine, self._now))
-        return 0, number, False
+        return 0, number, NOBODY
 
     def _put(self, session: int, number: int, key: bytes, value: bytes, replace: int) -> Done:
         handle = table_of(self._engine, number)
         checked = check_key(handle, key), check_value(handle, value)
         found = self.sessions.transaction(session, self._now)
         found.put(handle, *checked, replace=bool(replace))
-        return 0, None, False
+        return 0, None, NOBODY
 
     def _delete(self, session: int, number: int, key: bytes) -> Done:
         handle = table_of(self._engine, number)
         found = self.sessions.transaction(session, self._now)
-        return 0, found.delete(handle, check_key(handle, key)), False
+        return 0, found.delete(handle, check_key(handle, key)), NOBODY
 
     def _commit(self, session: int, early: int) -> Done:
         found = self.sessions.transaction(session, self._now)
         try:
-            return found.commit(), None, not early
+            timestamp = found.commit()
+            return timestamp, None, NOBODY if early else found.mask
         finally:
             self.sessions.end(session)
 
     def _end(self, session: int) -> Done:
         self.sessions.end(session)
-        return 0, None, False
+        return 0, None, NOBODY
 
     def _write(self, writes: list[list[Any]], early: int, client: int, once: int) -> Done:
         if len(writes) > KEYS_MAX:
@@ -348,7 +357,8 @@ class Asking:
                         transaction.delete(handle, write.key)
                     else:
                         transaction.put(handle, write.key, write.value, replace=not write.insert)
-            return transaction.commit(), None, not early
+            timestamp = transaction.commit()
+            return timestamp, None, NOBODY if early else transaction.mask
 
         return self._retrying(write)
 
@@ -366,12 +376,12 @@ class Asking:
     def _wait_watermark(self, timestamp: int) -> Done:
         if type(timestamp) is not int or not 0 <= timestamp < 1 << 63:
             raise Refused(Status.REFUSED, "that is no timestamp")
-        return timestamp, None, True
+        return timestamp, None, EVERYBODY
 
 
 def _at_once(act: Callable[..., Any], *arguments: Any) -> Done:
     """What an operator asks for is answered without looking at the gate."""
-    return 0, act(*arguments), False
+    return 0, act(*arguments), NOBODY
 
 
 def _about(handle: TableHandle) -> list[Any]:

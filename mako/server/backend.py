@@ -76,6 +76,10 @@ class Backend(Protocol):
         """What is at or below it may be acknowledged: the watermark, and time that has passed."""
         ...
 
+    def passed(self, timestamp: int, mask: int) -> bool:
+        """Whether what depends on the partitions of `mask` only may be acknowledged."""
+        ...
+
     def on_waiting(self, timestamp: int) -> None:
         """Somebody waits for the watermark to pass `timestamp`: it should do so soon."""
         ...
@@ -137,6 +141,9 @@ class LoneBackend:
     def gate(self) -> int:
         self.engine.settle()
         return min(self.serving.watermark, self._time_limit())
+
+    def passed(self, timestamp: int, mask: int) -> bool:
+        return timestamp <= self.gate()
 
     def on_waiting(self, timestamp: int) -> None:
         """The next look closes."""

@@ -3,8 +3,9 @@
     receive(bytes) -+-> CALL: straight into the rings of workers ------------> RESULT
                     +-> REQUEST: done here, at once ----> waits for the gate -> REPLY
 
-What has a timestamp is answered when the gate has passed it (DESIGN §6): the packed results by
-`Serving.collect`, the others by `settle`. When the leadership ends, both are held until `judge`.
+What has a timestamp is answered when the gate has passed it, the watermarks of the partitions on
+which it depends (DESIGN §6): the packed results by `Serving.collect`, the others by `settle`. When
+the leadership ends, both are held until `judge`.
 When the workers have no room, `blocked` is set and the owner stops reading until `resume` clears
 it: that is the back-pressure.
 """
@@ -12,7 +13,6 @@ it: that is the back-pressure.
 from __future__ import annotations
 
 import dataclasses
-import heapq
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from mako.errors import Aborted, ConfigError, Error, SchemaError, outcome_of
 from mako.ids import Status
 from mako.server.asking import Asking, Job
 from mako.server.backend import Backend
+from mako.server.gated import EVERYBODY, NOBODY, Gated, Waiting, is_lost
 from mako.server.held import Judged
 from mako.server.moving import Move, Moves
 from mako.server.sessions import Refused, Sessions
@@ -89,10 +90,11 @@ class ClientConnection:
         self._confirmed = 0
         #: A batch that was not taken whole: (client, calls, bytes taken).
         self._rest: tuple[int, bytes | memoryview, int] | None = None
-        self._waiting: list[tuple[int, int, Reply]] = []
+        self._waiting: Gated[Reply] = Gated()
         #: The same of an epoch that has ended and that nobody has judged yet.
-        self._held: list[tuple[int, int, Reply]] = []
-        self._turn = 0
+        self._held: list[Waiting[Reply]] = []
+        #: And of one that was judged, as far as they depend on other partitions.
+        self._due: Gated[Reply] = Gated()
         self._asking = Asking(backend)
         self._moves = Moves(backend, self._asking.sessions)
         self._jobs: list[tuple[int, Job]] = []
@@ -101,7 +103,7 @@ class ClientConnection:
     @property
     def blocked(self) -> bool:
         """Whether nothing more is to be read for now."""
-        waiting = len(self._waiting) + len(self._held) + len(self._moves)
+        waiting = sum(map(len, (self._waiting, self._held, self._due, self._moves)))
         return self._rest is not None or waiting >= WAITING_MAX
 
     @property
@@ -112,7 +114,7 @@ class ClientConnection:
     @property
     def waiting(self) -> bool:
         """Whether an answer waits for the gate."""
-        return bool(self._waiting or self._moves)
+        return bool(self._waiting or self._due or self._moves)
 
     @property
     def holds(self) -> bool:
@@ -234,7 +236,9 @@ class ClientConnection:
         except Aborted as error:
             # What it saw, to find that it must fail, has to be durable, too.
             failed = Reply(number, outcome_of(error), text=str(error))
-            return self._later(self._backend.engine.clock, failed)
+            if error.retryable:  # That says nothing of what is there.
+                return failed
+            return self._later(self._backend.engine.clock, EVERYBODY, failed)
         except (SchemaError, ConfigError) as error:
             return Reply(number, Status.REFUSED, text=str(error))
         except Error as error:
@@ -251,7 +255,7 @@ class ClientConnection:
             self._answer(self._moves.due())
             return None
         reply = Reply(number, 0, timestamp, value)
-        return self._later(timestamp, reply) if wait else reply
+        return self._later(timestamp, wait, reply) if wait != NOBODY else reply
 
     def take_jobs(self) -> list[tuple[int, Job]]:
         """What takes long: the owner runs each `job.run` in a thread, then says `job_done`."""
@@ -276,55 +280,59 @@ class ClientConnection:
         else:
             self._answer([Reply(number, 0, value=job.value)])
 
-    def _later(self, timestamp: int, reply: Reply) -> Reply | None:
+    def _later(self, timestamp: int, mask: int, reply: Reply) -> Reply | None:
         """The reply, if its time has come already."""
-        if timestamp <= self._backend.gate():
+        if self._backend.passed(timestamp, mask):
             return reply
-        self._turn += 1
-        heapq.heappush(self._waiting, (timestamp, self._turn, reply))
+        self._waiting.add(timestamp, mask, reply)
         self._backend.on_waiting(timestamp)
         return None
 
     def settle(self) -> None:
         """Send the answers that the gate has passed, and move snapshots on."""
         self._answer(self._moves.due())
-        if not self._waiting:
-            return
-        gate = self._backend.gate()
-        ready: list[Reply | None] = []
-        while self._waiting and self._waiting[0][0] <= gate:
-            ready.append(heapq.heappop(self._waiting)[2])
-        self._answer(ready)
+        if self._waiting:
+            self._answer(self._waiting.take(self._backend.passed))
+        if self._due:
+            self._answer(self._due.take(lambda at, _: self._backend.passed(at, EVERYBODY)))
 
     def deposed(self) -> None:
         """The epoch has ended, and with it transactions. What waits for the gate is held: the
         watermark that moves on is one of another epoch."""
         self.settle()
-        self._held += self._waiting
-        self._waiting = []
+        self._held += self._waiting.take_all()
         self.sessions.abort_transactions()
 
     def judge(self, final: int, lost: Status) -> Judged:
-        """What is held at or below `final` is durable, and waits for the gate only because of
-        the time; what is above it is answered `lost`."""
+        """What is held at or below `final` is durable here, and waits for the time, and for other
+        partitions if it depends on any; what is above it is answered `lost`."""
         held, self._held = self._held, []
         ended: list[Reply | None] = []
-        for waiting in held:
-            timestamp, _, reply = waiting
+        own = 1 << self._backend.partition
+        for timestamp, _, mask, reply in held:
             if timestamp <= final:
-                heapq.heappush(self._waiting, waiting)
+                (self._waiting if mask == own else self._due).add(timestamp, mask, reply)
             else:
                 ended.append(Reply(reply.id, lost, timestamp))
         self._answer(ended)
         self.settle()
         return Judged(len(held) - len(ended), len(ended))
 
+    def lost(self, partition: int, final: int) -> int:
+        """What depends on what that partition had above `final` is discarded; how many."""
+        gone = self._waiting.remove(lambda one: is_lost(one, partition, final))
+        gone += self._due.remove(lambda one: is_lost(one, partition, final))
+        gone += [one for one in self._held if is_lost(one, partition, final)]
+        self._held = [one for one in self._held if not is_lost(one, partition, final)]
+        self._answer([Reply(one.item.id, Status.DISCARDED, one.timestamp) for one in gone])
+        return len(gone)
+
     def _cancel(self, number: int, arguments: list[Any]) -> Reply:
-        before = len(self._waiting) + len(self._held)
-        self._waiting = [each for each in self._waiting if [each[2].id] != arguments]
-        heapq.heapify(self._waiting)
-        self._held = [each for each in self._held if [each[2].id] != arguments]
-        found = len(self._waiting) + len(self._held) < before
+        cancelled = self._waiting.remove(lambda one: [one.item.id] == arguments)
+        cancelled += self._due.remove(lambda one: [one.item.id] == arguments)
+        before = len(self._held)
+        self._held = [one for one in self._held if [one.item.id] != arguments]
+        found = bool(cancelled) or len(self._held) < before
         found = found or (len(arguments) == 1 and self._moves.cancel(arguments[0]))
         if found:
             self._answer([Reply(arguments[0], Status.TIMED_OUT, text="cancelled")])
@@ -348,7 +356,8 @@ class ClientConnection:
         """The connection has ended: nobody is answered, transactions are aborted."""
         if self._open:
             self._open = False
-            self._waiting.clear()
+            self._waiting.take_all()
+            self._due.take_all()
             self._held.clear()
             self._moves.clear()
             self.sessions.close_all()

@@ -164,7 +164,13 @@ class Connections:
 
     def lost(self, partition: int, final: int) -> None:
         """Everything that depends on a partition above `final` was removed; no worker runs."""
-        self.judged["discarded"] += self._backend.serving.lost(partition, final)
+        lost = self._backend.serving.lost(partition, final)
+        for served in list(self._served):
+            was_blocked = served.connection.blocked
+            lost += served.connection.lost(partition, final)
+            if was_blocked and not served.connection.blocked:
+                self._freed.append(served)
+        self.judged["discarded"] += lost
         self._backend.serving.wake()
 
     def _count(self, found: Judged, lost: Status) -> None:

@@ -7,6 +7,14 @@ They were executed by a leader and wait for the watermark of its epoch, which it
 any more. The first entry of the next epoch holds the final one, F (DESIGN §8). What is at or below
 it has only the second half of the rule of acknowledgement to wait for, physical time.
 
+What depends on no other partition needs no more. What does may still be discarded with it, and
+waits for all (`gate`).
+
+While a leader leads, results that depend on a partition that stands still are *set aside*, so that
+those behind them in the ring need not wait for it, too:
+
+    ring ──set_aside──▶ aside ──take_aside: its watermarks have passed──▶ the result
+
 Results are kept packed, as they will be sent, outside of the engine: the rings that they were in
 are given back, and a snapshot may replace the engine meanwhile.
 """
@@ -35,6 +43,7 @@ from mako.engine.layout import (
 )
 from mako.engine.station import Abandoned
 from mako.ids import Status
+from mako.server.gated import EVERYBODY, NOBODY, Gated, Passed, is_lost
 
 _COMPLETION: Final = struct.Struct("<8q")
 _RESULT: Final = struct.Struct("<IHHqqqqq")
@@ -53,10 +62,16 @@ class Result(NamedTuple):
     connection: int
     packed: bytes
 
+    @property
+    def mask(self) -> int:
+        """The partitions on which it depends."""
+        if not self.packed:
+            return NOBODY
+        return int(_MASK.unpack_from(self.packed, RESULT_MASK)[0]) & EVERYBODY
+
     def depends_on(self, partition: int) -> bool:
         """Whether its dependency mask has the bit of a partition."""
-        mask = _MASK.unpack_from(self.packed, RESULT_MASK)[0] if self.packed else 0
-        return bool(mask >> partition & 1)
+        return bool(self.mask >> partition & 1)
 
     def ended(self, status: Status) -> "Result":
         """The same with another status."""
@@ -82,18 +97,20 @@ def results_in(ring: bytes, tail: int, head: int) -> Iterator[Result]:
         if size == RING_SKIP:
             tail += COMPLETION_RING_BYTES - place
             continue
-        _, number, outcome, timestamp, mask, value, detail, origin = _COMPLETION.unpack_from(
-            ring, place
-        )
-        packed = b""
-        if not origin & FLAG_ANSWERED:
-            extra = ring[place + D_BYTES : place + size]
-            flags = (IS_NOTICE if origin & FLAG_EARLY else 0) | (IS_BYTES if extra else 0)
-            length = RESULT_BYTES + len(extra)
-            words = (number, timestamp, mask, value, detail)
-            packed = _RESULT.pack(length, outcome, flags, *words) + extra
-        yield Result(timestamp, origin >> ORIGIN_SHIFT, packed)
+        yield result_of(ring[place : place + size])
         tail += size
+
+
+def result_of(completion: bytes) -> Result:
+    """The result that a completion is to become."""
+    _, number, outcome, timestamp, mask, value, detail, origin = _COMPLETION.unpack_from(completion)
+    packed = b""
+    if not origin & FLAG_ANSWERED:
+        extra = completion[D_BYTES:]
+        flags = (IS_NOTICE if origin & FLAG_EARLY else 0) | (IS_BYTES if extra else 0)
+        words = (number, timestamp, mask, value, detail)
+        packed = _RESULT.pack(RESULT_BYTES + len(extra), outcome, flags, *words) + extra
+    return Result(timestamp, origin >> ORIGIN_SHIFT, packed)
 
 
 def refused(request: Abandoned, status: Status) -> Result:
@@ -116,11 +133,15 @@ def places_in(ring: bytes, tail: int, head: int) -> Iterator[tuple[int, int, int
 
 
 class Held:
-    """See the module."""
+    """See the module. `own` is the mask of the own partition."""
 
-    def __init__(self) -> None:
+    def __init__(self, own: int = 1) -> None:
+        self._own = own
         self._open: list[Result] = []
+        # Durable here, by whether that is all that they need.
         self._due: list[Result] = []
+        self._due_everywhere: list[Result] = []
+        self._aside: Gated[Result] = Gated()
 
     @property
     def open(self) -> bool:
@@ -130,7 +151,7 @@ class Held:
     @property
     def due(self) -> bool:
         """Whether there are durable ones whose time has not come."""
-        return bool(self._due)
+        return bool(self._due or self._due_everywhere)
 
     def add(self, result: Result) -> None:
         self._open.append(result)
@@ -141,33 +162,61 @@ class Held:
         ended = [result.ended(lost) for result in judged if result.timestamp > final]
         for result in judged:
             if result.timestamp <= final:
-                heapq.heappush(self._due, result)
+                due = self._due if result.mask == self._own else self._due_everywhere
+                heapq.heappush(due, result)
         return Judged(len(judged) - len(ended), len(ended)), ended
 
     def lost(self, partition: int, final: int) -> list[Result]:
         """Those that depend on a partition above its final watermark are discarded, whether they
-        were judged or not: they are returned."""
+        were judged or not, or set aside: they are returned."""
         kept: list[list[Result]] = []
-        ended: list[Result] = []
-        for results in (self._open, self._due):
-            gone = [one for one in results if one.depends_on(partition) and one.timestamp > final]
-            ended += [one.ended(Status.DISCARDED) for one in gone]
-            kept.append([one for one in results if one not in gone])
-        self._open, self._due = kept
-        heapq.heapify(self._due)
-        return ended
+        gone = [one.item for one in self._aside.remove(lambda one: is_lost(one, partition, final))]
+        for results in (self._open, self._due_everywhere):
+            these = [one for one in results if one.depends_on(partition) and one.timestamp > final]
+            gone += these
+            kept.append([one for one in results if one not in these])
+        self._open, self._due_everywhere = kept
+        heapq.heapify(self._due_everywhere)
+        return [one.ended(Status.DISCARDED) for one in gone]
 
-    def take_due(self, limit: int) -> list[Result]:
-        """The durable ones at or below `limit`, the time that has passed."""
+    def take_due(self, limit: int, gate: int) -> list[Result]:
+        """The durable ones at or below `limit`, the time that has passed; of those that depend on
+        others what is at or below `gate`, too."""
         taken = []
-        while self._due and self._due[0].timestamp <= limit:
-            taken.append(heapq.heappop(self._due))
+        for due, reached in ((self._due, limit), (self._due_everywhere, gate)):
+            while due and due[0].timestamp <= reached:
+                taken.append(heapq.heappop(due))
         return taken
+
+    # --- Set aside -----------------------------------------------------------------------------
+
+    def set_aside(self, result: Result) -> None:
+        self._aside.add(result.timestamp, result.mask, result)
+
+    @property
+    def aside(self) -> bool:
+        """Whether any are set aside."""
+        return bool(self._aside)
+
+    def count_aside(self, partition: int) -> int:
+        """How many depend on a partition."""
+        return self._aside.count(partition)
+
+    def take_aside(self, passed: Passed) -> list[Result]:
+        return self._aside.take(passed)
+
+    def reopen(self) -> None:
+        """The epoch has ended: whoever judges the others judges those that are set aside."""
+        self._open += [one.item for one in self._aside.take_all()]
 
     def drop(self, connection: int) -> int:
         """Nobody listens to a connection any more: how many there were for it."""
-        before = len(self._open) + len(self._due)
-        self._open = [each for each in self._open if each.connection != connection]
-        self._due = [each for each in self._due if each.connection != connection]
+        dropped = len(self._aside.remove(lambda one: one.item.connection == connection))
+        lists = self._open, self._due, self._due_everywhere
+        before = sum(map(len, lists))
+        self._open, self._due, self._due_everywhere = (
+            [each for each in some if each.connection != connection] for some in lists
+        )
         heapq.heapify(self._due)
-        return before - len(self._open) - len(self._due)
+        heapq.heapify(self._due_everywhere)
+        return dropped + before - sum(map(len, (self._open, self._due, self._due_everywhere)))

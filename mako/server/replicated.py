@@ -11,6 +11,7 @@ from mako.ids import MILLISECOND_SHIFT
 from mako.procedure import Workload
 from mako.server.deploy import Deployed
 from mako.server.driving import Drives
+from mako.server.gated import EVERYBODY
 from mako.server.serving import Crew, Serving, new_event
 from mako.wire.hello import Hello
 
@@ -62,6 +63,7 @@ class ReplicatedBackend:
             workers=0,
             limit=self._time_limit,
             gate=self.gate,
+            stalled=lambda: self._hosted.partition.across.stalled,
             event=self._event,
         )
 
@@ -120,6 +122,12 @@ class ReplicatedBackend:
     def gate(self) -> int:
         # Not the engine's: that may just have been replaced.
         return min(self._hosted.partition.stable, self._time_limit())
+
+    def passed(self, timestamp: int, mask: int) -> bool:
+        if mask == EVERYBODY:
+            return timestamp <= self.gate()
+        reached = self._hosted.partition.across.reached(mask, timestamp)
+        return reached and timestamp <= self._time_limit()
 
     def on_waiting(self, timestamp: int) -> None:
         self._hosted.touch(timestamp)

@@ -15,16 +15,20 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mako.call_format import GATHERED
-from mako.engine.layout import D_MASK, D_OUTCOME
-from mako.errors import ConfigError, OutOfMemory
+from mako.engine.layout import (
+    PARTITION,
+    WATERMARKS,
+)
+from mako.errors import ConfigError
 from mako.ids import TABLE_ID_REQUESTS, TIMESTAMP_MASK, Status
 from mako.schema import BytesTable
 from mako.server.deploy import Deployed
-from mako.server.held import Held, Judged, Result, places_in, refused, results_in
+from mako.server.held import Held, Judged, Result, refused
+from mako.server.rings import Rings
 from mako.wire.errors import WireError
 from mako.wire.requests import ClientKind, frame, frame_header
 
@@ -79,6 +83,7 @@ class Serving:
         workers: int = 1,
         limit: Callable[[], int] = lambda: TIMESTAMP_MASK,
         gate: Callable[[], int] | None = None,
+        stalled: Callable[[], int] = lambda: 0,
         event: int | None = None,
     ) -> None:
         """`workers` 0: `start` is called later. `event`: an eventfd that outlives this object.
@@ -86,7 +91,8 @@ class Serving:
         `limit()` is the greatest timestamp whose time has come for sure: the present less the
         most that clocks may differ (DESIGN §6). The watermark is looked up beside it. Below
         `gate()`, in addition, everything is durable in all partitions: results that are held wait
-        for it, as their masks are of an epoch that is over.
+        for it, as their masks are of an epoch that is over. `stalled()` is the mask of the
+        partitions that stand still: what depends on them holds nobody else up.
         """
         from mako.engine import serving
         from mako.engine.region import Region
@@ -98,16 +104,17 @@ class Serving:
         self.engine = crew.engine
         self.limit = limit
         self.gate = gate
+        self._stalled = stalled
         self._crew = crew
         self._calls = serving
         self._board = Region(serving.BOARD_BYTES)
         self._sinks: dict[int, Sink] = {}
         self._leaving: set[int] = set()
         self._free = list(range(serving.CONNECTIONS_MAX - 1, 0, -1))
-        self._workers: list[_Rings] = []
+        self._workers: list[Rings] = []
         self._deferred: list[tuple[int, int, int]] = []
         self._pumped: Pumped | None = None
-        self._held = Held()
+        self._held = Held(1 << crew.engine.word(crew.engine.base + PARTITION))
         # Of workers that have stopped.
         self._seen_before = 0
         #: Workers, and whoever moves the watermark, write it when there is something to collect.
@@ -147,7 +154,7 @@ class Serving:
         self._pumped = pumped
         try:
             for number in range(workers):
-                worker = _Rings(self._crew, self.event, number, pumped)
+                worker = Rings(self._crew, self.event, number, pumped)
                 self._workers.append(worker)
                 self._set(self._calls.B_WORKER_LIST + 8 * number, worker.context)
         except BaseException:
@@ -173,6 +180,7 @@ class Serving:
             self._exhaust(self._calls.collect, number, self.limit(), 0)
             self._exhaust(self._calls.give_up_requests, number, int(status))
             self._hold(worker.completed())
+        self._held.reopen()
         self._set(self._calls.B_WORKERS, 0)
         self._seen_before = self.seen
         workers, self._workers = self._workers, []
@@ -232,11 +240,12 @@ class Serving:
         below it is durable, and the result is handed out when physical time has passed it."""
         judged, ended = self._held.judge(final, lost)
         self._send(ended)
-        self._send(self._held.take_due(self._held_limit()))
+        self._send_due()
         return judged
 
-    def _held_limit(self) -> int:
-        return self.limit() if self.gate is None else self.gate()
+    def _send_due(self) -> None:
+        limit = self.limit()
+        self._send(self._held.take_due(limit, limit if self.gate is None else self.gate()))
 
     def _send(self, results: list[Result]) -> None:
         """Hand out results that were held, those of a connection in as few frames as may be."""
@@ -352,15 +361,50 @@ class Serving:
     def collect(self) -> bool:
         """Hand out every result that may be; whether some have to wait for the watermark."""
         waiting = 0
-        for number in range(len(self._workers)):
-            waiting += self._exhaust(self._calls.collect, number, self.limit(), 0)
+        for number, worker in enumerate(self._workers):
+            waits = self._exhaust(self._calls.collect, number, self.limit(), 0)
+            if waits and self._set_aside(worker):
+                waits = self._exhaust(self._calls.collect, number, self.limit(), 0)
+            waiting += waits
+        if self._held.aside:
+            limit = self.limit()
+            passed = self._held.take_aside(lambda at, mask: at <= limit and self._reached(mask, at))
+            self._send(passed)
         if self._held.due:
-            self._send(self._held.take_due(self._held_limit()))
+            self._send_due()
         if self._leaving:
             self._reuse()
         if self._deferred:
             self._forget_some()
         return waiting > 0 or self._held.due
+
+    def _set_aside(self, worker: Rings) -> bool:
+        """Take results that wait for a partition that stands still out of the way of others;
+        whether there were some at the front."""
+        stalled = self._stalled()
+        if not stalled:
+            return False
+        found = False
+        for result in worker.set_aside(lambda at, mask: self._reached(mask & stalled, at)):
+            found = True
+            if result.connection in self._sinks:
+                self._landed(result.connection, -1)  # `collect` takes it for answered.
+                self._held.set_aside(result)
+        return found
+
+    def _reached(self, mask: int, timestamp: int) -> bool:
+        """Whether the watermarks of the partitions of a mask have reached a timestamp."""
+        engine, watermarks = self.engine, self.engine.base + WATERMARKS
+        while mask:
+            lowest = mask & -mask
+            if engine.word(watermarks + 8 * (lowest.bit_length() - 1)) < timestamp:
+                return False
+            mask ^= lowest
+        return True
+
+    def count_aside(self, partition: int) -> int:
+        """Results that wait for a partition which stands still."""
+        return self._held.count_aside(partition)
 
     @property
     def seen(self) -> int:
@@ -418,106 +462,3 @@ class Serving:
 
     def _set(self, offset: int, value: int) -> None:
         _WORD.pack_into(self._board.view, offset, value)
-
-
-class _Rings:
-    """One worker and its rings."""
-
-    def __init__(self, crew: Crew, listener: int, number: int, pumped: Pumped | None) -> None:
-        from mako.engine import layout, mailbox
-        from mako.engine.worker import SERVE
-
-        self._calls = mailbox
-        self._crew = crew
-        self._engine = engine = crew.engine
-        self.context = engine.take_context()
-        self._requests = engine.allocate(self.context, layout.REQUEST_RING_BYTES)
-        self._completions = engine.allocate(self.context, layout.COMPLETION_RING_BYTES)
-        self._sizes = (layout.REQUEST_RING_BYTES, layout.COMPLETION_RING_BYTES)
-        if self._requests == 0 or self._completions == 0:
-            self.give_back(None)
-            raise OutOfMemory("no memory for the rings of a worker; give the database more memory")
-        mailbox.open_rings(self.context, self._requests, self._completions, listener)
-        self._head = self.context + layout.K_COMPLETION_HEAD
-        self._seen = self.context + layout.K_COMPLETION_SEEN
-        self._tail = self.context + layout.K_COMPLETION_TAIL
-        if pumped is not None:
-            pumped.attach(self.context, number)
-        self._lent = False
-        self.thread = crew.launch(self.context, SERVE)
-
-    def post(self, entry: int, words: bytes) -> bool:
-        """Post a request of the server's own; False if the ring is full."""
-        slot = self._calls.request_slot(self.context, self._calls.REQUEST_ARGUMENTS + len(words))
-        if slot == 0:
-            return False
-        self._engine.write(slot + self._calls.REQUEST_ARGUMENTS, words)
-        if self._calls.post(self.context, slot, 0, entry):
-            os.eventfd_write(self.thread.event, 1)
-        return True
-
-    def completed(self) -> list[Result]:
-        """Of a worker that has stopped: what was not collected."""
-        tail, head = self._engine.word(self._tail), self._engine.word(self._head)
-        if tail == head:
-            return []
-        return list(results_in(self._engine.read(self._completions, self._sizes[1]), tail, head))
-
-    def listen(self) -> None:
-        self._calls.listen(self.context)
-
-    @property
-    def seen(self) -> int:
-        """Bytes of completions that were found so far."""
-        return self._engine.word(self._seen)
-
-    @property
-    def has_news(self) -> bool:
-        return self._engine.word(self._head) > self.seen
-
-    def go_on(self) -> None:
-        """After its thread was stopped."""
-        from mako.engine.layout import C_CONTROL
-        from mako.engine.worker import SERVE
-
-        if self._lent:
-            self._engine.set_word(self.context + C_CONTROL, SERVE)
-        else:
-            self.thread = self._crew.launch(self.context, SERVE)
-
-    def lend(self) -> int:
-        self._crew.stop([self.thread])
-        self._lent = True
-        self.go_on()
-        return self.context
-
-    def take_back(self) -> None:
-        if self._lent:
-            self._lent = False
-            self.go_on()
-
-    def _places(self) -> Iterator[tuple[int, int, int]]:
-        tail, head = self._engine.word(self._tail), self._engine.word(self._head)
-        return places_in(self._engine.read(self._completions, self._sizes[1]), tail, head)
-
-    def set_masks(self, mask: int) -> None:
-        for place, _, _ in self._places():
-            self._engine.set_word(self._completions + place + D_MASK, mask)
-
-    def mark_lost(self, partition: int, final: int) -> int:
-        """Have results say that they are discarded, where they depend on what a partition lost."""
-        count = 0
-        for place, timestamp, mask in self._places():
-            if mask >> partition & 1 and timestamp > final:
-                self._engine.set_word(self._completions + place + D_OUTCOME, int(Status.DISCARDED))
-                count += 1
-        return count
-
-    def give_back(self, pumped: Pumped | None) -> None:
-        """Give back what the worker, which has stopped, had."""
-        if pumped is not None:
-            pumped.detach(self.context)
-        for place, size in zip((self._requests, self._completions), self._sizes, strict=True):
-            if place != 0:
-                self._engine.release(self.context, place, size)
-        self._engine.give_context(self.context)

@@ -23,6 +23,7 @@ from mako.ids import (
 from mako.procedure import Procedure
 from mako.row import Row
 from mako.schema import Table
+from mako.server.gated import EVERYBODY
 
 if TYPE_CHECKING:
     from mako.engine.engine import Engine, TableHandle
@@ -127,6 +128,7 @@ class Session:
         self._scan = self._context + layout.C_SCAN
         self._outcome = self._context + layout.C_OUTCOME
         self._timestamp = self._context + layout.C_TIMESTAMP
+        self._masks = self._context + layout.C_OWN, self._context + layout.C_MASK
         self._open = True
         self.used = now
         #: A thread works in its context: it cannot be given back now.
@@ -214,6 +216,8 @@ class ServedTransaction(Session):
     def __init__(self, engine: Engine, now: float) -> None:
         super().__init__(engine, now)
         self.began = now
+        #: Of a committed one: the partitions on which it depends.
+        self.mask = 0
         self._failed = False
         engine.prepare(self._context)
         self._calls.session_begin(self._context)
@@ -263,6 +267,8 @@ class ServedTransaction(Session):
                 self._calls.session_abort(self._context, outcome)
             if outcome != Outcome.COMMITTED:
                 raise self._failure(outcome)
+            own, inherited = (self._engine.word(place) for place in self._masks)
+            self.mask = (own | inherited) & EVERYBODY
             return self._engine.word(self._timestamp)
         finally:
             self.close()

@@ -124,6 +124,13 @@ class Cluster:
         self.said = said
         return process.returncode
 
+    def kill_all(self) -> None:
+        """Nobody sees anybody else go."""
+        for process in self.running.values():
+            process.send_signal(signal.SIGKILL)
+        for name in list(self.running):
+            self.end(name, signal.SIGKILL)
+
     @property
     def addresses(self) -> str:
         return ",".join(f"127.0.0.1:{port}" for port in self.ports.values())
@@ -157,5 +164,4 @@ class Cluster:
         self.line(self.names[0], " leads ")
 
     def close(self) -> None:
-        for name in list(self.running):
-            self.end(name, signal.SIGKILL)
+        self.kill_all()

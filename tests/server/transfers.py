@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -65,8 +64,7 @@ class Client:
     acknowledged: list[Transfer] = field(default_factory=list)
     #: How transfers ended that were not acknowledged.
     endings: Counter[str] = field(default_factory=Counter)
-    #: Moments of the acknowledgements, monotonic seconds.
-    times: list[float] = field(default_factory=list)
+    changed: threading.Condition = field(default_factory=threading.Condition)
 
     def draw(self) -> Transfer:
         """The next one, from an account of either partition to one of the other."""
@@ -92,8 +90,9 @@ class Client:
             except mako.Error as error:
                 self.endings[type(error).__name__] += 1
             else:
-                self.acknowledged.append(made)
-                self.times.append(time.monotonic())
+                with self.changed:
+                    self.acknowledged.append(made)
+                    self.changed.notify_all()
 
 
 class Ledger:
@@ -102,8 +101,10 @@ class Ledger:
     def __init__(self, clients: int, *, accounts: int = 8, each: int = 1000) -> None:
         self.each = each
         self.accounts = [numbers_in(partition, accounts, 1) for partition in range(2)]
+        self._changed = threading.Condition()
         self.clients = [
-            Client(number, self.accounts, random.Random(number)) for number in range(clients)
+            Client(number, self.accounts, random.Random(number), changed=self._changed)
+            for number in range(clients)
         ]
 
     def open(self, db: mako.RemoteDatabase) -> None:
@@ -117,6 +118,14 @@ class Ledger:
     @property
     def endings(self) -> Counter[str]:
         return sum((client.endings for client in self.clients), Counter())
+
+    def wait_for(self, more: int, seconds: float) -> None:
+        """Until so many more transfers are acknowledged than are now."""
+        wanted = self.acknowledged + more
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.acknowledged >= wanted, seconds), (
+                f"{self.acknowledged} of {wanted} were acknowledged, and {self.endings}"
+            )
 
     def check(self, db: mako.RemoteDatabase) -> int:
         """Compare with what is there, at one moment; how many transfers are."""

@@ -1,0 +1,90 @@
+"""What waits until it is durable, by the partitions that it depends on.
+
+    add(timestamp, mask, item) ─▶ one heap for each mask ─take(passed)─▶ items whose time has come
+                                                          ─lost(p, F)──▶ items that are discarded
+
+What depends on a partition that stands still waits for it, and nothing else does: a heap is looked
+into until its first item that has to wait. The masks are few.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from typing import Final, Generic, NamedTuple, TypeVar
+
+#: The mask of what waits for all partitions, as it is not known on which it depends.
+EVERYBODY: Final = (1 << 64) - 1
+#: That of what waits for none.
+NOBODY: Final = 0
+
+T = TypeVar("T")
+#: Whether what has this timestamp and depends on this mask may be told.
+Passed = Callable[[int, int], bool]
+
+
+class Waiting(NamedTuple, Generic[T]):
+    """Something that waits. `turn` keeps those of one timestamp in their order."""
+
+    timestamp: int
+    turn: int
+    mask: int
+    item: T
+
+
+class Gated(Generic[T]):
+    """See the module. Timestamps and masks are those of transactions, masks without a sign."""
+
+    def __init__(self) -> None:
+        self._heaps: dict[int, list[Waiting[T]]] = {}
+        self._turn = 0
+
+    def __len__(self) -> int:
+        return sum(map(len, self._heaps.values()))
+
+    def __bool__(self) -> bool:
+        return bool(self._heaps)
+
+    def add(self, timestamp: int, mask: int, item: T) -> None:
+        self._turn += 1
+        waiting = Waiting(timestamp, self._turn, mask, item)
+        heapq.heappush(self._heaps.setdefault(mask, []), waiting)
+
+    def take(self, passed: Passed) -> list[T]:
+        """Take out what has passed, in the order of timestamps."""
+        found: list[Waiting[T]] = []
+        for mask, heap in list(self._heaps.items()):
+            while heap and passed(heap[0].timestamp, mask):
+                found.append(heapq.heappop(heap))
+            if not heap:
+                del self._heaps[mask]
+        return [one.item for one in sorted(found, key=lambda one: one[:2])]
+
+    def take_all(self) -> list[Waiting[T]]:
+        """Take out everything, in the order of timestamps."""
+        found = [one for heap in self._heaps.values() for one in heap]
+        self._heaps.clear()
+        return sorted(found, key=lambda one: one[:2])
+
+    def remove(self, gone: Callable[[Waiting[T]], bool]) -> list[Waiting[T]]:
+        """Take out what `gone` says, in the order of timestamps."""
+        found: list[Waiting[T]] = []
+        for mask, heap in list(self._heaps.items()):
+            these = [one for one in heap if gone(one)]
+            if not these:
+                continue
+            found += these
+            self._heaps[mask] = [one for one in heap if one not in these]
+            heapq.heapify(self._heaps[mask])
+            if not self._heaps[mask]:
+                del self._heaps[mask]
+        return sorted(found, key=lambda one: one[:2])
+
+    def count(self, partition: int) -> int:
+        """How much depends on a partition."""
+        return sum(len(heap) for mask, heap in self._heaps.items() if mask >> partition & 1)
+
+
+def is_lost(one: Waiting[T], partition: int, final: int) -> bool:
+    """Whether it is discarded as it depends on what that partition had above `final`."""
+    return bool(one.mask >> partition & 1) and one.timestamp > final and one.mask != EVERYBODY
