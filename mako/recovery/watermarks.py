@@ -162,8 +162,8 @@ class Watermarks:
         assert stable >= self._stable, "K3"
         self._stable = stable
 
-    def _stands_still(self, one: _Partition, now_ms: int) -> bool:
-        return one.behind_ms is not None and now_ms - one.behind_ms >= STALLED_MS
+    def _stands_still(self, one: _Partition, now_ms: int, ms: int = STALLED_MS) -> bool:
+        return one.behind_ms is not None and now_ms - one.behind_ms >= ms
 
     # --- What is known -------------------------------------------------------------------------
 
@@ -213,6 +213,16 @@ class Watermarks:
             1 << partition
             for partition, one in self._all.items()
             if partition != self._own and self._stands_still(one, now_ms)
+        )
+
+    def still(self, ms: int, now_ms: int) -> int:
+        """Mask of the partitions, the own one among them, that have stood still for so long while
+        others went on."""
+        self._look(now_ms)
+        return sum(
+            1 << partition
+            for partition, one in self._all.items()
+            if self._stands_still(one, now_ms, ms)
         )
 
     def snapshot(self, over: int, now_ms: int) -> Snapshot | Stalled:

@@ -194,6 +194,11 @@ class Across:
         """Mask of the other partitions whose watermarks stand still."""
         return 0 if self.alone else self.watermarks.stalled(self._now_ms())
 
+    def still(self, ms: int) -> int:
+        """Mask of the partitions, the own one among them, whose watermarks have stood still for so
+        long while others went on."""
+        return 0 if self.alone else self.watermarks.still(ms, self._now_ms())
+
     @property
     def shown(self) -> tuple[int, ...]:
         """The watermarks that count here: whoever waits looks again when they have moved."""

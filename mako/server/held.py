@@ -42,7 +42,7 @@ from mako.engine.layout import (
     RING_SKIP,
 )
 from mako.engine.station import Abandoned
-from mako.ids import Status
+from mako.ids import Outcome, Status
 from mako.server.gated import EVERYBODY, NOBODY, Gated, Passed, is_lost
 
 _COMPLETION: Final = struct.Struct("<8q")
@@ -53,6 +53,19 @@ assert _RESULT.size == RESULT_BYTES
 # In the order in which they are unpacked.
 _WORDS: Final = (D_SIZE, D_ID, D_OUTCOME, D_TIMESTAMP, D_MASK, D_RESULT, D_DETAIL, D_ORIGIN)
 assert tuple(range(0, _COMPLETION.size, 8)) == _WORDS
+
+
+#: Without an effect, and they say nothing of what is there: nobody has to wait before he is told.
+SAYS_NOTHING: Final = frozenset(
+    {
+        int(Outcome.LOCKED),
+        int(Outcome.CHANGED),
+        int(Outcome.PHANTOM),
+        int(Outcome.LOG_FULL),
+        int(Outcome.UNAVAILABLE),
+        int(Status.DISCARDED),
+    }
+)
 
 
 class Result(NamedTuple):
@@ -68,6 +81,12 @@ class Result(NamedTuple):
         if not self.packed:
             return NOBODY
         return int(_MASK.unpack_from(self.packed, RESULT_MASK)[0]) & EVERYBODY
+
+    @property
+    def says_nothing(self) -> bool:
+        return bool(self.packed) and (
+            _STATUS.unpack_from(self.packed, RESULT_STATUS)[0] in SAYS_NOTHING
+        )
 
     def depends_on(self, partition: int) -> bool:
         """Whether its dependency mask has the bit of a partition."""

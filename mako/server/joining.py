@@ -5,7 +5,9 @@
 
 Who leads a partition, and in which epoch, is known from gossip. Mail goes to the leader of the
 epoch in which both sides have their channels, and waits while there is none. A partition that is
-silent is *closed*: what needs it ends Unavailable at once. If something is held for a partition
+silent is *closed*: what needs it ends Unavailable at once. So is one that makes nothing durable, as
+if its leader had no majority, and to such a leader all others are: what they did together would
+only wait. If something is held for a partition
 that stays silent, this leader gives its epoch up: the next one undoes what was speculative, instead
 of waiting for ever (DESIGN §8). Each time that it comes to that again it waits for twice as long.
 
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 #: A partition whose leader has said nothing for so long is out of reach. It says something ten
 #: times a second.
 SILENT_SECONDS: Final = 0.5
+#: And one whose watermark stands still for so long while others move.
+STILL_MS: Final = 1_000
 #: What was sent and is not taken is sent again after this, whatever has come meanwhile: that may be
 #: about something else, and come for ever.
 AGAIN_SECONDS: Final = 0.1
@@ -90,9 +94,9 @@ class Joining:
         self.event = new_event()
         self.leaders: dict[int, Leader] = {}
         # By own and other partition: since when something that was sent is not taken, and since
-        # when the other one is closed.
+        # when the other one is silent.
         self._waiting: dict[tuple[int, int], float] = {}
-        self._closed: dict[tuple[int, int], float] = {}
+        self._silent: dict[tuple[int, int], float] = {}
         # By own partition, where it is not the usual one: how long it waits before it gives up.
         self._patience: dict[int, float] = {}
 
@@ -173,31 +177,40 @@ class Joining:
             assert not pumped.station.broken, pumped.station.broken
             for there in pumped.pairs:
                 self._share(hosted, pumped, there)
-            closed = [there for there in pumped.pairs if not self._reaches(pumped, there, now)]
+            silent = [there for there in pumped.pairs if not self._reaches(pumped, there, now)]
+            closed = self._with_still(hosted, pumped, silent)
             if closed != hosted.closed:
                 hosted.closed = closed
                 pumped.station.set_closed(closed)
             for there in pumped.pairs:
-                self._look_at(hosted, pumped, there, now, closed=there in closed)
-            self._look_for_stuck(hosted, pumped, closed, now)
+                self._look_at(hosted, pumped, there, now, silent=there in silent)
+            self._look_for_stuck(hosted, pumped, silent, now)
+
+    @staticmethod
+    def _with_still(hosted: Hosted, pumped: Pumped, silent: Sequence[int]) -> list[int]:
+        """Those that are silent, and those with which nothing would become durable."""
+        still = hosted.partition.across.still(STILL_MS)
+        if still >> hosted.replica.partition & 1:
+            return list(pumped.pairs)
+        return [there for there in pumped.pairs if there in silent or still >> there & 1]
 
     def _look_for_stuck(
-        self, hosted: Hosted, pumped: Pumped, closed: Sequence[int], now: float
+        self, hosted: Hosted, pumped: Pumped, silent: Sequence[int], now: float
     ) -> None:
         own = hosted.replica.partition
-        if not closed:
+        if not silent:
             self._patience.pop(own, None)
             return
         patience = self._patience.get(own, STUCK_SECONDS)
-        stuck = [there for there in closed if now - self._closed[own, there] >= patience]
+        stuck = [there for there in silent if now - self._silent[own, there] >= patience]
         if not stuck or pumped.station.waiting_for().keys().isdisjoint(stuck):
             return
         self._log("gives its epoch up, since others do not answer", partition=own, silent=stuck)
         hosted.given_up += 1
         longer = min(2 * patience, STUCK_TIMES_MAX * STUCK_SECONDS)
         self._patience[own] = longer * (1 + self._jitter() / 2)
-        for there in closed:
-            self._closed[own, there] = now
+        for there in silent:
+            self._silent[own, there] = now
         self._begin_epoch(hosted.replica.group)
 
     def _share(self, hosted: Hosted, pumped: Pumped, there: int) -> None:
@@ -225,13 +238,13 @@ class Joining:
         return leader.process == self._process or now - leader.heard < SILENT_SECONDS
 
     def _look_at(
-        self, hosted: Hosted, pumped: Pumped, there: int, now: float, *, closed: bool
+        self, hosted: Hosted, pumped: Pumped, there: int, now: float, *, silent: bool
     ) -> None:
         pair = hosted.replica.partition, there
-        if closed:
-            self._closed.setdefault(pair, now)
+        if silent:
+            self._silent.setdefault(pair, now)
         else:
-            self._closed.pop(pair, None)
+            self._silent.pop(pair, None)
         if not pumped.waits(there):
             self._waiting.pop(pair, None)
         elif now - self._waiting.setdefault(pair, now) >= AGAIN_SECONDS:

@@ -384,13 +384,18 @@ class Serving:
         stalled = self._stalled()
         if not stalled:
             return False
-        found = False
-        for result in worker.set_aside(lambda at, mask: self._reached(mask & stalled, at)):
-            found = True
-            if result.connection in self._sinks:
-                self._landed(result.connection, -1)  # `collect` takes it for answered.
+        found = worker.set_aside(lambda at, mask: self._reached(mask & stalled, at))
+        at_once = []
+        for result in found:
+            if result.connection not in self._sinks:
+                continue
+            self._landed(result.connection, -1)  # `collect` takes it for answered.
+            if result.says_nothing:
+                at_once.append(result)
+            else:
                 self._held.set_aside(result)
-        return found
+        self._send(at_once)
+        return bool(found)
 
     def _reached(self, mask: int, timestamp: int) -> bool:
         """Whether the watermarks of the partitions of a mask have reached a timestamp."""

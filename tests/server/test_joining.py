@@ -56,6 +56,8 @@ class World:
         #: What is shared with other processes.
         self.between = ""
         self.full = False
+        #: Mask of the partitions that make nothing durable.
+        self.still = 0
         self.sent: list[tuple[int, Mail]] = []
         self.given_up: list[int] = []
         self.said: list[str] = []
@@ -65,7 +67,7 @@ class World:
             closed=[1],
             given_up=0,
             replica=SimpleNamespace(partition=0, group=GroupId(1)),
-            partition=SimpleNamespace(epoch=5),
+            partition=SimpleNamespace(epoch=5, across=SimpleNamespace(still=lambda ms: self.still)),
             plan=SimpleNamespace(planted=frozenset()),
             share=self.share,
             backend=SimpleNamespace(serving=SimpleNamespace(wake_worker=lambda number: None)),
@@ -159,6 +161,25 @@ def test_a_lane_that_breaks_the_rules_ends_the_process(world: World) -> None:
     world.pumped.station.broken = "a lane that was free was told, which cannot be"
     with pytest.raises(AssertionError, match="was told"):
         world.joining.look()
+
+
+def test_a_partition_that_makes_nothing_durable_is_closed_though_it_talks(world: World) -> None:
+    world.hear()
+    for still, closed in ((0, []), (0b10, [1]), (0, []), (0b01, [1])):  # The last: this one.
+        world.still = still
+        world.joining.look()
+        assert world.hosted.closed == closed
+
+
+def test_who_talks_is_no_reason_to_give_up(world: World) -> None:
+    """What was sent there comes back; that nothing becomes durable is nothing to undo."""
+    world.pumped.station.waiting_for = lambda: {1: 2}
+    world.still = 0b10
+    for _ in range(100):
+        world.hear()
+        world.joining.look()
+        world.now += STUCK_SECONDS / 10
+    assert world.given_up == []
 
 
 def test_a_leader_on_this_host_is_reached_through_memory(world: World) -> None:

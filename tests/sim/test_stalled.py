@@ -1,0 +1,166 @@
+"""A partition has no majority for a while, in virtual time: who depends on it waits, or is told so,
+and nobody else notices."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+
+from mako.client.remote.calls import Call
+from mako.engine import lane
+from mako.errors import Unavailable
+from mako.recovery.gossip import Gossip
+from mako.recovery.mail import Mail
+from mako.replication.outbox import PeerMessage
+from mako.server.joining import STUCK_SECONDS
+from mako.sim.clock import MS, SECOND
+from mako.sim.shards.plan import key_of
+from mako.sim.shards.procedures import REGISTERS
+from mako.wire.requests import Operation
+from tests.sim.test_shards import ZERO, World
+
+#: Two partitions with one worker each, and clocks that differ by a millisecond at most.
+SEED = 11
+#: What does not depend on the other partition is answered in this time, ns.
+SOON = SECOND // 2
+
+
+class Scene:
+    """Two partitions, of which 1 is the one that has trouble."""
+
+    def __init__(self) -> None:
+        self.world = World(SEED)
+        self.cluster = self.world.cluster
+        assert self.world.partitions == 2
+        self.keep: Callable[[PeerMessage], bool] = lambda message: True
+        for process in self.cluster.processes:
+            process.deliver = self._filtered(process.deliver)  # type: ignore[method-assign]
+
+    def _filtered(
+        self, deliver: Callable[[Sequence[PeerMessage]], None]
+    ) -> Callable[[Sequence[PeerMessage]], None]:
+        return lambda batch: deliver([message for message in batch if self.keep(message)])
+
+    def key(self, number: int) -> int:
+        """Of an account or a register: the even ones are in partition 0."""
+        return key_of(self.cluster.shards_plan, number)
+
+    def submit(self, name: str, *arguments: int, seconds: float = 100.0) -> Call:
+        """Ask the leader of partition 0, and do not wait."""
+        client = self.world.clients[0]
+        call = client.asking.procedure(
+            name, arguments, client.seconds + seconds, early=False, once=False
+        )
+        client.pump()
+        return call
+
+    def pass_by(self, ns: int) -> None:
+        self.cluster.loop.run(self.cluster.loop.now + ns)
+
+    def is_well(self) -> None:
+        """Partition 0 answers what does not depend on the other one: calls, and requests."""
+        client = self.world.clients[0]
+        put = self.submit("write_some", 9, self.key(0), -1, -1)
+        key = REGISTERS.pack_key((self.key(0),))
+        get = client.asking.request(
+            Operation.GET, 0, int(REGISTERS.id), [key], deadline=client.seconds + 100
+        )
+        client.pump()
+        self.pass_by(SOON)
+        for call in (put, get):
+            assert call.ended
+            assert call.error is None
+
+    def cut_majority(self) -> None:
+        group = self.cluster.groups[1]
+        self.keep = lambda message: getattr(message, "group", None) != group
+
+    def silence(self) -> None:
+        """Nobody hears of partition 1 any more, and it hears of nobody."""
+        self.keep = lambda message: (
+            not isinstance(message, Gossip | Mail)
+            or (isinstance(message, Gossip) and message.partition == 0)
+        )
+
+    def heal(self) -> None:
+        self.keep = lambda message: True
+
+    def check_end(self) -> None:
+        """Money is neither made nor lost, and replicas are equal."""
+        accounts = [self.key(number) for number in range(3)]
+        balances = self.world.numbers(self.world.call(0, "balances", *accounts), 3)
+        assert sum(balances) == 3 * ZERO
+        self.world.until(self.cluster._are_equal)
+        for group in self.cluster.groups:
+            machines = [process.machines[group] for process in self.cluster.processes]
+            assert len({machine.state_hash() for machine in machines}) == 1
+
+
+@pytest.fixture
+def scene() -> Iterator[Scene]:
+    made = Scene()
+    yield made
+    for process in made.cluster.processes:
+        process.close()
+
+
+def test_others_go_on_without_a_partition_that_has_no_majority(scene: Scene) -> None:
+    scene.world.call(0, "transfer", scene.key(0), scene.key(1), 5)
+    scene.cut_majority()
+    over_both = scene.submit("transfer", scene.key(0), scene.key(1), 7)
+    scene.pass_by(30 * MS)
+    inherits = scene.submit("transfer", scene.key(0), scene.key(2), 1)
+    leader = scene.world.leader(0)
+    assert leader is not None
+    hosted = leader.hosted[scene.cluster.groups[0]]
+    scene.is_well()  # Though the other leader does not know yet that it has no majority.
+    scene.world.until(lambda: hosted.closed == [1])
+    for _ in range(10):
+        scene.is_well()
+        late = scene.submit("transfer", scene.key(2), scene.key(1), 1, seconds=0.3)
+        scene.pass_by(SECOND)
+        assert isinstance(late.error, Unavailable)
+        # They are installed, and nobody knows if partition 1 will have it.
+        assert not over_both.ended
+        assert not inherits.ended
+    assert hosted.backend.serving.count_aside(1) == 2
+    assert hosted.distributed["unavailable"] > 0
+    assert hosted.given_up == 0
+    scene.heal()
+    scene.world.until(lambda: over_both.ended and inherits.ended)
+    assert over_both.error is None
+    assert inherits.error is None
+    assert hosted.backend.serving.count_aside(1) == 0
+    scene.check_end()
+
+
+def test_a_leader_that_is_stuck_gives_its_epoch_up(scene: Scene) -> None:
+    """It has decided a transaction, and does not know if the other side has installed it."""
+    scene.world.call(0, "transfer", scene.key(0), scene.key(1), 5)
+    leader = scene.world.leader(0)
+    assert leader is not None
+    hosted = leader.hosted[scene.cluster.groups[0]]
+    assert hosted.pumped is not None
+    station = hosted.pumped.station
+    decided = scene.submit("transfer", scene.key(0), scene.key(1), 7)
+
+    def is_decided() -> bool:
+        return any(station._lane(each, lane.L_STATE) == lane.COMMITTED_ for each in station.lanes)
+
+    for _ in range(1000):
+        if is_decided():
+            break
+        scene.pass_by(MS // 50)
+    assert is_decided()
+    scene.silence()
+    epoch = hosted.partition.epoch
+    local = scene.submit("write_some", 9, scene.key(0), -1, -1)
+    scene.pass_by(round((STUCK_SECONDS - 0.1) * SECOND))
+    assert not local.ended  # Its watermark stays below what is not installed everywhere.
+    scene.pass_by(2 * SECOND)
+    assert hosted.given_up == 1
+    assert hosted.partition.epoch == epoch + 1
+    assert local.ended
+    scene.is_well()
+    scene.heal()
+    scene.world.until(lambda: decided.ended)
+    scene.check_end()
