@@ -111,6 +111,11 @@ class ServerMetrics:
             "Of a leader: 1 while the leader of another partition answers.",
             (*_REPLICA, "other"),
         )
+        self.set_aside = new.gauge(
+            "mako_results_set_aside",
+            "Results that wait for another partition which makes nothing durable.",
+            (*_REPLICA, "other"),
+        )
         self.given_up = new.counter(
             "mako_epochs_given_up_total",
             "Times that the leader here gave its epoch up, as another partition did not answer.",

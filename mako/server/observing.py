@@ -219,6 +219,7 @@ class Observer:
         for other in others:
             m.discarded.of(*who, other).mirror(partition.across.discarded[other])
             m.waiting_for.of(*who, other).set(waiting.get(other, 0))
+            m.set_aside.of(*who, other).set(hosted.backend.serving.count_aside(other))
             m.reachable.of(*who, other).set(int(other in hosted.reached))
 
 

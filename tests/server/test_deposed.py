@@ -10,12 +10,14 @@ import pytest
 
 from mako.call_format import CALL_EARLY, IS_EARLY, IS_NOTICE, PUT
 from mako.engine.engine import Engine
-from mako.ids import Status
+from mako.engine.layout import C_MASK, D_OUTCOME, PEERS, WATERMARKS
+from mako.ids import TIMESTAMP_MASK, Outcome, Status
 from mako.schema import BytesTable
 from mako.server import clients
 from mako.server.backend import LoneBackend
 from mako.server.clients import ClientConnection
 from mako.server.connections import Connections
+from mako.server.sessions import ServedTransaction
 from mako.sim.workers import SimCrew
 from mako.wire.frame import FrameReader
 from mako.wire.hello import PROCESS_NONE, Hello, Role, hello_parts
@@ -91,6 +93,20 @@ class World:
         self.backend.world = self
         self.backend.wanted = []
         self.backend.serving.limit = lambda: self.limit
+        #: Mask of the partitions whose watermarks stand still at 0.
+        self.standing = 0
+        self.first: Served
+
+    def stand_still(self) -> None:
+        """There is a partition 1, which makes nothing durable."""
+        self.standing = 0b10
+        self.engine.set_word(self.engine.base + PEERS, 0b11)
+        self.backend.serving._stalled = lambda: self.standing
+
+    def move_on(self) -> None:
+        """It has made everything durable."""
+        self.standing = 0
+        self.engine.set_word(self.engine.base + WATERMARKS + 8, TIMESTAMP_MASK)
 
     def client(self) -> Served:
         made = Served(self)
@@ -125,6 +141,9 @@ class Backend(LoneBackend):
 
     def gate(self) -> int:
         return self.world.limit
+
+    def passed(self, timestamp: int, mask: int) -> bool:
+        return timestamp <= self.world.limit and not mask & self.world.standing
 
 
 @pytest.fixture
@@ -364,3 +383,140 @@ def test_what_is_held_when_the_process_stops_is_unknown(world: World) -> None:
     world.depose()
     world.connections.give_up()
     assert client.answers() == [(1, int(Status.UNKNOWN), 0)]
+
+
+# --- A partition that stands still ---------------------------------------------------------------
+
+
+@pytest.fixture
+def stalled(world: World) -> World:
+    """Call 1 has written something that depends on partition 1 as well, call 2 has not."""
+    world.stand_still()
+    client = world.first = world.client()
+    client.put(1, b"a")
+    world.work()
+    world.backend.serving.set_masks(0b11)
+    client.put(2, b"b")
+    world.limit = world.work()
+    return world
+
+
+def test_what_depends_on_who_stands_still_holds_nobody_else_up(stalled: World) -> None:
+    client, serving = stalled.first, stalled.backend.serving
+    stalled.look()
+    assert client.answers() == [(2, OK, 0)]
+    number = client.connection._number
+    assert number is not None
+    assert (serving.count_aside(1), serving.flying(number)) == (1, 1)
+    stalled.look()
+    assert client.answers() == []
+    stalled.move_on()
+    stalled.look()
+    assert client.answers() == [(1, OK, 0)]
+    assert (serving.count_aside(1), serving.flying(number)) == (0, 0)
+
+
+def test_what_was_set_aside_is_discarded_with_the_partition_it_depends_on(stalled: World) -> None:
+    client = stalled.first
+    stalled.look()
+    client.answers()
+    stalled.connections.lost(1, 0)
+    assert client.answers() == [(1, LOST, 0)]
+    assert stalled.connections.judged["discarded"] == 1
+
+
+def test_what_was_set_aside_is_judged_with_the_epoch(stalled: World) -> None:
+    client = stalled.first
+    stalled.look()
+    client.answers()
+    stalled.depose()
+    stalled.connections.judge(0, Status.DISCARDED)
+    assert client.answers() == [(1, LOST, 0)]
+
+
+def test_a_connection_that_leaves_takes_what_was_set_aside_along(stalled: World) -> None:
+    client, serving = stalled.first, stalled.backend.serving
+    stalled.look()
+    number = client.connection._number
+    assert number is not None
+    stalled.connections.remove(client)
+    assert (serving.count_aside(1), serving.flying(number)) == (0, 0)
+    stalled.move_on()
+    stalled.look()
+
+
+def test_what_says_nothing_of_the_data_is_told_at_once(world: World) -> None:
+    """That it would have to wait for a partition is no reason to wait for it."""
+    world.stand_still()
+    client = world.client()
+    client.put(1, b"a")
+    world.limit = world.work()
+    serving = world.backend.serving
+    serving.set_masks(0b11)
+    worker = serving._workers[0]
+    for place, _, _ in worker._places():
+        outcome = int(Outcome.UNAVAILABLE)
+        world.engine.set_word(worker._completions + place + D_OUTCOME, outcome)
+    world.look()  # It is seen.
+    world.look()
+    assert client.answers() == [(1, outcome, 0)]
+
+
+def write(world: World, client: Served, number: int, mask: int) -> None:
+    """A client writes a row in a request, and has read what depends on the partitions of a mask."""
+    commit = ServedTransaction.commit
+
+    def committed(transaction: ServedTransaction) -> int:
+        engine = world.engine
+        context = transaction._context
+        engine.set_word(context + C_MASK, engine.word(context + C_MASK) | mask)
+        return commit(transaction)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ServedTransaction, "commit", committed)
+        client.ask(number, Operation.WRITE, [["put", TABLE, b"%d" % number, b"v"]], 0, 0, 0)
+
+
+def test_requests_wait_for_the_partitions_on_which_they_depend(world: World) -> None:
+    world.stand_still()
+    client = world.client()
+    world.limit = TIMESTAMP_MASK
+    write(world, client, 1, 0b10)
+    write(world, client, 2, 0)
+    client.ask(3, Operation.WAIT_WATERMARK, 5)  # Of all.
+    world.look()
+    assert client.answers() == [(2, OK, None)]
+    world.move_on()
+    world.look()
+    assert client.answers() == [(3, OK, None), (1, OK, None)]
+
+
+def test_a_request_is_discarded_with_the_partition_it_depends_on(world: World) -> None:
+    """It is not acknowledged when that one moves on."""
+    world.stand_still()
+    client = world.client()
+    world.limit = TIMESTAMP_MASK
+    write(world, client, 1, 0b10)
+    written = world.engine.clock
+    world.connections.lost(1, written)  # All of it stands.
+    assert client.answers() == []
+    world.connections.lost(2, 0)  # Another one.
+    assert client.answers() == []
+    world.connections.lost(1, 0)
+    assert client.answers() == [(1, LOST, None)]
+    world.move_on()
+    world.look()
+    assert client.answers() == []
+
+
+def test_a_request_is_discarded_though_it_was_judged_before(world: World) -> None:
+    world.stand_still()
+    client = world.client()
+    world.limit = TIMESTAMP_MASK
+    write(world, client, 1, 0b10)
+    write(world, client, 2, 0b10)
+    world.depose()
+    world.connections.judge(world.engine.clock, Status.DISCARDED)
+    assert client.answers() == []
+    world.connections.lost(1, 0)
+    assert sorted(client.answers()) == [(1, LOST, None), (2, LOST, None)]
