@@ -103,7 +103,7 @@ class ClientConnection:
     @property
     def blocked(self) -> bool:
         """Whether nothing more is to be read for now."""
-        waiting = sum(map(len, (self._waiting, self._held, self._due, self._moves)))
+        waiting = len(self._waiting) + len(self._held) + len(self._due) + len(self._moves)
         return self._rest is not None or waiting >= WAITING_MAX
 
     @property

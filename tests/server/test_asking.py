@@ -39,11 +39,11 @@ def backend() -> Iterator[Backend]:
 
 
 @pytest.fixture
-def open_table(backend: Backend) -> Callable[[str], tuple[int, int, bool]]:
+def open_table(backend: Backend) -> Callable[[str], tuple[int, int, int]]:
     """The number of a table, the timestamp that the answer has, and whether it waits for that."""
     asking = Asking(backend)
 
-    def ask(name: str) -> tuple[int, int, bool]:
+    def ask(name: str) -> tuple[int, int, int]:
         timestamp, about, waits = asking.do(Operation.OPEN_TABLE, [name], 0.0)
         return about[0], timestamp, waits
 
@@ -56,7 +56,7 @@ def tables_of(backend: Backend) -> list[str]:
 
 
 def test_a_new_table_is_told_of_when_it_stays(
-    backend: Backend, open_table: Callable[[str], tuple[int, int, bool]]
+    backend: Backend, open_table: Callable[[str], tuple[int, int, int]]
 ) -> None:
     clock = backend.engine.clock
     number, timestamp, waits = open_table("named")
@@ -69,7 +69,7 @@ def test_a_new_table_is_told_of_when_it_stays(
 
 
 def test_who_does_not_lead_creates_none(
-    backend: Backend, open_table: Callable[[str], tuple[int, int, bool]]
+    backend: Backend, open_table: Callable[[str], tuple[int, int, int]]
 ) -> None:
     backend.leads = False
     with pytest.raises(Refused, match="b:2") as refused:
@@ -79,7 +79,7 @@ def test_who_does_not_lead_creates_none(
 
 
 def test_a_deposed_leader_does_not_tell_of_what_goes_with_its_leadership(
-    backend: Backend, open_table: Callable[[str], tuple[int, int, bool]]
+    backend: Backend, open_table: Callable[[str], tuple[int, int, int]]
 ) -> None:
     """The next leader may give its number to another table (seed 307 of the simulation)."""
     open_table("named")
@@ -91,7 +91,7 @@ def test_a_deposed_leader_does_not_tell_of_what_goes_with_its_leadership(
 
 
 def test_who_does_not_lead_tells_of_what_stays(
-    backend: Backend, open_table: Callable[[str], tuple[int, int, bool]]
+    backend: Backend, open_table: Callable[[str], tuple[int, int, int]]
 ) -> None:
     number, _, _ = open_table("named")
     backend.lasting.add("named")

@@ -14,9 +14,9 @@ from mako.replication.outbox import PeerMessage
 from mako.server.joining import STUCK_SECONDS
 from mako.sim.clock import MS, SECOND
 from mako.sim.shards.plan import key_of
-from mako.sim.shards.procedures import REGISTERS
+from mako.sim.shards.procedures import REGISTERS, ZERO
 from mako.wire.requests import Operation
-from tests.sim.test_shards import ZERO, World
+from tests.sim.test_shards import World
 
 #: Two partitions with one worker each, and clocks that differ by a millisecond at most.
 SEED = 11
@@ -33,7 +33,7 @@ class Scene:
         assert self.world.partitions == 2
         self.keep: Callable[[PeerMessage], bool] = lambda message: True
         for process in self.cluster.processes:
-            process.deliver = self._filtered(process.deliver)  # type: ignore[method-assign]
+            process.deliver = self._filtered(process.deliver)  # type: ignore[assignment,method-assign]
 
     def _filtered(
         self, deliver: Callable[[Sequence[PeerMessage]], None]
