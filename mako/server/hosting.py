@@ -144,6 +144,8 @@ class Hosted:
         self.pumped: Pumped | None = None
         #: Of them, those whose leaders do not answer (`mako.server.joining`).
         self.closed: list[int] = []
+        #: The clock as it began to lead: what it executes is above that.
+        self.began = 0
         # What was done over partitions, of leaderships that are over.
         self._distributed: Counter[str] = Counter()
         functions: list[Function] = [one.procedure for one in procedures.values()]
@@ -230,6 +232,11 @@ class Hosted:
 
     # --- Turns ---------------------------------------------------------------------------------
 
+    @property
+    def time(self) -> tuple[int, int]:
+        """The wall clock in ms, and the greatest timestamp that all clocks have passed."""
+        return self._now_ms(), self.backend.time_limit()
+
     def touch(self, timestamp: int) -> None:
         """Somebody waits for the watermark to pass `timestamp`: drain at every turn for a while."""
         self._active_until = self._clock() + ACTIVE_SECONDS
@@ -301,6 +308,7 @@ class Hosted:
 
     def _lead(self) -> None:
         self._log("leads", partition=self.replica.partition, epoch=self.partition.epoch)
+        self.began = self.partition.engine.clock
         self._join()
         self.backend.serving.start(self.plan.workers, self.pumped)
         self.connections.redirect()

@@ -19,12 +19,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mako.call_format import GATHERED
-from mako.engine.layout import D_MASK, D_OUTCOME
+from mako.engine.layout import D_MASK, D_OUTCOME, K_REQUEST_HEAD
 from mako.errors import ConfigError, OutOfMemory
 from mako.ids import TABLE_ID_REQUESTS, TIMESTAMP_MASK, Status
 from mako.schema import BytesTable
 from mako.server.deploy import Deployed
 from mako.server.held import Held, Judged, Result, places_in, refused, results_in
+from mako.server.unacknowledged import OPERATION_NAMES, Rings
 from mako.wire.errors import WireError
 from mako.wire.requests import ClientKind, frame, frame_header
 
@@ -99,6 +100,7 @@ class Serving:
         self.limit = limit
         self.gate = gate
         self._crew = crew
+        self._procedures = procedures
         self._calls = serving
         self._board = Region(serving.BOARD_BYTES)
         self._sinks: dict[int, Sink] = {}
@@ -367,6 +369,19 @@ class Serving:
         """Another number whenever `collect` has found results that it had not found before."""
         return self._seen_before + sum(worker.seen for worker in self._workers)
 
+    def rings(self) -> list[Rings]:
+        """Copies of what workers have completed and nobody was told yet."""
+        return [worker.copied() for worker in self._workers]
+
+    def entry_names(self) -> dict[int, str]:
+        """What requests run, by its address: procedures, and operations on a key."""
+        s = self._calls
+        names = {self._get(s.B_OPERATIONS + 8 * n): name for n, name in OPERATION_NAMES.items()}
+        for name, (number, _, at_snapshot) in self._procedures.items():
+            if not at_snapshot:
+                names[self._get(s.B_PROCEDURE_LIST + number * s.PROCEDURE_BYTES)] = name
+        return names
+
     def listen(self) -> bool:
         """Ask to be woken through the eventfd; False if something has come meanwhile."""
         for worker in self._workers:
@@ -462,6 +477,20 @@ class _Rings:
         if tail == head:
             return []
         return list(results_in(self._engine.read(self._completions, self._sizes[1]), tail, head))
+
+    def copied(self) -> Rings:
+        # The worker may go on: up to here everything is there, and stays until it is collected.
+        tail, head = self._engine.word(self._tail), self._engine.word(self._head)
+        if tail == head:
+            return Rings(b"", tail, head, b"", 0)
+        posted = self._engine.word(self.context + K_REQUEST_HEAD)
+        return Rings(
+            self._engine.read(self._completions, self._sizes[1]),
+            tail,
+            head,
+            self._engine.read(self._requests, self._sizes[0]),
+            posted,
+        )
 
     def listen(self) -> None:
         self._calls.listen(self.context)
