@@ -191,7 +191,7 @@ class ProcessTrace(Struct, frozen=True, kw_only=True):
     partitions: list[PartitionTrace]
 
 
-def to_json(shown: ProcessWaits | ProcessTrace) -> dict[str, Any]:
+def to_json(shown: Struct) -> dict[str, Any]:
     """Plain values, for `json.dumps`."""
     plain: dict[str, Any] = msgspec.to_builtins(shown)
     return plain

@@ -76,7 +76,7 @@ class Unacknowledged(NamedTuple):
 
 
 def unacknowledged(rings: Rings, names: Mapping[int, str]) -> Iterator[Unacknowledged]:
-    """Results in the order in which they are told. `names`: what addresses of requests stand for."""
+    """Results in the order in which they are told. `names`: what the addresses in requests are."""
     run = _requests(rings) if rings.completions else {}
     tail = rings.tail
     while tail < rings.head:
