@@ -148,7 +148,8 @@ def _why(state: str, said: Sequence[tuple[Found, PartitionTrace]]) -> str:
 def text(traced: Traced) -> str:
     """For a terminal: what became of it, and some lines for each leader."""
     line = f"Transaction {traced.timestamp}, {moment(traced.timestamp)} UTC: {traced.state}"
-    blocks = [[f"{line}, {traced.why}" if traced.state != "waiting" else f"{line} {traced.why}"]]
+    link = " " if traced.state in ("waiting", "discarded") else "; "
+    blocks = [[line + link + traced.why]]
     for leader in traced.leaders.values():
         if not leader.trace.found:
             blocks.append([_heading(leader), f"  not here: {leader.trace.why}"])
