@@ -33,6 +33,8 @@ def indented(lines: Iterable[str]) -> list[str]:
 
 def duration(ms: float) -> str:
     """A time for people, in three digits or so."""
+    if 0 < ms < 0.1:
+        return "< 0.1 ms"
     if ms < 1000:
         return f"{ms:.1f} ms" if ms < 100 else f"{ms:.0f} ms"
     seconds = ms / 1000

@@ -464,7 +464,7 @@ def test_columns_without_anything_are_left_out() -> None:
 
 @pytest.mark.parametrize(
     ("ms", "text"),
-    [(0, "0.0 ms"), (99.94, "99.9 ms"), (100.4, "100 ms"), (1000, "1.00 s"), (61_240, "61.2 s"),
+    [(0, "0.0 ms"), (0.001, "< 0.1 ms"), (0.1, "0.1 ms"), (99.94, "99.9 ms"), (100.4, "100 ms"), (1000, "1.00 s"), (61_240, "61.2 s"),
      (100_000, "100 s"), (7_200_000, "2.0 h")],
 )  # fmt: skip
 def test_times_for_people(ms: float, text: str) -> None:
