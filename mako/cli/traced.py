@@ -110,7 +110,10 @@ def gather(
                 found[trace.partition] = Leader(answer.process, trace)
     leaders = {partition: found[partition] for partition in sorted(found)}
     problems = problems_of(answers, range(len(config.partitions)), found)
-    return Traced(timestamp, *_state(leaders), leaders, problems)
+    state, why = _state(leaders)
+    if all(each.trace.verdict == "lost" for each in leaders.values()) and not problems:
+        state, why = "discarded", "wherever it was executed: nothing of that time has survived"
+    return Traced(timestamp, state, why, leaders, problems)
 
 
 def _state(leaders: Mapping[int, Leader]) -> tuple[str, str]:

@@ -192,8 +192,7 @@ class Tracer:
             "clock": engine.clock,
             "stable": partition.stable,
             "limit": limit,
-            "final": partition.final,
-            "began": hosted.began,
+            "leads": tuple(hosted.leads),
             "watermarks": self._watermarks(hosted),
             "recoveries": list(across.recoveries),
         }

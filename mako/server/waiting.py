@@ -98,10 +98,9 @@ class Facts:
     stable: int
     #: Physical time has passed what is at or below it.
     limit: int
-    #: Nothing in between survived the beginning of its epoch: the final watermark before it, and
-    #: the clock as it began to lead.
-    final: int
-    began: int
+    #: Of its last leads, the newest first: the final watermark before it, and the clock as it
+    #: began. Nothing in between has survived.
+    leads: Sequence[tuple[int, int]] = ()
     watermarks: Mapping[int, Counted]
     #: With their closed timestamps, in the order in which they came; the number of the first.
     entries: Sequence[tuple[int, bytes]] = ()
@@ -198,12 +197,18 @@ class Look:
     def cause(self, one: Logged, number: int) -> str:
         """By which recovery a transaction of entry `number` was discarded; empty: it stands."""
         facts = self.facts
-        if facts.final < one.timestamp <= facts.began:
-            return self._recovery(facts.partition, facts.final)
+        lost = self._lost(one.timestamp)
+        if lost is not None:
+            return self._recovery(facts.partition, lost)
         for taken in facts.taken:
             if number < taken.number and _takes(taken, one):
                 return self._recovery(taken.partition, taken.final)
         return ""
+
+    def _lost(self, timestamp: int) -> int | None:
+        """The final watermark of the own epoch above which a timestamp did not survive."""
+        leads = self.facts.leads
+        return next((final for final, began in leads if final < timestamp <= began), None)
 
     def _recovery(self, partition: int, final: int) -> str:
         for known in self.facts.recoveries:
@@ -244,10 +249,11 @@ class Look:
         facts = self.facts
         if timestamp > facts.clock:
             return "future", "no transaction here has a timestamp as late as this one yet"
-        if facts.final < timestamp <= facts.began:
-            by = self._recovery(facts.partition, facts.final)
+        lost = self._lost(timestamp)
+        if lost is not None:
+            by = self._recovery(facts.partition, lost)
             return "lost", f"if it was executed here, or took part, it is discarded {by}"
-        if timestamp <= facts.began:
+        if facts.leads and timestamp <= facts.leads[0][1]:
             why = f"older than the lead of this process (epoch {facts.epoch}): durable if it was"
             return "before", f"{why} executed, unless a recovery before that discarded it"
         if timestamp <= facts.stable:

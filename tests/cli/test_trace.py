@@ -371,6 +371,8 @@ def test_what_is_not_recorded_is_not_guessed(
          "durable; if there was such a transaction; those that are durable are not kept"),
         (at(0, verdict="past"), at(1, verdict="lost", why="gone"), 1,
          "unknown; at partition 1: gone"),
+        (at(0, verdict="lost"), at(1, verdict="lost"), 0,
+         "discarded wherever it was executed: nothing of that time has survived"),
         (at(0, verdict="before", why="older"), at(1, verdict="past"), 1,
          "unknown; at partition 0: older"),
         (at(0, verdict="future"), at(1, verdict="future"), 1,
@@ -464,7 +466,8 @@ def test_columns_without_anything_are_left_out() -> None:
 
 @pytest.mark.parametrize(
     ("ms", "text"),
-    [(0, "0.0 ms"), (0.001, "< 0.1 ms"), (0.1, "0.1 ms"), (99.94, "99.9 ms"), (100.4, "100 ms"), (1000, "1.00 s"), (61_240, "61.2 s"),
+    [(0, "0.0 ms"), (0.001, "< 0.1 ms"), (0.1, "0.1 ms"), (99.94, "99.9 ms"), (100.4, "100 ms"),
+     (1000, "1.00 s"), (61_240, "61.2 s"),
      (100_000, "100 s"), (7_200_000, "2.0 h")],
 )  # fmt: skip
 def test_times_for_people(ms: float, text: str) -> None:

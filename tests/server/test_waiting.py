@@ -63,7 +63,8 @@ def test_what_a_discard_took_does_not_wait_and_what_came_behind_it_does() -> Non
 
 def test_what_the_leader_before_had_not_closed_does_not_wait() -> None:
     some = [(at(20), entry(logged(at(40), BOTH, write()), logged(at(20), BOTH, write())))]
-    assert waiting(entries=some, final=at(50), began=at(30)) == [at(20)]
+    assert waiting(entries=some, leads=[(at(50), at(30))]) == [at(20)]
+    assert waiting(entries=some, leads=[(at(10), at(9)), (at(50), at(30))]) == [at(20)]
 
 
 def test_a_look_ends_and_says_what_it_left_out() -> None:
@@ -109,6 +110,9 @@ def test_one_that_was_discarded_is_found_with_the_recovery_that_did_it() -> None
         (at(60_100), "before"),
         (at(60_000), "lost"),
         (at(59_999), "past"),
+        (at(60_101), "before"),
+        (at(90_001), "lost"),
+        (at(90_101), "before"),
         (at(500), "past"),
         (at(499), "none"),
         (at(0), "none"),

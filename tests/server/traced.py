@@ -52,8 +52,7 @@ def facts(**changes: Any) -> Facts:
         "clock": at(0),
         "stable": at(500),
         "limit": at(1),
-        "final": at(60_100),
-        "began": at(60_000),
+        "leads": [(at(60_100), at(60_000)), (at(90_100), at(90_000))],
         "watermarks": {0: Counted(3, at(5)), 1: Counted(8, at(500)), 2: Counted(1, at(5))},
     }
     return Facts(**known | changes)
