@@ -29,6 +29,9 @@ EXIT_INTERRUPTED: Final = 130
 
 _COMMANDS: Final = {
     "status": LazyCommand("mako.cli.status", "status", "What this installation is and can use."),
+    "trace": LazyCommand(
+        "mako.cli.trace", "trace", "Which transactions wait for durability, for whom, and why."
+    ),
     "warmup": LazyCommand("mako.cli.warmup", "warmup", "Compile the engine once, ahead of use."),
     "inspect": LazyCommand(
         "mako.cli.inspect", "inspect", "Print and verify logs and snapshots on disk."

@@ -106,6 +106,12 @@ class ServerMetrics:
             "Transactions here that hold something until another partition answers.",
             (*_REPLICA, "other"),
         )
+        self.undurable = new.gauge(
+            "mako_waiting_for_watermark",
+            "Transactions here that are not durable before the watermark of a partition has passed"
+            " them; of the oldest 5000.",
+            (*_REPLICA, "other"),
+        )
         self.reachable = new.gauge(
             "mako_partition_reachable",
             "Of a leader: 1 while the leader of another partition answers.",
@@ -125,6 +131,12 @@ class ServerMetrics:
             "mako_discarded_versions_total",
             "Versions that were taken back here, by the partition whose epoch it was.",
             (*_REPLICA, "cause"),
+        )
+        self.recovered = new.gauge(
+            "mako_recovery_discarded_versions",
+            "Versions that were taken back here for an epoch of a partition; of the last 16 epochs"
+            " that this replica has taken in.",
+            (*_REPLICA, "cause", "epoch"),
         )
         self.judged = new.counter(
             "mako_judged_results_total",

@@ -2,7 +2,7 @@
 
     own log ──▶ history ──▶ which epoch of whom ──┐
     gossip ──▶ watermarks, stamped with epochs ───┴─▶ stable timestamp ──▶ snapshots, memory
-    entries that are applied or drained ──▶ recent ──▶ what a discard looks at
+    entries that are applied or drained ──▶ kept ──▶ what a discard looks at
                                         └─▶ cuts ───▶ which entry a snapshot is of
 
 A lone partition has none of it: there everything that is applied is stable.
@@ -14,12 +14,12 @@ from typing import Final
 
 from mako.engine.closing import advance_pinned
 from mako.engine.codec import Discard
-from mako.engine.recent import Recent
 from mako.engine.replayer import Replayer
 from mako.engine.watermarks import advance_stable, set_watermark
 from mako.recovery.history import EpochStart, History, Vector, decode_records
 from mako.recovery.watermarks import Watermarks
 from mako.replication.cuts import Cut, Cuts
+from mako.replication.kept import Kept, Recoveries
 
 #: Own epochs that all logs have are forgotten when there are so many. Of those of a lone partition,
 #: whom nobody asks, so many stay, for a leader that was deposed long ago.
@@ -44,6 +44,10 @@ class Across:
         self.history = History()
         #: Versions that were removed, by the partition whose epoch it was.
         self.discarded: Counter[int] = Counter()
+        #: Epochs that were taken in here lately, the own ones too, and what they took back.
+        self.recoveries = Recoveries()
+        #: What may still be discarded, and what was; None in a lone partition.
+        self.kept: Kept | None = None
         self._now_ms = now_ms
         # The history in the form of a snapshot.
         self._records = b""
@@ -72,7 +76,7 @@ class Across:
         #: W_p of each partition, as far as this replica may count it.
         self.watermarks = Watermarks(self.own, self.partitions, self.history, stable=timestamp)
         self._cuts = Cuts(Cut(applied, timestamp, tables, self._records))
-        self._recent = replayer.recent = Recent()
+        self.kept = self._recent = replayer.recent = Kept()
         self._recent.clear(timestamp)
 
     def advance(self, closed: int) -> None:
@@ -110,6 +114,7 @@ class Across:
         if is_new:
             self.watermarks.enter(start, self._now_ms())
             self.discarded[discard.partition] += gone
+            self.recoveries.note(start, gone)
         return is_new
 
     def drained(self, closed: int, entry: bytes) -> None:
@@ -124,6 +129,7 @@ class Across:
         gone = self._recent.discard(engine, context, start.partition, start.final)
         engine.give_context(context)
         self.discarded[start.partition] += gone
+        self.recoveries.note(start, gone)
         forgotten = min(self._known_by_all(start.partition), start.epoch - 1)
         return Discard(*start, forgotten)
 

@@ -490,6 +490,7 @@ class Partition:
         self.epoch, self.final = frame.epoch, final
         start = EpochStart(self._settings.partition, frame.epoch, final)
         self.across.enter(start)
+        before = self.discarded
         if self._is_ahead:
             planted = self._settings.planted
             skipped = "discard_skipped_on_followers" in planted and not self._term
@@ -498,6 +499,7 @@ class Partition:
             self._forget_tables()
             self._is_ahead = False
             self._on_judged(final, certain=True)
+        self.across.recoveries.note(start, self.discarded - before)
 
     def _take_in(self, discard: Discard) -> None:
         """P5, at its position in the log.

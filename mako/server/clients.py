@@ -117,6 +117,11 @@ class ClientConnection:
         return bool(self._waiting or self._due or self._moves)
 
     @property
+    def awaited(self) -> tuple[int, list[int]]:
+        """Its number, and the timestamps that the gate has to pass for the answers that wait."""
+        return self._number or 0, [timestamp for timestamp, _, _ in self._waiting]
+
+    @property
     def holds(self) -> bool:
         """Whether there are answers that wait for `judge`."""
         return bool(self._held)

@@ -64,6 +64,11 @@ class Connections:
     def add(self, served: Served) -> None:
         self._served[served] = None
 
+    def awaited(self) -> list[tuple[int, int]]:
+        """What answers in sessions wait for: a timestamp, and the number of the connection."""
+        every = [served.connection.awaited for served in self._served]
+        return [(timestamp, number) for number, some in every for timestamp in some]
+
     def remove(self, served: Served) -> None:
         """Its stream has ended. Twice is harmless."""
         self._served.pop(served, None)

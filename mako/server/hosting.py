@@ -10,7 +10,7 @@ closing of an idle partition.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 #: Tables of which every partition has its own.
 _NOT_SHARDED: Final = (REQUESTS_TABLE.name,)
 _LATER: Final = 3600.0
+#: Leads of a replica that are remembered (`mako.server.waiting`).
+LEADS_MAX: Final = 16
 #: The role of a follower without a vote.
 LEARNER: Final = "learner"
 
@@ -146,6 +148,9 @@ class Hosted:
         self.pumped: Pumped | None = None
         #: Of them, those whose leaders do not answer (`mako.server.joining`).
         self.closed: list[int] = []
+        #: Of its last leads, the newest first: the final watermark before it, and the clock as it
+        #: began. Nothing in between has survived, and what it executes is above both.
+        self.leads: deque[tuple[int, int]] = deque(maxlen=LEADS_MAX)
         # What was done over partitions, of leaderships that are over.
         self._distributed: Counter[str] = Counter()
         functions: list[Function] = [one.procedure for one in procedures.values()]
@@ -232,6 +237,11 @@ class Hosted:
 
     # --- Turns ---------------------------------------------------------------------------------
 
+    @property
+    def time(self) -> tuple[int, int]:
+        """The wall clock in ms, and the greatest timestamp that all clocks have passed."""
+        return self._now_ms(), self.backend.time_limit()
+
     def touch(self, timestamp: int) -> None:
         """Somebody waits for the watermark to pass `timestamp`: drain at every turn for a while."""
         self._active_until = self._clock() + ACTIVE_SECONDS
@@ -303,6 +313,7 @@ class Hosted:
 
     def _lead(self) -> None:
         self._log("leads", partition=self.replica.partition, epoch=self.partition.epoch)
+        self.leads.appendleft((self.partition.final, self.partition.engine.clock))
         self._join()
         self.backend.serving.start(self.plan.workers, self.pumped)
         self.connections.redirect()

@@ -3,10 +3,11 @@
     GET /metrics   Prometheus' text        GET /healthz   200 it works, 503 it does not
     GET /status    JSON (mako.server.status)   GET /readyz    200 clients may come, 503 not yet
     GET /hash?partition=P&at=T    the hash of all rows of a partition at a timestamp to come
+    GET /trace     JSON: what waits (mako.server.trace_schema)    GET /trace/TXN    one of them
 
 Whoever connects has the same few seconds for each request and for taking its answer, and bodies
 are not read beyond a small bound, so that nobody can hold what others need. Nothing is awaited
-while an answer is made, except for /hash, which a thread computes.
+while an answer is made, except for /hash and /trace, which threads compute.
 """
 
 import json
@@ -30,14 +31,22 @@ _METHODS: Final = (b"GET", b"HEAD")
 _RECEIVE_BYTES: Final = 16 << 10
 #: The engine's words are signed: a larger timestamp is none.
 _NUMBER_MAX: Final = (1 << 63) - 1
+_TRACE: Final = "/trace/"
+#: Transactions, or rows of one, in an answer to /trace.
+LIMIT: Final = 20
+LIMIT_MAX: Final = 1000
 
 
-class NoHash(Error):
-    """There is no hash at that timestamp; `status` is the answer's."""
+class NoAnswer(Error):
+    """What was asked for is not there; `status` is the answer's."""
 
     def __init__(self, message: str, status: HTTPStatus) -> None:
         super().__init__(message)
         self.status = status
+
+
+class NoHash(NoAnswer):
+    """There is no hash at that timestamp."""
 
 
 class Source(Protocol):
@@ -61,6 +70,14 @@ class Source(Protocol):
 
     async def state_hash(self, partition: int, timestamp: int) -> StateHash:
         """The hash of all rows at `timestamp`, which the watermark passes soon. NoHash."""
+        ...
+
+    async def waits(self, limit: int) -> dict[str, Any]:
+        """Plain values: what waits here, `limit` transactions of each partition. NoAnswer."""
+        ...
+
+    async def trace(self, timestamp: int, limit: int) -> dict[str, Any]:
+        """Plain values: what is known of a transaction, with `limit` of its rows. NoAnswer."""
         ...
 
 
@@ -249,6 +266,7 @@ class _Routes:
             "/healthz": self._healthz,
             "/readyz": self._readyz,
             "/hash": self._hash,
+            "/trace": self._waits,
         }
 
     async def answer(self, request: h11.Request) -> Answer:
@@ -258,6 +276,8 @@ class _Routes:
         except ValueError:
             return _plain(HTTPStatus.BAD_REQUEST, "this is no path; see /status")
         route = self._get.get(target.path)
+        if target.path.startswith(_TRACE):
+            route = partial(self._trace, target.path.removeprefix(_TRACE))
         if route is None:
             return _plain(
                 HTTPStatus.NOT_FOUND, f"there is nothing here; try {', '.join(self._get)}"
@@ -269,7 +289,7 @@ class _Routes:
             )
         try:
             return await route(query)
-        except NoHash as error:
+        except NoAnswer as error:
             return _plain(error.status, str(error))
         except Error as error:  # Looking at a process is not to end it.
             return _plain(HTTPStatus.SERVICE_UNAVAILABLE, " ".join(str(error).split()))
@@ -294,9 +314,31 @@ class _Routes:
         found = await self._source.state_hash(partition, timestamp)
         return _json({"timestamp": found.timestamp, "hash": found.hash})
 
+    async def _waits(self, query: dict[str, list[str]]) -> Answer:
+        return _json(await self._source.waits(_limit(query)))
+
+    async def _trace(self, text: str, query: dict[str, list[str]]) -> Answer:
+        timestamp = _integer(text)
+        if timestamp is None:
+            return _plain(HTTPStatus.BAD_REQUEST, f"{text!r:.60} is no timestamp; see /trace")
+        return _json(await self._source.trace(timestamp, _limit(query)))
+
+
+def _limit(query: dict[str, list[str]]) -> int:
+    if "limit" not in query:
+        return LIMIT
+    limit = _number(query, "limit")
+    if limit is None or not 0 < limit <= LIMIT_MAX:
+        text = f"limit is a number from 1 to {LIMIT_MAX}"
+        raise NoAnswer(text, HTTPStatus.BAD_REQUEST)
+    return limit
+
 
 def _number(query: dict[str, list[str]], name: str) -> int | None:
-    text = query.get(name, [""])[-1]
+    return _integer(query.get(name, [""])[-1])
+
+
+def _integer(text: str) -> int | None:
     if not (text.isdecimal() and text.isascii() and len(text) < 20):
         return None
     number = int(text)

@@ -24,6 +24,7 @@ from mako.server.status import (
     StateHash,
     to_json,
 )
+from mako.server.tracer import Tracer
 
 #: Seconds without a turn after which the process does not do its work: it ticks every few ms.
 STALLED_SECONDS: Final = 2.0
@@ -50,6 +51,10 @@ class Observer:
         self._metrics = ServerMetrics()
         self._hashing = 0
         self._hashes: dict[int, StateHash] = {}
+        plan = server.plan
+        self._tracer = Tracer(plan.name, cluster, server.hosted, plan.partitions)
+        #: What is said at /trace and /trace/TXN.
+        self.waits, self.trace = self._tracer.waits, self._tracer.trace
         server.on_write = self._metrics.fsync.of().observe
 
     # --- Status --------------------------------------------------------------------------------
@@ -159,6 +164,7 @@ class Observer:
         m.connections.of().set(self._connections())
         m.log_bytes.of().set(server.store.total_bytes)
         m.log_full.of().set(int(server.store.full))
+        m.recovered.clear()  # Only the last epochs are known.
         for hosted in server.hosted.values():
             self._measure(hosted)
         connected = self._links.connected
@@ -208,6 +214,8 @@ class Observer:
         partition = hosted.partition
         own = hosted.replica.partition
         m.discarded.of(*who, own).mirror(partition.discarded + partition.across.discarded[own])
+        for each in partition.across.recoveries:
+            m.recovered.of(*who, each.partition, each.epoch).set(each.versions)
         others = [each for each in self._server.plan.partitions if each != own]
         if not others:
             return
@@ -216,10 +224,13 @@ class Observer:
             m.distributed.of(*who, what).mirror(count)
         pumped = hosted.pumped
         waiting = {} if pumped is None else pumped.station.waiting_for()
+        undurable = self._tracer.waiting_for(hosted)
+        m.undurable.of(*who, own).set(undurable.get(own, 0))
         for other in others:
             m.discarded.of(*who, other).mirror(partition.across.discarded[other])
             m.waiting_for.of(*who, other).set(waiting.get(other, 0))
             m.set_aside.of(*who, other).set(hosted.backend.serving.count_aside(other))
+            m.undurable.of(*who, other).set(undurable.get(other, 0))
             m.reachable.of(*who, other).set(int(other in hosted.reached))
 
 

@@ -61,7 +61,7 @@ class ReplicatedBackend:
             self.crew,
             self.procedures,
             workers=0,
-            limit=self._time_limit,
+            limit=self.time_limit,
             gate=self.gate,
             stalled=lambda: self._hosted.partition.across.stalled,
             event=self._event,
@@ -90,7 +90,8 @@ class ReplicatedBackend:
         self.serving.resume()
         self.drives.resume()
 
-    def _time_limit(self) -> int:
+    def time_limit(self) -> int:
+        """The greatest timestamp that physical time has passed for sure."""
         return self._now_ms() - self._hosted.plan.clock_offset_ms + 1 << MILLISECOND_SHIFT
 
     @property
@@ -121,7 +122,7 @@ class ReplicatedBackend:
 
     def gate(self) -> int:
         # Not the engine's: that may just have been replaced.
-        return min(self._hosted.partition.stable, self._time_limit())
+        return min(self._hosted.partition.stable, self.time_limit())
 
     def passed(self, timestamp: int, mask: int) -> bool:
         if mask == EVERYBODY:

@@ -19,12 +19,14 @@ from mako.engine.layout import (
     D_OUTCOME,
     D_TIMESTAMP,
     FLAG_ANSWERED,
+    K_REQUEST_HEAD,
     RING_SKIP,
 )
 from mako.errors import OutOfMemory
 from mako.ids import Status
 from mako.server.gated import EVERYBODY, Passed
 from mako.server.held import Result, places_in, result_of, results_in
+from mako.server.unacknowledged import Copied
 
 if TYPE_CHECKING:
     from mako.engine.pumped import Pumped
@@ -103,6 +105,20 @@ class Rings:
             at = self._completions + place
             yield place, self._engine.word(at + D_TIMESTAMP), self._engine.word(at + D_MASK)
             tail += size
+
+    def copied(self) -> Copied:
+        # The worker may go on: up to here everything is there, and stays until it is collected.
+        tail, head = self._engine.word(self._tail), self._engine.word(self._head)
+        if tail == head:
+            return Copied(b"", tail, head, b"", 0)
+        posted = self._engine.word(self.context + K_REQUEST_HEAD)
+        return Copied(
+            self._engine.read(self._completions, self._sizes[1]),
+            tail,
+            head,
+            self._engine.read(self._requests, self._sizes[0]),
+            posted,
+        )
 
     def listen(self) -> None:
         self._calls.listen(self.context)

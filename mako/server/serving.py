@@ -29,6 +29,7 @@ from mako.schema import BytesTable
 from mako.server.deploy import Deployed
 from mako.server.held import Held, Judged, Result, refused
 from mako.server.rings import Rings
+from mako.server.unacknowledged import OPERATION_NAMES, Copied
 from mako.wire.errors import WireError
 from mako.wire.requests import ClientKind, frame, frame_header
 
@@ -106,6 +107,7 @@ class Serving:
         self.gate = gate
         self._stalled = stalled
         self._crew = crew
+        self._procedures = procedures
         self._calls = serving
         self._board = Region(serving.BOARD_BYTES)
         self._sinks: dict[int, Sink] = {}
@@ -415,6 +417,19 @@ class Serving:
     def seen(self) -> int:
         """Another number whenever `collect` has found results that it had not found before."""
         return self._seen_before + sum(worker.seen for worker in self._workers)
+
+    def rings(self) -> list[Copied]:
+        """Copies of what workers have completed and nobody was told yet."""
+        return [worker.copied() for worker in self._workers]
+
+    def entry_names(self) -> dict[int, str]:
+        """What requests run, by its address: procedures, and operations on a key."""
+        s = self._calls
+        names = {self._get(s.B_OPERATIONS + 8 * n): name for n, name in OPERATION_NAMES.items()}
+        for name, (number, _, at_snapshot) in self._procedures.items():
+            if not at_snapshot:
+                names[self._get(s.B_PROCEDURE_LIST + number * s.PROCEDURE_BYTES)] = name
+        return names
 
     def listen(self) -> bool:
         """Ask to be woken through the eventfd; False if something has come meanwhile."""

@@ -11,12 +11,14 @@ import pytest
 import trio
 import trio.testing
 
-from mako.server.http import HttpLimits, HttpServer, NoHash, serve_http
+from mako.server.http import HttpLimits, HttpServer, NoAnswer, NoHash, serve_http
 from mako.server.status import StateHash
 from tests.server.http_client import Client
 
 LIMITS: Final = HttpLimits(head_bytes_max=1000, body_bytes_max=100, connections_max=2)
-PATHS: Final = ["/metrics", "/status", "/healthz", "/readyz", "/hash?partition=0&at=7"]
+PATHS: Final = [
+    "/metrics", "/status", "/healthz", "/readyz", "/hash?partition=0&at=7", "/trace", "/trace/7",
+]  # fmt: skip
 
 
 class Fake:
@@ -42,6 +44,14 @@ class Fake:
         if partition:
             raise NoHash("no such partition", HTTPStatus.NOT_FOUND)
         return StateHash(timestamp=timestamp, hash="00ff")
+
+    async def waits(self, limit: int) -> dict[str, Any]:
+        return {"limit": limit}
+
+    async def trace(self, timestamp: int, limit: int) -> dict[str, Any]:
+        if timestamp == 0:
+            raise NoAnswer("too many ask", HTTPStatus.SERVICE_UNAVAILABLE)
+        return {"timestamp": timestamp, "limit": limit}
 
 
 @asynccontextmanager
@@ -123,6 +133,31 @@ async def test_a_hash_needs_a_partition_and_a_timestamp(query: str) -> None:
         status, _, body = await client.get("/hash" + query)
         assert status == 400
         assert b"give partition=NUMBER" in body
+
+
+async def test_all_that_waits_is_asked_for_or_one_of_it() -> None:
+    async with serving(Fake()) as [client]:
+        for query, limit in (("", 20), ("?limit=1", 1), ("?limit=1000", 1000)):
+            assert json.loads((await client.get("/trace" + query))[2]) == {"limit": limit}
+            found = json.loads((await client.get(f"/trace/{(1 << 63) - 1}{query}"))[2])
+            assert found == {"timestamp": (1 << 63) - 1, "limit": limit}
+        assert (await client.get("/trace/0"))[::2] == (503, b"too many ask\n")
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "1.5", "1/2", " 1", str(1 << 63), "%C2%B2"])
+async def test_a_transaction_is_named_by_a_timestamp(text: str) -> None:
+    async with serving(Fake()) as [client]:
+        status, _, body = await client.get("/trace/" + text.replace(" ", "%20"))
+        assert (status, body.endswith(b"is no timestamp; see /trace\n")) == (400, True)
+
+
+@pytest.mark.parametrize("limit", ["", "0", "-1", "x", "1001"])
+async def test_a_limit_is_bounded(limit: str) -> None:
+    async with serving(Fake()) as [client]:
+        for path in ("/trace", "/trace/7"):
+            status, _, body = await client.get(f"{path}?limit={limit}")
+            # An empty one counts as none.
+            assert (status, b"from 1 to 1000" in body) == ((400, True) if limit else (200, False))
 
 
 async def test_there_may_be_no_hash() -> None:

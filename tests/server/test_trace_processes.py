@@ -1,0 +1,109 @@
+"""`mako trace` on two processes with a partition each, of which one stands still."""
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mako
+from mako.cli import asking
+from mako.cli.app import main
+from mako.placement import Kind, Placement
+from tests.server.procedures import COUNTER
+from tests.server.processes import PATIENCE, Cluster
+
+pytestmark = pytest.mark.slow
+
+HASH = Placement(Kind.HASH, 2)
+HERE, THERE = (
+    next(n for n in range(99) if HASH.partition_of(COUNTER.pack_key(n)) == partition)
+    for partition in (0, 1)
+)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    names = ("a", "b")
+    made = Cluster(tmp_path, names, procedures=["tests.server.procedures"])
+    sites = [[f"s{name}:{made.ports[name]}"] for name in names]
+    made.write(names, site={"server": sites}, process={f"s{name}": name for name in names})
+    try:
+        for name in names:
+            made.start(name)
+        made.line("a", " leads partition=0")
+        made.line("b", " leads partition=1")
+        yield made
+    finally:
+        if "b" in made.running:
+            made.running["b"].send_signal(signal.SIGCONT)
+        made.close()
+
+
+def load(cluster: Cluster, stop: threading.Event) -> None:
+    """Transactions over both partitions, whose results are early, until one does not come."""
+    with cluster.connect() as db:
+        while not stop.is_set():
+            try:
+                db.submit("move", HERE, THERE, 1).result(timeout=1)
+                db.submit("add", HERE, 1).result(timeout=1)
+            except (mako.Error, TimeoutError):
+                return
+
+
+def traced(capsys: pytest.CaptureFixture[str], cluster: Cluster, *txn: str) -> tuple[int, Any]:
+    status = main(["trace", "-f", str(cluster.file), "-w", "json", *txn])
+    return status, json.loads(capsys.readouterr().out)
+
+
+def test_what_waits_for_a_process_that_stands_still(
+    cluster: Cluster, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, found = traced(capsys, cluster)
+    assert (status, found["problems"]) == (0, [])
+    assert [each["process"] for each in found["partitions"]] == ["a", "b"]
+    with cluster.connect() as db:
+        db.run("move", HERE, THERE, 1)
+    stop = threading.Event()
+    running = threading.Thread(target=load, args=(cluster, stop))
+    running.start()
+    try:
+        with cluster.connect() as db:
+            before = db.run("value_of", THERE, partition=1)
+            while db.run("value_of", THERE, partition=1) < before + 20:
+                pass
+        monkeypatch.setattr(asking, "ASK_SECONDS", 0.5)
+        cluster.running["b"].send_signal(signal.SIGSTOP)
+        status, found = traced(capsys, cluster)
+        (silent, missing) = found["problems"]
+        assert status == 1
+        assert silent.startswith("b does not answer at 127.0.0.1:")
+        assert missing == "partition 1: no leader answers"
+        (here,) = found["partitions"]
+        waits_for = {each["partition"]: each["transactions"] for each in here["waiting_for"]}
+        assert waits_for.get(1, 0) > 0, "what was executed and depends on b"
+        oldest = next(each for each in here["oldest"] if 1 in each["mask"])
+        assert [each["partition"] for each in oldest["waits_for"]][-1] == 1
+
+        assert main(["trace", "-f", str(cluster.file), str(oldest["timestamp"])]) == 1
+        out = capsys.readouterr().out
+        assert f"Transaction {oldest['timestamp']}, " in out
+        assert "waiting for partition 1" in out.splitlines()[0]
+        assert "its leader does not answer" in out or "through versions that it wrote" in out
+        assert out.endswith("partition 1: no leader answers\n")
+    finally:
+        stop.set()
+        cluster.running["b"].send_signal(signal.SIGCONT)
+        running.join()
+    monkeypatch.undo()
+    deadline = time.monotonic() + PATIENCE
+    while found["problems"] or any(each["waiting_for"] for each in found["partitions"]):
+        assert time.monotonic() < deadline, found
+        status, found = traced(capsys, cluster)
+    assert status == 0
+    status, one = traced(capsys, cluster, str(oldest["timestamp"]))
+    assert one["state"] in ("durable", "discarded", "unknown")
