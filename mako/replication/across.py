@@ -157,6 +157,8 @@ class Across:
         )
         if counts:
             self._publish()
+        if "mask_bit_dropped_by_any_epoch" in self._planted and partition != self.own:
+            set_watermark(self._engine.base, partition, watermark)
         return counts
 
     def hear_history(self, source: int, hearsay: History) -> None:

@@ -62,7 +62,11 @@ from mako.replication.across import Across
 from mako.replication.ahead import Ahead
 from mako.replication.blocks import PinnedBlocks, tables_of
 from mako.replication.replica import MachineSnapshot
-from mako.replication.wrong import close_by_floors_first, with_timestamps_reversed
+from mako.replication.wrong import (
+    close_by_floors_first,
+    undo_by_newest,
+    with_timestamps_reversed,
+)
 from mako.schema import BytesTable, Table
 from mako.storage.snapshot_format import Block, SnapshotHeader
 
@@ -267,7 +271,10 @@ class Partition:
         verdict = catch_up(self._settings.partition, self._view, theirs)
         if isinstance(verdict, Undo):
             for start in verdict.starts:
-                lost = self.across.undo(start)
+                if "first_missed_epoch_not_undone" in self._settings.planted:
+                    lost = undo_by_newest(self.across, start, verdict.starts)
+                else:
+                    lost = self.across.undo(start)
                 self._view.add(start)
                 if "discard_not_logged" not in self._settings.planted:
                     self._control.append(self._discard_entry(lost))

@@ -34,6 +34,8 @@ SERVED: Final[Mapping[str, str]] = MappingProxyType(
 SHARDED: Final[Mapping[str, str]] = MappingProxyType(
     {
         "discard_not_logged": "a leader logs what it has undone for another partition (P5)",
+        "first_missed_epoch_not_undone": "of several missed epochs the first one decides (H2)",
+        "mask_bit_dropped_by_any_epoch": "a mask loses a bit to a watermark of its epoch (K1)",
         "snapshot_at_own_watermark": "a snapshot is at or below the watermarks of all (P6)",
     }
 )

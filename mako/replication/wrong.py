@@ -3,15 +3,22 @@
 Nothing here runs in production.
 """
 
+from __future__ import annotations
+
 import struct
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
 
 from mako.crc import crc32
 from mako.engine.closing import set_word
+from mako.engine.codec import Discard
 from mako.engine.engine import Engine
 from mako.engine.layout import C_FLOOR, CLOSED
 from mako.log_format import HEADER_BYTES, HEADER_COUNT, TRANSACTION
+from mako.recovery.history import EpochStart
+
+if TYPE_CHECKING:
+    from mako.replication.across import Across
 
 _U32: Final = struct.Struct("<I")
 _U64: Final = struct.Struct("<Q")
@@ -42,3 +49,10 @@ def with_timestamps_reversed(entry: bytes) -> bytes:
     crc_at = len(data) - _U32.size
     _U32.pack_into(data, crc_at, crc32(memoryview(data)[:crc_at]))
     return bytes(data)
+
+
+def undo_by_newest(across: Across, start: EpochStart, missed: Sequence[EpochStart]) -> Discard:
+    """`Across.undo` of an epoch, with the final watermark of the newest one that was missed of its
+    partition: what the first one has lost, and the newest one has not, stays."""
+    newest = max(each for each in missed if each.partition == start.partition)
+    return across.undo(start._replace(final=newest.final))._replace(final=start.final)

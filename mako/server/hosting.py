@@ -449,6 +449,7 @@ class Hosted:
             of=sorted({start.partition for start in verdict.starts}),
             versions=partition.across.discarded.total() - before,
             stopped_ms=round(1000 * (self._clock() - began), 1),
+            epochs=len(verdict.starts),
         )
         self.touch(partition.engine.clock)
 

@@ -21,7 +21,6 @@ SHARDED: Final[Mapping[str, str]] = MappingProxyType(
     {
         "acknowledged_by_own_watermark": "every partition of the mask has passed what is durable",
         "epoch_announced_before_commit": "an epoch is announced once its entry is committed",
-        "first_missed_epoch_not_undone": "of several missed epochs the first one decides (H2)",
         "lanes_not_interrupted": "an epoch ends what is undecided in lanes",
         "lost_results_kept": "who waits for what another partition lost is told",
         "mail_of_older_epoch_accepted": "mail is good between the epochs of its channels",

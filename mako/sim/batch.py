@@ -1,4 +1,8 @@
-"""Many seeds, on several cores; and planted bugs, each until a seed finds it."""
+"""Many seeds, on several cores; and planted bugs, each until a seed finds it.
+
+Bugs of what is compiled are planted in a process of their own, where the engine is interpreted
+(mako.sim.mutant). A seed is the same run there.
+"""
 
 import gc
 import time
@@ -12,6 +16,7 @@ from mako.raft import planted as raft_planted
 from mako.replication import planted as driver_planted
 from mako.server import planted as server_planted
 from mako.server.deploy import deploy
+from mako.sim import mutations
 from mako.sim.cluster import Mode, Outcome, run_seed
 from mako.sim.coverage import (
     BATCH_SEEDS_MIN,
@@ -20,6 +25,8 @@ from mako.sim.coverage import (
     REQUIRED_SHARDED,
     Coverage,
 )
+from mako.sim.mutant import Mutant
+from mako.sim.shards.planted import ENGINE
 from mako.sim.sharing import Lost, shared
 from mako.storage import planted as storage_planted
 
@@ -27,7 +34,11 @@ from mako.storage import planted as storage_planted
 PLANTED_SEEDS_MAX: Final = 500
 #: Those that only a served group shows, only several of them, and all.
 SERVED: Final = {**driver_planted.SERVED, **server_planted.BUGS}
-SHARDED: Final = {**driver_planted.SHARDED, **server_planted.SHARDED}
+SHARDED: Final = {
+    **driver_planted.SHARDED,
+    **server_planted.SHARDED,
+    **{name: bug.rule for name, bug in ENGINE.items()},
+}
 PLANTED: Final = {
     **raft_planted.BUGS,
     **storage_planted.BUGS,
@@ -127,10 +138,16 @@ def find_planted(
     jobs: int = 1,
     show: Callable[[str, int | None], None] | None = None,
 ) -> dict[str, int | None]:
-    """For each planted bug the number of seeds until it was found; None: it was not."""
+    """For each planted bug the number of seeds until it was found; None: it was not.
+
+    MutationError: a bug of the engine is for a text that is not there any more.
+    """
     found: dict[str, int | None] = {}
     wanted = list(names)
     modes = sorted({mode_of(name) for name in wanted}, key=lambda mode: mode.value)
+    for name in wanted:
+        if name in ENGINE:
+            mutations.check(ENGINE[name].edits)
     work = deque(_Try(name, first_seed) for name in wanted)
     for task, what in shared(_is_violated, work, jobs, prepare=partial(_load, *modes)):
         # Whatever hangs or kills the process is a violation, too.
@@ -149,6 +166,7 @@ def find_planted(
             found[task.name] = None
         if show is not None:
             show(task.name, found[task.name])
+    _end_mutants("")
     return dict(sorted(found.items()))
 
 
@@ -160,7 +178,26 @@ class _Try(NamedTuple):
     planted: bool = True
 
 
+#: Of this process, by the bug: the one that it tried last.
+_mutants: Final[dict[str, Mutant]] = {}
+
+
+def _end_mutants(but: str) -> None:
+    for name in [name for name in _mutants if name != but]:
+        _mutants.pop(name).close()
+
+
+def _has_mutant_found(name: str, seed: int) -> bool:
+    _end_mutants(name)
+    if name not in _mutants or not _mutants[name].alive:
+        _end_mutants("")
+        _mutants[name] = Mutant(name)
+    return bool(_mutants[name].run(seed).problem)
+
+
 def _is_violated(task: _Try) -> bool:
+    if task.planted and task.name in ENGINE:
+        return _has_mutant_found(task.name, task.seed)
     planted = frozenset([task.name] if task.planted else ())
     return bool(run_seed(task.seed, planted=planted, mode=mode_of(task.name)).problem)
 

@@ -119,6 +119,8 @@ class Cluster:
         self.workload = self._make_workload()
         self.operator = Operator(self)
         self.faults = Faults(self)
+        if mode is Mode.SHARDS:
+            self._plague_shards()
         for process in self.processes:
             process.start()
 
@@ -131,6 +133,11 @@ class Cluster:
         #: What is drawn, and what is checked, where there are several partitions.
         self.shards_plan = draw_shards(self.plan, self.chances.of("plan of shards"))
         self.shard_checks = ShardChecks()
+
+    def _plague_shards(self) -> None:
+        from mako.sim.shards.faults import ShardFaults
+
+        self.shard_faults = ShardFaults(self)
 
     def _make_process(self, number: int) -> SimProcess:
         if self._mode is Mode.SHARDS:
@@ -232,8 +239,12 @@ class Cluster:
         self._wait(end, lambda: history.acknowledged >= before + 5, "nothing is acknowledged")
         # A returning node needs new entries to be believed: clients go on until all are back.
         self._wait(end, self._are_voters, "a process does not become a voter again")
+        if self._mode is Mode.SHARDS:
+            self._wait_for_reach(end)
         self.workload.stop()
         self._wait(end, lambda: not self.workload.running, "clients wait for ever")
+        if self._mode is Mode.SHARDS:
+            self._wait_for_lanes(end)
         self._wait(end, self._are_equal, "replicas do not become equal")
 
     def _are_voters(self) -> bool:
@@ -254,6 +265,20 @@ class Cluster:
             self.note(0, "clients", "ease off")
             self.workload.ease_off()
         return False
+
+    def _wait_for_reach(self, end: int) -> None:
+        traffic = self._shard_traffic()
+        self._wait(end, traffic.reaches_all, "a partition does not reach another one")
+
+    def _wait_for_lanes(self, end: int) -> None:
+        traffic = self._shard_traffic()
+        self._wait(end, lambda: traffic.is_idle, "a transaction over partitions does not end")
+
+    def _shard_traffic(self) -> "ShardTraffic":
+        from mako.sim.shards.traffic import ShardTraffic
+
+        assert isinstance(self.workload, ShardTraffic)
+        return self.workload
 
     def _wait(self, end: int, done: Callable[[], bool], problem: str) -> None:
         while not done():

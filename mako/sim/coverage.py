@@ -49,6 +49,10 @@ REQUIRED_SHARDED: Final = REQUIRED_SERVED - {
 } | {
     "discarded_for_another_partition",
     "ended_Unavailable",
+    "history_lost",
+    "mail_of_older_epoch",
+    "mask_bit_dropped",
+    "several_epochs_missed",
     "undone_for_others",
 }
 BATCH_SEEDS_MIN: Final = 500

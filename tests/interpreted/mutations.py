@@ -1,8 +1,8 @@
 """The guards of the commit path and of the tree, each with a way to break it.
 
-A mutation is a list of edits of the engine's source: (module, text that is there exactly once,
-text instead), and the scenarios that notice it. `test_mutations` keeps the list true: the
-texts are there, and some schedule of the scenarios fails.
+A mutation is a list of edits of the engine's source (`mako.sim.mutations`), and the scenarios that
+notice it. `test_mutations` keeps the list true: the texts are there, and some schedule of the
+scenarios fails.
 
 Not in the list, because the engine stays right without them: bringing own notes of leaves up to
 date after own inserts only saves aborts (it is here as a mutation that a `quiet` scenario
@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-Edit = tuple[str, str, str]
+from mako.sim.mutations import Edit
 
 
 @dataclass(frozen=True, slots=True)

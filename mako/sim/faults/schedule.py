@@ -104,6 +104,10 @@ class Faults:
         """Whether there are no more."""
         return self._attack.stopped
 
+    def be_quiet(self, length: int) -> None:
+        """No fault is drawn for so long, ns: a story of several acts is being played."""
+        self._attack.quiet_until = max(self._attack.quiet_until, self._loop.now + length)
+
     def stop(self) -> None:
         """No more faults; everything that can be undone is."""
         self._attack.stopped = True

@@ -1,6 +1,7 @@
 """What must hold in clusters of several partitions as they go on, and at the end.
 
     I1            a final watermark is at or above every watermark announced in an earlier epoch
+    I3            whoever writes over a version inherits its mask (masks)
     I4            whoever closes stays below what is prepared, or not installed everywhere
 
 Announcements and final watermarks go to mako.sim.checking as facts. Lanes are looked at whenever a
@@ -17,6 +18,7 @@ from mako.recovery.history import EpochStart
 from mako.server.hosting import Hosted
 from mako.sim.checkers import Violation
 from mako.sim.checking.facts import Announced, Fact, FinalWatermark
+from mako.sim.shards.masks import Masks
 
 #: States of a lane that hold the closed timestamp below it.
 _HOLDING: Final = (lanes.PREPARING, lanes.RAISING, lanes.COMMITTED_, lanes.HOLDING)
@@ -30,9 +32,11 @@ class ShardChecks:
         #: By process and group: the watermarks that were last looked at.
         self.shown: dict[tuple[int, GroupId], tuple[int, ...]] = {}
         self._announced: dict[tuple[int, int], int] = {}
+        self.masks = Masks()
 
     def announced(self, message: Gossip) -> None:
         """A leader tells its watermark."""
+        self.masks.announced(message)
         key = message.partition, message.epoch
         if message.watermark > self._announced.get(key, -1):
             self._announced[key] = message.watermark

@@ -43,6 +43,12 @@ class ShardsPlan:
     busy: int = MS // 5
     idle: int = 2 * MS
     shares: dict[str, float] = field(default_factory=dict)
+    #: Mean time until a partition moves there and back unheard, ns; 0: never (see faults).
+    move_distance: int = 0
+    #: Chance that mail of an epoch is repeated in the next one.
+    echo: float = 0.0
+    #: Chance that what a leader tells of epochs is lost, beside what links lose.
+    history_loss: float = 0.0
 
 
 def draw_shards(plan: Plan, chance: Random) -> ShardsPlan:
@@ -91,6 +97,9 @@ def draw_shards(plan: Plan, chance: Random) -> ShardsPlan:
         busy=choice((MS // 20, MS // 4)),
         idle=choice((MS, 4 * MS)),
         shares={name: choice(options) for name, options in SHARES.items()},
+        move_distance=int(SECOND * choice((0.0, 0.5, 1.5))),
+        echo=choice((0.0, 0.3, 1.0)),
+        history_loss=choice((0.0, 0.0, 0.5)),
     )
 
 

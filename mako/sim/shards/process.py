@@ -17,6 +17,7 @@ from mako.recovery.gossip import Gossip
 from mako.recovery.mail import Mail
 from mako.replication.driver import Driver
 from mako.replication.outbox import PeerMessage
+from mako.replication.partition import Partition
 from mako.server.asking import Job
 from mako.server.backend import SOFTWARE
 from mako.server.deploy import Deployed, deploy
@@ -168,6 +169,7 @@ class ShardProcess(SimProcess):
             between=lambda: self._between(group),
         )
         self.hosted[group] = hosted
+        self._watch(hosted.partition, partition_of(group))
         return hosted.partition
 
     def _log(self, event: str, **facts: object) -> None:
@@ -175,6 +177,11 @@ class ShardProcess(SimProcess):
         self.cluster.note(self.number, event, "" if where is None else f"partition {where}")
         if event == "has undone what others lost":
             self.cluster.reach("undone_for_others")
+            of, epochs = facts["of"], facts["epochs"]
+            assert isinstance(of, list)
+            assert isinstance(epochs, int)
+            if epochs > len(of):
+                self.cluster.reach("several_epochs_missed")
 
     def _add(self, driver: Driver, group: GroupId) -> None:
         super()._add(driver, group)
@@ -342,6 +349,20 @@ class ShardProcess(SimProcess):
                 self._checks.shown[self.number, group] = shown
                 self._look_soon(_SOON)
 
+    def _watch(self, partition: Partition, number: int) -> None:
+        """Look at the masks of whatever a leader drains."""
+        drain, masks = partition.drain, self._checks.masks
+
+        def watched() -> list[bytes]:
+            entries, dropped = drain(), masks.dropped
+            for entry in entries:
+                masks.logged(number, partition.view.vector(), entry)
+            if masks.dropped > dropped:
+                self.cluster.reach("mask_bit_dropped")
+            return entries
+
+        partition.drain = watched  # type: ignore[method-assign]
+
     def _note_discarded(self, group: GroupId, hosted: Hosted) -> None:
         partition = hosted.partition
         count = partition.discarded
@@ -363,10 +384,18 @@ class ShardProcess(SimProcess):
     # --- Other partitions ----------------------------------------------------------------------
 
     def _send(self, process: int, messages: Sequence[PeerMessage]) -> None:
+        faults = self.cluster.shard_faults
+        sent: list[PeerMessage] = []
         for message in messages:
             if isinstance(message, Gossip):
                 self._checks.announced(message)
-        self.cluster.network.send(self.number, process, list(messages))
+                if faults.loses(message):
+                    continue
+            elif isinstance(message, Mail):
+                faults.sent(message)
+            sent.append(message)
+        if sent:
+            self.cluster.network.send(self.number, process, sent)
 
     def _on_heard(self, message: Gossip) -> None:
         if message.source == self.number:
@@ -389,6 +418,8 @@ class ShardProcess(SimProcess):
         mail = [message for message in batch if isinstance(message, Mail)]
         if mail:
             assert self._joining is not None
+            if any(map(self._is_old, mail)):
+                self.cluster.reach("mail_of_older_epoch")
             self._joining.take_in(mail)
             self._work_soon(self._shards.busy)
         assert self.driver is not None
@@ -398,6 +429,16 @@ class ShardProcess(SimProcess):
             self._look_where_shown()
         else:
             super().deliver(batch)
+
+    def _is_old(self, mail: Mail) -> bool:
+        """Whether mail comes to a leader who has other channels by now."""
+        hosted = self.hosted.get(group_of(mail.there))
+        pair = None
+        if hosted is not None and hosted.pumped is not None:
+            pair = hosted.pumped.pairs.get(mail.partition)
+        if hosted is None or pair is None:
+            return False
+        return (mail.epoch, mail.there_epoch) < (pair.epoch, hosted.partition.epoch)
 
     def _join(self, lives: int) -> None:
         """What mako.server.joining does now and then, beside pumping."""

@@ -20,6 +20,7 @@ from mako.ids import MILLISECOND_SHIFT
 from mako.placement import ShardMap
 from mako.replication.partition import Partition
 from mako.schema import Table
+from mako.server.hosting import Hosted
 from mako.server.plan import partition_of
 from mako.sim.checkers import Violation
 from mako.sim.checking import Outcome
@@ -27,7 +28,7 @@ from mako.sim.client import SimClient, Task
 from mako.sim.lives import EXPECTED, Lives, ended
 from mako.sim.process import SimProcess
 from mako.sim.shards.history import Seen, ShardHistory
-from mako.sim.shards.plan import ACCOUNTS, key_of, shard_map
+from mako.sim.shards.plan import ACCOUNTS, NUMBERS_EACH, key_of, shard_map
 from mako.sim.shards.procedures import (
     ACCOUNTS as ACCOUNTS_TABLE,
 )
@@ -65,6 +66,9 @@ class ShardTraffic(Lives):
         self._all_accounts = [key_of(plan, number) for number in range(ACCOUNTS)]
         self.history = ShardHistory(self._all_accounts)
         self._floor = 0
+        # In peace: which partitions have not reached which others yet, and are trying.
+        self._probed: set[tuple[int, int]] | None = None
+        self._probing: set[tuple[int, int]] = set()
         clients = [
             SimClient(cluster, number, stay=False, partition=number % plan.partitions)
             for number in range(cluster.plan.clients * plan.partitions)
@@ -106,6 +110,27 @@ class ShardTraffic(Lives):
             if client.core.ready:
                 self.running += 1
                 client.run(self._counted(self._append(client)))
+
+    def reaches_all(self) -> bool:
+        """Whether every partition has read a row of every other one, in peace. It is tried."""
+        if self._probed is None:
+            each = range(self._shards.partitions)
+            self._probed = {(home, there) for home in each for there in each if home != there}
+        for client in self.clients:
+            if client.stays or not client.core.ready:
+                continue
+            for home, there in sorted(self._probed - self._probing):
+                if home == client.partition:
+                    self._probing.add((home, there))
+                    self.running += 1
+                    client.run(self._counted(self._probe(client, there)))
+        return not self._probed
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no transaction over partitions is under way anywhere."""
+        found = [one for process in self._cluster.processes for one in hosted_of(process)]
+        return not any(one.pumped is not None and one.pumped.station.busy for one in found)
 
     def stop(self) -> None:
         super().stop()
@@ -260,6 +285,23 @@ class ShardTraffic(Lives):
         if self._finish(one, call):
             one.reads = {key: value or None for key, value in self._numbers(call, keys).items()}
 
+    def _probe(self, client: SimClient, there: int) -> Task:
+        """Read a register of a partition, whatever it has."""
+        home, placement = client.partition, self._map.of("registers")
+        key = next(
+            key
+            for key in range(NUMBERS_EACH * self._shards.partitions)
+            if placement.partition_of(REGISTERS.pack_key((key,))) == there
+        )
+        one = self._begin(client, "read_some")
+        call = self._call(client, one, _three((key,)), plain=True)
+        yield ended(call)
+        if self._finish(one, call):
+            one.reads = {key: value or None for key, value in self._numbers(call, (key,)).items()}
+            assert self._probed is not None
+            self._probed.discard((home, there))
+        self._probing.discard((home, there))
+
     def _transfer(self, client: SimClient) -> Task:
         source, target = self._chance.sample(self._all_accounts, 2)
         amount = self._chance.randint(1, 9)
@@ -331,6 +373,14 @@ class ShardTraffic(Lives):
         call = yield from self._ask(client, Operation.GET, session, HEADS.id, keys, bound=bound)
         lengths = [0 if value is None else _NUMBER.unpack(value)[0] for value in call.value]
         one.lengths = dict(zip(here, lengths, strict=True))
+
+
+def hosted_of(process: SimProcess) -> list[Hosted]:
+    """The replicas of a process."""
+    from mako.sim.shards.process import ShardProcess
+
+    assert isinstance(process, ShardProcess)
+    return list(process.hosted.values())
 
 
 def _three(keys: tuple[int, ...]) -> tuple[int, ...]:
