@@ -62,6 +62,15 @@ class ProcessUse:
 
 
 @dataclass(frozen=True, slots=True)
+class Cascade:
+    """Speculation of a partition that was undone because another one had failed."""
+
+    partition: int
+    cause: int
+    versions: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stretch:
     """All processes together, in the order of the configuration."""
 
@@ -71,6 +80,12 @@ class Stretch:
     aborts: Mapping[str, int] = field(default_factory=dict)
     #: Leaders at its end, by partition; whoever is not known is left out.
     leaders: Mapping[int, str] = field(default_factory=dict)
+    #: Of `aborts`: those of transactions over partitions.
+    aborts_over: Mapping[str, int] = field(default_factory=dict)
+    #: What leaders did for transactions over partitions, in the words of mako_distributed_total;
+    #: empty where there is one partition.
+    distributed: Mapping[str, int] = field(default_factory=dict)
+    cascades: tuple[Cascade, ...] = ()
 
     @property
     def sent_per_s(self) -> float:

@@ -8,12 +8,23 @@ Moments are seconds of one clock that never goes back. Safe for one thread at a 
 """
 
 from bisect import bisect_left, bisect_right
+from collections import Counter as Counts
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from bench.cluster.model import Lag, Leadership, ProcessUse, Stretch
-from bench.cluster.scrape import ABORTED, CPU, SENT, WORKER, Counter
+from bench.cluster.model import Cascade, Lag, Leadership, ProcessUse, Stretch
+from bench.cluster.scrape import (
+    ABORTED,
+    CASCADED,
+    CPU,
+    DISTRIBUTED,
+    ELSEWHERE,
+    OVER,
+    SENT,
+    WORKER,
+    Counter,
+)
 
 SILENT: Final = "silent"
 _LEADER: Final = "leader"
@@ -134,13 +145,11 @@ class Record:
         """From `start` to `end`; counters from the last look before each of the two."""
         first = bisect_left(self._lag_moments, start)
         last = bisect_right(self._lag_moments, end)
-        aborts: dict[str, int] = {}
+        all_grown = []
         processes = []
         for name, seen in self._seen.items():
             duration_s, grown = _growth(seen, start, end)
-            for (kind, whose), value in grown.items():
-                if kind == ABORTED and value:
-                    aborts[whose] = aborts.get(whose, 0) + round(value)
+            all_grown.append(grown)
             processes.append(
                 ProcessUse(
                     name,
@@ -152,7 +161,39 @@ class Record:
                 )
             )
         leaders = {each.partition: each.process for each in self.leaderships(end, end)}
-        return Stretch(Lag.of(self._lags[first:last]), tuple(processes), aborts, leaders)
+        aborted = _total(all_grown, ABORTED)
+        aborted.subtract(_total(all_grown, ELSEWHERE))  # An attempt counts where it began.
+        return Stretch(
+            Lag.of(self._lags[first:last]),
+            tuple(processes),
+            dict(+aborted),
+            leaders,
+            dict(+_total(all_grown, OVER)),
+            dict(_total(all_grown, DISTRIBUTED)),
+            _cascades(all_grown),
+        )
+
+
+def _total(all_grown: Sequence[Mapping[Counter, float]], kind: str) -> Counts[str]:
+    """The counters of a kind, of all processes together."""
+    total: Counts[str] = Counts()
+    for grown in all_grown:
+        total.update({whose: round(n) for (each, whose), n in grown.items() if each == kind})
+    return total
+
+
+def _cascades(all_grown: Sequence[Mapping[Counter, float]]) -> tuple[Cascade, ...]:
+    """Every replica takes the same versions back, some perhaps later than others."""
+    most: dict[str, int] = {}
+    for grown in all_grown:
+        for (kind, whose), versions in grown.items():
+            if kind == CASCADED and versions:
+                most[whose] = max(most.get(whose, 0), round(versions))
+    found = []
+    for whose, versions in most.items():
+        partition, _, cause = whose.partition("<")
+        found.append(Cascade(int(partition), int(cause), versions))
+    return tuple(sorted(found, key=lambda each: (each.partition, each.cause)))
 
 
 def _growth(seen: _Seen, start: float, end: float) -> tuple[float, dict[Counter, float]]:

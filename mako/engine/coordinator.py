@@ -82,6 +82,7 @@ from mako.engine.layout import (
     C_OUTCOME,
     C_OUTCOMES,
     C_OWN,
+    C_PARKED_OUTCOMES,
     C_RESULT,
     C_ROWS,
     C_SCANS,
@@ -258,6 +259,9 @@ def run(lane: int) -> int:
         if outcome == _LOG_FULL:
             abort(lane, outcome)
         if _is_conflict(outcome):
+            # A local one, which waits here: told apart from conflicts over partitions.
+            counter = lane + C_PARKED_OUTCOMES + 8 * outcome
+            st8(counter, ld8(counter) + 1)
             return _conflict(lane, outcome)
         leave(lane, LEFT)
         return outcome

@@ -11,18 +11,20 @@ here, too; no worker runs then. `mako.engine.partitions` connects stations of on
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mako.engine import lane as lanes
 from mako.engine.closing import set_word
-from mako.engine.layout import C_MESH, PARTITION, PEERS, VIEW
+from mako.engine.layout import C_MESH, C_OUTCOMES, C_PARKED_OUTCOMES, PARTITION, PEERS, VIEW
 from mako.engine.participant import note_loss, release_lane
 from mako.engine.region import Region
 from mako.engine.rounds import abandon, interrupt
 from mako.engine.transitions import broken
 from mako.errors import ConfigError
+from mako.ids import Outcome
 
 if TYPE_CHECKING:
     from mako.engine.engine import Engine
@@ -75,6 +77,21 @@ class MeshCounts:
     unreached: int
 
 
+#: How an attempt ends that is made again.
+_CONFLICTS: Final = (Outcome.LOCKED, Outcome.CHANGED, Outcome.PHANTOM)
+
+
+class Conflicts(NamedTuple):
+    """Attempts in lanes that conflicts have ended, by outcome."""
+
+    #: Of transactions over partitions that began here.
+    over: Counter[Outcome]
+    #: Of those that touch no other partition, and wait here for a prepared lock.
+    alone: Counter[Outcome]
+    #: The parts here of those that began elsewhere, where they count, too.
+    others: Counter[Outcome]
+
+
 class Station:
     """See the module. `lanes_of` says for each worker how many lanes it has, `ports` how many
     there will be of all workers together."""
@@ -111,6 +128,7 @@ class Station:
         except BaseException:
             self.close()
             raise
+        self._before = self._conflicts()  # Contexts were something else before.
 
     # --- making -------------------------------------------------------------------------------
 
@@ -260,6 +278,23 @@ class Station:
         return MeshCounts(
             *(sum(self._get(mesh + field) for mesh in self.meshes) for field in fields)
         )
+
+    def conflicts(self) -> Conflicts:
+        """Since the station was made."""
+        return Conflicts(
+            *(now - then for now, then in zip(self._conflicts(), self._before, strict=True))
+        )
+
+    def _conflicts(self) -> Conflicts:
+        found = Conflicts(Counter(), Counter(), Counter())
+        for lane in self.lanes:
+            participates = self._is_participant(lane)
+            for outcome in _CONFLICTS:
+                count = self.engine.word(lane + C_OUTCOMES + 8 * outcome)
+                alone = self.engine.word(lane + C_PARKED_OUTCOMES + 8 * outcome)
+                found.alone[outcome] += alone
+                (found.others if participates else found.over)[outcome] += count - alone
+        return found
 
     # --- recovery: no worker runs ---------------------------------------------------------------
 

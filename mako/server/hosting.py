@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mako.entry import NODE_NONE, NodeId
 from mako.ids import Status, Timestamp, ms_of_timestamp
@@ -42,6 +42,13 @@ _NOT_SHARDED: Final = (REQUESTS_TABLE.name,)
 _LATER: Final = 3600.0
 #: The role of a follower without a vote.
 LEARNER: Final = "learner"
+
+
+class Conflict(NamedTuple):
+    """How an attempt ended, and what this partition was to it: coordinator or participant."""
+
+    part: str
+    outcome: str
 
 
 def _settings(plan: ServerPlan, replica: ReplicaPlan) -> PartitionSettings:
@@ -77,6 +84,16 @@ def _by_what(pumped: Pumped) -> dict[str, int]:
         "reads": counts.read_for_others,
         "waits": counts.waited_for_room,
         "unavailable": counts.unreached,
+    }
+
+
+def _conflicts(pumped: Pumped) -> dict[Conflict, int]:
+    found = pumped.station.conflicts()
+    parts = (("coordinator", found.over), ("participant", found.others))
+    return {
+        Conflict(part, outcome.name.lower()): count
+        for part, counts in parts
+        for outcome, count in counts.items()
     }
 
 
@@ -146,6 +163,7 @@ class Hosted:
         self.closed: list[int] = []
         # What was done over partitions, of leaderships that are over.
         self._distributed: Counter[str] = Counter()
+        self._conflicts: Counter[Conflict] = Counter()
         functions: list[Function] = [one.procedure for one in procedures.values()]
         functions += [each for one in workloads.values() for each in (one.generate, one.execute)]
         tables = {table for each in functions for table in each.tables()}
@@ -311,6 +329,7 @@ class Hosted:
         self.connections.deposed()
         if self.pumped is not None:
             self._distributed.update(_by_what(self.pumped))
+            self._conflicts.update(_conflicts(self.pumped))
             self.pumped.close()
             self.pumped = None
         if "discarded_above_own_watermark" in self.plan.planted:
@@ -361,6 +380,14 @@ class Hosted:
         total = self._distributed.copy()
         if self.pumped is not None:
             total.update(_by_what(self.pumped))
+        return dict(total) | {"local_inherited": self.partition.engine.inherited}
+
+    @property
+    def conflicts(self) -> dict[Conflict, int]:
+        """Attempts of transactions over partitions that were in the way of others."""
+        total = self._conflicts.copy()
+        if self.pumped is not None:
+            total.update(_conflicts(self.pumped))
         return dict(total)
 
     @property

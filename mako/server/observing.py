@@ -213,6 +213,8 @@ class Observer:
             return
         for what, count in hosted.distributed.items():
             m.distributed.of(*who, what).mirror(count)
+        for (part, outcome), count in hosted.conflicts.items():
+            m.conflicts.of(*who, outcome, part).mirror(count)
         pumped = hosted.pumped
         waiting = {} if pumped is None else pumped.station.waiting_for()
         for other in others:

@@ -65,7 +65,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeBenchmark], FakeData
     [
         (
             "tpcc run --warehose 2",
-            "there is no option --warehose; did you mean --warehouses?",
+            "there is no option --warehose; did you mean --warehouses or --warehouses-per-worker?",
         ),
         ("tpcc run --terminals 2", "there is no option --terminals; see mako bench tpcc run"),
         ("tpcc prepare", "no such command 'prepare'; see mako bench tpcc --help"),
@@ -105,7 +105,30 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeBenchmark], FakeData
         ("tpcc run --clients 8 --workers 2 -f x", "--workers: terminals are served by the cluster"),
         ("tpcc run --connections 2", "--connections: only terminals share them; add --clients N"),
         ("tpcc run --clients 8 --connections 65 -f x", "--connections: 65 is too large; give at"),
-        ("micro run --clients 8 -f x", "there is no option --clients; see mako bench micro run"),
+        (
+            "tpcc run --warehouses 2 --warehouses-per-worker 2",
+            "--warehouses-per-worker: --warehouses says how many there are in all; leave out one",
+        ),
+        (
+            "tpcc run --workers 2 --warehouses-per-worker 20000",
+            "--warehouses-per-worker 20000: that makes 40000 warehouses, and there may be 32767",
+        ),
+        ("tpcc run --remote-item-pct 101", "--remote-item-pct: 101 is too large; give at most 100"),
+        ("tpcc run --remote-payment-pct -1", "--remote-payment-pct: -1 is too small; give at"),
+        ("micro run --clients 8", "--clients 8: terminals need a cluster that runs; add -f and"),
+        ("micro run --cross-shard-pct 101", "--cross-shard-pct: 101 is too large; give at most"),
+        (
+            "micro run --cross-shard-pct 50",
+            "--cross-shard-pct 50: there is one partition; add -f and the configuration of a",
+        ),
+        (
+            "micro run --cross-shard-pct 50 -f config/1c1s1r1p.yml",
+            "--cross-shard-pct 50: there is one partition; add -f and the configuration of a",
+        ),
+        (
+            "micro run --cross-shard-pct 1 --ops 1 -f config/1c2s1r1p_cluster.yml",
+            "--cross-shard-pct 1: one key is in one partition; give --ops 2",
+        ),
         ("tpca run --branches 0", "--branches: 0 is too small"),
         ("tpca run --dist zipf:2", "--dist: the skew '2' must be a number above 0 and below 1"),
         ("tpca run --dist zipf:0.9", "--dist zipf:0.9: the spec profile draws accounts as"),
@@ -203,7 +226,7 @@ def test_terminals_leave_the_workers_to_the_cluster(asked: list[session.Request]
         assert main(["bench", *options.split()]) == 0
     assert [each.config for each in asked] == [("a.yml", "b.yml"), ("a.yml",), ("a.yml",)]
     assert [(each.clients, each.connections) for each in asked] == [(32, 3), (5, 2), (0, 0)]
-    assert asked[0].options == TpccOptions(workers=1, warehouses=1)
+    assert asked[0].options == TpccOptions(workers=1, warehouses=0)
 
 
 def test_every_option_of_tpcc(asked: list[session.Request], tmp_path: Path) -> None:
