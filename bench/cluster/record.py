@@ -142,9 +142,11 @@ class Record:
         return tuple(found)
 
     def stretch(self, start: float, end: float) -> Stretch:
-        """From `start` to `end`; counters from the last look before each of the two."""
+        """From `start` to `end`. What processes use is from the last look before each of the two;
+        what they count is what it was at these moments, in proportion between two looks."""
         first = bisect_left(self._lag_moments, start)
         last = bisect_right(self._lag_moments, end)
+        counted = [_counts(seen, start, end) for seen in self._seen.values()]
         all_grown = []
         processes = []
         for name, seen in self._seen.items():
@@ -161,17 +163,40 @@ class Record:
                 )
             )
         leaders = {each.partition: each.process for each in self.leaderships(end, end)}
-        aborted = _total(all_grown, ABORTED)
-        aborted.subtract(_total(all_grown, ELSEWHERE))  # An attempt counts where it began.
+        aborted = _total(counted, ABORTED)
+        aborted.subtract(_total(counted, ELSEWHERE))  # An attempt counts where it began.
         return Stretch(
             Lag.of(self._lags[first:last]),
             tuple(processes),
             dict(+aborted),
             leaders,
-            dict(+_total(all_grown, OVER)),
-            dict(_total(all_grown, DISTRIBUTED)),
+            dict(+_total(counted, OVER)),
+            dict(_total(counted, DISTRIBUTED)),
             _cascades(all_grown),
         )
+
+
+def _counts(seen: _Seen, start: float, end: float) -> dict[Counter, float]:
+    """By how much the counters of a process grew."""
+    before, after = _totals_at(seen, start), _totals_at(seen, end)
+    return {counter: value - before.get(counter, 0.0) for counter, value in after.items()}
+
+
+def _totals_at(seen: _Seen, at: float) -> dict[Counter, float]:
+    """The counters at a moment; before the first look, and behind the last one, as they were
+    then."""
+    behind = bisect_right(seen.moments, at)
+    if not seen.moments:
+        return {}
+    if behind in (0, len(seen.moments)):
+        return seen.totals[min(behind, len(seen.moments) - 1)]
+    first, last = seen.moments[behind - 1], seen.moments[behind]
+    share = (at - first) / (last - first)
+    before = seen.totals[behind - 1]
+    return {
+        counter: before.get(counter, 0.0) + share * (value - before.get(counter, 0.0))
+        for counter, value in seen.totals[behind].items()
+    }
 
 
 def _total(all_grown: Sequence[Mapping[Counter, float]], kind: str) -> Counts[str]:

@@ -16,10 +16,13 @@ def section(report: RunReport) -> str:
     total = report.total
     if not total.sides:
         return ""
-    plots = "".join(map(render, _plots(report)))
+    plots = [render(plot) for plot in _plots(report)]
+    pairs = "".join(
+        f'<div class="plots">{"".join(plots[at : at + 2])}</div>' for at in range(0, len(plots), 2)
+    )
     return (
-        '<section><h2>Local and cross-shard</h2><div class="plots">'
-        f'{plots}</div><div class="scroll">{_counts(total)}</div>'
+        f"<section><h2>Local and cross-shard</h2>{pairs}"
+        f'<div class="scroll">{_counts(total)}</div>'
         f'<div class="scroll">{_latencies(total)}</div>'
         f'<p class="hint">{escape(_hint(report))}</p></section>'
     )

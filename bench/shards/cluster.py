@@ -34,6 +34,8 @@ class Measured:
     aborted: int
     counts: dict[str, int]
     states: tuple[dict[str, Any], ...]
+    #: Of `aborted`: attempts over partitions.
+    aborted_over: int = 0
 
     @property
     def per_second(self) -> float:
@@ -139,6 +141,7 @@ def measured(
         aborted=sum(sum(sample.aborts.values()) for sample in samples),
         counts=counts,
         states=tuple(states),
+        aborted_over=sum(sum(sample.aborts_over.values()) for sample in samples),
     )
 
 

@@ -97,6 +97,15 @@ def test_an_attempt_over_partitions_counts_where_it_began() -> None:
     assert stretch.distributed == {"raised": 2}
 
 
+def test_what_is_counted_between_two_looks_is_counted_in_proportion() -> None:
+    record = Record(["one", "two"])
+    assert record.stretch(0.0, 1.0).aborts == {}
+    for at, count in ((1.0, 100.0), (2.0, 200.0), (4.0, 600.0)):
+        record.count("one", at, {(ABORTED, "lock"): count})
+    for start, end, count in ((1.5, 3.0, 250), (2.0, 4.0, 400), (0.0, 1.5, 50), (3.5, 9.0, 100)):
+        assert record.stretch(start, end).aborts == {"lock": count}
+
+
 def test_replicas_take_the_same_versions_back() -> None:
     record = Record(["one", "two", "three"])
     for name in ("one", "two", "three"):
