@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from bench.cluster.model import Cascade, Lag, Leadership, ProcessUse, Stretch
+from bench.parted import Parts
 from bench.workload import AuditResult, CheckResult, DataSize, Extra, Progress, Status
 from mako import histogram
 from mako.errors import ConnectionLost
@@ -297,7 +298,10 @@ class FakeBenchmark:
     def workload(self) -> Any:
         return object()
 
-    def states(self, workers: int, _seed: int) -> list[dict[str, Any]]:
+    def over(self, parts: Parts) -> None:
+        self.calls.append(f"over {parts.count}")
+
+    def states(self, workers: int, _seed: int, _place: int = 0) -> list[dict[str, Any]]:
         return [{"home": worker + 1} for worker in range(workers)]
 
     def terminals(self, count: int, _seed: int) -> Sequence[Any]:

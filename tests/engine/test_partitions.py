@@ -236,7 +236,9 @@ def test_a_phantom_elsewhere_is_noticed(cluster: Cluster) -> None:
     assert done[number].value == model.walk(1, 2, 9, 0)
     assert cluster.mesh.counts(0).refused == 1
     # The attempt counts where it began; where its part was refused that is told apart.
-    began, elsewhere = (cluster.mesh.stations[place].conflicts() for place in (0, 1))
+    began, elsewhere = (
+        cluster.mesh.station_of(cluster.engines[place]).conflicts() for place in (0, 1)
+    )
     assert (began.over.total(), began.alone.total(), began.others.total()) == (1, 0, 0)
     assert (elsewhere.over.total(), elsewhere.others) == (0, {Outcome.PHANTOM: 1})
 
@@ -256,7 +258,7 @@ def test_who_waits_alone_for_a_prepared_lock_is_no_conflict_over_partitions() ->
         for _ in range(20):
             made.pass_time(100_000)
             made.turn(1)
-        found = made.mesh.stations[1].conflicts()
+        found = made.mesh.station_of(made.engines[1]).conflicts()
         assert found.alone[Outcome.LOCKED] > 0
         assert (found.over.total(), found.others.total()) == (0, 0)
         assert [done.outcome for done in made.settle()] == [Outcome.COMMITTED] * 2
