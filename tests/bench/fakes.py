@@ -228,6 +228,9 @@ class FakeDatabase:
     drive_options: dict[str, Any] = field(default_factory=dict)
     drives: list[FakeDrive] = field(default_factory=list)
     closed: bool = False
+    drives_asked: list[dict[str, Any]] = field(default_factory=list)
+    #: Of a cluster.
+    partitions: tuple[int, ...] = (0,)
     memory_bytes: int = 300 << 20
     pretouched: list[int] = field(default_factory=list)
 
@@ -237,6 +240,7 @@ class FakeDatabase:
 
     def drive(self, _workload: object, **asked: Any) -> FakeDrive:
         self.asked = asked
+        self.drives_asked.append(asked)
         drive = FakeDrive(self.clock, rate=asked["rate"], **self.drive_options)
         self.drives.append(drive)
         return drive

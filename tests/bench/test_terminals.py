@@ -9,8 +9,8 @@ from typing import Any, Self
 import pytest
 
 import mako
-from bench.stats import between
 from bench.sides import SidedSample
+from bench.stats import between
 from bench.terminals import TerminalDrive, ending_of
 from bench.workload import Request
 from mako import histogram
