@@ -141,6 +141,7 @@ def together(samples: Sequence[mako.Sample]) -> SidedSample:
         watermark_lag_ms=max(sample.watermark_lag_ms for sample in samples),
         stopped=next((sample.stopped for sample in samples if sample.stopped), ""),
         aborts_over=_sum([sample.aborts_over for sample in samples]),
+        parked=_sum([sample.parked for sample in samples]),
         sides=sides_of(kinds),
         fullest=max(sample.memory_bytes / sample.memory_limit for sample in samples),
     )

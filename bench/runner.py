@@ -323,8 +323,9 @@ class Runner:
             return ()
         local, over = interval.sides
         if self._setting.clients:
-            local = replace(local, aborts=less(cluster.aborts, cluster.aborts_over))
-            over = replace(over, aborts=dict(cluster.aborts_over))
+            aborts = less(cluster.aborts, cluster.aborts_over)
+            local = replace(local, aborts=aborts, parked=cluster.parked)
+            over = replace(over, aborts=dict(cluster.aborts_over), parked=cluster.parked_over)
         known = cluster.distributed
         return (
             replace(local, inherited=known.get("local_inherited")),

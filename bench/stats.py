@@ -57,6 +57,9 @@ class Side:
     #: As those of an interval.
     aborts: Mapping[str, int]
     endings: Mapping[str, int]
+    #: How often one waited for a lock that is held until another partition answers; not in
+    #: `aborts`.
+    parked: int
     #: How many depended on a partition that took no part in them, when they committed. None:
     #: nobody who counts it was seen.
     inherited: int | None = None
@@ -179,9 +182,10 @@ def _sides(
     aborts_over = less(after.aborts_over, before.aborts_over if before else {})
     endings = less(_endings(after), _endings(before))
     endings_over = less(_endings(after, over=True), _endings(before, over=True))
+    parked = less(after.parked, before.parked if before else {})
     parts = (
-        (less(aborts, aborts_over), less(endings, endings_over)),
-        (aborts_over, endings_over),
+        (less(aborts, aborts_over), less(endings, endings_over), parked.get("alone", 0)),
+        (aborts_over, endings_over, parked.get("over", 0)),
     )
     return tuple(
         Side(_kind(then, now, duration_s)[0], *part)

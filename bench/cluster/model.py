@@ -76,7 +76,8 @@ class Stretch:
 
     lag: Lag | None
     processes: tuple[ProcessUse, ...]
-    #: Attempts of transactions that were retried, by reason, at all processes together.
+    #: Attempts of transactions that were retried, by reason, at all processes together; without
+    #: those that met a lock which was held until another partition answers (`parked`).
     aborts: Mapping[str, int] = field(default_factory=dict)
     #: Leaders at its end, by partition; whoever is not known is left out.
     leaders: Mapping[int, str] = field(default_factory=dict)
@@ -86,6 +87,16 @@ class Stretch:
     #: empty where there is one partition.
     distributed: Mapping[str, int] = field(default_factory=dict)
     cascades: tuple[Cascade, ...] = ()
+
+    @property
+    def parked(self) -> int:
+        """How often a transaction that touched no other partition was parked."""
+        return self.distributed.get("local_parked", 0)
+
+    @property
+    def parked_over(self) -> int:
+        """The same of those over partitions."""
+        return self.distributed.get("parked", 0) - self.parked
 
     @property
     def sent_per_s(self) -> float:

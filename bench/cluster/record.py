@@ -165,13 +165,17 @@ class Record:
         leaders = {each.partition: each.process for each in self.leaderships(end, end)}
         aborted = _total(counted, ABORTED)
         aborted.subtract(_total(counted, ELSEWHERE))  # An attempt counts where it began.
+        over, done = _total(counted, OVER), _total(counted, DISTRIBUTED)
+        # Who is parked has met a lock.
+        aborted["lock"] -= done["parked"]
+        over["lock"] -= done["parked"] - done["local_parked"]
         return Stretch(
             Lag.of(self._lags[first:last]),
             tuple(processes),
             dict(+aborted),
             leaders,
-            dict(+_total(counted, OVER)),
-            dict(_total(counted, DISTRIBUTED)),
+            dict(+over),
+            dict(done),
             _cascades(all_grown),
         )
 

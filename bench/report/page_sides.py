@@ -32,8 +32,9 @@ def _hint(report: RunReport) -> str:
     texts = ". ".join(f"{name.capitalize()}: {text}" for name, text in sides.figures(report.total))
     return (
         "A cross-shard transaction has rows in several partitions. Aborted attempts are a share of"
-        " all attempts of that side; inherited counts those that depended, when they committed, on"
-        f" a partition that took no part in them. {texts}."
+        " all attempts of that side; parked is how often one waited for a lock that is held until"
+        " another partition answers, which is no abort; inherited counts those that depended, when"
+        f" they committed, on a partition that took no part in them. {texts}."
     )
 
 

@@ -55,7 +55,14 @@ def _lost(side: Side) -> int:
 
 
 #: Headings of the table of conflicts; the first column is text.
-CONFLICT_HEADINGS: Final = ("conflicts", "aborted attempts", "of all", *REASONS, "inherited")
+CONFLICT_HEADINGS: Final = (
+    "conflicts",
+    "aborted attempts",
+    "of all",
+    *REASONS,
+    "parked",
+    "inherited",
+)
 
 
 def conflict_cells(side: Side) -> list[str]:
@@ -65,6 +72,7 @@ def conflict_cells(side: Side) -> list[str]:
         numbers.count(sum(side.aborts.values())),
         f"{side.abort_pct:.2f} %",
         *(numbers.count(side.aborts.get(reason, 0)) for reason in REASONS),
+        numbers.count(side.parked),
         numbers.NOTHING if side.inherited is None else numbers.count(side.inherited),
     ]
 
@@ -102,7 +110,6 @@ def rounds_text(done: Mapping[str, int]) -> str:
         ("committed", "committed"),
         ("raised", "in two rounds"),
         ("refused", "attempts refused by another shard"),
-        ("parked", "times waited for a prepared lock"),
     )
     shown = [f"{numbers.count(done[what])} {text}" for what, text in parts if what in done]
     return ", ".join(shown) or "nobody was seen who counts it"

@@ -10,8 +10,9 @@
                         second, and percentiles from its begin
     aborts, abort_pct   attempts lost and retried, by reason; their share of all attempts
     local, cross_shard  of several partitions: transactions with rows in one, and in several:
-                        as a type; aborts and abort_pct of their own attempts; endings; how many
-                        inherited: depended on a partition that took no part in them
+                        as a type; aborts and abort_pct of their own attempts; endings; how often
+                        one was parked, as it waited for a prepared lock, which is no abort; how
+                        many inherited: depended on a partition that took no part in them
     log_bytes_per_txn   per transaction that wrote
     memory_bytes        in use at the end; loaded.memory_bytes right after the load, and
                         loaded.memory_per_data that divided by key_bytes + row_bytes
@@ -104,6 +105,7 @@ def _side(side: Side) -> dict[str, Any]:
         **_kind(side.stats),
         "aborts": dict(side.aborts),
         "abort_pct": _round(side.abort_pct),
+        "parked": side.parked,
         "inherited": side.inherited,
         **({"endings": dict(side.endings)} if side.endings else {}),
     }

@@ -45,8 +45,7 @@ class Measured:
     def abort_pct(self) -> float:
         """Of all attempts, without those that were parked."""
         ended = self.committed + self.rolled_back
-        unparked = max(self.aborted - self.counts["parked"], 0)
-        return 100 * unparked / max(ended + unparked, 1)
+        return 100 * self.aborted / max(ended + self.aborted, 1)
 
 
 class Partitions:

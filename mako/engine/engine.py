@@ -27,7 +27,6 @@ from mako.engine.layout import (
     C_ARGUMENTS,
     C_DETAIL,
     C_FREE_BYTES,
-    C_INHERITED,
     C_LOG_TOTAL,
     C_LOG_TRANSACTIONS,
     C_NOW,
@@ -571,11 +570,6 @@ class Engine:
             )
             for outcome in Outcome
         }
-
-    @property
-    def inherited(self) -> int:
-        """Commits of this partition alone that depend on others, over all contexts."""
-        return sum(self.word(self.context(i) + C_INHERITED) for i in range(self.context_count))
 
     @property
     def retired(self) -> int:

@@ -18,7 +18,15 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mako.engine import lane as lanes
 from mako.engine.closing import set_word
-from mako.engine.layout import C_MESH, C_OUTCOMES, C_PARKED_OUTCOMES, PARTITION, PEERS, VIEW
+from mako.engine.layout import (
+    C_INHERITED,
+    C_MESH,
+    C_OUTCOMES,
+    C_PARKED_OUTCOMES,
+    PARTITION,
+    PEERS,
+    VIEW,
+)
 from mako.engine.participant import note_loss, release_lane
 from mako.engine.region import Region
 from mako.engine.rounds import abandon, interrupt
@@ -81,6 +89,12 @@ class MeshCounts:
 _CONFLICTS: Final = (Outcome.LOCKED, Outcome.CHANGED, Outcome.PHANTOM)
 
 
+def inherited(engine: Engine) -> int:
+    """Commits that were of this partition alone and depended on others, ever."""
+    contexts = map(engine.context, range(engine.context_count))
+    return sum(engine.word(context + C_INHERITED) for context in contexts)
+
+
 class Conflicts(NamedTuple):
     """Attempts in lanes that conflicts have ended, by outcome."""
 
@@ -90,6 +104,9 @@ class Conflicts(NamedTuple):
     alone: Counter[Outcome]
     #: The parts here of those that began elsewhere, where they count, too.
     others: Counter[Outcome]
+    #: How often one that began here was parked as it met a prepared lock, which is an attempt that
+    #: ended LOCKED: `alone` or `over` partitions.
+    parked: Counter[str]
 
 
 class Station:
@@ -281,13 +298,16 @@ class Station:
 
     def conflicts(self) -> Conflicts:
         """Since the station was made."""
-        return Conflicts(
+        found = Conflicts(
             *(now - then for now, then in zip(self._conflicts(), self._before, strict=True))
         )
+        found.parked["over"] = self.counts().parked - found.parked["alone"]
+        return found
 
     def _conflicts(self) -> Conflicts:
-        found = Conflicts(Counter(), Counter(), Counter())
+        found = Conflicts(Counter(), Counter(), Counter(), Counter())
         for lane in self.lanes:
+            found.parked["alone"] += self.engine.word(lane + C_PARKED_OUTCOMES)
             participates = self._is_participant(lane)
             for outcome in _CONFLICTS:
                 count = self.engine.word(lane + C_OUTCOMES + 8 * outcome)

@@ -41,7 +41,7 @@ class Sample:
 
     seconds: float
     kinds: tuple[KindSample, ...]
-    #: Attempts that were retried, by reason.
+    #: Attempts that were retried, by reason; without those that are in `parked`.
     aborts: dict[str, int]
     log_bytes: int
     log_transactions: int
@@ -53,6 +53,9 @@ class Sample:
     stopped: str = ""
     #: Of `aborts`: attempts of transactions over partitions.
     aborts_over: dict[str, int] = field(default_factory=dict)
+    #: How often a transaction waited for a lock that is held until another partition answers: of
+    #: those `over` partitions, and of the others (`alone`).
+    parked: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -64,6 +67,7 @@ class _Counts:
     rolled_back: list[int]
     aborts: dict[str, int]
     aborts_over: dict[str, int]
+    parked: dict[str, int]
     log_bytes: int
     log_transactions: int
 
@@ -219,11 +223,15 @@ class Drive:
             )
             for reason, outcome in _RETRIED.items()
         }
-        over = dict.fromkeys(_RETRIED, 0)
+        over: dict[str, int] = {}
+        parked: dict[str, int] = {}
         if self._mesh is not None:
             # What others have begun counts there.
             lanes = self._mesh.conflicts_of(engine)
             over = {reason: lanes.over[outcome] for reason, outcome in _RETRIED.items()}
+            parked = {who: lanes.parked[who] for who in ("alone", "over")}
+            over["lock"] = max(over["lock"] - parked["over"], 0)
+            aborts["lock"] = max(aborts["lock"] - parked["alone"], -lanes.alone[Outcome.LOCKED])
             for reason, outcome in _RETRIED.items():
                 aborts[reason] += over[reason] + lanes.alone[outcome]
         log_bytes, log_transactions = engine.log_totals
@@ -234,6 +242,7 @@ class Drive:
             rolled_back,
             aborts,
             over,
+            parked,
             log_bytes,
             log_transactions,
         )
@@ -269,7 +278,8 @@ class Drive:
             seconds=now.started - base.started,
             kinds=tuple(kinds),
             aborts=_less(now.aborts, base.aborts),
-            aborts_over={} if self._mesh is None else _less(now.aborts_over, base.aborts_over),
+            aborts_over=_less(now.aborts_over, base.aborts_over),
+            parked=_less(now.parked, base.parked),
             log_bytes=now.log_bytes - base.log_bytes,
             log_transactions=now.log_transactions - base.log_transactions,
             memory_bytes=engine.memory_bytes,

@@ -80,6 +80,7 @@ def _by_what(pumped: Pumped) -> dict[str, int]:
         "raised": counts.raised,
         "refused": counts.refused,
         "parked": counts.parked,
+        "local_parked": pumped.station.conflicts().parked["alone"],
         "inherited": counts.inherited,
         "reads": counts.read_for_others,
         "waits": counts.waited_for_room,
@@ -380,7 +381,9 @@ class Hosted:
         total = self._distributed.copy()
         if self.pumped is not None:
             total.update(_by_what(self.pumped))
-        return dict(total) | {"local_inherited": self.partition.engine.inherited}
+        from mako.engine.station import inherited
+
+        return dict(total) | {"local_inherited": inherited(self.partition.engine)}
 
     @property
     def conflicts(self) -> dict[Conflict, int]:

@@ -63,6 +63,7 @@ class Sample:
     stopped: str = ""
     endings: dict[str, int] = field(default_factory=dict)
     aborts_over: dict[str, int] = field(default_factory=dict)
+    parked: dict[str, int] = field(default_factory=dict)
     endings_over: dict[str, int] = field(default_factory=dict)
     sides: tuple[KindSample, ...] = ()
 
@@ -137,6 +138,7 @@ class FakeDrive:
                 how: int(count * (now_s - reset_s)) for how, count in self.endings_per_s.items()
             },
             aborts_over={"changed": int(done / 8000), "lock": 0, "phantom": 0},
+            parked={"alone": int(done / 500), "over": int(done / 2000)},
             endings_over={
                 how: int(count * (now_s - reset_s)) // 2
                 for how, count in self.endings_per_s.items()
@@ -207,7 +209,7 @@ class FakeWatch:
         if not self.parted:
             return found
         done = {"committed": 300, "raised": 40, "refused": 2, "parked": 9}
-        done |= {"inherited": 0, "local_inherited": 21}
+        done |= {"inherited": 0, "local_inherited": 21, "local_parked": 7}
         return replace(
             found,
             aborts_over={"changed": int(2 * seconds)},

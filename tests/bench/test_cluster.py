@@ -95,6 +95,17 @@ def test_an_attempt_over_partitions_counts_where_it_began() -> None:
     stretch = record.stretch(0.0, 1.0)
     assert (stretch.aborts, stretch.aborts_over) == ({"lock": 3}, {"lock": 2})
     assert stretch.distributed == {"raised": 2}
+    assert (stretch.parked, stretch.parked_over) == (0, 0)
+
+
+def test_who_is_parked_is_not_aborted() -> None:
+    record = Record(["one"])
+    record.count("one", 0.0, {(ABORTED, "lock"): 10.0, (OVER, "lock"): 4.0})
+    parked: dict[Counter, float] = {(DISTRIBUTED, "parked"): 7, (DISTRIBUTED, "local_parked"): 4}
+    record.count("one", 1.0, {(ABORTED, "lock"): 20.0, (OVER, "lock"): 9.0, **parked})
+    stretch = record.stretch(0.0, 1.0)
+    assert (stretch.aborts, stretch.aborts_over) == ({"lock": 3}, {"lock": 2})
+    assert (stretch.parked, stretch.parked_over) == (4, 3)
 
 
 def test_what_is_counted_between_two_looks_is_counted_in_proportion() -> None:

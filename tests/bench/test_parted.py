@@ -228,6 +228,7 @@ def sample(number: int) -> mako.Sample:
         watermark=70 - number,
         watermark_lag_ms=1.0 + number,
         aborts_over={"lock": 3, "changed": 0},
+        parked={"alone": 2, "over": number},
     )
 
 
@@ -244,6 +245,7 @@ def test_samples_of_partitions_are_added_up() -> None:
     assert [sum(each.durable) for each in both.sides] == [18, 0]
     assert both.aborts == {"lock": 8, "changed": 2}
     assert both.aborts_over == {"lock": 6, "changed": 0}
+    assert both.parked == {"alone": 4, "over": 1}
     assert (both.watermark, both.watermark_lag_ms, both.seconds) == (69, 2.0, 2.0)
     assert (both.memory_bytes, both.memory_limit, both.fullest) == (140, 200, 0.9)
 

@@ -81,6 +81,7 @@ def test_sides_have_what_only_servers_know() -> None:
     local, over = asked.total.sides
     assert (local.aborts, over.aborts) == ({"changed": 25}, {"changed": 10})
     assert (local.inherited, over.inherited) == (105, 0)
+    assert (local.parked, over.parked) == (35, 10)
     assert (local.endings, over.endings) == (
         {"retried": 13, "unknown": 5},
         {"retried": 12, "unknown": 5},
@@ -92,6 +93,7 @@ def test_sides_have_what_only_servers_know() -> None:
     assert local.aborts["changed"] + over.aborts["changed"] == worked.total.aborts["changed"]
     assert 0 < over.aborts["changed"] < local.aborts["changed"] + 2
     assert local.inherited == 105
+    assert local.parked > over.parked > 0
 
 
 def test_memory_of_the_fullest_partition_counts() -> None:

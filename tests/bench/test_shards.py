@@ -79,7 +79,7 @@ def test_a_sum_that_is_wrong_is_noticed() -> None:
 
 def measured(given: Any, *, remote: bool) -> Measured:
     counts = {"parked": 3, "distributed": 5}
-    return Measured(2.0, 100 if remote else 200, 0, 4, counts, ())
+    return Measured(2.0, 100 if remote else 200, 0, 1, counts, ())
 
 
 def test_the_command_prints_the_ratio(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import mako
+from mako.engine.station import inherited
 from mako.ids import Outcome
 from tests.engine.partitioned import ACCOUNT, Cluster, Done
 
@@ -179,10 +180,10 @@ def test_what_is_not_durable_is_inherited(cluster: Cluster) -> None:
     assert cluster.serve(0)
     (done,) = cluster.done()
     assert (done.number, done.mask) == (number, 0b011), "read"
-    assert cluster.engines[0].inherited == 2
+    assert inherited(cluster.engines[0]) == 2
     cluster.settle()
     assert cluster.run(0, put, 0, 1, 3).mask == 0b001
-    assert [engine.inherited for engine in cluster.engines] == [2, 0, 0]
+    assert [inherited(engine) for engine in cluster.engines] == [2, 0, 0]
 
 
 def test_a_key_that_is_taken_elsewhere(cluster: Cluster) -> None:
@@ -261,6 +262,8 @@ def test_who_waits_alone_for_a_prepared_lock_is_no_conflict_over_partitions() ->
         found = made.mesh.station_of(made.engines[1]).conflicts()
         assert found.alone[Outcome.LOCKED] > 0
         assert (found.over.total(), found.others.total()) == (0, 0)
+        # It met the lock once more before it moved to a lane.
+        assert found.parked == {"alone": found.alone[Outcome.LOCKED] + 1, "over": 0}
         assert [done.outcome for done in made.settle()] == [Outcome.COMMITTED] * 2
     finally:
         made.close()
