@@ -162,7 +162,8 @@ class Record:
                     sum(value for (kind, _), value in grown.items() if kind == SENT),
                 )
             )
-        leaders = {each.partition: each.process for each in self.leaderships(end, end)}
+        led = sorted(self.leaderships(end, end), key=lambda each: each.partition)
+        leaders = {each.partition: each.process for each in led}
         aborted = _total(counted, ABORTED)
         aborted.subtract(_total(counted, ELSEWHERE))  # An attempt counts where it began.
         over, done = _total(counted, OVER), _total(counted, DISTRIBUTED)
