@@ -298,8 +298,12 @@ class Station:
 
     def conflicts(self) -> Conflicts:
         """Since the station was made."""
+        now, before = self._conflicts(), self._before
         found = Conflicts(
-            *(now - then for now, then in zip(self._conflicts(), self._before, strict=True))
+            now.over - before.over,
+            now.alone - before.alone,
+            now.others - before.others,
+            now.parked - before.parked,
         )
         found.parked["over"] = self.counts().parked - found.parked["alone"]
         return found

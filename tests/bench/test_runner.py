@@ -289,9 +289,9 @@ class InterruptAt(FakeBenchmark):
 
     interrupt: Interrupt = field(default_factory=Interrupt)
 
-    def states(self, workers: int, seed: int) -> list[dict[str, Any]]:
+    def states(self, workers: int, _seed: int, _place: int = 0) -> list[dict[str, Any]]:
         self.interrupt.requested = True
-        return super().states(workers, seed)
+        return super().states(workers, _seed)
 
 
 def test_an_interrupted_run_is_checked_and_reported() -> None:
