@@ -59,6 +59,7 @@ def test_tpcc_over_two_partitions_takes_in_what_is_paid() -> None:
         measured = tpcc.run(partitions, SCALES["tiny"], 1, tpcc.Shares(1, 15), 0.3)
     assert measured.counts["distributed"] > 10
     assert measured.rolled_back > 0
+    assert {state["home_first"] for state in measured.states} == {1, 2}
 
 
 def test_a_sum_that_is_wrong_is_noticed() -> None:
