@@ -14,9 +14,11 @@ from typing import Any, Final, get_args
 
 import click
 
-from bench.common import Common, client_options, common_of, common_options
+from bench.common import Common, client_options, cluster_of, common_of, common_options
 from bench.options import (
     BRANCHES_MAX,
+    REMOTE_ITEM_PCT,
+    REMOTE_PAYMENT_PCT,
     WAREHOUSES_MAX,
     BenchmarkOptions,
     Distribution,
@@ -90,8 +92,28 @@ def micro() -> None:
 @click.option(
     "--warehouses",
     type=Count(most=WAREHOUSES_MAX),
-    show_default="one per worker",
+    show_default="one per worker, or as many as the cluster's partitions have blocks for",
     help="Warehouses, shared out evenly among the workers.",
+)
+@click.option(
+    "--warehouses-per-worker",
+    type=Count(most=WAREHOUSES_MAX),
+    metavar="N",
+    help="Instead of --warehouses: so many for each worker of each partition.",
+)
+@click.option(
+    "--remote-item-pct",
+    type=Count(least=0, most=100),
+    default=REMOTE_ITEM_PCT,
+    show_default=True,
+    help="Of a hundred order lines, how many are supplied by another warehouse.",
+)
+@click.option(
+    "--remote-payment-pct",
+    type=Count(least=0, most=100),
+    default=REMOTE_PAYMENT_PCT,
+    show_default=True,
+    help="Of a hundred payments, how many are for a customer of another warehouse.",
 )
 @click.option(
     "--mix",
@@ -107,7 +129,10 @@ def micro() -> None:
 def tpcc_run(
     scale: Scale,
     warehouses: int | None,
+    warehouses_per_worker: int | None,
     mix: tuple[int, int, int, int, int] | None,
+    remote_item_pct: int,
+    remote_payment_pct: int,
     **values: Any,
 ) -> None:
     """Load warehouses, run the five transactions, check the twelve conditions of clause 3.3.2.
@@ -119,12 +144,33 @@ def tpcc_run(
     common = common_of(values)
     options = TpccOptions(
         workers=common.workers,
-        warehouses=warehouses or common.workers,
+        warehouses=_warehouses(warehouses, warehouses_per_worker, common),
         scale=scale,
         mix=mix,
         seed=common.seed,
+        remote_item_pct=remote_item_pct,
+        remote_payment_pct=remote_payment_pct,
     )
     _run("tpcc", options, common)
+
+
+def _warehouses(given: int | None, per_worker: int | None, common: Common) -> int:
+    """How many; 0: one for each worker, or as the configuration of several partitions says."""
+    if given is not None and per_worker is not None:
+        raise BadInput(
+            "--warehouses-per-worker: --warehouses says how many there are in all; leave out one"
+        )
+    if per_worker is None:
+        return given or (0 if common.config else common.workers)
+    cluster = cluster_of(common)
+    workers = cluster.workers if common.clients else common.workers
+    total = per_worker * workers * cluster.partitions
+    if total > WAREHOUSES_MAX:
+        raise BadInput(
+            f"--warehouses-per-worker {per_worker}: that makes {total} warehouses, and there may be"
+            f" {WAREHOUSES_MAX}; give less"
+        )
+    return total
 
 
 @tpca.command(
@@ -227,12 +273,21 @@ def tpca_run(
     metavar="uniform|zipf:THETA",
     help="How keys are drawn; the skew THETA is between 0 and 1.",
 )
+@click.option(
+    "--cross-shard-pct",
+    type=Count(least=0, most=100),
+    metavar="N",
+    show_default="0",
+    help="With -f and several partitions: of a hundred transactions, how many use keys of two.",
+)
+@client_options
 @common_options
 def micro_run(
     keys: int,
     read_pct: int,
     ops: int,
     dist: Distribution,
+    cross_shard_pct: int | None,
     **values: Any,
 ) -> None:
     """Load one table and read or change a few random rows of it per transaction."""
@@ -242,6 +297,15 @@ def micro_run(
             f"--ops {ops}: a transaction cannot use more than all {keys} keys; give"
             " fewer --ops or more --keys"
         )
+    if cross_shard_pct is not None and cluster_of(common).partitions < 2:
+        raise BadInput(
+            f"--cross-shard-pct {cross_shard_pct}: there is one partition; add -f and the"
+            " configuration of a cluster that has several"
+        )
+    if cross_shard_pct and ops < 2:
+        raise BadInput(
+            f"--cross-shard-pct {cross_shard_pct}: one key is in one partition; give --ops 2"
+        )
     options = MicroOptions(
         workers=common.workers,
         keys=keys,
@@ -249,6 +313,7 @@ def micro_run(
         ops=ops,
         dist=dist,
         seed=common.seed,
+        cross_shard_pct=cross_shard_pct or 0,
     )
     _run("micro", options, common)
 

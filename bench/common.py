@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 import click
 
@@ -41,10 +41,18 @@ class Common:
     connections: int = 0
 
 
+class ClusterSize(NamedTuple):
+    """What of the cluster matters to options; of a database in this process it is 1 and 0."""
+
+    partitions: int
+    #: Of each leader, for clients.
+    workers: int
+
+
 _COMMON_OPTIONS: Final = (
     config_files(
         "Run on the cluster of this configuration, whose processes are up and have the benchmark"
-        " deployed. Workers are threads of the leader.",
+        " deployed. Workers are threads of the leader, of several partitions of each.",
         required=False,
     ),
     click.option(
@@ -173,6 +181,16 @@ def common_of(values: dict[str, Any]) -> Common:
         **{name: values.pop(name) for name in ("seconds", "warmup", "seed", "rate")},
         **{name: values.pop(name) for name in ("output", "report")},
     )
+
+
+def cluster_of(common: Common) -> ClusterSize:
+    """ConfigError if the configuration is wrong."""
+    if not common.config:
+        return ClusterSize(1, 0)
+    from mako.config import load
+
+    config = load(common.config)
+    return ClusterSize(len(config.partitions), config.document.workers)
 
 
 def _check_clients(

@@ -18,6 +18,9 @@ TPCC_KINDS: Final = ("new_order", "payment", "order_status", "delivery", "stock_
 WAREHOUSES_MAX: Final = 32_767
 #: b_id has 24 bits.
 BRANCHES_MAX: Final = 1 << 23
+#: What TPC-C asks for.
+REMOTE_ITEM_PCT: Final = 1
+REMOTE_PAYMENT_PCT: Final = 15
 #: Of one kind of transactions in `--mix`.
 WEIGHT_MAX: Final = 1_000_000
 
@@ -38,13 +41,18 @@ class Distribution:
 class TpccOptions:
     workers: int
     #: From 1 to WAREHOUSES_MAX. Worker k serves the warehouses with (w_id - 1) % workers == k, one
-    #: after the other; if there are fewer than workers, warehouse k % warehouses + 1 alone.
+    #: after the other; if there are fewer than workers, warehouse k % warehouses + 1 alone. Of a
+    #: cluster of several partitions: the same within each. 0: as many as their blocks have room
+    #: for, of one partition one for each worker.
     warehouses: int
     scale: Scale = "spec"
     #: Weights up to WEIGHT_MAX in the order of TPCC_KINDS, not all zero; None: the shuffled deck
     #: of 5.2.4.2.
     mix: tuple[int, int, int, int, int] | None = None
     seed: int = 1
+    #: Of a hundred lines, and payments, how many are for another warehouse (2.4.1.5, 2.5.1.2).
+    remote_item_pct: int = REMOTE_ITEM_PCT
+    remote_payment_pct: int = REMOTE_PAYMENT_PCT
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +78,8 @@ class MicroOptions:
     ops: int = 4
     dist: Distribution = Distribution()
     seed: int = 1
+    #: Of a hundred transactions, how many use keys of two partitions; 0 where there is one.
+    cross_shard_pct: int = 0
 
 
 BenchmarkOptions = TpccOptions | TpcaOptions | MicroOptions

@@ -24,7 +24,7 @@ from bench.cluster.model import Leadership, Stretch
 from bench.interrupt import Interrupt
 from bench.report import numbers
 from bench.report.model import Loaded, RunReport, Setting
-from bench.stats import Interval, Phase, between
+from bench.stats import Interval, Phase, Side, between, less
 from bench.view import View
 from bench.workload import AuditResult, Benchmark, CheckResult, Status
 from mako.errors import ConfigError, Error, Exists, OutOfMemory, RemoteError
@@ -314,7 +314,23 @@ class Runner:
             interval = replace(interval, watermark_lag_ms=cluster.lag.mean_ms)
         if self._setting.clients:
             interval = replace(interval, aborts=dict(cluster.aborts))
-        return replace(interval, cluster=cluster)
+        interval = replace(interval, cluster=cluster)
+        return replace(interval, sides=self._seen_sides(interval, cluster))
+
+    def _seen_sides(self, interval: Interval, cluster: Stretch) -> tuple[Side, ...]:
+        """With what only servers know."""
+        if not interval.sides:
+            return ()
+        local, over = interval.sides
+        if self._setting.clients:
+            aborts = less(cluster.aborts, cluster.aborts_over)
+            local = replace(local, aborts=aborts, parked=cluster.parked)
+            over = replace(over, aborts=dict(cluster.aborts_over), parked=cluster.parked_over)
+        known = cluster.distributed
+        return (
+            replace(local, inherited=known.get("local_inherited")),
+            replace(over, inherited=known.get("inherited")),
+        )
 
     def _keep(self, interval: Interval) -> None:
         self._run.intervals.append(interval)
@@ -325,7 +341,7 @@ class Runner:
         """End the drive if it cannot go on (R1, R2)."""
         if sample.stopped:  # R2
             self._stop(f"the engine stopped: {sample.stopped}", broken=True)
-        elif sample.memory_bytes > MEMORY_SHARE_MAX * sample.memory_limit:  # R1
+        elif _fullness(sample) > MEMORY_SHARE_MAX:  # R1
             self._stop(
                 f"memory is nearly full ({numbers.size(sample.memory_bytes)} of"
                 f" {numbers.size(sample.memory_limit)}), so the run ends here; give more with"
@@ -387,6 +403,13 @@ class Runner:
                 f"nothing was seen of {', '.join(unseen)}: the HTTP port did not answer"
                 " (http and http_host in the configuration say where it is)"
             )
+
+
+def _fullness(sample: "mako.Sample") -> float:
+    """How full the memory is; of several partitions that of the fullest one."""
+    if fullest := getattr(sample, "fullest", 0.0):
+        return float(fullest)
+    return sample.memory_bytes / sample.memory_limit if sample.memory_limit else 0.0
 
 
 def in_clause_order(results: list[CheckResult]) -> tuple[CheckResult, ...]:

@@ -82,6 +82,10 @@ def _run(request: Request, folder: ResultsFolder | None) -> int:
     view.event("start", "loading the engine")
     benchmark = create(request.name, request.options)
     config = load(request.config) if request.config else None
+    if config is not None and len(config.partitions) > 1:
+        from bench.parted import Parts
+
+        benchmark.over(Parts(config.shards))
     with ExitStack() as stack:
         runner = Runner(
             setting_of(request, benchmark, config),
@@ -89,7 +93,7 @@ def _run(request: Request, folder: ResultsFolder | None) -> int:
             view,
             check=request.check,
             on_interval=folder.append if folder else lambda _interval: None,
-            start=terminals_of(request, benchmark, config) if config and request.clients else None,
+            start=start_of(request, benchmark, config),
             watch=stack.enter_context(ClusterWatch(shown_by(config))) if config else None,
         )
         report = runner.run(lambda: database_of(request, config))
@@ -131,6 +135,30 @@ def shown_by(config: ClusterConfig) -> list[HttpAddress]:
         for process in config.processes
         if process.sites
     ]
+
+
+def start_of(
+    request: Request, benchmark: Benchmark, config: ClusterConfig | None
+) -> "Callable[[mako.Database], Drive] | None":
+    """What starts transactions; None: the workers of one database do."""
+    if config is None:
+        return None
+    if request.clients:
+        return terminals_of(request, benchmark, config)
+    if len(config.partitions) == 1:
+        return None
+    from bench.parted import PartedDrive
+
+    def start(db: "mako.Database") -> Drive:
+        return PartedDrive(
+            cast("mako.RemoteDatabase", db),
+            benchmark,
+            workers=request.workers,
+            seed=request.seed,
+            rate=request.rate,
+        )
+
+    return start
 
 
 def terminals_of(
@@ -178,6 +206,7 @@ def setting_of(request: Request, benchmark: Benchmark, config: ClusterConfig | N
         clients=request.clients,
         connections=min(request.connections, request.clients),
         cluster=config.document.cluster.name if config else "",
+        partitions=len(config.partitions) if config else 1,
     )
 
 

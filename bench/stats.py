@@ -49,6 +49,28 @@ class KindStats:
 
 
 @dataclass(frozen=True, slots=True)
+class Side:
+    """All local transactions of a cluster of several partitions, or all over several."""
+
+    #: Under the name `local` or `cross_shard`.
+    stats: KindStats
+    #: As those of an interval.
+    aborts: Mapping[str, int]
+    endings: Mapping[str, int]
+    #: How often one waited for a lock that is held until another partition answers; not in
+    #: `aborts`.
+    parked: int
+    #: How many depended on a partition that took no part in them, when they committed. None:
+    #: nobody who counts it was seen.
+    inherited: int | None = None
+
+    @property
+    def abort_pct(self) -> float:
+        """Aborted attempts as a share of all attempts."""
+        return _abort_pct(self.aborts, self.stats.count)
+
+
+@dataclass(frozen=True, slots=True)
 class Interval:
     """All that is reported about one stretch of time."""
 
@@ -71,6 +93,8 @@ class Interval:
     endings: Mapping[str, int] = field(default_factory=dict)
     #: Of a cluster: what its processes did meanwhile.
     cluster: Stretch | None = None
+    #: Of several partitions: local transactions, and those over several.
+    sides: tuple[Side, ...] = ()
 
     @property
     def sent_bytes_per_txn(self) -> float | None:
@@ -82,8 +106,12 @@ class Interval:
     @property
     def abort_pct(self) -> float:
         """Aborted attempts as a share of all attempts."""
-        aborted = sum(self.aborts.values())
-        return 100 * aborted / max(1, aborted + self.every.count)
+        return _abort_pct(self.aborts, self.every.count)
+
+
+def _abort_pct(aborts: Mapping[str, int], completed: int) -> float:
+    aborted = sum(aborts.values())
+    return 100 * aborted / max(1, aborted + completed)
 
 
 def between(
@@ -96,16 +124,8 @@ def between(
     histograms: list[list[int]] = []
     durables: list[list[int]] = []
     for position, kind in enumerate(after.kinds):
-        earlier = before.kinds[position] if before else None
-        counts = list(kind.histogram)
-        if earlier:
-            counts = [new - old for new, old in zip(counts, earlier.histogram, strict=True)]
-        rolled_back = kind.rolled_back - (earlier.rolled_back if earlier else 0)
-        count = kind.committed - (earlier.committed if earlier else 0) + rolled_back
-        durable = list(kind.durable)
-        if earlier and durable:
-            durable = [new - old for new, old in zip(durable, earlier.durable, strict=True)]
-        kinds.append(_stats(kind.name, count, rolled_back, duration_s, counts, durable))
+        stats, counts, durable = _kind(before.kinds[position] if before else None, kind, duration_s)
+        kinds.append(stats)
         histograms.append(counts)
         durables += [durable] if durable else []
     every = _stats(
@@ -124,13 +144,52 @@ def between(
         duration_s=duration_s,
         kinds=tuple(kinds),
         every=every,
-        aborts=_less(after.aborts, before.aborts if before else {}),
+        aborts=less(after.aborts, before.aborts if before else {}),
         log_bytes_per_txn=log_bytes / logged if logged else None,
         memory_bytes=after.memory_bytes,
         memory_limit_bytes=after.memory_limit,
         watermark=after.watermark,
         watermark_lag_ms=after.watermark_lag_ms,
-        endings=_less(_endings(after), _endings(before)),
+        endings=less(_endings(after), _endings(before)),
+        sides=_sides(before, after, duration_s),
+    )
+
+
+def _kind(
+    earlier: "mako.KindSample | None", kind: "mako.KindSample", duration_s: float
+) -> tuple[KindStats, list[int], list[int]]:
+    """What happened of a kind, and its two histograms."""
+    counts, durable = list(kind.histogram), list(kind.durable)
+    if earlier:
+        counts = [new - old for new, old in zip(counts, earlier.histogram, strict=True)]
+    rolled_back = kind.rolled_back - (earlier.rolled_back if earlier else 0)
+    count = kind.committed - (earlier.committed if earlier else 0) + rolled_back
+    if earlier and earlier.durable and durable:  # Of a kind without any it may be empty.
+        durable = [new - old for new, old in zip(durable, earlier.durable, strict=True)]
+    stats = _stats(kind.name, count, rolled_back, duration_s, counts, durable)
+    return stats, counts, durable
+
+
+def _sides(
+    before: "mako.Sample | None", after: "mako.Sample", duration_s: float
+) -> tuple[Side, ...]:
+    """Local and cross-shard transactions (`bench.sides`), if the sample tells them apart."""
+    sides: tuple[mako.KindSample, ...] = getattr(after, "sides", ())
+    if not sides:
+        return ()
+    earlier: Sequence[mako.KindSample | None] = getattr(before, "sides", ()) or (None, None)
+    aborts = less(after.aborts, before.aborts if before else {})
+    aborts_over = less(after.aborts_over, before.aborts_over if before else {})
+    endings = less(_endings(after), _endings(before))
+    endings_over = less(_endings(after, over=True), _endings(before, over=True))
+    parked = less(after.parked, before.parked if before else {})
+    parts = (
+        (less(aborts, aborts_over), less(endings, endings_over), parked.get("alone", 0)),
+        (aborts_over, endings_over, parked.get("over", 0)),
+    )
+    return tuple(
+        Side(_kind(then, now, duration_s)[0], *part)
+        for then, now, part in zip(earlier, sides, parts, strict=True)
     )
 
 
@@ -158,13 +217,13 @@ def latency_of(counts: Sequence[int]) -> Latency | None:
     return Latency(p50, p90, p99, greatest)
 
 
-def _endings(sample: "mako.Sample | None") -> dict[str, int]:
+def _endings(sample: "mako.Sample | None", *, over: bool = False) -> dict[str, int]:
     """Those of terminals; workers have none."""
-    found: dict[str, int] = getattr(sample, "endings", {})
+    found: dict[str, int] = getattr(sample, "endings_over" if over else "endings", {})
     return found
 
 
-def _less(after: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
+def less(after: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
     """How often each occurred in between; what never did is left out."""
     grown = {reason: count - before.get(reason, 0) for reason, count in after.items()}
     return {reason: count for reason, count in sorted(grown.items()) if count > 0}

@@ -23,10 +23,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import mako
+from bench.sides import SidedSample, by_type, is_cross, sides_of
 from bench.workload import Request, Terminal
 from mako import histogram
 
@@ -51,14 +51,6 @@ _ENDINGS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class TerminalSample(mako.Sample):
-    """A sample of terminals: `committed` counts what is durable."""
-
-    #: Transactions that did not end well, by how; and how often one was asked again ("retried").
-    endings: dict[str, int] = field(default_factory=dict)
-
-
 class _Counts:
     """What has happened since the start, or since the last reset."""
 
@@ -69,12 +61,14 @@ class _Counts:
         self.early = [histogram.empty() for _ in range(kinds)]
         self.durable = [histogram.empty() for _ in range(kinds)]
         self.endings: Counter[str] = Counter()
+        #: Of `endings`: those of transactions over partitions.
+        self.endings_over: Counter[str] = Counter()
 
 
 class TerminalDrive:
     """Terminals that work from its making until `stop`. See `mako.Drive`.
 
-    `addresses` as for `mako.connect`, `kinds` the names of the transaction types, `rate` how many
+    `addresses` as for `mako.connect`, `kinds` those of the workload, `rate` how many
     transactions begin per second in total; 0: each terminal begins when it has its answer.
     Raises the error of the first connection.
     """
@@ -99,7 +93,7 @@ class TerminalDrive:
         self._cluster = cluster
         self._clock = clock
         self._counts = _Counts(len(kinds), clock())
-        self._final: TerminalSample | None = None
+        self._final: SidedSample | None = None
         self._facts: dict[str, Any] = {}
         self._seen_at = 0.0
         self._stopped = ""
@@ -116,8 +110,8 @@ class TerminalDrive:
 
     # --- The runner's side ---------------------------------------------------------------------
 
-    def sample(self) -> TerminalSample:
-        """Counts and latencies so far."""
+    def sample(self) -> SidedSample:
+        """Counts and latencies so far; `committed` counts what is durable."""
         if self._final is not None:
             return self._final
         counts, facts, now = self._counts, self._facts, self._clock()
@@ -133,9 +127,9 @@ class TerminalDrive:
         )
         # As long as nobody answers, it falls behind with the clock.
         silent_s = max(now - self._seen_at - 2 * LOOK_SECONDS, 0.0)
-        return TerminalSample(
+        return SidedSample(
             seconds=now - counts.since,
-            kinds=kinds,
+            kinds=by_type(kinds),
             aborts={},
             log_bytes=0,
             log_transactions=0,
@@ -145,6 +139,8 @@ class TerminalDrive:
             watermark_lag_ms=facts.get("watermark_lag_ms", 0) + 1000 * silent_s,
             stopped=self._stopped,
             endings=dict(counts.endings),
+            endings_over=dict(counts.endings_over),
+            sides=sides_of(kinds) if any(map(is_cross, self._kinds)) else (),
         )
 
     def reset(self) -> None:
@@ -256,10 +252,10 @@ class TerminalDrive:
             self._note(self._counts.durable[request.kind], begun)
             self._counts.rolled_back[request.kind] += 1
         except _ENDINGS as error:
-            self._counts.endings[ending_of(error)] += 1
+            self._end(request, ending_of(error))
             await asyncio.sleep(_REST_SECONDS)
         except asyncio.CancelledError:
-            self._counts.endings["unanswered"] += 1
+            self._end(request, "unanswered")
             raise
         else:
             terminal.told(result)
@@ -267,7 +263,13 @@ class TerminalDrive:
             self._counts.committed[request.kind] += 1
         finally:
             if submitted is not None and submitted.retries:
-                self._counts.endings["retried"] += submitted.retries
+                self._end(request, "retried", submitted.retries)
+
+    def _end(self, request: Request, ending: str, times: int = 1) -> None:
+        counts = self._counts
+        counts.endings[ending] += times
+        if is_cross(self._kinds[request.kind]):
+            counts.endings_over[ending] += times
 
     def _note(self, counts: list[int], begun: float) -> None:
         counts[histogram.bucket_of(max(round(1e9 * (self._clock() - begun)), 0))] += 1

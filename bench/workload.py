@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import mako
+    from bench.parted import Parts
 
 #: Called with (done, total, what), `what` naming the rows being loaded: "stock", "orders".
 #: Calling it a thousand times a second is fine: the runner decides what to show. `total` may
@@ -133,8 +134,18 @@ class Benchmark(Protocol):
     def workload(self) -> "mako.Workload":
         """The generator and the transactions, for `db.drive`."""
 
-    def states(self, workers: int, seed: int) -> list[dict[str, Any]]:
-        """First state of each worker: home warehouse, random constants, zero counters."""
+    def over(self, parts: "Parts") -> None:
+        """It will run on a cluster of several partitions: called first, before anything else.
+
+        ConfigError if it cannot, or if its rows are not placed so that it can.
+        """
+
+    def states(self, workers: int, seed: int, place: int = 0) -> list[dict[str, Any]]:
+        """First state of each worker: home warehouse, random constants, zero counters.
+
+        Of several partitions those of the workers of the leader of partition `place`. Where its
+        transactions may touch others, the kinds of the workload say so (`bench.sides`).
+        """
 
     def terminals(self, count: int, seed: int) -> "Sequence[Terminal]":
         """Terminals that do together what workers would. Its checks look at what they were told.

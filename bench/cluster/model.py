@@ -62,15 +62,41 @@ class ProcessUse:
 
 
 @dataclass(frozen=True, slots=True)
+class Cascade:
+    """Speculation of a partition that was undone because another one had failed."""
+
+    partition: int
+    cause: int
+    versions: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stretch:
     """All processes together, in the order of the configuration."""
 
     lag: Lag | None
     processes: tuple[ProcessUse, ...]
-    #: Attempts of transactions that were retried, by reason, at all processes together.
+    #: Attempts of transactions that were retried, by reason, at all processes together; without
+    #: those that met a lock which was held until another partition answers (`parked`).
     aborts: Mapping[str, int] = field(default_factory=dict)
     #: Leaders at its end, by partition; whoever is not known is left out.
     leaders: Mapping[int, str] = field(default_factory=dict)
+    #: Of `aborts`: those of transactions over partitions.
+    aborts_over: Mapping[str, int] = field(default_factory=dict)
+    #: What leaders did for transactions over partitions, in the words of mako_distributed_total;
+    #: empty where there is one partition.
+    distributed: Mapping[str, int] = field(default_factory=dict)
+    cascades: tuple[Cascade, ...] = ()
+
+    @property
+    def parked(self) -> int:
+        """How often a transaction that touched no other partition was parked."""
+        return self.distributed.get("local_parked", 0)
+
+    @property
+    def parked_over(self) -> int:
+        """The same of those over partitions."""
+        return self.distributed.get("parked", 0) - self.parked
 
     @property
     def sent_per_s(self) -> float:

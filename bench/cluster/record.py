@@ -8,12 +8,23 @@ Moments are seconds of one clock that never goes back. Safe for one thread at a 
 """
 
 from bisect import bisect_left, bisect_right
+from collections import Counter as Counts
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from bench.cluster.model import Lag, Leadership, ProcessUse, Stretch
-from bench.cluster.scrape import ABORTED, CPU, SENT, WORKER, Counter
+from bench.cluster.model import Cascade, Lag, Leadership, ProcessUse, Stretch
+from bench.cluster.scrape import (
+    ABORTED,
+    CASCADED,
+    CPU,
+    DISTRIBUTED,
+    ELSEWHERE,
+    OVER,
+    SENT,
+    WORKER,
+    Counter,
+)
 
 SILENT: Final = "silent"
 _LEADER: Final = "leader"
@@ -131,16 +142,16 @@ class Record:
         return tuple(found)
 
     def stretch(self, start: float, end: float) -> Stretch:
-        """From `start` to `end`; counters from the last look before each of the two."""
+        """From `start` to `end`. What processes use is from the last look before each of the two;
+        what they count is what it was at these moments, in proportion between two looks."""
         first = bisect_left(self._lag_moments, start)
         last = bisect_right(self._lag_moments, end)
-        aborts: dict[str, int] = {}
+        counted = [_counts(seen, start, end) for seen in self._seen.values()]
+        all_grown = []
         processes = []
         for name, seen in self._seen.items():
             duration_s, grown = _growth(seen, start, end)
-            for (kind, whose), value in grown.items():
-                if kind == ABORTED and value:
-                    aborts[whose] = aborts.get(whose, 0) + round(value)
+            all_grown.append(grown)
             processes.append(
                 ProcessUse(
                     name,
@@ -151,8 +162,68 @@ class Record:
                     sum(value for (kind, _), value in grown.items() if kind == SENT),
                 )
             )
-        leaders = {each.partition: each.process for each in self.leaderships(end, end)}
-        return Stretch(Lag.of(self._lags[first:last]), tuple(processes), aborts, leaders)
+        led = sorted(self.leaderships(end, end), key=lambda each: each.partition)
+        leaders = {each.partition: each.process for each in led}
+        aborted = _total(counted, ABORTED)
+        aborted.subtract(_total(counted, ELSEWHERE))  # An attempt counts where it began.
+        over, done = _total(counted, OVER), _total(counted, DISTRIBUTED)
+        # Who is parked has met a lock.
+        aborted["lock"] -= done["parked"]
+        over["lock"] -= done["parked"] - done["local_parked"]
+        return Stretch(
+            Lag.of(self._lags[first:last]),
+            tuple(processes),
+            dict(+aborted),
+            leaders,
+            dict(+over),
+            dict(done),
+            _cascades(all_grown),
+        )
+
+
+def _counts(seen: _Seen, start: float, end: float) -> dict[Counter, float]:
+    """By how much the counters of a process grew."""
+    before, after = _totals_at(seen, start), _totals_at(seen, end)
+    return {counter: value - before.get(counter, 0.0) for counter, value in after.items()}
+
+
+def _totals_at(seen: _Seen, at: float) -> dict[Counter, float]:
+    """The counters at a moment; before the first look, and behind the last one, as they were
+    then."""
+    behind = bisect_right(seen.moments, at)
+    if not seen.moments:
+        return {}
+    if behind in (0, len(seen.moments)):
+        return seen.totals[min(behind, len(seen.moments) - 1)]
+    first, last = seen.moments[behind - 1], seen.moments[behind]
+    share = (at - first) / (last - first)
+    before = seen.totals[behind - 1]
+    return {
+        counter: before.get(counter, 0.0) + share * (value - before.get(counter, 0.0))
+        for counter, value in seen.totals[behind].items()
+    }
+
+
+def _total(all_grown: Sequence[Mapping[Counter, float]], kind: str) -> Counts[str]:
+    """The counters of a kind, of all processes together."""
+    total: Counts[str] = Counts()
+    for grown in all_grown:
+        total.update({whose: round(n) for (each, whose), n in grown.items() if each == kind})
+    return total
+
+
+def _cascades(all_grown: Sequence[Mapping[Counter, float]]) -> tuple[Cascade, ...]:
+    """Every replica takes the same versions back, some perhaps later than others."""
+    most: dict[str, int] = {}
+    for grown in all_grown:
+        for (kind, whose), versions in grown.items():
+            if kind == CASCADED and versions:
+                most[whose] = max(most.get(whose, 0), round(versions))
+    found = []
+    for whose, versions in most.items():
+        partition, _, cause = whose.partition("<")
+        found.append(Cascade(int(partition), int(cause), versions))
+    return tuple(sorted(found, key=lambda each: (each.partition, each.cause)))
 
 
 def _growth(seen: _Seen, start: float, end: float) -> tuple[float, dict[Counter, float]]:

@@ -11,6 +11,13 @@ CPU: Final = "cpu"
 WORKER: Final = "worker"
 SENT: Final = "sent"
 ABORTED: Final = "aborted"
+#: Of ABORTED: attempts over partitions where they began, and the parts of them elsewhere.
+OVER: Final = "over"
+ELSEWHERE: Final = "elsewhere"
+#: What leaders did for transactions over partitions, by what it was.
+DISTRIBUTED: Final = "distributed"
+#: Versions of a partition that were taken back because of another one: "partition<cause".
+CASCADED: Final = "cascaded"
 
 #: Outcomes of attempts that are retried, in the words of the reports.
 _RETRIED: Final = {"locked": "lock", "changed": "changed", "phantom": "phantom"}
@@ -46,4 +53,11 @@ def _counter(name: str, labels: Mapping[str, str]) -> Counter | None:
             return SENT, labels["peer"]
         case "mako_transactions_total" if labels["outcome"] in _RETRIED:
             return ABORTED, _RETRIED[labels["outcome"]]
+        case "mako_distributed_conflicts_total" if labels["outcome"] in _RETRIED:
+            part = OVER if labels["part"] == "coordinator" else ELSEWHERE
+            return part, _RETRIED[labels["outcome"]]
+        case "mako_distributed_total":
+            return DISTRIBUTED, labels["what"]
+        case "mako_discarded_versions_total" if labels["cause"] != labels["partition"]:
+            return CASCADED, f"{labels['partition']}<{labels['cause']}"
     return None

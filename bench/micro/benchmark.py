@@ -1,12 +1,23 @@
 """The micro-benchmark behind the interface that the runner knows."""
 
 from collections.abc import Mapping, Sequence
-from math import sqrt
 from typing import TYPE_CHECKING, Any, Final
 
-from bench.distribution import first_fields
-from bench.micro.workload import RECORD, WORKLOAD, load, sum_values, sum_writes
+from bench.distribution import first_fields, ranges_of
+from bench.micro.terminals import Terminal as MicroTerminal
+from bench.micro.workload import (
+    CALL_OPS_MAX,
+    PARTED,
+    RECORD,
+    WORKLOAD,
+    load_records,
+    sum_values,
+    sum_writes,
+)
+from bench.moments import sums_over
 from bench.options import MicroOptions
+from bench.parted import Parts, check_room
+from bench.shares import share_audit
 from bench.workload import (
     AuditResult,
     CheckResult,
@@ -22,8 +33,6 @@ if TYPE_CHECKING:
     import mako
 
 _CHUNK: Final = 500  # Rows of one loading transaction.
-_SAMPLES_MIN: Final = 10_000
-_SIGMAS: Final = 5
 
 
 class Micro:
@@ -36,47 +45,73 @@ class Micro:
     def __init__(self, options: MicroOptions) -> None:
         self._options = options
         self.title = f"micro-benchmark, {options.ops} keys a transaction"
+        #: Partitions, and how many rows each has room for.
+        self._places, self._block = 1, 0
 
     def options(self) -> Mapping[str, str | int | float]:
+        over = {"cross_shard_pct": self._options.cross_shard_pct} if self._places > 1 else {}
         return {
             "keys": self._options.keys,
             "read_pct": self._options.read_pct,
             "ops": self._options.ops,
             "dist": str(self._options.dist),
+            **over,
         }
+
+    def over(self, parts: Parts) -> None:
+        self._places = parts.count
+        self._block = parts.block(RECORD, first=0, advice="add -f config/micro_shards.yml")
+        check_room(self._options.keys, "--keys", self._places, self._block)
 
     def prepare(self, db: "mako.Database", progress: Progress) -> None:
         db.create(RECORD)
-        for first in range(0, self._options.keys, _CHUNK):
-            end = min(first + _CHUNK, self._options.keys)
-            db.run(load, first, end)
-            progress(end, self._options.keys, "records")
+        done = 0
+        for first, end in self._ranges():
+            for at in range(first, end, _CHUNK):
+                behind = min(at + _CHUNK, end)
+                db.run(load_records, at, behind)
+                done += behind - at
+                progress(done, self._options.keys, "records")
+
+    def _ranges(self) -> list[tuple[int, int]]:
+        """The keys of each partition."""
+        return ranges_of(self._options.keys, places=self._places, block=self._block)
 
     def size(self) -> DataSize:
         keys = self._options.keys
         return DataSize(keys, keys * RECORD.key_size, keys * RECORD.row_size)
 
     def workload(self) -> "mako.Workload":
-        return WORKLOAD
+        return PARTED if self._places > 1 else WORKLOAD
 
-    def states(self, workers: int, seed: int) -> list[dict[str, Any]]:
+    def states(self, workers: int, seed: int, place: int = 0) -> list[dict[str, Any]]:
+        asked = self._options
         first = {
-            **first_fields(self._options.dist, self._options.keys),
-            "ops": self._options.ops,
-            "read_pct": self._options.read_pct,
+            **first_fields(asked.dist, asked.keys, places=self._places, block=self._block),
+            "ops": asked.ops,
+            "read_pct": asked.read_pct,
+            "place": place,
+            "places": self._places,
+            "cross_pct": asked.cross_shard_pct,
         }
         return [dict(first) for _ in range(workers)]
 
     def terminals(self, count: int, seed: int) -> Sequence[Terminal]:
-        raise ConfigError("the micro-benchmark runs in workers only; leave out --clients")
+        if self._options.ops > CALL_OPS_MAX:
+            raise ConfigError(
+                f"--ops {self._options.ops}: a terminal sends {CALL_OPS_MAX} keys at most; give"
+                " fewer --ops, or leave out --clients"
+            )
+        return [
+            MicroTerminal(self.states(1, seed, number % self._places)[0], seed * count + number)
+            for number in range(count)
+        ]
 
     def check(self, db: "mako.Database", *, after_load: bool) -> list[CheckResult]:
         """No part of a transaction is missing, and no update was lost."""
         if after_load:
             return []
-        with db.snapshot() as snapshot:
-            total = snapshot.run(sum_values, self._options.keys)
-            writes = snapshot.run(sum_writes, self._options.keys)
+        total, writes = sums_over(db, (sum_values, sum_writes), self._ranges())
         whole = writes % self._options.ops == 0
         return [
             CheckResult(
@@ -97,16 +132,18 @@ class Micro:
         self, states: Sequence[Mapping[str, Any]], sample: "mako.Sample"
     ) -> list[AuditResult]:
         samples = sum(state["n_transactions"] for state in states)
-        reads = sum(state["n_reads"] for state in states)
-        share = self._options.read_pct / 100
-        chance = 100 * _SIGMAS * sqrt(share * (1 - share) / max(samples, 1))
-        low, high = 100 * share - chance, 100 * share + chance
-        value = 100 * reads / max(samples, 1)
-        status = Status.PASS if low <= value <= high else Status.FAIL
-        if samples < _SAMPLES_MIN:
-            status = Status.SKIP
-        title = "transactions that only read, as asked for"
-        return [AuditResult("reads_pct", title, round(value, 4), low, high, status, samples)]
+
+        def share(name: str, title: str, field: str, asked: int) -> AuditResult:
+            count = sum(state[field] for state in states)
+            return share_audit(name, title, count, samples, asked / 100)
+
+        reads = "transactions that only read, as asked for"
+        found = [share("reads_pct", reads, "n_reads", self._options.read_pct)]
+        if self._places > 1:
+            over = "transactions over partitions, as asked for"
+            asked = self._options.cross_shard_pct
+            found.append(share("cross_shard_pct", over, "n_cross", asked))
+        return found
 
     def extras(self, sample: "mako.Sample") -> list[Extra]:
         return []

@@ -7,6 +7,7 @@ abort/s  attempts lost to a conflict and retried
 w        watermark: the closed timestamp; lag_ms: how far it is behind the clock
 mem_mib  memory in use; log_b: log bytes per transaction that wrote
 durable_p50_us …  of a replicated database: latency until durable
+local/s, cross_shard/s  of several partitions: completed transactions by side
 sent_b_s, leader  of a cluster: bytes that processes sent each other, and who leads
 retried=, unknown=, …  of terminals: what did not end with a result, if there was any
 """
@@ -50,6 +51,7 @@ def _cluster(interval: Interval) -> str:
     durable = interval.every.durable
     if durable is not None:
         parts.append(f"durable_p50_us={durable.p50_us:.0f} durable_p99_us={durable.p99_us:.0f}")
+    parts += [f"{side.stats.name}/s={side.stats.per_s:.0f}" for side in interval.sides]
     cluster = interval.cluster
     if cluster is not None:
         parts.append(f"sent_b_s={cluster.sent_per_s:.0f}")

@@ -20,7 +20,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from bench.report import cluster, numbers, table
+from bench.report import cluster, numbers, sides, table
 from bench.report.model import Setting
 from bench.stats import Interval, Phase
 
@@ -101,9 +101,18 @@ def _figures(interval: Interval, setting: Setting) -> Table:
     if durable is not None:
         text = f"p50 {numbers.micros(durable.p50_us)}, p99 {numbers.micros(durable.p99_us)}"
         row.add_row("durable in", text)
+    if interval.sides:
+        row.add_row("by side", _sides(interval))
     if interval.cluster is not None:
         row.add_row("leader", ", ".join(interval.cluster.leaders.values()) or numbers.NOTHING)
         row.add_row("replication", cluster.replication_text(interval))
     if interval.endings:
         row.add_row("told", cluster.endings_text(interval.endings))
     return row
+
+
+def _sides(interval: Interval) -> str:
+    return ", ".join(
+        f"{numbers.count(side.stats.per_s)} {sides.name_of(side)} ({side.abort_pct:.2f} % aborted)"
+        for side in interval.sides
+    )

@@ -34,6 +34,8 @@ class Setting:
     connections: int = 0
     #: The cluster that runs; empty: a database in this process.
     cluster: str = ""
+    #: Of the cluster; each has a leader with workers of its own.
+    partitions: int = 1
 
     @property
     def who(self) -> str:
@@ -41,7 +43,8 @@ class Setting:
         if self.clients:
             over = f"{self.connections} connection{'' if self.connections == 1 else 's'}"
             return f"{self.clients} terminal{'' if self.clients == 1 else 's'}, {over}"
-        return f"{self.workers} worker{'' if self.workers == 1 else 's'}"
+        workers = f"{self.workers} worker{'' if self.workers == 1 else 's'}"
+        return workers if self.partitions == 1 else f"{workers} in each of {self.partitions} shards"
 
     @property
     def loop(self) -> str:

@@ -10,7 +10,7 @@ from html import escape
 from importlib.resources import files
 from typing import Final
 
-from bench.report import numbers, page_cluster, table
+from bench.report import numbers, page_cluster, page_sides, table
 from bench.report.model import RunReport
 from bench.report.plot import SMALL, WIDE, Plot, Series, render
 from bench.stats import Interval, KindStats
@@ -34,6 +34,7 @@ def page(report: RunReport) -> str:
         _latency_section(report),
         _engine_section(report),
         page_cluster.section(report),
+        page_sides.section(report),
         _types_section(report),
         _checks_section(report),
         _audit_section(report),

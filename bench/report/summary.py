@@ -9,6 +9,10 @@
     durable_…           the same per type until it was durable, of a replicated database: per
                         second, and percentiles from its begin
     aborts, abort_pct   attempts lost and retried, by reason; their share of all attempts
+    local, cross_shard  of several partitions: transactions with rows in one, and in several:
+                        as a type; aborts and abort_pct of their own attempts; endings; how often
+                        one was parked, as it waited for a prepared lock, which is no abort; how
+                        many inherited: depended on a partition that took no part in them
     log_bytes_per_txn   per transaction that wrote
     memory_bytes        in use at the end; loaded.memory_bytes right after the load, and
                         loaded.memory_per_data that divided by key_bytes + row_bytes
@@ -19,7 +23,10 @@
     endings             what they were told that is no result: retried, unknown, discarded, …
     cluster             of a run with -f: replication bytes (all that processes sent each other)
                         per second and transaction; per process role, processor seconds, those of
-                        its workers, bytes sent; leaders: who led from when on, t as below
+                        its workers, bytes sent; leaders: who led from when on, t as below; of
+                        several partitions distributed: what leaders did for transactions over them,
+                        in the words of mako_distributed_total; cascades: versions of a partition
+                        that were taken back because of another one, the cause
     stopped             why the run ended early, "" if it did not; interrupted: by the user
 
 A line of intervals.jsonl is one second: `t` is when it ended, from the start of the measurement
@@ -30,13 +37,14 @@ Latencies are in microseconds, sizes in bytes, percentages from 0 to 100. A valu
 exist or is not finite, as the latency of a type that never ran, is null.
 """
 
+import dataclasses
 import json
 import math
 from typing import Any, Final
 
-from bench.cluster.model import ProcessUse
+from bench.cluster.model import ProcessUse, Stretch
 from bench.report.model import RunReport, Setting
-from bench.stats import Interval, KindStats
+from bench.stats import Interval, KindStats, Side
 from bench.workload import AuditResult
 
 #: Raised when a field changes its meaning or goes away, not when one is added.
@@ -64,6 +72,7 @@ def summary(report: RunReport) -> dict[str, Any]:
         "all": _kind(total.every),
         "aborts": dict(total.aborts),
         "abort_pct": _round(total.abort_pct),
+        **_sides(total),
         "log_bytes_per_txn": _round(total.log_bytes_per_txn),
         "memory_bytes": total.memory_bytes,
         "memory_limit_bytes": total.memory_limit_bytes,
@@ -83,6 +92,22 @@ def summary(report: RunReport) -> dict[str, Any]:
         "version": setting.version,
         "command": setting.command,
         "started": setting.started,
+    }
+
+
+def _sides(interval: Interval) -> dict[str, Any]:
+    """Nothing where there is one partition."""
+    return {side.stats.name: _side(side) for side in interval.sides}
+
+
+def _side(side: Side) -> dict[str, Any]:
+    return {
+        **_kind(side.stats),
+        "aborts": dict(side.aborts),
+        "abort_pct": _round(side.abort_pct),
+        "parked": side.parked,
+        "inherited": side.inherited,
+        **({"endings": dict(side.endings)} if side.endings else {}),
     }
 
 
@@ -113,8 +138,16 @@ def _cluster(report: RunReport) -> dict[str, Any]:
                 }
                 for led in report.leaderships
             ],
+            **_over(report.total.cluster),
         }
     return found
+
+
+def _over(cluster: Stretch) -> dict[str, Any]:
+    if not cluster.distributed:
+        return {}
+    cascades = [dataclasses.asdict(each) for each in cluster.cascades]
+    return {"distributed": dict(cluster.distributed), "cascades": cascades}
 
 
 def _process(process: ProcessUse) -> dict[str, Any]:
@@ -142,6 +175,7 @@ def interval_record(interval: Interval) -> dict[str, Any]:
         "types": {kind.name: _kind(kind) for kind in interval.kinds},
         "all": _kind(interval.every),
         "aborts": dict(interval.aborts),
+        **_sides(interval),
         "log_bytes_per_txn": _round(interval.log_bytes_per_txn),
         "memory_bytes": interval.memory_bytes,
         "watermark": interval.watermark,

@@ -4,12 +4,15 @@ Built from finished numbers and rendered by the caller, so that the same table g
 terminal in colour, to a pipe without, and to a golden test.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bench.report import cluster, numbers
+from bench.report import cluster, numbers, sides
 from bench.report.model import RunReport
 from bench.stats import Interval, KindStats, Latency
 from bench.workload import Status
@@ -24,6 +27,7 @@ def closing(report: RunReport) -> RenderableType:
         Text(setting_line(report), style="dim"),
         Text(),
         *_types_part(report.total),
+        *_sides_part(report.total),
         Text(),
         figures_table(report),
     ]
@@ -44,6 +48,15 @@ def _types_part(total: Interval) -> list[RenderableType]:
     if total.every.durable is None:
         return [types_table(total)]
     return [counts_table(total), Text(), latencies_table(total)]
+
+
+def _sides_part(total: Interval) -> list[RenderableType]:
+    """Of several partitions: local and cross-shard transactions."""
+    if not total.sides:
+        return []
+    rows = [replace(side.stats, name=sides.name_of(side)) for side in total.sides]
+    counts, conflicts = sides.tables(total)
+    return [Text(), counts, Text(), latency_rows(rows), Text(), conflicts]
 
 
 def setting_line(report: RunReport) -> str:
@@ -94,17 +107,22 @@ def counts_table(interval: Interval) -> Table:
 
 def latencies_table(interval: Interval) -> Table:
     """From the begin of a transaction until it is executed, and until it is durable."""
+    return latency_rows(interval.kinds, interval.every)
+
+
+def latency_rows(kinds: Sequence[KindStats], every: KindStats | None = None) -> Table:
+    """A row for each of `kinds`, and one below them for `every`."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
     table.add_column("latency until", no_wrap=True)
     for first in ("executed: p50", "durable: p50"):
         for heading in (first, "p90", "p99", "max"):
             table.add_column(heading, justify="right", no_wrap=True)
-    for position, kind in enumerate((*interval.kinds, interval.every)):
+    for position, kind in enumerate((*kinds, *([every] if every else []))):
         table.add_row(
             kind.name.replace("_", " "),
             *map(numbers.micros, (*percentiles(kind.latency), *percentiles(kind.durable))),
-            end_section=position == len(interval.kinds) - 1,
-            style="bold" if kind is interval.every else None,
+            end_section=every is not None and position == len(kinds) - 1,
+            style="bold" if kind is every else None,
         )
     return table
 
@@ -132,6 +150,7 @@ def figures(report: RunReport) -> list[tuple[str, str]]:
     rows = [(extra.title, numbers.decimal(extra.value)) for extra in report.extras]
     rows += [
         *cluster.figures(report),
+        *sides.figures(total),
         ("aborts", aborts_text(total)),
         # Terminals do not see the log.
         *([] if report.setting.clients else [("log", log_text(total))]),

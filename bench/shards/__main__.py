@@ -1,4 +1,5 @@
 """python -m bench.shards micro --cross-shard-pct 100
+    python -m bench.shards tpca
     python -m bench.shards tpcc --warehouses-per-worker 8 --remote-item-pct 1
 
 Partitions of one process with one worker each, without replication. Each run checks that nothing
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from statistics import median
 
 import mako
-from bench.shards import micro, tpcc
+from bench.shards import micro, tpca, tpcc
 from bench.shards.cluster import Measured, Partitions
 from bench.tpcc.scale import SCALES
 from mako import histogram
@@ -24,12 +25,12 @@ _MEMORY = 4 << 30
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench.shards", description=(__doc__ or "").strip())
-    parser.add_argument("workload", choices=["micro", "tpcc"])
+    parser.add_argument("workload", choices=["micro", "tpca", "tpcc"])
     parser.add_argument("--partitions", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--beside", action="store_true", help="the same without remote rows")
-    parser.add_argument("--keys", type=int, default=100_000, help="micro: of each partition")
+    parser.add_argument("--keys", type=int, default=100_000, help="micro, tpca: of each partition")
     parser.add_argument("--cross-shard-pct", type=int, default=100)
     parser.add_argument("--warehouses-per-worker", type=int, default=8)
     parser.add_argument("--remote-item-pct", type=int, default=1)
@@ -41,6 +42,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=0.0, help="servers: transactions/s of each")
     parser.add_argument("--output", choices=["table", "json"], default="table")
     given = parser.parse_args(arguments)
+    if given.beside and given.workload == "tpca":
+        parser.error("tpca is as it is, with no share of remote rows; leave out --beside")
     if given.partitions < 2:
         parser.error(f"{given.partitions} partitions; give 2 or more")
     if given.rounds < 1 or given.keys < 2 or given.seconds <= 0:
@@ -69,6 +72,10 @@ def _in_processes(given: argparse.Namespace, *, remote: bool) -> Measured:
         driven = micro.run_processes(
             given.partitions, given.processes, given.keys, cross, given.seconds, given.rate
         )
+    elif given.workload == "tpca":
+        driven = tpca.run_processes(
+            given.partitions, given.processes, given.keys, given.seconds, given.rate
+        )
     else:
         driven = tpcc.run_processes(
             given.partitions,
@@ -96,6 +103,8 @@ def _one(given: argparse.Namespace, *, remote: bool) -> Measured:
         if given.workload == "micro":
             cross = given.cross_shard_pct if remote else 0
             return micro.run(partitions, given.keys, cross, given.seconds)
+        if given.workload == "tpca":
+            return tpca.run(partitions, given.keys, given.seconds)
         shares = _shares(given, remote=remote)
         scale = SCALES[given.scale]
         return tpcc.run(partitions, scale, given.warehouses_per_worker, shares, given.seconds)
@@ -105,7 +114,8 @@ def _show(name: str, measured: Measured) -> None:
     counts = ", ".join(f"{count} {what}" for what, count in measured.counts.items())
     print(
         f"{name}: {measured.per_second:,.0f} transactions/s,"
-        f" {measured.abort_pct:.2f} % aborted; {counts}"
+        f" {measured.abort_pct:.2f} % aborted, {measured.aborted_over} of them over partitions;"
+        f" {counts}"
     )
 
 

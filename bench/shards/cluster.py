@@ -34,6 +34,8 @@ class Measured:
     aborted: int
     counts: dict[str, int]
     states: tuple[dict[str, Any], ...]
+    #: Of `aborted`: attempts over partitions.
+    aborted_over: int = 0
 
     @property
     def per_second(self) -> float:
@@ -43,8 +45,7 @@ class Measured:
     def abort_pct(self) -> float:
         """Of all attempts, without those that were parked."""
         ended = self.committed + self.rolled_back
-        unparked = max(self.aborted - self.counts["parked"], 0)
-        return 100 * unparked / max(ended + unparked, 1)
+        return 100 * self.aborted / max(ended + self.aborted, 1)
 
 
 class Partitions:
@@ -139,6 +140,7 @@ def measured(
         aborted=sum(sum(sample.aborts.values()) for sample in samples),
         counts=counts,
         states=tuple(states),
+        aborted_over=sum(sum(sample.aborts_over.values()) for sample in samples),
     )
 
 

@@ -10,7 +10,7 @@ from bench.shards.processes import Driven, Processes
 from bench.tpcc import load as loading
 from bench.tpcc.scale import Scale
 from bench.tpcc.schema import HISTORY, ITEM, TABLES, WAREHOUSE_YTD
-from bench.tpcc.workload import WORKLOAD, first_state
+from bench.tpcc.workload import PARTED, first_state, in_partition
 
 _CHUNK: Final = 4096
 _EVERYWHERE: Final = ("item", "terminal", "terminal_delivery", "terminal_stock")
@@ -91,7 +91,7 @@ def run(
         )
     states = [_state(place, per_partition, warehouses, scale, shares) for place in range(places)]
     dealt = [(table, 1, per_partition) for table in TABLES if table is not ITEM]
-    measured = partitions.drive(WORKLOAD, states, seconds, dealt)
+    measured = partitions.drive(PARTED, states, seconds, dealt)
     got = spent = 0
     for place in range(places):
         first = place * per_partition + 1
@@ -128,7 +128,7 @@ def run_processes(
         states = [
             _state(place, per_partition, warehouses, scale, shares) for place in range(partitions)
         ]
-        driven = processes.drive(db, WORKLOAD, states, run.seconds, rate=run.rate)
+        driven = processes.drive(db, PARTED, states, run.seconds, rate=run.rate)
         got = spent = 0
         for w_id in range(1, warehouses + 1):
             place = (w_id - 1) // per_partition
@@ -143,14 +143,13 @@ def _state(
     place: int, per_partition: int, warehouses: int, scale: Scale, shares: Shares
 ) -> dict[str, Any]:
     state = first_state(
-        0, workers=1, warehouses=warehouses, scale=scale, mix=None, history_number=0
+        0,
+        workers=1,
+        warehouses=per_partition,
+        scale=scale,
+        mix=None,
+        history_number=0,
+        remote=(shares.item_pct, shares.payment_pct),
     )
-    first = place * per_partition + 1
-    return state | {
-        "worker": place + 1,
-        "home": first,
-        "home_first": first,
-        "home_last": first + per_partition - 1,
-        "remote_item_pct": shares.item_pct,
-        "remote_payment_pct": shares.payment_pct,
-    }
+    home = in_partition(state, place=place, block=per_partition, workers=1)
+    return home | {"warehouses": warehouses}

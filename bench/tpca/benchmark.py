@@ -1,13 +1,17 @@
 """Both profiles of TPC-A behind the interface that the runner knows."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from math import sqrt
 from typing import TYPE_CHECKING, Any, Final
 
-from bench.distribution import first_fields
-from bench.options import BRANCHES_MAX, TpcaOptions
+from bench.distribution import first_fields, ranges_of
+from bench.moments import sums_over
+from bench.options import BRANCHES_MAX, Distribution, TpcaOptions
+from bench.parted import Parts, check_room
+from bench.shares import share_audit
 from bench.tpca import conditions, janus, spec
-from bench.tpca.terminals import SpecTerminal
+from bench.tpca.terminals import JanusTerminal, SpecTerminal
 from bench.workload import (
     AuditResult,
     Benchmark,
@@ -58,6 +62,12 @@ class SpecTpca:
             "dist": "uniform",
         }
 
+    def over(self, parts: Parts) -> None:
+        raise ConfigError(
+            "the spec profile runs on one partition, as its accounts are not placed with their"
+            " branches; add --profile janus, or use a configuration with one partition"
+        )
+
     def prepare(self, db: "mako.Database", progress: Progress) -> None:
         db.create(*spec.TABLES)
         accounts, branches = self._options.accounts, self._options.branches
@@ -78,7 +88,7 @@ class SpecTpca:
     def workload(self) -> "mako.Workload":
         return spec.WORKLOAD
 
-    def states(self, workers: int, seed: int) -> list[dict[str, Any]]:
+    def states(self, workers: int, seed: int, place: int = 0) -> list[dict[str, Any]]:
         branches, accounts = self._options.branches, self._options.accounts
         return [
             dict(spec.first_state(worker, workers=workers, branches=branches, accounts=accounts))
@@ -166,6 +176,8 @@ class JanusTpca:
 
     def __init__(self, options: TpcaOptions) -> None:
         self._options = options
+        #: Partitions, and how many rows of a table each has room for.
+        self._places, self._block = 1, 0
 
     def options(self) -> Mapping[str, str | int | float]:
         return {
@@ -174,33 +186,54 @@ class JanusTpca:
             "dist": str(self._options.dist),
         }
 
+    def over(self, parts: Parts) -> None:
+        self._places = parts.count
+        advice = "add -f config/tpca_shards.yml"
+        self._block = min(parts.block(table, first=0, advice=advice) for table in janus.TABLES)
+        check_room(self._options.accounts, "--accounts", self._places, self._block)
+
     def prepare(self, db: "mako.Database", progress: Progress) -> None:
         db.create(*janus.TABLES)
-        for first, end in _chunks(0, self._options.accounts):
-            db.run(janus.load, first, end)
-            progress(end, self._options.accounts, "rows")
+        done = 0
+        for first, end in self._ranges():
+            for at, behind in _chunks(first, end):
+                db.run(janus.load_janus, at, behind)
+                done += behind - at
+                progress(done, self._options.accounts, "rows")
+
+    def _ranges(self) -> list[tuple[int, int]]:
+        """The keys of each partition."""
+        return ranges_of(self._options.accounts, places=self._places, block=self._block)
 
     def size(self) -> DataSize:
         return _data_size([(table, self._options.accounts) for table in janus.TABLES])
 
     def workload(self) -> "mako.Workload":
-        return janus.WORKLOAD
+        return janus.PARTED if self._places > 1 else janus.WORKLOAD
 
-    def states(self, workers: int, seed: int) -> list[dict[str, Any]]:
-        first = first_fields(self._options.dist, self._options.accounts)
-        return [dict(first) for _ in range(workers)]
+    def states(self, workers: int, seed: int, place: int = 0) -> list[dict[str, Any]]:
+        first = first_fields(
+            self._options.dist, self._options.accounts, places=self._places, block=self._block
+        )
+        return [{**first, "place": place} for _ in range(workers)]
 
     def terminals(self, count: int, seed: int) -> Sequence[Terminal]:
-        raise ConfigError("the janus profile runs in workers only; leave out --clients")
+        parted = self._places > 1
+        return [
+            JanusTerminal(
+                self.states(1, seed, number % self._places)[0],
+                seed * spec.WORKERS_MAX + number,
+                parted=parted,
+            )
+            for number in range(count)
+        ]
 
     def check(self, db: "mako.Database", *, after_load: bool) -> list[CheckResult]:
+        """All three sums, over all partitions, at one snapshot."""
         if after_load:
             return []
-        keys = self._options.accounts
-        with db.snapshot() as snapshot:
-            branches = snapshot.run(janus.sum_branches, keys)
-            tellers = snapshot.run(janus.sum_tellers, keys)
-            customers = snapshot.run(janus.sum_customers, keys)
+        sums = (janus.sum_branches, janus.sum_tellers, janus.sum_customers)
+        branches, tellers, customers = sums_over(db, sums, self._ranges())
         return [
             _equal("branch-teller", "sum of branches = sum of tellers", branches, tellers),
             _equal("teller-customer", "sum of tellers = sum of customers", tellers, customers),
@@ -209,7 +242,22 @@ class JanusTpca:
     def audit(
         self, states: Sequence[Mapping[str, Any]], sample: "mako.Sample"
     ) -> list[AuditResult]:
-        return []
+        """How many were over partitions: all but those whose teller and customer happen to be
+        where the branch is."""
+        if self._places == 1:
+            return []
+        share = 1 - 1 / self._places**2
+        title = f"payments over partitions, {100 * share:.4g} % of {self._places}"
+        result = share_audit(
+            "cross_shard_pct",
+            title,
+            sum(state["n_cross"] for state in states),
+            sum(state["n_transactions"] for state in states),
+            share,
+        )
+        # Popular rows, and those that no other partition has one of, are not as many in each.
+        even = self._options.accounts % self._places == 0 and self._options.dist == Distribution()
+        return [result if even else replace(result, status=Status.SKIP)]
 
     def extras(self, sample: "mako.Sample") -> list[Extra]:
         return []

@@ -3,12 +3,16 @@
 The keys of branch, teller and customer are drawn independently of each other, uniformly or by
 popularity, and one amount from 0 to 10 000 is added to each balance. So the three tables must
 have the same sum at every moment.
+
+On a cluster of several partitions whoever has the branch begins the transaction, and teller and
+customer are anywhere: of two partitions all three rows meet in one in a quarter of them.
 """
 
 from typing import Any, Final
 
 import mako
-from bench.distribution import FIELDS, draw_key
+from bench.distribution import FIELDS, draw_key, draw_key_of, place_of
+from bench.sides import CROSS
 
 AMOUNT_MAX: Final = 10_000
 
@@ -20,13 +24,24 @@ TABLES: Final = (BRANCH, TELLER, CUSTOMER)
 _CHUNK: Final = 4096
 
 STATE: Final = mako.Row(
-    {**FIELDS, "b_id": "i8", "t_id": "i8", "c_id": "i8", "amount": "i8"},
+    {
+        **FIELDS,
+        # The partition whose workers begin it.
+        "place": "i4",
+        "b_id": "i8",
+        "t_id": "i8",
+        "c_id": "i8",
+        "amount": "i8",
+        # Counts for the audit.
+        "n_transactions": "i8",
+        "n_cross": "i8",
+    },
     name="the state of a TPC-A worker",
 )
 
 
-@mako.procedure
-def load(tx: Any, first: int, end: int) -> int:
+@mako.procedure(home=(BRANCH, "first"))
+def load_janus(tx: Any, first: int, end: int) -> int:
     """Rows `first` to `end` - 1 of each table."""
     for number in range(first, end):
         tx.insert(BRANCH, (number,))
@@ -46,47 +61,85 @@ def generate(random: Any, state: Any) -> int:
 
 
 @mako.function
+def generate_parted(random: Any, state: Any) -> int:
+    """The same with a branch of the worker's own partition; 1: the rows are in several."""
+    state.b_id = draw_key_of(random, state, state.place)
+    state.t_id = draw_key(random, state)
+    state.c_id = draw_key(random, state)
+    state.amount = random.uniform(0, AMOUNT_MAX)
+    state.n_transactions += 1
+    here = state.place
+    if place_of(state, state.t_id) != here or place_of(state, state.c_id) != here:
+        state.n_cross += 1
+        return 1
+    return 0
+
+
+@mako.function
 def execute(tx: Any, state: Any) -> None:
     """Add the amount in all three tables."""
-    customer = tx.write(CUSTOMER, (state.c_id,))
-    customer.c_balance += state.amount
-    teller = tx.write(TELLER, (state.t_id,))
-    teller.t_balance += state.amount
-    branch = tx.write(BRANCH, (state.b_id,))
-    branch.b_balance += state.amount
+    _pay(tx, state.b_id, state.t_id, state.c_id, state.amount)
+
+
+@mako.procedure(home=(BRANCH, "b_id"))
+def pay_three(tx: Any, b_id: int, t_id: int, c_id: int, amount: int) -> int:
+    """The same for a terminal at a distance: the amount."""
+    _pay(tx, b_id, t_id, c_id, amount)
+    return amount
+
+
+@mako.function
+def _pay(tx: Any, b_id: int, t_id: int, c_id: int, amount: int) -> None:
+    # Of another partition: both are asked for at once.
+    tx.prefetch(CUSTOMER, (c_id,))
+    tx.prefetch(TELLER, (t_id,))
+    customer = tx.write(CUSTOMER, (c_id,))
+    customer.c_balance += amount
+    teller = tx.write(TELLER, (t_id,))
+    teller.t_balance += amount
+    branch = tx.write(BRANCH, (b_id,))
+    branch.b_balance += amount
 
 
 WORKLOAD: Final = mako.Workload(
     "tpca_janus", kinds=("payment",), state=STATE, generate=generate, execute=execute
 )
+#: On a cluster of several partitions.
+PARTED: Final = mako.Workload(
+    "tpca_janus_parted",
+    kinds=("payment", "payment" + CROSS),
+    state=STATE,
+    generate=generate_parted,
+    execute=execute,
+)
 
 
 @mako.procedure
-def sum_branches(tx: Any, keys: int) -> int:
-    """The sum of all balances of branches; so the next two, of their tables."""
+def sum_branches(tx: Any, first: int, end: int) -> int:
+    """The sum of the balances of these branches; so the next two, of their tables."""
     total = 0
-    for first in range(0, keys, _CHUNK):
-        rows = tx.scan(BRANCH, (first,), (min(first + _CHUNK, keys),), _CHUNK)
-        for at in range(rows.count):
-            total += rows.row(at).b_balance
+    for at in range(first, end, _CHUNK):
+        rows = tx.scan(BRANCH, (at,), (min(at + _CHUNK, end),), _CHUNK)
+        for which in range(rows.count):
+            total += rows.row(which).b_balance
     return total
 
 
 @mako.procedure
-def sum_tellers(tx: Any, keys: int) -> int:
+def sum_tellers(tx: Any, first: int, end: int) -> int:
     total = 0
-    for first in range(0, keys, _CHUNK):
-        rows = tx.scan(TELLER, (first,), (min(first + _CHUNK, keys),), _CHUNK)
-        for at in range(rows.count):
-            total += rows.row(at).t_balance
+    for at in range(first, end, _CHUNK):
+        rows = tx.scan(TELLER, (at,), (min(at + _CHUNK, end),), _CHUNK)
+        for which in range(rows.count):
+            total += rows.row(which).t_balance
     return total
 
 
 @mako.procedure
-def sum_customers(tx: Any, keys: int) -> int:
+def sum_customers(tx: Any, first: int, end: int) -> int:
     total = 0
-    for first in range(0, keys, _CHUNK):
-        rows = tx.scan(CUSTOMER, (first,), (min(first + _CHUNK, keys),), _CHUNK)
-        for at in range(rows.count):
-            total += rows.row(at).c_balance
+    for at in range(first, end, _CHUNK):
+        rows = tx.scan(CUSTOMER, (at,), (min(at + _CHUNK, end),), _CHUNK)
+        for which in range(rows.count):
+            total += rows.row(which).c_balance
     return total

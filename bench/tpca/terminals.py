@@ -1,9 +1,10 @@
-"""Terminals of TPC-A's profile spec: what each asks for next."""
+"""Terminals of TPC-A, of either profile: what each asks for next."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from bench.drawing import Chance, state_of
+from bench.tpca import janus
 from bench.tpca.spec import STATE, debit_credit, generate
 from bench.workload import Request
 
@@ -25,6 +26,28 @@ class SpecTerminal:
     def told(self, result: int) -> None:
         """The last transaction is durable: `result` is the account's new balance."""
         self._state.a_balance = result
+
+    def state(self) -> Mapping[str, Any]:
+        """What it has drawn, as the state of a worker."""
+        return vars(self._state)
+
+
+class JanusTerminal:
+    """See `bench.workload.Terminal`. `parted`: there are several partitions."""
+
+    def __init__(self, first: Mapping[str, Any], seed: int, *, parted: bool) -> None:
+        self._state = state_of(janus.STATE, first)
+        self._random = Chance(seed)
+        self._generate = janus.generate_parted if parted else janus.generate
+
+    def draw(self) -> Request:
+        """The next transaction."""
+        s = self._state
+        kind = self._generate(self._random, s)
+        return Request(kind, janus.pay_three, (s.b_id, s.t_id, s.c_id, s.amount))
+
+    def told(self, result: int) -> None:
+        """The last transaction is durable."""
 
     def state(self) -> Mapping[str, Any]:
         """What it has drawn, as the state of a worker."""

@@ -2,17 +2,26 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bench.moments import passed, snapshot_from
-from bench.options import TPCC_KINDS, WAREHOUSES_MAX, TpccOptions
+from bench.options import (
+    REMOTE_ITEM_PCT,
+    REMOTE_PAYMENT_PCT,
+    TPCC_KINDS,
+    WAREHOUSES_MAX,
+    TpccOptions,
+)
+from bench.parted import Parts
 from bench.tpcc.audit import audit
 from bench.tpcc.calls import TERMINALS_MAX
 from bench.tpcc.consistency import check
 from bench.tpcc.load import load
 from bench.tpcc.scale import SCALES, data_size
+from bench.tpcc.schema import WAREHOUSE
 from bench.tpcc.terminals import Terminal, lost_orders
-from bench.tpcc.workload import WORKLOAD, first_state
+from bench.tpcc.workload import PARTED, WORKLOAD, first_state, in_partition
 from bench.workload import AuditResult, CheckResult, DataSize, Extra, Progress, Status
 from mako.errors import ConfigError
 
@@ -33,7 +42,10 @@ class Tpcc:
                 f"{options.warehouses} warehouses do not fit the keys;"
                 f" take at most {WAREHOUSES_MAX}"
             )
-        self._options = options
+        self._asked = options.warehouses
+        self._options = replace(options, warehouses=options.warehouses or options.workers)
+        #: Warehouses of a partition of a cluster; 0: there is one.
+        self._block = 0
         self.scale = SCALES[options.scale]
         self._order_lines = 0
         self._terminals: list[Terminal] = []
@@ -48,7 +60,32 @@ class Tpcc:
             "warehouses": self._options.warehouses,
             "scale": self._options.scale,
             "mix": "deck" if mix is None else ",".join(map(str, mix)),
+            **self._remote_options(),
         }
+
+    def _remote_options(self) -> dict[str, str | int | float]:
+        """Where they mean something: with one partition only if they are not the standard's."""
+        items, payments = self._remote
+        if not self._block and self._remote == (REMOTE_ITEM_PCT, REMOTE_PAYMENT_PCT):
+            return {}
+        return {"remote_item_pct": items, "remote_payment_pct": payments}
+
+    @property
+    def _remote(self) -> tuple[int, int]:
+        return self._options.remote_item_pct, self._options.remote_payment_pct
+
+    def over(self, parts: Parts) -> None:
+        asked = self._asked
+        advice = "add -f config/tpcc_shards.yml"
+        self._block = parts.block(WAREHOUSE, first=1, advice=advice)
+        wanted = self._block * parts.count
+        if asked not in (0, wanted):
+            raise ConfigError(
+                f"{asked} warehouses: `shards` of the configuration has {self._block} in each of"
+                f" {parts.count} partitions; ask for {wanted}, or give the cluster"
+                f" `blocks: {-(-asked // parts.count)}` when it is made"
+            )
+        self._options = replace(self._options, warehouses=wanted)
 
     def prepare(self, db: "mako.Database", progress: Progress) -> None:
         self._order_lines = load(
@@ -64,19 +101,28 @@ class Tpcc:
         return data_size(self.scale, self._options.warehouses, self._order_lines)
 
     def workload(self) -> "mako.Workload":
-        return WORKLOAD
+        return PARTED if self._block else WORKLOAD
 
-    def states(self, workers: int, seed: int) -> list[dict[str, Any]]:
-        return [
+    def states(self, workers: int, seed: int, place: int = 0) -> list[dict[str, Any]]:
+        states = [
             first_state(
                 worker,
                 workers=workers,
-                warehouses=self._options.warehouses,
+                # Those of one partition are dealt out among its own workers.
+                warehouses=self._block or self._options.warehouses,
                 scale=self.scale,
                 mix=self._options.mix,
                 history_number=0,
+                remote=self._remote,
             )
             for worker in range(workers)
+        ]
+        if not self._block:
+            return states
+        everywhere = {"warehouses": self._options.warehouses}
+        return [
+            in_partition(state, place=place, block=self._block, workers=workers) | everywhere
+            for state in states
         ]
 
     def terminals(self, count: int, seed: int) -> "Sequence[Terminal]":
@@ -90,6 +136,8 @@ class Tpcc:
                 scale=self.scale,
                 mix=self._options.mix,
                 seed=seed,
+                remote=self._remote,
+                block=self._block,
             )
             for number in range(count)
         ]
@@ -120,7 +168,8 @@ class Tpcc:
     def audit(
         self, states: Sequence[Mapping[str, Any]], sample: "mako.Sample"
     ) -> list[AuditResult]:
-        return audit(states, self.scale, self._options.warehouses, self._options.mix)
+        warehouses, mix = self._options.warehouses, self._options.mix
+        return audit(states, self.scale, warehouses, mix, self._remote)
 
     def extras(self, sample: "mako.Sample") -> list[Extra]:
         """Completed new orders per minute, those rolled back included: tpmC (clause 5.4.2), which

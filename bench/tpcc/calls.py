@@ -27,7 +27,7 @@ def _fields(names: Iterable[str]) -> dict[str, str]:
 
 
 #: Fields of a worker's state that are too large for a row, or that no transaction touches.
-_LARGE: Final = {"decks", "undelivered", "low_items", "weights"}
+_LARGE: Final = {"decks", "undelivered", "low_items", "weights", "block"}
 SCRATCH: Final = mako.Table(
     "terminal",
     id=90,

@@ -12,12 +12,12 @@ another partition. So of a cluster of several they read a copy, of the same snap
 others speak of is in the partition of one warehouse (config/tpcc_shards.yml).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from bench.moments import passed, snapshot_from
+from bench.moments import again, passed, snapshot_from
 from bench.tpcc import conditions
 from bench.tpcc.scale import Scale
 from bench.tpcc.schema import DISTRICT_YTD, DISTRICTS, HISTORY, WAREHOUSE_YTD
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 #: What is copied of a cluster of several partitions, and how many rows at a time.
 _GATHERED: Final = (HISTORY, WAREHOUSE_YTD, DISTRICT_YTD)
 _COPIED: Final = 500
-#: How often a snapshot may become too old.
-_ATTEMPTS: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,20 +85,7 @@ def check(
     if len(getattr(db, "partitions", ())) < 2:
         with snapshot_from(db, since) as snapshot:
             return [_evaluate(snapshot, each, scale, warehouses) for each in wanted]
-    return _again(lambda: _check_parted(db, wanted, scale, warehouses, since))
-
-
-def _again(check: Callable[[], list[CheckResult]]) -> list[CheckResult]:
-    """Servers compile a procedure when it first runs, and meanwhile the snapshot may become too
-    old in another partition. Once all are compiled one snapshot lasts for all of them."""
-    from mako.errors import TransactionTooOld
-
-    for _ in range(_ATTEMPTS - 1):
-        try:
-            return check()
-        except TransactionTooOld:
-            continue
-    return check()
+    return again(lambda: _check_parted(db, wanted, scale, warehouses, since))
 
 
 def _check_parted(

@@ -22,10 +22,11 @@ from bench.tpcc.population import (
     load_stock,
     load_warehouse,
 )
-from bench.tpcc.workload import WORKLOAD
+from bench.tpcc.workload import PARTED, WORKLOAD
 
 __all__ = [
     "AT_SNAPSHOT",
+    "PARTED",
     "WORKLOAD",
     "count_low_stock",
     "count_orders",

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import mako
 from bench.options import TPCC_KINDS
+from bench.sides import CROSS
 from bench.tpcc.random import (
     A_CUSTOMER,
     A_ITEM,
@@ -30,6 +31,15 @@ PAYMENT_KIND: Final = TPCC_KINDS.index("payment")
 ORDER_STATUS_KIND: Final = TPCC_KINDS.index("order_status")
 DELIVERY_KIND: Final = TPCC_KINDS.index("delivery")
 STOCK_LEVEL_KIND: Final = TPCC_KINDS.index("stock_level")
+
+#: Of several partitions: the same, and then those that may be over two of them.
+PARTED_KINDS: Final = (
+    *TPCC_KINDS,
+    TPCC_KINDS[NEW_ORDER_KIND] + CROSS,
+    TPCC_KINDS[PAYMENT_KIND] + CROSS,
+)
+NEW_ORDER_CROSS_KIND: Final = len(TPCC_KINDS)
+PAYMENT_CROSS_KIND: Final = NEW_ORDER_CROSS_KIND + 1
 
 #: Cards of each kind in the deck of clause 5.2.4.2.
 DECK: Final = (10, 10, 1, 1, 1)
@@ -66,6 +76,8 @@ STATE: Final = mako.Row(
         # Lines, and payments, of a hundred that are for another warehouse.
         "remote_item_pct": "i4",
         "remote_payment_pct": "i4",
+        # Warehouses of a partition of the cluster; 0: there is one.
+        "block": "i4",
         # A range of the counts below has 1 << shift numbers.
         "item_shift": "i4",
         "customer_shift": "i4",
@@ -163,6 +175,26 @@ def generate(random: Any, state: Any) -> int:
         state.d_id = terminal + 1  # Clause 2.8.1.1: the terminal's own.
         state.threshold = random.uniform(10, 20)
     return kind
+
+
+@mako.function
+def generate_parted(random: Any, state: Any) -> int:
+    """The same; the kind says whether it is over partitions (`PARTED_KINDS`)."""
+    kind: int = generate(random, state)
+    if kind == NEW_ORDER_KIND:
+        for line in range(state.ol_cnt):
+            if is_elsewhere(state, state.supply_w_id[line]):
+                return NEW_ORDER_CROSS_KIND
+    elif kind == PAYMENT_KIND and is_elsewhere(state, state.c_w_id):
+        return PAYMENT_CROSS_KIND
+    return kind
+
+
+@mako.function
+def is_elsewhere(state: Any, w_id: int) -> bool:
+    """Whether a warehouse is in another partition than W_ID."""
+    elsewhere: bool = (w_id - 1) // state.block != (state.w_id - 1) // state.block
+    return elsewhere
 
 
 @mako.function

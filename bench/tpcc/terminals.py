@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from bench.drawing import Chance, state_of
+from bench.options import REMOTE_ITEM_PCT, REMOTE_PAYMENT_PCT
 from bench.tpcc.calls import (
     TERMINALS_MAX,
     count_low_stock,
@@ -26,6 +27,7 @@ from bench.tpcc.inputs import (
     PAYMENT_KIND,
     STATE,
     generate,
+    generate_parted,
 )
 from bench.tpcc.scale import Scale
 from bench.tpcc.schema import LINES_MAX, WRITERS_MAX
@@ -51,7 +53,10 @@ class Terminal:
         scale: Scale,
         mix: Sequence[int] | None,
         seed: int,
+        remote: tuple[int, int] = (REMOTE_ITEM_PCT, REMOTE_PAYMENT_PCT),
+        block: int = 0,
     ) -> None:
+        """`block`: warehouses of a partition, where there are several."""
         assert number < count <= TERMINALS_MAX
         state = first_state(
             number,
@@ -60,8 +65,10 @@ class Terminal:
             scale=scale,
             mix=None if mix is None else tuple(mix),
             history_number=number // WRITERS_MAX << _HISTORY_BITS,
+            remote=remote,
         )
-        self._state = state_of(STATE, state)
+        self._state = state_of(STATE, state | {"block": block})
+        self._generate = generate_parted if block else generate
         self._random = Chance(seed * TERMINALS_MAX + number)
         self._number = number
         #: Rows of HISTORY are told apart by writer and number.
@@ -71,26 +78,27 @@ class Terminal:
     def draw(self) -> Request:
         """The next transaction."""
         s = self._state
-        kind = generate(self._random, s)
+        shown = self._generate(self._random, s)
+        kind = s.kind
         if kind == NEW_ORDER_KIND:
             lines = [
                 line_of(s.i_id[at], s.supply_w_id[at], s.quantity[at]) if at < s.ol_cnt else 0
                 for at in range(LINES_MAX)
             ]
             inputs = (s.w_id, s.d_id, s.c_id, s.all_local, s.ol_cnt, *lines)
-            return Request(kind, enter_order, (self._number, *inputs))
+            return Request(shown, enter_order, (self._number, *inputs))
         if kind == PAYMENT_KIND:
             customer = (s.c_id, s.c_w_id, s.c_d_id, s.c_last)
             rest = (s.h_amount, s.history_number)
             who = (self._number, self._writer)
-            return Request(kind, pay, (*who, s.w_id, s.d_id, *customer, *rest))
+            return Request(shown, pay, (*who, s.w_id, s.d_id, *customer, *rest))
         if kind == ORDER_STATUS_KIND:
             inputs = (s.w_id, s.d_id, s.c_id, s.c_last)
-            return Request(kind, look_up_order, (self._number, *inputs))
+            return Request(shown, look_up_order, (self._number, *inputs))
         if kind == DELIVERY_KIND:
             s.a_skipped = 0  # As long as it is not told otherwise.
-            return Request(kind, deliver, (self._number, s.w_id, s.o_carrier_id))
-        return Request(kind, count_low_stock, (self._number, s.w_id, s.d_id, s.threshold))
+            return Request(shown, deliver, (self._number, s.w_id, s.o_carrier_id))
+        return Request(shown, count_low_stock, (self._number, s.w_id, s.d_id, s.threshold))
 
     def told(self, result: int) -> None:
         """The last transaction is durable."""

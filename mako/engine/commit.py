@@ -18,6 +18,7 @@ from mako.engine.layout import (
     C_ENGINE,
     C_FLOOR,
     C_HINT_LEAF,
+    C_INHERITED,
     C_INSERTS,
     C_LEAFSET,
     C_LEAVES,
@@ -388,6 +389,14 @@ def begin_commit(tx: int, logging: int) -> int:
 
 
 @compiled
+def _note_commit(tx: int, timestamp: int) -> None:
+    st8(tx + C_TIMESTAMP, timestamp)
+    st8(tx + C_OUTCOMES, ld8(tx + C_OUTCOMES) + 1)
+    if ld8(tx + C_MASK) != 0:
+        st8(tx + C_INHERITED, ld8(tx + C_INHERITED) + 1)
+
+
+@compiled
 def end_commit(tx: int, timestamp: int, logging: int) -> None:
     """Steps 5 to 8, after `begin_commit` has returned `timestamp`. They cannot fail."""
     mask = ld8(tx + C_OWN) | ld8(tx + C_MASK)  # Step 5
@@ -395,8 +404,7 @@ def end_commit(tx: int, timestamp: int, logging: int) -> None:
     if logging != 0:
         append_transaction(tx, timestamp, mask)  # Step 7
     store_release(tx + C_FLOOR, NONE)  # Step 8
-    st8(tx + C_TIMESTAMP, timestamp)
-    st8(tx + C_OUTCOMES, ld8(tx + C_OUTCOMES) + 1)
+    _note_commit(tx, timestamp)
 
 
 @exported
@@ -418,8 +426,7 @@ def commit(tx: int) -> int:
         outcome = validate(tx)
         if outcome != COMMITTED:
             return abort(tx, outcome)
-        st8(tx + C_TIMESTAMP, timestamp)
-        st8(tx + C_OUTCOMES, ld8(tx + C_OUTCOMES) + 1)
+        _note_commit(tx, timestamp)
         return COMMITTED
     logging = ld8(engine + LOGGING)
     timestamp = begin_commit(tx, logging)

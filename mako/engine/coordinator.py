@@ -90,7 +90,7 @@ from mako.engine.layout import (
     C_TIMESTAMP,
     CLOCK,
 )
-from mako.engine.parking import begin_attempt, leave, park, take_over
+from mako.engine.parking import begin_attempt, leave, note_alone, park, take_over
 from mako.engine.participant import (
     hold,
     inherit_reads,
@@ -181,6 +181,7 @@ def adopt_parked(home: int, entry: int, arguments: int, size: int) -> int:
     lane = adopt(home, entry, arguments, size)
     if lane != 0:
         st8(mesh + H_PARKED, ld8(mesh + H_PARKED) + 1)
+        note_alone(lane, COMMITTED)
         park(lane)
     return lane
 
@@ -258,6 +259,7 @@ def run(lane: int) -> int:
         if outcome == _LOG_FULL:
             abort(lane, outcome)
         if _is_conflict(outcome):
+            note_alone(lane, outcome)
             return _conflict(lane, outcome)
         leave(lane, LEFT)
         return outcome

@@ -28,7 +28,13 @@ and OBSOLETE (2) once the node is out of the tree. See `mako.engine.index`.
 from typing import Final
 
 from mako.call_format import GATHERED_BYTES_MAX
-from mako.ids import KEY_BYTES_MAX, REMOTE_RANGES_MAX, REMOTE_ROWS_MAX, VALUE_BYTES_MAX
+from mako.ids import (
+    KEY_BYTES_MAX,
+    REMOTE_RANGES_MAX,
+    REMOTE_ROWS_MAX,
+    VALUE_BYTES_MAX,
+    Outcome,
+)
 
 WORD: Final = 8
 LINE: Final = 64
@@ -121,6 +127,7 @@ C_WRITES: Final = 6 * LINE + 8
 C_LEAVES: Final = 6 * LINE + 16
 C_INSERTS: Final = 6 * LINE + 24
 C_LOG_BYTES: Final = 6 * LINE + 32  # bytes the writes will take in the log
+C_INHERITED: Final = 6 * LINE + 40  # commits of this partition alone that inherited any
 C_MASK: Final = 6 * LINE + 48  # foreign partitions inherited
 C_MODE: Final = 6 * LINE + 56  # 0: transaction; else the timestamp of a snapshot
 C_OUTCOME: Final = 7 * LINE  # why the transaction cannot commit, an Outcome
@@ -155,6 +162,7 @@ C_FULL_TURNS: Final = 9 * LINE + 8  # turns it has waited in vain since
 C_LINKED: Final = 15 * LINE  # what the last `link` did: five words
 C_OUTCOMES: Final = 11 * LINE  # 32 counters, one per Outcome
 C_COMMITTED: Final = C_OUTCOMES
+C_PARKED_OUTCOMES: Final = C_OUTCOMES + 20 * WORD  # 12 counters of a lane, see parking
 C_PATH: Final = 16 * LINE  # node, version, child index per level, for repairs of the tree
 PATH_MAX: Final = 16
 C_WORKLOAD: Final = 24 * LINE  # what the worker kernel runs, see worker
@@ -335,6 +343,8 @@ SPIN_MAX: Final = 4096
 assert SHARED_LISTS + POOL_COUNT * CLASS_COUNT * WORD <= HEADER_BYTES
 assert C_PATH + PATH_MAX * 24 <= C_WORKLOAD
 assert C_OUTCOMES + 32 * WORD <= C_LINKED
+assert C_OUTCOMES + (Outcome.REMOTE + 1) * WORD <= C_PARKED_OUTCOMES
+assert C_PARKED_OUTCOMES + (Outcome.LOG_FULL + 1) * WORD <= C_OUTCOMES + 32 * WORD
 assert C_LINKED + 5 * WORD <= C_PATH
 assert C_WORKLOAD + 8 * LINE <= C_HISTOGRAMS
 assert K_ROLLED_BACK + KIND_MAX * WORD <= K_STATE_BYTES

@@ -17,6 +17,7 @@ from mako.engine.station import (
     OWN_LANES,
     SLACK_US,
     Channels,
+    Conflicts,
     Lanes,
     MeshCounts,
     Station,
@@ -108,6 +109,10 @@ class Mesh:
     def lanes_of(self, engine: Engine) -> list[int]:
         """The contexts that are lanes of the workers of `engine`."""
         return self.station_of(engine).lanes
+
+    def conflicts_of(self, engine: Engine) -> Conflicts:
+        """How often attempts in lanes of the workers of `engine` were in the way of others."""
+        return self.station_of(engine).conflicts()
 
     @property
     def busy(self) -> int:

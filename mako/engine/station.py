@@ -11,18 +11,28 @@ here, too; no worker runs then. `mako.engine.partitions` connects stations of on
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mako.engine import lane as lanes
 from mako.engine.closing import set_word
-from mako.engine.layout import C_MESH, PARTITION, PEERS, VIEW
+from mako.engine.layout import (
+    C_INHERITED,
+    C_MESH,
+    C_OUTCOMES,
+    C_PARKED_OUTCOMES,
+    PARTITION,
+    PEERS,
+    VIEW,
+)
 from mako.engine.participant import note_loss, release_lane
 from mako.engine.region import Region
 from mako.engine.rounds import abandon, interrupt
 from mako.engine.transitions import broken
 from mako.errors import ConfigError
+from mako.ids import Outcome
 
 if TYPE_CHECKING:
     from mako.engine.engine import Engine
@@ -75,6 +85,30 @@ class MeshCounts:
     unreached: int
 
 
+#: How an attempt ends that is made again.
+_CONFLICTS: Final = (Outcome.LOCKED, Outcome.CHANGED, Outcome.PHANTOM)
+
+
+def inherited(engine: Engine) -> int:
+    """Commits that were of this partition alone and depended on others, ever."""
+    contexts = map(engine.context, range(engine.context_count))
+    return sum(engine.word(context + C_INHERITED) for context in contexts)
+
+
+class Conflicts(NamedTuple):
+    """Attempts in lanes that conflicts have ended, by outcome."""
+
+    #: Of transactions over partitions that began here.
+    over: Counter[Outcome]
+    #: Of those that touch no other partition, and wait here for a prepared lock.
+    alone: Counter[Outcome]
+    #: The parts here of those that began elsewhere, where they count, too.
+    others: Counter[Outcome]
+    #: How often one that began here was parked as it met a prepared lock, which is an attempt that
+    #: ended LOCKED: `alone` or `over` partitions.
+    parked: Counter[str]
+
+
 class Station:
     """See the module. `lanes_of` says for each worker how many lanes it has, `ports` how many
     there will be of all workers together."""
@@ -111,6 +145,7 @@ class Station:
         except BaseException:
             self.close()
             raise
+        self._before = self._conflicts()  # Contexts were something else before.
 
     # --- making -------------------------------------------------------------------------------
 
@@ -260,6 +295,30 @@ class Station:
         return MeshCounts(
             *(sum(self._get(mesh + field) for mesh in self.meshes) for field in fields)
         )
+
+    def conflicts(self) -> Conflicts:
+        """Since the station was made."""
+        now, before = self._conflicts(), self._before
+        found = Conflicts(
+            now.over - before.over,
+            now.alone - before.alone,
+            now.others - before.others,
+            now.parked - before.parked,
+        )
+        found.parked["over"] = self.counts().parked - found.parked["alone"]
+        return found
+
+    def _conflicts(self) -> Conflicts:
+        found = Conflicts(Counter(), Counter(), Counter(), Counter())
+        for lane in self.lanes:
+            found.parked["alone"] += self.engine.word(lane + C_PARKED_OUTCOMES)
+            participates = self._is_participant(lane)
+            for outcome in _CONFLICTS:
+                count = self.engine.word(lane + C_OUTCOMES + 8 * outcome)
+                alone = self.engine.word(lane + C_PARKED_OUTCOMES + 8 * outcome)
+                found.alone[outcome] += alone
+                (found.others if participates else found.over)[outcome] += count - alone
+        return found
 
     # --- recovery: no worker runs ---------------------------------------------------------------
 

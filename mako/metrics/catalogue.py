@@ -96,10 +96,18 @@ class ServerMetrics:
             "mako_distributed_total",
             "What the leader here did for transactions over partitions: committed, raised (with a"
             " second round), refused (attempts that another partition refused), parked (waited for"
-            " a prepared lock), inherited (committed with partitions in the mask that took no"
-            " part), reads (rows read for others), waits (a message waited for room), unavailable"
-            " (ended, as a partition was out of reach).",
+            " a prepared lock), local_parked (of them those that touched no other partition),"
+            " inherited (committed with partitions in the mask that took no part), local_inherited"
+            " (the same of those that touched no other partition), reads (rows read for others),"
+            " waits (a message waited for room), unavailable (ended, as a partition was out of"
+            " reach).",
             (*_REPLICA, "what"),
+        )
+        self.conflicts = new.counter(
+            "mako_distributed_conflicts_total",
+            "Of mako_transactions_total: attempts of transactions over partitions that others were"
+            " in the way of, where they began (part coordinator) and elsewhere (participant).",
+            (*_REPLICA, "outcome", "part"),
         )
         self.waiting_for = new.gauge(
             "mako_waiting_for",

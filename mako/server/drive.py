@@ -16,6 +16,7 @@ from mako.procedure import Workload
 if TYPE_CHECKING:
     from mako.engine.engine import Engine
     from mako.engine.latencies import Latencies
+    from mako.engine.station import Conflicts
     from mako.server.serving import Crew
     from mako.server.workers import WorkerThread
 
@@ -40,7 +41,7 @@ class Sample:
 
     seconds: float
     kinds: tuple[KindSample, ...]
-    #: Attempts that were retried, by reason.
+    #: Attempts that were retried, by reason; without those that are in `parked`.
     aborts: dict[str, int]
     log_bytes: int
     log_transactions: int
@@ -50,6 +51,11 @@ class Sample:
     watermark_lag_ms: float
     #: Why the workers stopped by themselves; "" while they run or when they were told to.
     stopped: str = ""
+    #: Of `aborts`: attempts of transactions over partitions.
+    aborts_over: dict[str, int] = field(default_factory=dict)
+    #: How often a transaction waited for a lock that is held until another partition answers: of
+    #: those `over` partitions, and of the others (`alone`).
+    parked: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -60,6 +66,8 @@ class _Counts:
     durable: Latencies | None
     rolled_back: list[int]
     aborts: dict[str, int]
+    aborts_over: dict[str, int]
+    parked: dict[str, int]
     log_bytes: int
     log_transactions: int
 
@@ -87,8 +95,8 @@ class Connected(Protocol):
         """Its place among all workers."""
         ...
 
-    def lanes_of(self, engine: Engine) -> list[int]:
-        """The contexts that are lanes of the workers of `engine`."""
+    def conflicts_of(self, engine: Engine) -> Conflicts:
+        """How often attempts in lanes of the workers of `engine` were in the way of others."""
         ...
 
 
@@ -213,18 +221,31 @@ class Drive:
                 engine.word(worker.context + layout.C_OUTCOMES + 8 * outcome)
                 for worker in self._workers
             )
-            + self._in_lanes(layout.C_OUTCOMES + 8 * outcome)
             for reason, outcome in _RETRIED.items()
         }
+        over: dict[str, int] = {}
+        parked: dict[str, int] = {}
+        if self._mesh is not None:
+            # What others have begun counts there.
+            lanes = self._mesh.conflicts_of(engine)
+            over = {reason: lanes.over[outcome] for reason, outcome in _RETRIED.items()}
+            parked = {who: lanes.parked[who] for who in ("alone", "over")}
+            over["lock"] = max(over["lock"] - parked["over"], 0)
+            aborts["lock"] = max(aborts["lock"] - parked["alone"], -lanes.alone[Outcome.LOCKED])
+            for reason, outcome in _RETRIED.items():
+                aborts[reason] += over[reason] + lanes.alone[outcome]
         log_bytes, log_transactions = engine.log_totals
         return _Counts(
-            time.monotonic(), histograms, durable, rolled_back, aborts, log_bytes, log_transactions
+            time.monotonic(),
+            histograms,
+            durable,
+            rolled_back,
+            aborts,
+            over,
+            parked,
+            log_bytes,
+            log_transactions,
         )
-
-    def _in_lanes(self, word: int) -> int:
-        if self._mesh is None:
-            return 0
-        return sum(self._engine.word(lane + word) for lane in self._mesh.lanes_of(self._engine))
 
     def sample(self) -> Sample:
         """Counts and latencies so far. Cheap enough for several times a second."""
@@ -256,7 +277,9 @@ class Drive:
         return Sample(
             seconds=now.started - base.started,
             kinds=tuple(kinds),
-            aborts={reason: now.aborts[reason] - base.aborts[reason] for reason in now.aborts},
+            aborts=_less(now.aborts, base.aborts),
+            aborts_over=_less(now.aborts_over, base.aborts_over),
+            parked=_less(now.parked, base.parked),
             log_bytes=now.log_bytes - base.log_bytes,
             log_transactions=now.log_transactions - base.log_transactions,
             memory_bytes=engine.memory_bytes,
@@ -350,6 +373,10 @@ class Drive:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def _less(now: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
+    return {reason: count - before[reason] for reason, count in now.items()}
 
 
 def _check(

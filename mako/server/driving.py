@@ -20,6 +20,7 @@ from mako.server.sessions import Refused
 if TYPE_CHECKING:
     from mako.engine.engine import Engine
     from mako.engine.pumped import Pumped
+    from mako.engine.station import Conflicts
     from mako.server.serving import Crew, Serving
 
 #: Drives of a process at a time: each worker of one keeps a core busy.
@@ -79,8 +80,8 @@ class Seats:
         # Leaders of other partitions, on the same machine perhaps, take other processors.
         return self._pumped.station.partition * len(self._seats) + number
 
-    def lanes_of(self, engine: Engine) -> list[int]:
-        return self._pumped.station.lanes
+    def conflicts_of(self, engine: Engine) -> Conflicts:
+        return self._pumped.station.conflicts()
 
 
 class Preparation(NamedTuple):

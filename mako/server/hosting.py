@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mako.entry import NODE_NONE, NodeId
 from mako.ids import Status, Timestamp, ms_of_timestamp
@@ -46,6 +46,13 @@ LEADS_MAX: Final = 16
 LEARNER: Final = "learner"
 
 
+class Conflict(NamedTuple):
+    """How an attempt ended, and what this partition was to it: coordinator or participant."""
+
+    part: str
+    outcome: str
+
+
 def _settings(plan: ServerPlan, replica: ReplicaPlan) -> PartitionSettings:
     return PartitionSettings(
         partition=replica.partition,
@@ -75,10 +82,21 @@ def _by_what(pumped: Pumped) -> dict[str, int]:
         "raised": counts.raised,
         "refused": counts.refused,
         "parked": counts.parked,
+        "local_parked": pumped.station.conflicts().parked["alone"],
         "inherited": counts.inherited,
         "reads": counts.read_for_others,
         "waits": counts.waited_for_room,
         "unavailable": counts.unreached,
+    }
+
+
+def _conflicts(pumped: Pumped) -> dict[Conflict, int]:
+    found = pumped.station.conflicts()
+    parts = (("coordinator", found.over), ("participant", found.others))
+    return {
+        Conflict(part, outcome.name.lower()): count
+        for part, counts in parts
+        for outcome, count in counts.items()
     }
 
 
@@ -153,6 +171,7 @@ class Hosted:
         self.leads: deque[tuple[int, int]] = deque(maxlen=LEADS_MAX)
         # What was done over partitions, of leaderships that are over.
         self._distributed: Counter[str] = Counter()
+        self._conflicts: Counter[Conflict] = Counter()
         functions: list[Function] = [one.procedure for one in procedures.values()]
         functions += [each for one in workloads.values() for each in (one.generate, one.execute)]
         tables = {table for each in functions for table in each.tables()}
@@ -324,6 +343,7 @@ class Hosted:
         self.connections.deposed()
         if self.pumped is not None:
             self._distributed.update(_by_what(self.pumped))
+            self._conflicts.update(_conflicts(self.pumped))
             self.pumped.close()
             self.pumped = None
         if "discarded_above_own_watermark" in self.plan.planted:
@@ -374,6 +394,16 @@ class Hosted:
         total = self._distributed.copy()
         if self.pumped is not None:
             total.update(_by_what(self.pumped))
+        from mako.engine.station import inherited
+
+        return dict(total) | {"local_inherited": inherited(self.partition.engine)}
+
+    @property
+    def conflicts(self) -> dict[Conflict, int]:
+        """Attempts of transactions over partitions that were in the way of others."""
+        total = self._conflicts.copy()
+        if self.pumped is not None:
+            total.update(_conflicts(self.pumped))
         return dict(total)
 
     @property

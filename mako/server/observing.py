@@ -222,6 +222,8 @@ class Observer:
         m.given_up.of(*who).mirror(hosted.given_up)
         for what, count in hosted.distributed.items():
             m.distributed.of(*who, what).mirror(count)
+        for (part, outcome), count in hosted.conflicts.items():
+            m.conflicts.of(*who, outcome, part).mirror(count)
         pumped = hosted.pumped
         waiting = {} if pumped is None else pumped.station.waiting_for()
         undurable = self._tracer.waiting_for(hosted)

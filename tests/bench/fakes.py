@@ -6,11 +6,12 @@ number in a golden file is reproducible.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
 
-from bench.cluster.model import Lag, Leadership, ProcessUse, Stretch
+from bench.cluster.model import Cascade, Lag, Leadership, ProcessUse, Stretch
+from bench.parted import Parts
 from bench.workload import AuditResult, CheckResult, DataSize, Extra, Progress, Status
 from mako import histogram
 from mako.errors import ConnectionLost
@@ -61,6 +62,10 @@ class Sample:
     watermark_lag_ms: float
     stopped: str = ""
     endings: dict[str, int] = field(default_factory=dict)
+    aborts_over: dict[str, int] = field(default_factory=dict)
+    parked: dict[str, int] = field(default_factory=dict)
+    endings_over: dict[str, int] = field(default_factory=dict)
+    sides: tuple[KindSample, ...] = ()
 
 
 def spread(count: int, median_ns: int) -> list[int]:
@@ -87,6 +92,8 @@ class FakeDrive:
     durable_ns: int = 0
     #: Per second, what terminals were told that is no result.
     endings_per_s: dict[str, int] = field(default_factory=dict)
+    #: Several partitions: this share of the transactions is over two of them, and takes longer.
+    cross: float = 0.0
     #: After how many seconds the leader that runs the workers is lost.
     lost_s: float = math.inf
     calls: list[str] = field(default_factory=list)
@@ -130,6 +137,30 @@ class FakeDrive:
             endings={
                 how: int(count * (now_s - reset_s)) for how, count in self.endings_per_s.items()
             },
+            aborts_over={"changed": int(done / 8000), "lock": 0, "phantom": 0},
+            parked={"alone": int(done / 500), "over": int(done / 2000)},
+            endings_over={
+                how: int(count * (now_s - reset_s)) // 2
+                for how, count in self.endings_per_s.items()
+            },
+            sides=self._sides(done),
+        )
+
+    def _sides(self, done: float) -> tuple[KindSample, ...]:
+        if not self.cross:
+            return ()
+        return tuple(
+            KindSample(
+                name,
+                int(done * share * (1 - 0.01)),
+                int(done * share * 0.01),
+                spread(int(done * share), median_ns),
+                spread(int(done * share), median_ns + self.durable_ns) if self.durable_ns else [],
+            )
+            for name, share, median_ns in (
+                ("local", 1 - self.cross, 4_000),
+                ("cross_shard", self.cross, 90_000),
+            )
         )
 
     def reset(self) -> None:
@@ -151,6 +182,8 @@ class FakeWatch:
 
     clock: FakeClock
     took_over_s: float = math.inf
+    #: There are two partitions.
+    parted: bool = False
 
     def __post_init__(self) -> None:
         self.began_s = self.clock.now()
@@ -171,7 +204,18 @@ class FakeWatch:
         ]
         lag = Lag.of([3.0, 4.0, 5.0 + seconds, 12.0])
         silent = ProcessUse("three", "silent")
-        return Stretch(lag, (*processes, silent), {"changed": int(7 * seconds)}, {0: leader})
+        aborts = {"changed": int(7 * seconds)}
+        found = Stretch(lag, (*processes, silent), aborts, {0: leader})
+        if not self.parted:
+            return found
+        done = {"committed": 300, "raised": 40, "refused": 2, "parked": 9}
+        done |= {"inherited": 0, "local_inherited": 21, "local_parked": 7}
+        return replace(
+            found,
+            aborts_over={"changed": int(2 * seconds)},
+            distributed={what: int(count * seconds) for what, count in done.items()},
+            cascades=(Cascade(0, 1, 12),) if leader == "two" else (),
+        )
 
     def leaderships(self, start: float, end: float) -> tuple[Leadership, ...]:
         found = [Leadership(self.began_s, "one", 0, 3)]
@@ -186,6 +230,9 @@ class FakeDatabase:
     drive_options: dict[str, Any] = field(default_factory=dict)
     drives: list[FakeDrive] = field(default_factory=list)
     closed: bool = False
+    drives_asked: list[dict[str, Any]] = field(default_factory=list)
+    #: Of a cluster.
+    partitions: tuple[int, ...] = (0,)
     memory_bytes: int = 300 << 20
     pretouched: list[int] = field(default_factory=list)
 
@@ -195,6 +242,7 @@ class FakeDatabase:
 
     def drive(self, _workload: object, **asked: Any) -> FakeDrive:
         self.asked = asked
+        self.drives_asked.append(asked)
         drive = FakeDrive(self.clock, rate=asked["rate"], **self.drive_options)
         self.drives.append(drive)
         return drive
@@ -256,7 +304,10 @@ class FakeBenchmark:
     def workload(self) -> Any:
         return object()
 
-    def states(self, workers: int, _seed: int) -> list[dict[str, Any]]:
+    def over(self, parts: Parts) -> None:
+        self.calls.append(f"over {parts.count}")
+
+    def states(self, workers: int, _seed: int, _place: int = 0) -> list[dict[str, Any]]:
         return [{"home": worker + 1} for worker in range(workers)]
 
     def terminals(self, count: int, _seed: int) -> Sequence[Any]:

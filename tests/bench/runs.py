@@ -105,3 +105,10 @@ def cluster_run(**options: Any) -> FakeRun:
     """A run on a cluster: see CLUSTER."""
     watch = FakeWatch(FakeClock(), TOOK_OVER_S)
     return FakeRun(watch=watch, drive=CLUSTER_DRIVE | options.pop("drive", {}), **CLUSTER | options)
+
+
+def parted_run(**options: Any) -> FakeRun:
+    """A run on a cluster of two partitions, whose second one is taken over."""
+    watch = FakeWatch(FakeClock(), TOOK_OVER_S, parted=True)
+    drive = CLUSTER_DRIVE | {"cross": 0.15}
+    return FakeRun(watch=watch, drive=drive, **CLUSTER | {"partitions": 2} | options)

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from mako.cli import main
 from mako.errors import ConfigError, OutOfMemory
 from tests.bench.fakes import FakeBenchmark, FakeClock, FakeDatabase
 
+CONFIG = Path(__file__).parents[2] / "config"
 RUN = ("bench", "tpcc", "run", "--scale", "tiny", "--workers", "1", "--seconds", "3")
 
 
@@ -65,7 +67,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeBenchmark], FakeData
     [
         (
             "tpcc run --warehose 2",
-            "there is no option --warehose; did you mean --warehouses?",
+            "there is no option --warehose; did you mean --warehouses or --warehouses-per-worker?",
         ),
         ("tpcc run --terminals 2", "there is no option --terminals; see mako bench tpcc run"),
         ("tpcc prepare", "no such command 'prepare'; see mako bench tpcc --help"),
@@ -105,7 +107,30 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeBenchmark], FakeData
         ("tpcc run --clients 8 --workers 2 -f x", "--workers: terminals are served by the cluster"),
         ("tpcc run --connections 2", "--connections: only terminals share them; add --clients N"),
         ("tpcc run --clients 8 --connections 65 -f x", "--connections: 65 is too large; give at"),
-        ("micro run --clients 8 -f x", "there is no option --clients; see mako bench micro run"),
+        (
+            "tpcc run --warehouses 2 --warehouses-per-worker 2",
+            "--warehouses-per-worker: --warehouses says how many there are in all; leave out one",
+        ),
+        (
+            "tpcc run --workers 2 --warehouses-per-worker 20000",
+            "--warehouses-per-worker 20000: that makes 40000 warehouses, and there may be 32767",
+        ),
+        ("tpcc run --remote-item-pct 101", "--remote-item-pct: 101 is too large; give at most 100"),
+        ("tpcc run --remote-payment-pct -1", "--remote-payment-pct: -1 is too small; give at"),
+        ("micro run --clients 8", "--clients 8: terminals need a cluster that runs; add -f and"),
+        ("micro run --cross-shard-pct 101", "--cross-shard-pct: 101 is too large; give at most"),
+        (
+            "micro run --cross-shard-pct 50",
+            "--cross-shard-pct 50: there is one partition; add -f and the configuration of a",
+        ),
+        (
+            "micro run --cross-shard-pct 50 -f {config}/1c1s1r1p.yml",
+            "--cross-shard-pct 50: there is one partition; add -f and the configuration of a",
+        ),
+        (
+            "micro run --cross-shard-pct 1 --ops 1 -f {config}/1c2s1r1p_cluster.yml",
+            "--cross-shard-pct 1: one key is in one partition; give --ops 2",
+        ),
         ("tpca run --branches 0", "--branches: 0 is too small"),
         ("tpca run --dist zipf:2", "--dist: the skew '2' must be a number above 0 and below 1"),
         ("tpca run --dist zipf:0.9", "--dist zipf:0.9: the spec profile draws accounts as"),
@@ -119,7 +144,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeBenchmark], FakeData
 def test_bad_input_is_one_line_and_status_2(
     capsys: pytest.CaptureFixture[str], asked: list[session.Request], arguments: str, line: str
 ) -> None:
-    assert main(["bench", *arguments.split()]) == 2
+    assert main(["bench", *arguments.format(config=CONFIG).split()]) == 2
     output = capsys.readouterr()
     assert output.out == ""
     assert output.err.startswith(f"mako: {line}")
@@ -203,7 +228,7 @@ def test_terminals_leave_the_workers_to_the_cluster(asked: list[session.Request]
         assert main(["bench", *options.split()]) == 0
     assert [each.config for each in asked] == [("a.yml", "b.yml"), ("a.yml",), ("a.yml",)]
     assert [(each.clients, each.connections) for each in asked] == [(32, 3), (5, 2), (0, 0)]
-    assert asked[0].options == TpccOptions(workers=1, warehouses=1)
+    assert asked[0].options == TpccOptions(workers=1, warehouses=0)
 
 
 def test_every_option_of_tpcc(asked: list[session.Request], tmp_path: Path) -> None:
@@ -231,6 +256,14 @@ def test_every_option_of_tpcc(asked: list[session.Request], tmp_path: Path) -> N
     [
         ("tpca run --workers 2 --accounts 500", TpcaOptions(2, branches=2, accounts=500)),
         (
+            "micro run --workers 1 --cross-shard-pct 40 -f {config}/1c2s1r1p_cluster.yml",
+            MicroOptions(1, cross_shard_pct=40),
+        ),
+        (
+            "tpcc run --workers 1 --remote-item-pct 5 --remote-payment-pct 0",
+            TpccOptions(1, 1, remote_item_pct=5, remote_payment_pct=0),
+        ),
+        (
             "tpca run --workers 1 --profile janus --dist zipf:0.5",
             TpcaOptions(1, "janus", 1, 100_000, Distribution("zipf", 0.5)),
         ),
@@ -243,7 +276,7 @@ def test_every_option_of_tpcc(asked: list[session.Request], tmp_path: Path) -> N
 def test_the_other_benchmarks(
     asked: list[session.Request], arguments: str, options: object
 ) -> None:
-    assert main(["bench", *arguments.split()]) == 0
+    assert main(["bench", *arguments.format(config=CONFIG).split()]) == 0
     assert asked[0].options == options
 
 
@@ -277,6 +310,59 @@ def test_json_is_alone_on_stdout(
     assert summary["command"].startswith("mako bench tpcc run --scale tiny")
     assert summary["machine"]["cores"] == 2
     assert "measure  t=3.0" in output.err
+
+
+SHARDS = ("-f", str(CONFIG / "1c2s1r1p_cluster.yml"))
+
+
+def test_leaders_of_all_partitions_are_driven(
+    capsys: pytest.CaptureFixture[str],
+    fakes: Callable[[FakeBenchmark], FakeDatabase],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(session, "ClusterWatch", lambda _addresses: nullcontext())
+    benchmark = FakeBenchmark()
+    database = fakes(benchmark)
+    database.partitions = (0, 1)
+    assert main([*RUN, *SHARDS, "-o", "json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert benchmark.calls[0] == "over 2"
+    assert [asked["partition"] for asked in database.drives_asked] == [0, 1]
+    assert [drive.calls[-2:] for drive in database.drives] == [["stop", "states"]] * 2
+    one = database.drives[0].sample()
+    assert summary["all"]["count"] == 2 * sum(k.committed + k.rolled_back for k in one.kinds)
+    assert summary["cross_shard"]["count"] == 0
+
+
+def test_a_cluster_of_one_partition_is_driven_as_it_was(
+    fakes: Callable[[FakeBenchmark], FakeDatabase], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "ClusterWatch", lambda _addresses: nullcontext())
+    benchmark = FakeBenchmark()
+    database = fakes(benchmark)
+    assert main([*RUN, "-f", str(CONFIG / "1c1s1r1p.yml")]) == 0
+    assert "over 1" not in benchmark.calls
+    assert "partition" not in database.drives_asked[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "warehouses"),
+    [
+        ("--warehouses-per-worker 3 --workers 2", 6),
+        ("--warehouses-per-worker 3 --workers 2 -f {cluster}", 12),
+        ("--warehouses-per-worker 3 --clients 8 -f {cluster}", 6),
+        ("--workers 2", 2),
+        ("--workers 2 -f {cluster}", 0),
+        ("--warehouses 5 -f {cluster}", 5),
+    ],
+)
+def test_warehouses_of_each_worker(
+    asked: list[session.Request], arguments: str, warehouses: int
+) -> None:
+    given = arguments.format(cluster=CONFIG / "1c2s1r1p_cluster.yml")
+    assert main(["bench", "tpcc", "run", *given.split()]) == 0
+    assert isinstance(asked[0].options, TpccOptions)
+    assert asked[0].options.warehouses == warehouses
 
 
 def test_a_report_folder(

@@ -11,9 +11,20 @@ from typing import Any, ClassVar
 
 import pytest
 
-from bench.cluster.model import Lag
+from bench.cluster.model import Cascade, Lag
 from bench.cluster.record import Record
-from bench.cluster.scrape import ABORTED, CPU, SENT, WORKER, Counter, counters_of
+from bench.cluster.scrape import (
+    ABORTED,
+    CASCADED,
+    CPU,
+    DISTRIBUTED,
+    ELSEWHERE,
+    OVER,
+    SENT,
+    WORKER,
+    Counter,
+    counters_of,
+)
 from bench.cluster.watch import ClusterWatch, HttpAddress
 from mako.metrics import ServerMetrics, render
 
@@ -48,6 +59,13 @@ def test_counters_are_found_in_what_a_server_writes() -> None:
     for outcome, count in (("locked", 2), ("changed", 3), ("committed", 99)):
         m.transactions.of(0, 1, outcome).inc(count)
     m.transactions.of(3, 7, "changed").inc(4)
+    m.conflicts.of(3, 7, "changed", "coordinator").inc(2)
+    m.conflicts.of(3, 7, "changed", "participant").inc(1)
+    m.conflicts.of(3, 7, "timed_out", "coordinator").inc(1)
+    m.distributed.of(0, 1, "local_inherited").inc(6)
+    m.distributed.of(3, 7, "local_inherited").inc(1)
+    m.discarded.of(3, 7, 3).inc(8)
+    m.discarded.of(3, 7, 0).inc(5)
     m.fsync.of().observe(0.01)
     assert counters_of(render(m.registry)) == {
         (CPU, ""): 2.5,
@@ -57,10 +75,55 @@ def test_counters_are_found_in_what_a_server_writes() -> None:
         (SENT, "three"): 5,
         (ABORTED, "lock"): 2,
         (ABORTED, "changed"): 7,
+        (OVER, "changed"): 2,
+        (ELSEWHERE, "changed"): 1,
+        (DISTRIBUTED, "local_inherited"): 7,
+        (CASCADED, "3<0"): 5,
     }
 
 
 # --- A record ----------------------------------------------------------------------------------
+
+
+def test_an_attempt_over_partitions_counts_where_it_began() -> None:
+    record = Record(["one", "two"])
+    before: dict[Counter, float] = {(ABORTED, "lock"): 5, (OVER, "lock"): 1, (ELSEWHERE, "lock"): 4}
+    for name in ("one", "two"):
+        record.count(name, 0.0, before)
+    record.count("one", 1.0, {(ABORTED, "lock"): 9, (OVER, "lock"): 3, (ELSEWHERE, "lock"): 5})
+    record.count("two", 1.0, before | {(DISTRIBUTED, "raised"): 2})
+    stretch = record.stretch(0.0, 1.0)
+    assert (stretch.aborts, stretch.aborts_over) == ({"lock": 3}, {"lock": 2})
+    assert stretch.distributed == {"raised": 2}
+    assert (stretch.parked, stretch.parked_over) == (0, 0)
+
+
+def test_who_is_parked_is_not_aborted() -> None:
+    record = Record(["one"])
+    record.count("one", 0.0, {(ABORTED, "lock"): 10.0, (OVER, "lock"): 4.0})
+    parked: dict[Counter, float] = {(DISTRIBUTED, "parked"): 7, (DISTRIBUTED, "local_parked"): 4}
+    record.count("one", 1.0, {(ABORTED, "lock"): 20.0, (OVER, "lock"): 9.0, **parked})
+    stretch = record.stretch(0.0, 1.0)
+    assert (stretch.aborts, stretch.aborts_over) == ({"lock": 3}, {"lock": 2})
+    assert (stretch.parked, stretch.parked_over) == (4, 3)
+
+
+def test_what_is_counted_between_two_looks_is_counted_in_proportion() -> None:
+    record = Record(["one", "two"])
+    assert record.stretch(0.0, 1.0).aborts == {}
+    for at, count in ((1.0, 100.0), (2.0, 200.0), (4.0, 600.0)):
+        record.count("one", at, {(ABORTED, "lock"): count})
+    for start, end, count in ((1.5, 3.0, 250), (2.0, 4.0, 400), (0.0, 1.5, 50), (3.5, 9.0, 100)):
+        assert record.stretch(start, end).aborts == {"lock": count}
+
+
+def test_replicas_take_the_same_versions_back() -> None:
+    record = Record(["one", "two", "three"])
+    for name in ("one", "two", "three"):
+        record.count(name, 0.0, {(CPU, ""): 1.0})
+    for name, versions in (("one", 7), ("two", 12), ("three", 0)):
+        record.count(name, 1.0, {(CASCADED, "1<0"): versions, (CASCADED, "0<1"): 0})
+    assert record.stretch(0.0, 1.0).cascades == (Cascade(partition=1, cause=0, versions=12),)
 
 
 def test_counters_of_a_stretch_are_those_of_the_looks_before_its_ends() -> None:

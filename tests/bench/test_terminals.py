@@ -9,8 +9,9 @@ from typing import Any, Self
 import pytest
 
 import mako
+from bench.sides import SidedSample
 from bench.stats import between
-from bench.terminals import TerminalDrive, TerminalSample, ending_of
+from bench.terminals import TerminalDrive, ending_of
 from bench.workload import Request
 from mako import histogram
 from mako.procedure import Procedure
@@ -51,7 +52,7 @@ class Counting:
         return {"drawn": self.drawn}
 
 
-def until(drive: TerminalDrive, good: Callable[[TerminalSample], bool]) -> TerminalSample:
+def until(drive: TerminalDrive, good: Callable[[SidedSample], bool]) -> SidedSample:
     never = threading.Event()
     for _ in range(6000):
         if good(found := drive.sample()):

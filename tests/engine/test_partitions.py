@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import mako
+from mako.engine.station import inherited
 from mako.ids import Outcome
 from tests.engine.partitioned import ACCOUNT, Cluster, Done
 
@@ -179,8 +180,10 @@ def test_what_is_not_durable_is_inherited(cluster: Cluster) -> None:
     assert cluster.serve(0)
     (done,) = cluster.done()
     assert (done.number, done.mask) == (number, 0b011), "read"
+    assert inherited(cluster.engines[0]) == 2
     cluster.settle()
     assert cluster.run(0, put, 0, 1, 3).mask == 0b001
+    assert [inherited(engine) for engine in cluster.engines] == [2, 0, 0]
 
 
 def test_a_key_that_is_taken_elsewhere(cluster: Cluster) -> None:
@@ -233,6 +236,37 @@ def test_a_phantom_elsewhere_is_noticed(cluster: Cluster) -> None:
     model.run("put", (1, 2, 6))
     assert done[number].value == model.walk(1, 2, 9, 0)
     assert cluster.mesh.counts(0).refused == 1
+    # The attempt counts where it began; where its part was refused that is told apart.
+    began, elsewhere = (
+        cluster.mesh.station_of(cluster.engines[place]).conflicts() for place in (0, 1)
+    )
+    assert (began.over.total(), began.alone.total(), began.others.total()) == (1, 0, 0)
+    assert (elsewhere.over.total(), elsewhere.others) == (0, {Outcome.PHANTOM: 1})
+
+
+def test_who_waits_alone_for_a_prepared_lock_is_no_conflict_over_partitions() -> None:
+    made = Cluster([ACCOUNT], partitions=2)
+    try:
+        for place in range(2):
+            made.run(place, put, place, 1, 50)
+        made.post(0, transfer, 0, 1, 1, 1, 5)
+        made.serve(0)
+        made.turn(1)  # Rows.
+        made.turn(0)
+        made.turn(1)  # It is prepared there, and the vote is on its way.
+        made.post(1, put, 1, 1, 9)
+        made.serve(1)
+        for _ in range(20):
+            made.pass_time(100_000)
+            made.turn(1)
+        found = made.mesh.station_of(made.engines[1]).conflicts()
+        assert found.alone[Outcome.LOCKED] > 0
+        assert (found.over.total(), found.others.total()) == (0, 0)
+        # It met the lock once more before it moved to a lane.
+        assert found.parked == {"alone": found.alone[Outcome.LOCKED] + 1, "over": 0}
+        assert [done.outcome for done in made.settle()] == [Outcome.COMMITTED] * 2
+    finally:
+        made.close()
 
 
 def test_a_procedure_that_rolls_back_leaves_nothing(cluster: Cluster) -> None:

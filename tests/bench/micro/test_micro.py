@@ -9,6 +9,7 @@ from bench.micro.benchmark import Micro, create
 from bench.micro.workload import RECORD
 from bench.options import Distribution, MicroOptions
 from bench.workload import Status
+from mako.errors import ConfigError
 from tests.bench.driving import drive
 
 ENOUGH = 30_000
@@ -42,6 +43,25 @@ def test_a_run(options: MicroOptions) -> None:
         with db.snapshot() as snapshot:
             writes = sum(row["writes"] for _, row in snapshot.table(RECORD).scan())
         assert writes == sample.kinds[1].committed * options.ops
+
+
+def test_terminals_do_what_workers_do() -> None:
+    with loaded(MicroOptions(workers=1, keys=20, ops=3)) as (db, benchmark):
+        terminals = benchmark.terminals(2, 1)
+        kinds = []
+        for turn in range(100):
+            request = terminals[turn % 2].draw()
+            kinds.append(request.kind)
+            terminals[turn % 2].told(db.run(request.procedure, *request.arguments))
+        values, writes = benchmark.check(db, after_load=False)
+        assert (values.status, writes.status) == (Status.PASS, Status.PASS)
+        assert writes.detail == f"it is {3 * sum(kinds)}"
+        assert sum(terminal.state()["n_transactions"] for terminal in terminals) == 100
+
+
+def test_a_terminal_sends_few_keys() -> None:
+    with pytest.raises(ConfigError, match="--ops 9: a terminal sends 8 keys at most"):
+        create(MicroOptions(workers=1, ops=9)).terminals(1, 1)
 
 
 def test_violations_are_seen() -> None:
