@@ -45,6 +45,11 @@ class Gated(Generic[T]):
     def __bool__(self) -> bool:
         return bool(self._heaps)
 
+    @property
+    def timestamps(self) -> list[int]:
+        """Of all that waits, in no order."""
+        return [one.timestamp for heap in self._heaps.values() for one in heap]
+
     def add(self, timestamp: int, mask: int, item: T) -> None:
         self._turn += 1
         waiting = Waiting(timestamp, self._turn, mask, item)

@@ -128,7 +128,7 @@ class ReplicatedBackend:
         if mask == EVERYBODY:
             return timestamp <= self.gate()
         reached = self._hosted.partition.across.reached(mask, timestamp)
-        return reached and timestamp <= self._time_limit()
+        return reached and timestamp <= self.time_limit()
 
     def on_waiting(self, timestamp: int) -> None:
         self._hosted.touch(timestamp)
