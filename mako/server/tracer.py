@@ -244,5 +244,4 @@ def _tables(hosted: Hosted) -> Tables:
 
 
 async def _in_thread(act: Callable[[], T]) -> T:
-    with trio.CancelScope(shield=True):  # It takes a moment, and nothing of it is kept.
-        return await trio.to_thread.run_sync(act)
+    return await trio.to_thread.run_sync(act)  # Whoever cancels it waits for the thread.

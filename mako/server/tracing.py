@@ -53,7 +53,7 @@ def waits_of(facts: Facts, logged: Sequence[Logged], limit: int) -> Waits:
             facts,
             one.timestamp,
             one.mask,
-            one.count,
+            one.rows,
             _asker(askers.get(one[:2]), sessions.pop(one.timestamp, None)),
         )
         for one in logged
@@ -195,10 +195,10 @@ def found_of(
         age_ms=age_ms(facts, one.timestamp),
         mask=partitions_of(one.mask),
         partitions=_lags(facts, one.mask, one.timestamp),
-        through=[] if cause else [_through(facts, p, seen, one.count - len(seen)) for p in lacking],
-        writes=one.count,
+        through=[] if cause else [_through(facts, p, seen, one.rows - len(seen)) for p in lacking],
+        writes=one.rows,
         rows=shown,
-        rows_left_out=one.count - len(shown),
+        rows_left_out=one.rows - len(shown),
         asked_by=_asker(asked_by, session),
     )
 

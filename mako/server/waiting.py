@@ -57,18 +57,18 @@ class Write(NamedTuple):
 
 
 class Logged(NamedTuple):
-    """A transaction in log format: its writes are `count`, from `at` on in `data`."""
+    """A transaction in log format: it wrote `rows`, which are in `data` from `at` on."""
 
     timestamp: int
     mask: int
-    count: int
+    rows: int
     data: bytes
     at: int
 
     def writes(self) -> Iterator[Write]:
         """The rows, in the order of the log."""
         at = self.at
-        for _ in range(self.count):
+        for _ in range(self.rows):
             size = int.from_bytes(self.data[at : at + KEY_LENGTH_BYTES], "little")
             key = at + KEY_LENGTH_BYTES
             at = key + size
@@ -177,7 +177,7 @@ class Look:
                 looked += 1
                 if one.timestamp > least and self._waits(one, number):
                     # Who was deposed in between may have an entry twice.
-                    found.setdefault((one.timestamp, one.mask, one.count), one)
+                    found.setdefault((one.timestamp, one.mask, one.rows), one)
         return Looked(sorted(found.values(), key=itemgetter(0)), left_out)
 
     def _pieces(self, above: int = 0) -> Iterator[tuple[int, Iterator[Logged], int]]:
@@ -223,11 +223,11 @@ class Look:
         found: dict[tuple[int, int], tuple[Logged, str]] = {}
         for number, some, _ in self._pieces(timestamp):
             for one in _with(some, timestamp):
-                found[one.mask, one.count] = one, self.cause(one, number)
+                found[one.mask, one.rows] = one, self.cause(one, number)
         for taken in self.facts.taken:
             for one in self._in_taken(taken, timestamp):
                 cause = self._recovery(taken.partition, taken.final)
-                found.setdefault((one.mask, one.count), (one, cause))
+                found.setdefault((one.mask, one.rows), (one, cause))
         return list(found.values())
 
     def _in_taken(self, taken: Taken, timestamp: int) -> Iterator[Logged]:

@@ -30,6 +30,12 @@ class Failing:
     def ready(self) -> tuple[bool, str]:
         return True, "ready"
 
+    async def waits(self, limit: int) -> dict[str, object]:
+        raise ConfigError("the database is closed; open it again")
+
+    async def trace(self, timestamp: int, limit: int) -> dict[str, object]:
+        raise ConfigError(f"{timestamp} is not looked for")
+
     async def state_hash(self, partition: int, timestamp: int) -> StateHash:
         assert timestamp <= LARGEST, "the engine's word"
         if partition:

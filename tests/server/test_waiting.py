@@ -21,7 +21,7 @@ def test_an_entry_is_taken_apart() -> None:
     ]
     data = entry(logged(at(9), 0, *rows[:1]), logged(at(8), mask(0, 63), *rows), logged(at(7)))
     found = list(in_entry(data, 1))
-    assert [(each.timestamp, each.mask, each.count) for each in found] == [
+    assert [(each.timestamp, each.mask, each.rows) for each in found] == [
         (at(9), 1, 1),
         (at(8), 1 | 1 << 63, 3),
         (at(7), 1, 0),
