@@ -16,12 +16,11 @@ from tests.replication.test_across import (
     commit,
     drain,
     fail,
-    follow,
     hear_all,
     lead,
     put,
 )
-from tests.replication.test_partition import Log
+from tests.replication.test_partition import Log, follow
 
 pytestmark = pytest.mark.interpreted
 

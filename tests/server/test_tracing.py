@@ -134,6 +134,10 @@ def through(one: Found) -> dict[int, str]:
     return {each.partition: each.how for each in one.through}
 
 
+def so_many(count: int) -> Callable[[PartitionWaits], bool]:
+    return lambda each: each.waiting == count
+
+
 async def test_what_waits_and_through_which_versions(tmp_path: Path) -> None:
     async with deaf(tmp_path) as (traced, db):
         moved = await db.submit("move", HERE, THERE, 5)
