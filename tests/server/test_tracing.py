@@ -207,9 +207,7 @@ async def test_sessions_and_rows_of_any_kind(tmp_path: Path) -> None:
 
         for count, value in enumerate((b"x" * 200_000, b""), 2):
             nursery.start_soon(change, value)
-            waits = await eventually(
-                partial(traced.waits, 0), lambda each, n=count: each.waiting == n
-            )
+            waits = await eventually(partial(traced.waits, 0), so_many(count))
         long, deleted = waits.oldest[1:]
         assert long.asked_by is not None
         assert (long.asked_by.name, long.asked_by.request) == ("session", 0)
