@@ -75,7 +75,9 @@ def test_a_bug_of_transactions_over_partitions_is_found(name: str) -> None:
 
 def test_a_bug_of_the_engine_is_found_in_a_process_of_its_own() -> None:
     name = "closed_before_installed"
-    assert find_planted([name]) == {name: 1}
+    seeds = find_planted([name])[name]
+    assert seeds is not None
+    assert seeds <= 4
 
 
 def test_planted_bugs_do_not_change_the_plan_of_a_seed() -> None:
