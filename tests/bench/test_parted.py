@@ -14,7 +14,13 @@ from bench.distribution import draw_key_of, first_fields, place_of, ranges_of
 from bench.drawing import Chance, state_of
 from bench.micro import workload as micro
 from bench.micro.benchmark import Micro
-from bench.options import Distribution, MicroOptions, TpcaOptions, TpccOptions
+from bench.options import (
+    TPCC_KINDS,
+    Distribution,
+    MicroOptions,
+    TpcaOptions,
+    TpccOptions,
+)
 from bench.parted import PartedDrive, Parts, together
 from bench.sides import CROSS, SidedSample
 from bench.tpca import janus
@@ -190,6 +196,24 @@ def test_tpcc_is_over_partitions_if_a_warehouse_of_another_one_takes_part() -> N
         assert kind.endswith(CROSS) == any(w_id <= 4 for w_id in others)
         seen[kind] += 1
     assert all(seen[kind] for kind in inputs.PARTED_KINDS)
+
+
+def test_terminals_of_tpcc_say_what_is_over_partitions() -> None:
+    benchmark = Tpcc(TpccOptions(workers=1, warehouses=0, scale="tiny", remote_payment_pct=60))
+    benchmark.over(parts("tpcc_shards.yml"))
+    terminals = benchmark.terminals(2, 1)
+    seen: Counter[str] = Counter()
+    for turn in range(2000):
+        request = terminals[turn % 2].draw()
+        kind = inputs.PARTED_KINDS[request.kind]
+        state = SimpleNamespace(**terminals[turn % 2].state())
+        assert kind.removesuffix(CROSS) == inputs.PARTED_KINDS[state.kind]
+        if state.kind == inputs.PAYMENT_KIND:
+            assert kind.endswith(CROSS) == ((state.w_id <= 4) != (state.c_w_id <= 4))
+            assert request.procedure.name == "pay"
+        seen[kind] += 1
+    assert seen["payment_cross"] > 50
+    assert set(seen) >= set(TPCC_KINDS)
 
 
 def test_workers_of_a_partition_share_its_warehouses() -> None:
