@@ -158,7 +158,7 @@ def test_a_leader_that_is_stuck_gives_its_epoch_up(scene: Scene) -> None:
     assert not local.ended  # Its watermark stays below what is not installed everywhere.
     scene.pass_by(2 * SECOND)
     assert hosted.given_up == 1
-    assert hosted.partition.epoch == epoch + 1
+    assert hosted.partition.epoch > epoch  # Of its successor, or its own again.
     assert local.ended
     scene.is_well()
     scene.heal()
