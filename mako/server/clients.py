@@ -119,7 +119,7 @@ class ClientConnection:
     @property
     def awaited(self) -> tuple[int, list[int]]:
         """Its number, and the timestamps that the gate has to pass for the answers that wait."""
-        return self._number or 0, self._waiting.timestamps
+        return self._number or 0, [each.timestamp for each in self._waiting.waiting]
 
     @property
     def holds(self) -> bool:

@@ -46,9 +46,9 @@ class Gated(Generic[T]):
         return bool(self._heaps)
 
     @property
-    def timestamps(self) -> list[int]:
-        """Of all that waits, in no order."""
-        return [one.timestamp for heap in self._heaps.values() for one in heap]
+    def waiting(self) -> list[Waiting[T]]:
+        """All that waits, in no order."""
+        return [one for heap in self._heaps.values() for one in heap]
 
     def add(self, timestamp: int, mask: int, item: T) -> None:
         self._turn += 1

@@ -221,6 +221,10 @@ class Held:
         """How many depend on a partition."""
         return self._aside.count(partition)
 
+    def those_aside(self) -> list[Result]:
+        """They stay."""
+        return [one.item for one in self._aside.waiting]
+
     def take_aside(self, passed: Passed) -> list[Result]:
         return self._aside.take(passed)
 

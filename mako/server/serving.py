@@ -422,6 +422,10 @@ class Serving:
         """Copies of what workers have completed and nobody was told yet."""
         return [worker.copied() for worker in self._workers]
 
+    def those_aside(self) -> list[Result]:
+        """Those of the rest that were set aside, as they wait for a partition that stands still."""
+        return self._held.those_aside()
+
     def entry_names(self) -> dict[int, str]:
         """What requests run, by its address: procedures, and operations on a key."""
         s = self._calls

@@ -42,7 +42,7 @@ from mako.server.tracing import (
     found_session,
     waits_of,
 )
-from mako.server.unacknowledged import unacknowledged
+from mako.server.unacknowledged import set_aside, unacknowledged
 from mako.server.waiting import Counted, Facts, Logged, Look, Session, Write
 
 #: Looks at a time: each keeps copies of rings.
@@ -203,6 +203,7 @@ class Tracer:
         about["results"] = [
             one for rings in serving.rings() for one in unacknowledged(rings, names)
         ]
+        about["results"] += map(set_aside, serving.those_aside())
         about["sessions"] = [Session(*each) for each in hosted.connections.awaited()]
         about["unlogged"], about["is_whole"] = unlogged_in(engine)
         if across.kept is None:

@@ -15,6 +15,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
+from mako.call_format import IS_NOTICE, RESULT_BYTES
 from mako.engine.layout import (
     COMPLETION_RING_BYTES,
     D_ID,
@@ -34,6 +35,7 @@ from mako.engine.layout import (
     REQUEST_RING_BYTES,
     RING_SKIP,
 )
+from mako.server.held import Result
 
 #: By the numbers of `mako.call_format`.
 OPERATION_NAMES: Final = {
@@ -46,7 +48,9 @@ OPERATION_NAMES: Final = {
 }
 _WORD: Final = struct.Struct("<q")
 _COMPLETION: Final = struct.Struct("<8q")
+_RESULT: Final = struct.Struct("<IHHqqqqq")
 _MASK_BITS: Final = (1 << 64) - 1
+assert _RESULT.size == RESULT_BYTES
 assert (D_SIZE, D_ID, D_OUTCOME, D_TIMESTAMP, D_MASK, D_ORIGIN) == (0, 8, 16, 24, 32, 56)
 
 
@@ -100,6 +104,20 @@ def unacknowledged(rings: Copied, names: Mapping[int, str]) -> Iterator[Unacknow
             _name(run.get((connection, number), ()), names),
             bool(origin & FLAG_EARLY),
         )
+
+
+def set_aside(result: Result) -> Unacknowledged:
+    """A result that is not in a ring any more, as it has to wait longer than those behind it."""
+    _, outcome, flags, number, timestamp, mask, _, _ = _RESULT.unpack_from(result.packed)
+    return Unacknowledged(
+        timestamp,
+        mask & _MASK_BITS,
+        outcome,
+        result.connection,
+        number & _MASK_BITS,
+        "",  # Its request may be gone.
+        bool(flags & IS_NOTICE),
+    )
 
 
 def _name(entries: tuple[int, ...], names: Mapping[int, str]) -> str:

@@ -29,8 +29,12 @@ REQUIRED: Final = frozenset(
         "transfer_done",
     }
 )
-#: The same of a batch with servers and clients.
-REQUIRED_SERVED: Final = REQUIRED - {"read_index_retried", "speculation_taken_back"} | {
+#: The same of a batch with servers and clients, whose workers wait while the disk is full.
+REQUIRED_SERVED: Final = REQUIRED - {
+    "disk_full_refused",
+    "read_index_retried",
+    "speculation_taken_back",
+} | {
     "answered_early",
     "asked_again",
     "ended_Conflict",

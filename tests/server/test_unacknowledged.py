@@ -3,7 +3,8 @@
 import struct
 
 from mako.engine.layout import COMPLETION_RING_BYTES, RING_SKIP
-from mako.server.unacknowledged import Copied, Unacknowledged, unacknowledged
+from mako.server.held import result_of
+from mako.server.unacknowledged import Copied, Unacknowledged, set_aside, unacknowledged
 from tests.server.traced import completion, request, rings
 
 NAMES = {1000: "move", 2000: "put"}
@@ -28,6 +29,15 @@ def test_results_and_who_asked_for_them() -> None:
         Unacknowledged(50, 3, 0, 3, 1, "move", is_early=False),
         Unacknowledged(51, 1 << 63, 0, 4, 2, "put", is_early=True),
         Unacknowledged(53, 1, 6, 3, 4, "", is_early=False),
+    ]
+
+
+def test_what_is_set_aside_is_told_without_a_name() -> None:
+    early = completion(51, 1 << 63, 2, connection=4, early=True, more=b"x" * 16)
+    found = [set_aside(result_of(each)) for each in (completion(50, 3, 1, outcome=6), early)]
+    assert found == [
+        Unacknowledged(50, 3, 6, 3, 1, "", is_early=False),
+        Unacknowledged(51, 1 << 63, 0, 4, 2, "", is_early=True),
     ]
 
 
