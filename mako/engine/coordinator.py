@@ -46,6 +46,7 @@ from mako.engine.lane import (
     H_UNREACHED,
     HIGHER,
     L_ARGUMENTS,
+    L_BEGAN,
     L_BITS,
     L_BODY,
     L_DUE,
@@ -160,6 +161,7 @@ def adopt(home: int, entry: int, arguments: int, size: int) -> int:
     st8(lane + L_BODY, size)
     st8(lane + L_TRIES, 0)
     st8(lane + L_DUE, 0)
+    st8(lane + L_BEGAN, ld8(mesh + H_NOW))
     st8(lane + L_OVER, 0)
     st8(lane + L_KEPT, 0)
     st8(lane + L_REFUSED, COMMITTED)
@@ -238,6 +240,7 @@ def _has_come(lane: int, partition: int) -> None:
 @compiled
 def run(lane: int) -> int:
     """Run a lane that is READY. What it has to report, or OPEN."""
+    st8(lane + L_BEGAN, ld8(ld8(lane + C_MESH) + H_NOW))
     st8(lane + C_MET_PREPARED, 0)
     if ld8(lane + L_REFUSED) != COMMITTED:  # A row is too long.
         outcome = ld8(lane + L_REFUSED)

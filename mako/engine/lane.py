@@ -46,6 +46,7 @@ L_REFUSED: Final = C_LANE + 168  # why somebody has refused, an Outcome
 L_KEPT: Final = C_LANE + 176  # of a request: bytes that its completion takes at most; else 0
 L_OVER: Final = C_LANE + 184  # 1: it was reported; the lane is free when the others were told
 L_LOST: Final = C_LANE + 192  # a participant's: 1 if some partition has failed since its yes
+L_BEGAN: Final = C_LANE + 200  # when it was run last, monotonic ns
 
 FREE: Final = 0
 READY: Final = 1  # a coordinator's: to be run
@@ -197,7 +198,7 @@ VOTE_BYTES: Final = M_BODY + 32
 YES: Final = 0
 HIGHER: Final = 1
 
-assert L_LOST + 8 <= C_LANE + 4 * LINE
+assert L_BEGAN + 8 <= C_LANE + 4 * LINE
 assert H_BROKEN + 16 <= H_PORT_OF
 assert P_SENT + 8 <= P_PUMPED
 

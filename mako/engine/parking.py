@@ -12,6 +12,7 @@ from mako.engine.jit import compiled
 from mako.engine.lane import (
     H_NOW,
     H_NUMBER,
+    L_BEGAN,
     L_DUE,
     L_INDEX,
     L_TRANSACTION,
@@ -49,9 +50,12 @@ from mako.ids import Outcome
 
 COMMITTED = int(Outcome.COMMITTED)
 
-#: A parked transaction is run again after so many ns, doubled each time up to so many times.
+#: A parked transaction is run again after so many ns, doubled each time up to so many times; where
+#: an attempt takes longer than that, as others are far away, up to so many times as long. Who tries
+#: again sooner than the others can answer meets the same locks for ever, and is in their way.
 PARKED_NS = 4_000
 PARKED_DOUBLINGS = 8
+PARKED_ATTEMPTS = 4
 
 
 @compiled
@@ -104,12 +108,14 @@ def park(lane: int) -> None:
     """Run it again, a little later, with nothing known."""
     mesh = ld8(lane + C_MESH)
     tries = ld8(lane + L_TRIES)
+    attempt_ns = ld8(mesh + H_NOW) - ld8(lane + L_BEGAN)
     st8(lane + L_TRIES, tries + 1)
     begin_attempt(lane)
     # Who met whom must not meet again at once: neither partitions, nor lanes, nor attempts agree.
     mixed = (ld8(lane + L_TRANSACTION) >> LANE_BITS) * 5 + ld8(lane + L_INDEX)
     mixed += 3 * ld8(ld8(lane + C_ENGINE) + PARTITION)
-    pause = PARKED_NS << min(tries, PARKED_DOUBLINGS)
+    longest = max(PARKED_NS << PARKED_DOUBLINGS, PARKED_ATTEMPTS * attempt_ns)
+    pause = min(PARKED_NS << min(tries, 30), longest)
     pause += pause * (mixed & 7) // 8
     st8(lane + L_DUE, ld8(mesh + H_NOW) + pause)
     forget_rows(lane)

@@ -164,8 +164,7 @@ class NodeState:
         self.returning = returning
         self.floor = self.floor_asked = self.floor_term = self.floor_ticks = 0
         # Time, in ticks.
-        self.election_elapsed = 0
-        self.heartbeat_elapsed = 0
+        self.election_elapsed = self.heartbeat_elapsed = 0
         self.election_timeout = 0
         self.oldest_ready_ticks = 0
         self.votes: dict[NodeId, bool] = {}
@@ -179,13 +178,11 @@ class NodeState:
         self.uncommitted: deque[tuple[int, int]] = deque()
         self.uncommitted_bytes = 0
         self.transfer_target: NodeId = NODE_NONE
-        self.transfer_elapsed = 0
         self.preferred = preferred
         self.preferred_penalty = 1
-        self.preferred_well_ticks = 0
+        self.transfer_elapsed = self.preferred_well_ticks = 0
         # What it has to acknowledge next, and for how long that has been so.
-        self.preferred_goal = 0
-        self.preferred_goal_ticks = 0
+        self.preferred_goal = self.preferred_goal_ticks = 0
         #: The peers whose heartbeats the host sends for all its groups at once.
         self.quiet: frozenset[NodeId] = frozenset()
 

@@ -58,15 +58,11 @@ from mako.ids import MILLISECOND_SHIFT
 from mako.log_format import DESCRIPTION, FOOTER_BYTES, HEADER_BYTES, EntryType
 from mako.recovery.catching_up import Deposed, Nothing, Undo, catch_up
 from mako.recovery.history import EpochStart, History
+from mako.replication import wrong
 from mako.replication.across import Across
 from mako.replication.ahead import Ahead
 from mako.replication.blocks import PinnedBlocks, tables_of
 from mako.replication.replica import MachineSnapshot
-from mako.replication.wrong import (
-    close_by_floors_first,
-    undo_by_newest,
-    with_timestamps_reversed,
-)
 from mako.schema import BytesTable, Table
 from mako.storage.snapshot_format import Block, SnapshotHeader
 
@@ -272,7 +268,7 @@ class Partition:
         if isinstance(verdict, Undo):
             for start in verdict.starts:
                 if "first_missed_epoch_not_undone" in self._settings.planted:
-                    lost = undo_by_newest(self.across, start, verdict.starts)
+                    lost = wrong.undo_by_newest(self.across, start, verdict.starts)
                 else:
                     lost = self.across.undo(start)
                 self._view.add(start)
@@ -388,7 +384,7 @@ class Partition:
     def _closed(self) -> int:
         """E2: it is called before the rings are read."""
         if "clock_read_after_floors" in self._settings.planted:
-            return close_by_floors_first(self._engine, self._between)
+            return wrong.close_by_floors_first(self._engine, self._between)
         closed = close(self._engine.base)
         self._between()
         return closed
@@ -479,7 +475,7 @@ class Partition:
     def _follow(self, data: bytes) -> None:
         """Transactions, and the watermark: what a follower does most of the time."""
         if "replay_ignores_timestamp_order" in self._settings.planted:
-            data = with_timestamps_reversed(data)
+            data = wrong.with_timestamps_reversed(data)
         replayer = self._replayer
         replayer.follow(data)
         assert replayer.closed >= self._pinned, "P1"

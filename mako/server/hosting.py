@@ -140,8 +140,7 @@ class Hosted:
         self.replica = replica
         self.node: RaftNode | None = None
         #: Times that it stood for election.
-        self.elections = 0
-        self._stood_in = 0
+        self.elections = self._stood_in = 0
         #: Times that it gave up its epoch as the leader, since another partition did not answer.
         self.given_up = 0
         #: By process: times that, as the leader, it learned that it is out of reach.

@@ -291,15 +291,17 @@ def test_one_transaction_is_put_together_from_what_all_leaders_know(
         out = capsys.readouterr().out
         assert main(["trace", "-f", file, str(T), "-w", "json"]) == 0
         plain = json.loads(capsys.readouterr().out)
+    asked = "asked by new_order, call 8 of connection 1"
+    through = "it wrote there; through versions that it wrote over"
     assert out == lines(
         f"""
         Transaction {T}, 11:30:00.123 UTC: waiting for partition 1 and partition 2
 
-        Partition 0, led by p0, epoch 2: waiting, 1.49 s old, wrote 4 rows, asked by new_order, call 8 of connection 1
+        Partition 0, led by p0, epoch 2: waiting, 1.49 s old, wrote 4 rows, {asked}
 
           depends on   watermark
           partition 0  11:29:59.223  has passed
-          partition 1  11:29:59.223  900 ms behind   it wrote there; through versions that it wrote over
+          partition 1  11:29:59.223  900 ms behind   {through}
           partition 2  11:29:59.223  33.0 ms behind  through a read; not recorded
 
           wrote            key     over                 of mask  hands on  since
@@ -320,7 +322,7 @@ def test_one_transaction_is_put_together_from_what_all_leaders_know(
 
         Partition 2, led by p2, epoch 2
           not here: nobody has it
-        """  # noqa: E501
+        """
     )
     assert (plain["state"], plain["why"]) == ("waiting", "for partition 1 and partition 2")
     assert [each["process"] for each in plain["partitions"]] == ["p0", "p1", "p2"]

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from mako.engine import pump
+from mako.engine import lane, pump
+from mako.engine.parking import PARKED_DOUBLINGS, PARKED_NS
 from mako.engine.pumped import BadMail
+from mako.engine.rounds import interrupt
 from mako.engine.shared import OLD_SECONDS, SharedRegion, sweep
 from mako.ids import Outcome
 from tests.engine.partitioned import ACCOUNT, Cluster
@@ -216,3 +218,21 @@ def test_what_is_in_lanes_is_abandoned_with_the_leadership(cluster: Cluster) -> 
     assert abandoned.number == number
     assert station.busy == 0
     assert cluster.done() == []
+
+
+def test_who_is_refused_from_afar_waits_for_about_as_long_as_it_took(cluster: Cluster) -> None:
+    """Or those who are in each other's way are there again before anybody could get through."""
+    cluster.run(0, put, 0, 1, 50)
+    network = network_of(cluster)
+    cluster.post(0, transfer, 0, 1, 1, 2, 5)
+    cluster.serve(0)
+    station = network.pumped[0].station
+    (context,) = station._busy_lanes()
+    engine = cluster.engines[0]
+    mesh = station.meshes[0]
+    for attempt_ns, longest in ((1_000, PARKED_NS << PARKED_DOUBLINGS), (10_000_000, 40_000_000)):
+        engine.set_word(context + lane.L_TRIES, 40)  # Enough for the longest pause.
+        engine.set_word(context + lane.L_BEGAN, station._get(mesh + lane.H_NOW) - attempt_ns)
+        interrupt(context, 0)
+        pause = engine.word(context + lane.L_DUE) - station._get(mesh + lane.H_NOW)
+        assert longest <= pause < 2 * longest
