@@ -220,6 +220,7 @@ def test_snapshots_see_transfers_whole(cluster: Cluster) -> None:
                     while looks[-1] == looks[0] and not any(each.done() for each in running):
                         looks.append(seen(near))  # Until something has been moved.
                 assert {sum(values) for values in looks} == {1600}
+                assert len({tuple(values) for values in looks}) > 1, "they were moved meanwhile"
         finally:
             stop.set()
         for each in running:
