@@ -66,22 +66,50 @@ class Function:
                 files.add(value.body.__code__.co_filename)
         return sorted(files)
 
+    def constants(self) -> list[str]:
+        """`function.name=value` of the numbers and strings that this function, or one that it
+        calls, takes from modules and from functions around it, sorted: they are compiled in."""
+        found: set[str] = set()
+        for value in [self, *self._reachable(set())]:
+            if isinstance(value, Function):
+                of = f"{value.__module__}.{value.__qualname__}"
+                found.update(
+                    f"{of}.{name}={given!r}" for name, given in value._outside() if _is_plain(given)
+                )
+        return sorted(found)
+
+    def _outside(self) -> list[tuple[str, Any]]:
+        """What the names in its body stand for that are not its own."""
+        code, scope = self.body.__code__, self.body.__globals__
+        found = [(name, scope[name]) for name in code.co_names if name in scope]
+        cells = [cell.cell_contents for cell in self.body.__closure__ or ()]
+        found += zip(code.co_freevars, cells, strict=True)
+        modules = [(name, value) for name, value in found if isinstance(value, types.ModuleType)]
+        found += [
+            (f"{module}.{name}", getattr(value, name))
+            for module, value in modules
+            for name in code.co_names
+            if hasattr(value, name)
+        ]
+        return found
+
     def _reachable(self, seen: set[int]) -> Iterator[Any]:
         """The tables and functions this one refers to, through modules and other functions."""
         if id(self) in seen:
             return
         seen.add(id(self))
-        code = self.body.__code__
-        values = [self.body.__globals__.get(name) for name in code.co_names]
-        values += [cell.cell_contents for cell in self.body.__closure__ or ()]
-        modules = [value for value in values if isinstance(value, types.ModuleType)]
-        values += [getattr(module, name, None) for module in modules for name in code.co_names]
-        for value in values:
+        for _, value in self._outside():
             if isinstance(value, Table | BytesTable):
                 yield value
             elif isinstance(value, Function):
                 yield value
                 yield from value._reachable(seen)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | complex | str | bytes)
 
 
 class Procedure(Function):

@@ -88,7 +88,7 @@ def _compile(name: str, source: str, scope: dict[str, Any], stamp: str) -> Any:
 
 
 def stamp_of(function: Function) -> str:
-    """Hash of all sources and schemas the compiled function depends on."""
+    """Hash of all sources, constants and schemas the compiled function depends on."""
     digest = hashlib.blake2b(digest_size=8)
     for path in function.sources():
         digest.update(path.encode())
@@ -97,6 +97,7 @@ def stamp_of(function: Function) -> str:
         except OSError:  # Typed at a prompt: the code itself has to do.
             digest.update(repr(function.body.__code__.co_consts).encode())
         digest.update(function.body.__code__.co_code)
+    digest.update("\n".join(function.constants()).encode())
     for table in sorted(function.tables(), key=lambda table: table.name):
         digest.update(table.fingerprint.encode())
     return digest.hexdigest()

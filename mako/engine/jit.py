@@ -5,6 +5,9 @@ one folder per hash of *all* engine sources: numba's own cache looks only at the
 function itself and would go on running an old callee from another file. Functions of users
 (procedures) are keyed by their own module's source as well.
 
+Processes that start together fill the cache together, and load what others have compiled. Symbols
+and files are named so that nobody gets another function's code (`_Identities`, `_CacheFile`).
+
 With NUMBA_DISABLE_JIT=1 the decorator leaves the function as it is, and the primitives of
 `mako.engine.atomics` are plain Python: the engine runs interpreted.
 """
@@ -14,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import os
+import secrets
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -21,7 +25,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
 import numba
-from numba.core import caching
+from numba.core import bytecode, caching
 
 from mako.engine.cache_folder import cache_root, make_root
 
@@ -92,6 +96,37 @@ class _CacheImpl(caching.CompileResultCacheImpl):
     _locator_classes: ClassVar[list[type]] = [_Locator]
 
 
+class _Identities:
+    """What numba tells functions of one name and signature apart by, in the symbols of their code.
+
+    numba counts from 1, in each process. Its symbols are weak, and of two that have one name the
+    linker keeps the one that was loaded first: code from the cache, compiled by another process
+    where another function had that number, then calls the wrong one. No two of these are equal,
+    whatever process they are of, forked ones too.
+    """
+
+    def __next__(self) -> int:
+        return secrets.randbits(60)
+
+
+assert hasattr(bytecode.FunctionIdentity, "_unique_ids"), "this numba names symbols in another way"
+bytecode.FunctionIdentity._unique_ids = _Identities()
+
+
+class _CacheFile(caching.IndexDataCacheFile):
+    """Code in files that are named after what it is for. numba numbers them: two processes that
+    save at once give one number to two functions, and the index then names the wrong one's."""
+
+    def save(self, key: Any, data: Any) -> None:
+        digest = hashlib.blake2b(repr((self._source_stamp, key)).encode(), digest_size=12)
+        name = f"{Path(self._index_name).stem}.{digest.hexdigest()}.nbc"
+        self._save_data(name, data)
+        # Who comes in between here is forgotten, and compiles once more.
+        overloads = self._load_index()
+        overloads[key] = name
+        self._save_index(overloads)
+
+
 class _Cache(caching.FunctionCache):
     """numba's cache of one function, with an index key that knows our closures.
 
@@ -101,6 +136,14 @@ class _Cache(caching.FunctionCache):
     """
 
     _impl_class = _CacheImpl
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        self._cache_file = _CacheFile(
+            cache_path=self._cache_path,
+            filename_base=self._impl.filename_base,
+            source_stamp=self._impl.locator.get_source_stamp(),
+        )
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
         function = self._py_func
