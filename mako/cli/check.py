@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from mako.cli.options import text_or_json
+
 if TYPE_CHECKING:
     from mako.sim.checking import Report
 
@@ -25,14 +27,7 @@ if TYPE_CHECKING:
     "--unordered", is_flag=True, help="The facts are not in the order in which they were."
 )
 @click.option("--unsettled", is_flag=True, help="It ended before all had learnt of all failures.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="How to print it.",
-)
+@text_or_json
 @click.pass_context
 def check(
     ctx: click.Context,

@@ -14,19 +14,12 @@ from typing import Any
 import click
 
 from mako.cli.machine import format_bytes
+from mako.cli.options import text_or_json
 
 Report = dict[str, Any]
 
 _PATH = click.Path(exists=True, path_type=Path)
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-_output = click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="How to print it.",
-)
 
 
 @click.group()
@@ -37,7 +30,7 @@ def inspect() -> None:
 @inspect.command()
 @click.argument("path", type=_PATH)
 @click.option("--records", is_flag=True, help="Every record, too.")
-@_output
+@text_or_json
 @click.pass_context
 def wal(ctx: click.Context, path: Path, output: str, *, records: bool) -> None:
     """A write-ahead log: a folder of segments, or one segment."""
@@ -57,7 +50,7 @@ def wal(ctx: click.Context, path: Path, output: str, *, records: bool) -> None:
 
 @inspect.command()
 @click.argument("path", type=_FILE)
-@_output
+@text_or_json
 @click.pass_context
 def snapshot(ctx: click.Context, path: Path, output: str) -> None:
     """A snapshot of a partition."""
@@ -71,7 +64,7 @@ def snapshot(ctx: click.Context, path: Path, output: str) -> None:
 @inspect.command()
 @click.argument("path", type=_FILE)
 @click.option("--entries", is_flag=True, help="Every entry, too.")
-@_output
+@text_or_json
 @click.pass_context
 def log(ctx: click.Context, path: Path, output: str, *, entries: bool) -> None:
     """A log of a partition, as recorded by `record_log`."""

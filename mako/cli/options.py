@@ -8,6 +8,22 @@ import click
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+def _output(*letters: str, first: str) -> Callable[[Command], Command]:
+    """How to print: the parameter `output`, `first` if nothing is said, or json."""
+    return click.option(
+        *letters,
+        "--output",
+        type=click.Choice([first, "json"]),
+        default=first,
+        show_default=True,
+        help="How to print it.",
+    )
+
+
+table_or_json = _output("-o", "-w", first="table")
+text_or_json = _output("-o", first="text")
+
+
 def config_files(
     text: str = "The configuration of the cluster.", *, required: bool = True
 ) -> Callable[[Command], Command]:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from mako.cli.check import check
+from mako.cli.options import text_or_json
 
 if TYPE_CHECKING:
     from mako.sim.batch import Summary
@@ -30,14 +31,6 @@ if TYPE_CHECKING:
 #: Between two lines of progress in a pipe.
 _SAY_SECONDS: Final = 60.0
 
-_output = click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="How to print it.",
-)
 _jobs = click.option(
     "--jobs",
     type=click.IntRange(min=1),
@@ -61,7 +54,7 @@ _jobs = click.option(
     "--shards", is_flag=True, help="The same with several partitions, and transactions over them."
 )
 @_jobs
-@_output
+@text_or_json
 @click.pass_context
 def sim(
     ctx: click.Context,
@@ -111,7 +104,7 @@ sim.add_command(check)
 @click.argument("names", nargs=-1)
 @click.option("--first-seed", type=click.IntRange(min=0), default=1, show_default=True)
 @_jobs
-@_output
+@text_or_json
 @click.pass_context
 def planted(
     ctx: click.Context, names: tuple[str, ...], first_seed: int, jobs: int | None, output: str

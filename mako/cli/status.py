@@ -12,22 +12,14 @@ import click
 
 from mako.cli import cache, machine
 from mako.cli.app import DISTRIBUTION, version_of
-from mako.cli.options import config_files
+from mako.cli.options import config_files, table_or_json
 
 
 @click.command()
 @config_files("Ask the processes of the cluster of this configuration.", required=False)
 @click.option("--watch", is_flag=True, help="With -f: look again every second.")
 @click.option("--hash", "hashes", is_flag=True, help="With -f: the hash of each replica's rows.")
-@click.option(
-    "-o",
-    "-w",
-    "--output",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="How to print it.",
-)
+@table_or_json
 def status(output: str, files: tuple[str, ...], *, watch: bool, hashes: bool) -> int:
     """What this installation is and can use, or with -f how a cluster does.
 

@@ -10,7 +10,7 @@ from typing import Final
 
 import click
 
-from mako.cli.options import config_files
+from mako.cli.options import config_files, table_or_json
 
 _TIMESTAMP_MAX: Final = (1 << 63) - 1
 
@@ -35,15 +35,7 @@ def _timestamp(_ctx: click.Context, _parameter: click.Parameter, value: str | No
     show_default=True,
     help="Transactions of each leader, or rows of one transaction.",
 )
-@click.option(
-    "-o",
-    "-w",
-    "--output",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="How to print it.",
-)
+@table_or_json
 @click.argument("txn", required=False, metavar="[TXN]", callback=_timestamp)
 def trace(files: tuple[str, ...], limit: int, output: str, txn: int | None) -> int:
     """Which transactions wait for durability, for which partitions, and why.

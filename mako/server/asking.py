@@ -257,6 +257,11 @@ class Asking:
         if "reclaimed_ahead_of_snapshot" in self._backend.planted:
             made[0].let_go()
         timestamp = made[0].timestamp
+        if timestamp == 0:  # It would be empty, and as old as the calendar.
+            self.sessions.end(number)
+            raise Refused(
+                Status.BUSY, "this replica is being brought up, and has nothing to show; ask again"
+            )
         age = age_ms(self._engine, timestamp)
         if 0 <= oldest < age:
             self.sessions.end(number)

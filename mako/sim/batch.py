@@ -210,8 +210,8 @@ def mode_of(planted: str) -> Mode:
 
 
 _MODULES: Final = {
-    Mode.CLIENTS: "mako.sim.procedures",
-    Mode.SHARDS: "mako.sim.shards.procedures",
+    Mode.CLIENTS: ("mako.sim.procedures",),
+    Mode.SHARDS: ("mako.sim.shards.procedures", "mako.sim.shards.tpcc"),
 }
 
 
@@ -224,7 +224,7 @@ def _load(*modes: Mode) -> None:
 
     warmup(lambda unit, done, total: None)
     for mode in modes:
-        for deployed in deploy([_MODULES[mode]] if mode in _MODULES else []).values():
+        for deployed in deploy(_MODULES.get(mode, ())).values():
             procedure_entry(deployed.procedure)
 
 

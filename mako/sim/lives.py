@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from mako.client.remote.calls import Call
+from mako.entry import GroupId
 from mako.errors import (
     Aborted,
     Busy,
@@ -21,6 +22,7 @@ from mako.errors import (
     Unknown,
 )
 from mako.replication.driver import ReadReply, Reply
+from mako.server.plan import partition_of
 from mako.sim.checkers import Violation
 from mako.sim.client import SimClient, Task, Wait
 from mako.sim.clock import MS
@@ -89,11 +91,32 @@ class Lives(ABC):
     def _make_scripts(self) -> dict[str, Callable[[Any], Task]]:
         """What clients do, by its name."""
 
+    @abstractmethod
+    def _append(self, client: SimClient) -> Task:
+        """Append to some lists."""
+
     # --- As the cluster sees it ----------------------------------------------------------------
 
     def stop(self) -> None:
         """Begin nothing new; what is under way ends."""
         self._stopped = True
+
+    def burst(self, process: SimProcess, group: GroupId, size: int, padding: int = 0) -> None:
+        """Appends at once, by clients that are connected to a process; nobody waits for each."""
+        clients = [
+            one
+            for one in self.clients
+            if one.process == process.number
+            and one.partition == partition_of(group)
+            and not one.stays
+        ]
+        if self._stopped or not clients:
+            return
+        for _ in range(size):
+            client = self._chance.choice(clients)
+            if client.core.ready:
+                self.running += 1
+                client.run(self._counted(self._append(client)))
 
     def ease_off(self) -> None:
         """Clients do a tenth of what they did."""

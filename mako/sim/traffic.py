@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mako.client.remote.asking import Asking
 from mako.client.remote.calls import Call, State
-from mako.entry import GroupId
 from mako.errors import (
     Unknown,
 )
@@ -24,7 +23,6 @@ from mako.sim.checkers import Violation
 from mako.sim.client import SimClient, Task, Wait
 from mako.sim.lives import Lives, ended
 from mako.sim.procedures import ELEMENTS, HEADS, LISTS_MAX, arguments_of, numbers_in
-from mako.sim.process import SimProcess
 from mako.sim.serial import Append, ClientHistory
 from mako.wire.requests import Operation
 
@@ -59,17 +57,6 @@ class Traffic(Lives):
             "write": self._write,
             "get": self._get,
         }
-
-    def burst(self, process: SimProcess, group: GroupId, size: int, padding: int = 0) -> None:
-        """Appends at once, by clients that are connected to a process; nobody waits for each."""
-        clients = [one for one in self.clients if one.process == process.number and not one.stays]
-        if self._stopped or not clients:
-            return
-        for _ in range(size):
-            client = self._chance.choice(clients)
-            if client.core.ready:
-                self.running += 1
-                client.run(self._counted(self._append(client)))
 
     def check_end(self) -> None:
         """The last checks, when all replicas have the same log."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mako.engine.closing import advance_watermark
 from mako.engine.engine import Engine
 from mako.ids import MILLISECOND_SHIFT, Status
 from mako.schema import BytesTable
@@ -34,8 +35,10 @@ MOVE = Operation.MOVE_SNAPSHOT
 class World:
     """A replica that does not lead, whose time comes as the test says, and one client."""
 
-    def __init__(self) -> None:
-        self.engine = Engine(32 << 20, contexts=8)
+    def __init__(self, *, empty: bool = False) -> None:
+        """`empty`: nothing is stable, as when a process begins, before it has read its log."""
+        now_ms = 0 if empty else None
+        self.engine = Engine(32 << 20, contexts=8, now_ms=now_ms, replicated=empty)
         self.handle = self.engine.create_table(BytesTable("table", id=TABLE))
         self.crew = Crew(self.engine, 5.0)
         self.backend = LoneBackend(self.crew, {})
@@ -108,6 +111,17 @@ def world() -> Iterator[World]:
     made = World()
     yield made
     made.close()
+
+
+def test_a_replica_that_has_nothing_to_show_is_asked_again() -> None:
+    world = World(empty=True)
+    for oldest in (-1, 120_000):
+        (reply,) = world.ask(1, Operation.SNAPSHOT, oldest)
+        assert (reply.status, len(world.connection.sessions)) == (Status.BUSY, 0)
+        assert "nothing to show" in reply.text
+    advance_watermark(world.engine.base, 7 * MILLISECOND)
+    assert world.open()[1] == 7 * MILLISECOND
+    world.close()
 
 
 def test_it_reads_at_the_later_timestamp_and_no_later(world: World) -> None:

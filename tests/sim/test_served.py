@@ -77,7 +77,7 @@ def test_a_packed_call_comes_back_when_a_majority_has_it(world: World) -> None:
     first, second = world.append(7, 0, 1), world.append(8, 1)
     assert numbers_in(first.value)[:2] == (1, 1)
     assert numbers_in(second.value)[0] == 2
-    assert first.timestamp < second.timestamp <= world.leader.hosted.partition.watermark
+    assert first.timestamp < second.timestamp <= world.leader.only.partition.watermark
     (value,) = world.ask(Operation.GET, 0, HEADS.id, [HEADS.pack_key((1,))]).value
     assert HEADS.unpack_row(value) == {"length": 2}
 
@@ -87,8 +87,8 @@ def test_a_request_that_is_run_once_is_run_once_over_two_connections(world: Worl
     call = asking.procedure("append", (9, 0, -1, -1), client.seconds + 5, early=False, once=True)
     client.pump()
     leader = world.leader
-    before = leader.hosted.partition.engine.clock
-    world.until(lambda: leader.hosted.partition.watermark > before + (1 << 20))
+    before = leader.only.partition.engine.clock
+    world.until(lambda: leader.only.partition.watermark > before + (1 << 20))
     if not call.ended:  # Its answer is on the way, and is lost.
         client.lose("cut")
     world.ended(call)
@@ -102,15 +102,15 @@ def test_a_table_is_told_of_when_it_stays(world: World) -> None:
     )
     world.client.pump()
     leader = world.leader
-    world.until(lambda: leader.hosted.partition.engine.table_named("named") is not None)
-    handle = leader.hosted.partition.engine.table_named("named")
+    world.until(lambda: leader.only.partition.engine.table_named("named") is not None)
+    handle = leader.only.partition.engine.table_named("named")
     assert handle is not None
     number = int(handle.table.id)
-    assert not leader.hosted.partition.is_lasting(number)
+    assert not leader.only.partition.is_lasting(number)
     assert not call.ended
     world.ended(call)
     assert call.value[0] == number
-    assert leader.hosted.partition.is_lasting(number)
+    assert leader.only.partition.is_lasting(number)
 
 
 def test_a_replica_that_was_restored_answers_when_it_leads(world: World) -> None:
@@ -119,7 +119,7 @@ def test_a_replica_that_was_restored_answers_when_it_leads(world: World) -> None
     cluster = world.cluster
     other = next(one for one in cluster.processes if one is not world.leader)
     assert isinstance(other, ServedProcess)
-    group, engine = cluster.groups[0], other.hosted.partition.engine
+    group, engine = cluster.groups[0], other.only.partition.engine
     number = world.ask(Operation.OPEN_TABLE, "padding").value[0]
     rest = [one.number for one in cluster.processes if one is not other]
     cut = cluster.network.split([other.number], rest)
@@ -133,16 +133,16 @@ def test_a_replica_that_was_restored_answers_when_it_leads(world: World) -> None
         if node.state.log.storage.first_index() > behind.last_index + 1:
             break
     cluster.network.mend(cut)
-    world.until(lambda: other.hosted.partition.engine is not engine)
+    world.until(lambda: other.only.partition.engine is not engine)
     successor = other.members[group].node
     world.until(lambda: world.leader.transfer(group, successor) is None or other.leads(group))
-    world.until(lambda: other.hosted.serves)
+    world.until(lambda: other.only.serves)
     assert numbers_in(world.append(1000, 1).value)[0] == 1
 
 
 def test_sessions_of_clients_leave_a_replica_its_contexts(world: World) -> None:
     """They end before the last context is taken, and are lent again."""
-    engine = world.leader.hosted.partition.engine
+    engine = world.leader.only.partition.engine
     limit = world.cluster.plan.clients_plan.sessions
     clients = [SimClient(world.cluster, 60 + i, stay=False) for i in range(3)]
     begun = []
@@ -217,10 +217,10 @@ def test_after_a_planned_hand_over_nothing_is_unknown(world: World) -> None:
             commits.append(commit(world, sessions.pop()))
         world.cluster.loop.run(world.cluster.loop.now + MS // 2)
     assert leader.transfer(group, other.members[group].node) is None
-    while leader.hosted.serves:
+    while leader.only.serves:
         calls += flood(world, 1)
         world.cluster.loop.run(world.cluster.loop.now + MS // 5)
-    assert leader.hosted.connections.holds
+    assert leader.only.connections.holds
     world.until(lambda: all(call.ended for call in (*calls, *commits)))
     # Of early results somebody was told, so they are not run again, and neither is what was
     # called piece by piece.
@@ -233,19 +233,19 @@ def test_after_a_planned_hand_over_nothing_is_unknown(world: World) -> None:
     coverage = world.cluster.coverage
     assert coverage["judged_durable"] + coverage["judged_discarded"] > 0
     assert coverage["judged_unknown"] == 0
-    assert not leader.hosted.connections.holds
+    assert not leader.only.connections.holds
 
 
 @pytest.mark.parametrize("heals", [False, True])
 def test_a_leader_that_is_cut_off_says_what_it_can(world: World, *, heals: bool) -> None:
     leader = world.leader
-    leader.hosted.connections._judged_seconds = 1.0
+    leader.only.connections._judged_seconds = 1.0
     session = begun(world)
     others = [one.number for one in world.cluster.processes if one is not leader]
     cut = world.cluster.network.split([leader.number], others)
     calls = [*flood(world, 6), commit(world, session)]
     world.client.pump()
-    world.until(lambda: not leader.hosted.serves)
+    world.until(lambda: not leader.only.serves)
     assert not any(call.ended for call in calls)
     if heals:
         world.cluster.network.mend(cut)
@@ -285,7 +285,7 @@ def test_a_client_that_listens_to_a_follower_is_told_of_the_next_leader(world: W
     killed, loop = world.leader, world.cluster.loop
     killed.crash(power=False)
     others = [one for one in world.cluster.processes if one is not killed]
-    world.until(lambda: any(isinstance(one, ServedProcess) and one.hosted.serves for one in others))
+    world.until(lambda: any(isinstance(one, ServedProcess) and one.only.serves for one in others))
     assert not world.client.core.ready
     since = loop.now
     world.until(lambda: world.client.core.ready)

@@ -6,6 +6,7 @@ import pytest
 
 from mako.client.remote.calls import Call
 from mako.entry import GroupId
+from mako.errors import RolledBack
 from mako.recovery.gossip import Gossip
 from mako.recovery.history import EpochStart
 from mako.sim.checkers import Violation
@@ -18,6 +19,15 @@ from mako.sim.shards.history import Seen, ShardHistory
 from mako.sim.shards.plan import key_of, shard_map
 from mako.sim.shards.procedures import BITS, HEADS, ZERO
 from mako.sim.shards.process import ShardProcess
+from mako.sim.shards.tpcc import (
+    CUSTOMERS,
+    DISTRICTS,
+    NONE,
+    ORDERS,
+    STOCK,
+    UNUSED,
+    WAREHOUSES,
+)
 from mako.sim.shards.traffic import ShardTraffic
 
 #: Seeds that failed once, with what was wrong.
@@ -34,13 +44,14 @@ class World:
         self.cluster = Cluster(seed, mode=Mode.SHARDS)
         self.cluster.faults.stop()
         assert isinstance(self.cluster.workload, ShardTraffic)
-        self.cluster.workload.stop()
+        self.workload = self.cluster.workload
+        self.workload.stop()
         self.partitions = self.cluster.shards_plan.partitions
         self.clients = [
             SimClient(self.cluster, 50 + partition, stay=False, partition=partition)
             for partition in range(self.partitions)
         ]
-        self.cluster.workload.clients += self.clients
+        self.workload.clients += self.clients
         for client in self.clients:
             client.pump()
         self.until(lambda: all(client.core.ready for client in self.clients))
@@ -111,6 +122,30 @@ def test_registers_are_written_and_deleted_blindly(world: World) -> None:
     assert world.numbers(world.call(1, "read_some", *registers), 3) == [9, 9, 9]
     world.call(1, "write_some", 0, registers[1], -1, -1)
     assert world.numbers(world.call(0, "read_some", *registers), 3) == [9, 0, 9]
+
+
+def test_orders_and_payments_go_over_partitions(world: World) -> None:
+    here, there = (key_of(world.cluster.shards_plan, number) for number in range(2))
+    assert world.call(0, "order", 14, here, 1, 0, there, 2, here).value == 1
+    assert world.call(1, "order", 21, here, 1, 2, there, NONE, 0).value == 2
+    assert world.numbers(world.call(0, "newest_order", here, 1), 3) == [2, 1, 2]
+    assert world.numbers(world.call(1, "newest_order", there, 1), 3) == [0, 0, 0]
+    client = world.clients[0]
+    arguments = (31, here, 1, 0, there, UNUSED, 0)
+    call = client.asking.procedure("order", arguments, client.seconds + 5, early=False, once=True)
+    client.pump()
+    world.until(lambda: call.ended)
+    assert isinstance(call.error, RolledBack)
+    world.call(1, "pay", there, 0, here, 1, 40)
+    expected = {
+        STOCK: {(there, 0): (5, 1), (here, 2): (5, 1), (there, 2): (2, 1)},
+        ORDERS: {(here, 1, 1): (14, 2), (here, 1, 2): (21, 1)},
+        DISTRICTS: {(here, 1): (2, 0), (there, 0): (0, 40)},
+        WAREHOUSES: {(there,): (40,)},
+        CUSTOMERS: {(here, 1): (-40, 1)},
+    }
+    rows = world.workload._rows  # Of a process that may follow.
+    world.until(lambda: {table: rows(table) for table in expected} == expected)
 
 
 @pytest.mark.parametrize("seed", [14, *sorted(REGRESSIONS)])

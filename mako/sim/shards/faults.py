@@ -29,6 +29,8 @@ _LATER: Final = (MS, 5 * MS, 50 * MS)
 _LOOK: Final = 5 * MS
 #: Until a partition has moved, and has moved back: some elections.
 _LOOKS: Final = 100
+#: Milliseconds for which clients ask a leader that goes.
+_PRESSES: Final = 40
 
 
 class ShardFaults:
@@ -66,14 +68,21 @@ class ShardFaults:
         there, unaware = others
         if not any(unaware.leads(g) for g in self._cluster.groups):
             return
-        # Some of this is lost: it is not in the log yet as the leadership goes.
         self._cluster.workload.burst(leader, group, self._chance.choice((5, 20)))
+        self._press(leader, group, _PRESSES)
         cut = self._cluster.network.split([there.number], [unaware.number])
         self._loop.after(self._chance.randrange(5 * MS), self._move, leader, there, group)
         self._cluster.faults.be_quiet(_LOOKS * _LOOK)
         self._cluster.faults.counts["moved unheard"] += 1
         self._cluster.note(leader.number, "fault", f"moved unheard by {unaware.number}")
         self._loop.after(_LOOK, self._move_back, leader, there, group, cut, _LOOKS)
+
+    def _press(self, leader: SimProcess, group: GroupId, times: int) -> None:
+        """Have clients ask for something as long as it leads: what it has done, and not logged, as
+        the leadership goes is lost."""
+        if times and leader.leads(group) and not self._cluster.faults.stopped:
+            self._cluster.workload.burst(leader, group, 2)
+            self._loop.after(MS, self._press, leader, group, times - 1)
 
     def _move(self, leader: SimProcess, there: SimProcess, group: GroupId) -> None:
         if leader.leads(group) and leader.node(group) is not None:

@@ -7,6 +7,7 @@ from typing import Final
 from mako.placement import Kind, Placement, ShardMap, blocks
 from mako.sim.clock import MS, SECOND
 from mako.sim.plan import ClientsPlan, Plan
+from mako.sim.shards.tpcc import TABLES
 from mako.sim.streams import StreamSettings
 
 _KIB: Final = 1 << 10
@@ -24,6 +25,9 @@ SHARES: Final = {
     "transfer": (0.0, 1.0, 2.0),
     "balances": (0.0, 1.0),
     "snapshot": (0.0, 1.0),
+    "order": (0.0, 1.0, 3.0),
+    "newest_order": (0.0, 1.0),
+    "pay": (0.0, 1.0, 2.0),
 }
 
 
@@ -35,6 +39,8 @@ class ShardsPlan:
     #: Where rows are, by table; a list's elements are with its head, or anywhere.
     together: bool = True
     registers: int = 6
+    #: Of the small TPC-C, in each partition.
+    warehouses: int = 1
     #: Chance that a client asks a partition that has none of what it wants.
     elsewhere: float = 0.2
     #: Requests of a worker between two turns, at most.
@@ -92,6 +98,7 @@ def draw_shards(plan: Plan, chance: Random) -> ShardsPlan:
         partitions=partitions,
         together=choice((True, False)),
         registers=choice((3, 8)),
+        warehouses=choice((1, 3)),
         elsewhere=choice((0.0, 0.2, 0.6)),
         requests=choice((1, 2, 4)),
         busy=choice((MS // 20, MS // 4)),
@@ -104,20 +111,21 @@ def draw_shards(plan: Plan, chance: Random) -> ShardsPlan:
 
 
 def shard_map(plan: ShardsPlan) -> ShardMap:
-    """Lists, registers and accounts one by one around the partitions, or by their hashes."""
+    """Lists, registers, accounts and warehouses one by one around the partitions, or by their
+    hashes."""
     count = plan.partitions
     hashed = Placement(Kind.HASH, count)
     if not plan.together:
         return ShardMap(count, hashed)
     by_number = blocks(count, size=NUMBERS_EACH, bits=32)
-    names = ("heads", "elements", "registers", "accounts")
+    names = ["heads", "elements", "registers", "accounts", *(table.name for table in TABLES)]
     return ShardMap(count, hashed, dict.fromkeys(names, by_number))
 
 
-#: Lists, registers and accounts are numbered so that number n is in partition n mod partitions.
+#: Lists, registers, accounts and warehouses: number n is in partition n mod partitions.
 NUMBERS_EACH: Final = 1000
 
 
 def key_of(plan: ShardsPlan, number: int) -> int:
-    """The key of list, register or account `number`."""
+    """The key of list, register, account or warehouse `number`."""
     return number % plan.partitions * NUMBERS_EACH + number // plan.partitions

@@ -4,6 +4,8 @@
     lengths     of up to three lists; lasts: their last values
     write       up to three registers, blindly, or delete them; read: them
     transfer    between two accounts; balances: of all of them
+    order       small TPC-C (terminals): two lines from any warehouses; newest_order: reads one
+    pay         at a warehouse, by a customer of any
     snapshot    lists and hashes of one partition, at any replica of it
 
 A client knows one partition, which coordinates what it asks for, wherever that is.
@@ -14,14 +16,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from mako.client.remote.calls import Call, State
-from mako.entry import GroupId
-from mako.errors import Discarded, NotFound, Unavailable, Unknown
+from mako.errors import Discarded, NotFound, RolledBack, Unavailable, Unknown
 from mako.ids import MILLISECOND_SHIFT
 from mako.placement import ShardMap
 from mako.replication.partition import Partition
 from mako.schema import Table
 from mako.server.hosting import Hosted
-from mako.server.plan import partition_of
 from mako.sim.checkers import Violation
 from mako.sim.checking import Outcome
 from mako.sim.client import SimClient, Task
@@ -39,14 +39,17 @@ from mako.sim.shards.procedures import (
     REGISTERS,
     ZERO,
 )
+from mako.sim.shards.terminals import Terminals
+from mako.sim.shards.tpcc import ORDERS, TABLES
 from mako.wire.requests import Operation
 
 if TYPE_CHECKING:
     from mako.sim.cluster import Cluster
 
 _LISTS_MAX: Final = 3
-#: A row of a dump: table, bytes of the key, key, bytes of the value, value (docs/state-dump.md).
-_ROW: Final = struct.Struct("<HH8sIq")
+#: In a row of a dump, before the key and before the value (docs/state-dump.md).
+_KEY_AT: Final = 4
+_VALUE_BYTES: Final = 4
 _NUMBER: Final = struct.Struct("<q")
 #: What was under way as clients stopped is over after this, ms.
 _REST_MS: Final = 500
@@ -65,6 +68,14 @@ class ShardTraffic(Lives):
         self._lists = range(cluster.plan.keys)
         self._all_accounts = [key_of(plan, number) for number in range(ACCOUNTS)]
         self.history = ShardHistory(self._all_accounts)
+        warehouses = {
+            partition: [
+                key_of(plan, partition + number * plan.partitions)
+                for number in range(plan.warehouses)
+            ]
+            for partition in range(plan.partitions)
+        }
+        self._terminals = Terminals(warehouses, cluster.chances.of("terminals"))
         self._floor = 0
         # In peace: which partitions have not reached which others yet, and are trying.
         self._probed: set[tuple[int, int]] | None = None
@@ -90,26 +101,12 @@ class ShardTraffic(Lives):
             "transfer": self._transfer,
             "balances": self._read_balances,
             "snapshot": self._snapshot,
+            "order": self._order,
+            "newest_order": self._read_newest_order,
+            "pay": self._pay,
         }
 
     # --- As the cluster sees it ----------------------------------------------------------------
-
-    def burst(self, process: SimProcess, group: GroupId, size: int, padding: int = 0) -> None:
-        """Appends at once, by clients that are connected to a process; nobody waits for each."""
-        clients = [
-            one
-            for one in self.clients
-            if one.process == process.number
-            and one.partition == partition_of(group)
-            and not one.stays
-        ]
-        if self._stopped or not clients:
-            return
-        for _ in range(size):
-            client = self._chance.choice(clients)
-            if client.core.ready:
-                self.running += 1
-                client.run(self._counted(self._append(client)))
 
     def reaches_all(self) -> bool:
         """Whether every partition has read a row of every other one, in peace. It is tried."""
@@ -151,19 +148,19 @@ class ShardTraffic(Lives):
                 found.append(machine)
         return found
 
-    def _rows(self, table: Table) -> list[tuple[bytes, int]]:
-        """All rows, from the replicas of one process."""
-        rows = []
+    def _rows(self, table: Table) -> dict[tuple[int, ...], tuple[int, ...]]:
+        """All rows, from the replicas of one process, by key and each as its numbers."""
+        rows = {}
         first, end = b"\0" * table.key_size, b"\xff" * table.key_size
+        size = _KEY_AT + table.key_size + _VALUE_BYTES + table.row_size
         for machine in self._cluster.processes[0].machines.values():
             assert isinstance(machine, Partition)
             data = machine.rows(int(table.id), first, end)
-            size = _ROW.size - 8 + table.key_size
             for at in range(0, len(data), size):
                 row = data[at : at + size]
-                (value,) = _NUMBER.unpack(row[-8:])
-                rows.append((row[4 : 4 + table.key_size], value))
-        return sorted(rows)
+                key = table.unpack_key(row[_KEY_AT : _KEY_AT + table.key_size])
+                rows[key] = struct.unpack(f"<{table.row_size // 8}q", row[-table.row_size :])
+        return dict(sorted(rows.items()))
 
     def check_end(self) -> None:
         """The last checks, when all replicas have the same log."""
@@ -171,15 +168,16 @@ class ShardTraffic(Lives):
         for machine in self._machines():
             checks.finals(machine.history.starts())
         lists: dict[int, list[int]] = {self._key(number): [] for number in self._lists}
-        for key, value in self._rows(ELEMENTS):
-            number, position = ELEMENTS.unpack_key(key)
+        for (number, position), (value,) in self._rows(ELEMENTS).items():
             lists[number].append(value)
             checks.expect(len(lists[number]) == position, f"list {number} lacks a value")
-        for key, length in self._rows(HEADS):
-            (number,) = HEADS.unpack_key(key)
+        for (number,), (length,) in self._rows(HEADS).items():
             checks.expect(len(lists[number]) == length, f"list {number} is not {length} long")
-        registers = {REGISTERS.unpack_key(k)[0]: value for k, value in self._rows(REGISTERS)}
-        accounts = {ACCOUNTS_TABLE.unpack_key(k)[0]: v for k, v in self._rows(ACCOUNTS_TABLE)}
+        registers = {number: value for (number,), (value,) in self._rows(REGISTERS).items()}
+        accounts = {number: value for (number,), (value,) in self._rows(ACCOUNTS_TABLE).items()}
+        shop = {table: self._rows(table) for table in TABLES}
+        self._terminals.check_end(shop)
+        lists |= self._terminals.lists(shop[ORDERS])
         self.history.check_end(lists, registers, accounts, self._loop.now, checks.facts)
 
     # --- Calls ---------------------------------------------------------------------------------
@@ -318,6 +316,39 @@ class ShardTraffic(Lives):
         yield ended(call)
         if self._finish(one, call):
             one.gets = {key: found - ZERO for key, found in self._numbers(call, keys).items()}
+
+    # --- Small TPC-C ---------------------------------------------------------------------------
+
+    def _order(self, client: SimClient) -> Task:
+        self._next_value += 1
+        order = self._terminals.draw_order(client.partition, self._next_value)
+        where = self._terminals.list_of(order.district)
+        one = self._begin(client, "order")
+        one.appends = {where: order.tag}
+        call = self._call(client, one, order.arguments)
+        yield ended(call)
+        if self._finish(one, call):
+            one.lengths = {where: call.value - 1}
+        elif isinstance(call.error, RolledBack):
+            self._cluster.reach("order_rolled_back")
+
+    def _read_newest_order(self, client: SimClient) -> Task:
+        district = self._terminals.draw_district(client.partition)
+        one = self._begin(client, "newest_order")
+        call = self._call(client, one, district, plain=True)
+        yield ended(call)
+        if self._finish(one, call):
+            number, lines, quantity = self._numbers(call, (0, 1, 2)).values()
+            one.lengths = {self._terminals.list_of(district): number}
+            if not lines <= quantity <= 10 * lines:
+                raise Violation("reads", f"order {number} has {lines} lines of {quantity} in all")
+
+    def _pay(self, client: SimClient) -> Task:
+        payment = self._terminals.draw_payment(client.partition)
+        one = payment.seen = self._begin(client, "pay")
+        call = self._call(client, one, payment.arguments)
+        yield ended(call)
+        self._finish(one, call)
 
     # --- Snapshots -----------------------------------------------------------------------------
 
