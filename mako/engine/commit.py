@@ -450,6 +450,8 @@ def reads_hold(tx: int) -> int:
         head = load_acquire(ld8(entry + W_RECORD) + R_HEAD)
         version = head & POINTER
         timestamp = 0 if version == 0 else ld8(version + V_TIMESTAMP)
+        if head & PREPARED:  # Only a turn of this worker may free it.
+            st8(tx + C_MET_PREPARED, 1)
         if head & (LOCKED | DEAD) or timestamp != ld8(entry + W_SEEN):
             return _CHANGED
     return validate(tx)

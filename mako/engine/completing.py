@@ -45,6 +45,8 @@ from mako.ids import Outcome
 COMMITTED = int(Outcome.COMMITTED)
 # Control words of a worker.
 STOP, SERVE, DRIVE, DRAIN = 0, 1, 2, 3
+# States of it.
+IDLE, RUNNING, SLEEPING, STOPPED, WAITING_FOR_LOG = 0, 1, 2, 3, 4
 
 
 @compiled

@@ -74,7 +74,8 @@ def _gather_port(port: int, index: int, which: int, target: int, room: int) -> i
         return 0
     head = load_acquire(out + H_HEAD)
     taken = load_acquire(back + H_TAIL)
-    behind = ld8(port + P_PUMPED)
+    # What has been taken since it was to be sent again may have been written over.
+    behind = max(ld8(port + P_PUMPED), load_acquire(out + H_TAIL))
     first = _first(out, behind, head)
     end = _end(out, first, head, room - PIECE_BYTES)
     if end == first and (taken == 0 or taken == ld8(port + P_TOLD)):

@@ -52,7 +52,7 @@ def lanes_for(workers: int, drivers: int) -> list[Lanes]:
     return [Lanes(OWN_LANES, OTHER_LANES)] * workers + [Lanes(OWN_LANES, 0)] * drivers
 
 
-class _Pair:
+class Pair:
     """The channels between this partition and another one."""
 
     def __init__(self, epoch: int) -> None:
@@ -119,8 +119,8 @@ class Pumped:
     def _set(self, address: int, value: int) -> None:
         self._words[(address - self._region.base) >> 3] = value
 
-    def _make_pair(self, there: int, epoch: int) -> _Pair:
-        pair = _Pair(epoch)
+    def _make_pair(self, there: int, epoch: int) -> Pair:
+        pair = Pair(epoch)
         station = self.station
         for number in range(self.workers + self.drivers):
             channels = Channels(ask=self._take(CHANNEL_SIZE), answered=self._take(CHANNEL_SIZE))
@@ -135,7 +135,7 @@ class Pumped:
         self._use_own(pair)
         return pair
 
-    def _use_own(self, pair: _Pair) -> None:
+    def _use_own(self, pair: Pair) -> None:
         for port, channels in zip((*pair.asking, *pair.asked), pair.own, strict=True):
             self.station.set_channels(port, channels)
             self.station.wake_with(port, self._region.base, self._event)
@@ -288,7 +288,7 @@ class Pumped:
             self.station.wake_with(port, 0, -1)  # It never sleeps for long.
             self.station.clear_port(port)
 
-    def _clear(self, pair: _Pair) -> None:
+    def _clear(self, pair: Pair) -> None:
         fields = (lanes.P_ASK, lanes.P_ASKED, lanes.P_ANSWER, lanes.P_ANSWERED)
         for port in (*pair.asking, *pair.asked):
             for channel in (self.station.port_word(port, field) for field in fields):

@@ -19,12 +19,17 @@ from mako.engine.atomics import (
     store_seq,
 )
 from mako.engine.closing import close, tick
-from mako.engine.commit import abort, begin, commit, finish, rest
+from mako.engine.commit import abort, begin, finish, rest
 from mako.engine.completing import (
     DRAIN,
     DRIVE,
+    IDLE,
+    RUNNING,
     SERVE,
+    SLEEPING,
     STOP,
+    STOPPED,
+    WAITING_FOR_LOG,
     complete,
     completion_room,
     most_completed,
@@ -86,8 +91,6 @@ from mako.engine.layout import (
     Q_ID,
     Q_ORIGIN,
     Q_SIZE,
-    RECORDING,
-    RECORDING_FAILED,
     REQUEST_RING_BYTES,
     RING_SKIP,
 )
@@ -95,12 +98,20 @@ from mako.engine.mesh import has_mail, turn
 from mako.engine.reclaim import make_room, reclaim_some, reclaim_some_at_rest
 from mako.engine.remote import forget_rows
 from mako.engine.system import monotonic_ns, sleep_us, wait_event
+from mako.engine.waiting import commit_when_log_has_room, has_to_turn
 from mako.ids import Outcome
 
-__all__ = ["DRAIN", "DRIVE", "SERVE", "STOP"]
-# States.
-IDLE, RUNNING, SLEEPING, STOPPED, WAITING_FOR_LOG = 0, 1, 2, 3, 4
-
+__all__ = [
+    "DRAIN",
+    "DRIVE",
+    "IDLE",
+    "RUNNING",
+    "SERVE",
+    "SLEEPING",
+    "STOP",
+    "STOPPED",
+    "WAITING_FOR_LOG",
+]
 COMMITTED = int(Outcome.COMMITTED)
 _PHANTOM = int(Outcome.PHANTOM)
 _ROLLED_BACK = int(Outcome.ROLLED_BACK)
@@ -112,6 +123,8 @@ _OUT_OF_MEMORY = int(Outcome.OUT_OF_MEMORY)
 #: Transactions between two closings by the worker itself; about 200 microseconds of TPC-C.
 #: More often costs a look at every other worker's lines, more seldom colder memory.
 CLOSE_EVERY = 32
+#: A worker with lanes takes its turn after so many attempts of one request, a power of two.
+TRIES_PER_TURN = 16
 #: Rounds an idle worker polls before it sleeps in the kernel: some tens of microseconds.
 IDLE_SPINS = 2000
 #: A worker with nothing to do looks for what other partitions want so often, in microseconds:
@@ -167,22 +180,6 @@ def run_at_snapshot(tx: int, entry: int, arguments: int, result: int, timestamp:
 
 
 @compiled
-def _commit_when_log_has_room(tx: int) -> int:
-    """The log ring was full: wait for the drainer, up to being stopped or to its failing."""
-    store_release(tx + C_STATE, WAITING_FOR_LOG)
-    recording = ld8(tx + C_ENGINE) + RECORDING
-    outcome = _LOG_FULL
-    while outcome == _LOG_FULL:
-        if load_acquire(tx + C_CONTROL) == STOP or load_acquire(recording) == RECORDING_FAILED:
-            outcome = abort(tx, _LOG_FULL)
-            break
-        sleep_us(20)
-        outcome = commit(tx)
-    store_release(tx + C_STATE, RUNNING)
-    return outcome
-
-
-@compiled
 def oldest_request(tx: int) -> int:
     """The oldest request that nobody has run, or 0."""
     tail = ld8(tx + K_REQUEST_TAIL)
@@ -213,13 +210,17 @@ def _run_until_no_conflict(tx: int, entry: int, arguments: int) -> int:
     rooms = 0
     while load_acquire(tx + C_CONTROL) == SERVE:
         if outcome == _LOG_FULL:
-            outcome = _commit_when_log_has_room(tx)
+            if has_to_turn(tx, outcome):
+                return abort(tx, outcome)
+            outcome = commit_when_log_has_room(tx)
             if not COMMITTED < outcome <= _PHANTOM:
                 break
         if outcome == _OUT_OF_MEMORY and make_room(tx, rooms):
             rooms += 1
         elif COMMITTED < outcome <= _PHANTOM:
             if ld8(tx + C_MET_PREPARED) != 0:
+                return outcome
+            if tries & (TRIES_PER_TURN - 1) == 0 and has_to_turn(tx, outcome):
                 return outcome
             for _ in range(1 << min(tries, 10)):
                 pause()
@@ -228,7 +229,7 @@ def _run_until_no_conflict(tx: int, entry: int, arguments: int) -> int:
         outcome = run_once(tx, entry, arguments, tx + C_RESULT)
         tries += 1
     if outcome == _LOG_FULL:  # Told to stop meanwhile.
-        outcome = _commit_when_log_has_room(tx)
+        outcome = commit_when_log_has_room(tx)
     return outcome
 
 
@@ -280,14 +281,15 @@ def serve_oldest(tx: int, now_ns: int) -> bool:
         return False
     if mesh != 0 and ld8(tx + C_ROWS) != 0:
         forget_rows(tx)
+    if has_to_turn(tx, outcome):
+        return False
     complete(tx, request, outcome, slot)
     return True
 
 
 @exported
 def turn_both(tx: int, now: int) -> int:
-    """Take the turn of this worker, and of the one whose thread this is, too, with one request of
-    that one, if it has any; how much was done."""
+    """Take the turn of this worker, and of the one whose thread this is, with one request of it."""
     done = turn(tx, now)
     guest = ld8(tx + C_GUEST)
     if guest == 0:
@@ -394,14 +396,23 @@ def _drive_one(tx: int, started: int) -> int:
     while True:
         st8(tx + C_MET_PREPARED, 0)
         outcome = run_once(tx, entry, state, tx + C_RESULT)
-        if outcome == _LOG_FULL:
-            outcome = _commit_when_log_has_room(tx)
+        waits = outcome == _LOG_FULL and has_to_turn(tx, outcome)
+        if waits:
+            abort(tx, outcome)
+        elif outcome == _LOG_FULL:
+            outcome = commit_when_log_has_room(tx)
         if outcome == COMMITTED or outcome == _ROLLED_BACK:
             break
         if outcome == _REMOTE or ld8(tx + C_MET_PREPARED) != 0:
             if _to_lane(tx, started, kind, ld8(tx + C_MET_PREPARED)) != 0:
                 return monotonic_ns()
             forget_rows(tx)
+        elif waits:
+            rest(tx)
+            close(ld8(tx + C_ENGINE))
+            _rest_a_little(tx)
+            if load_acquire(tx + C_CONTROL) != DRIVE:
+                return -1
         elif outcome == _OUT_OF_MEMORY and make_room(tx, rooms):
             rooms += 1
             if load_acquire(tx + C_CONTROL) != DRIVE:

@@ -31,7 +31,7 @@ from mako.recovery.mail import Mail
 from mako.server.serving import new_event
 
 if TYPE_CHECKING:
-    from mako.engine.pumped import Pumped
+    from mako.engine.pumped import Pair, Pumped
     from mako.entry import GroupId
     from mako.server.hosting import Hosted
 
@@ -117,6 +117,8 @@ class Joining:
             pair = hosted.pumped.pairs.get(each.partition)
             if pair is None or not self._is_current(hosted, pair.epoch, each):
                 continue
+            if self._is_to_share(pair, each.source):
+                continue
             try:
                 hosted.pumped.scatter(
                     each.partition, each.pieces, hosted.backend.serving.wake_worker
@@ -130,6 +132,12 @@ class Joining:
         if "mail_of_older_epoch_accepted" in hosted.plan.planted:
             return True
         return (known, hosted.partition.epoch) == (mail.epoch, mail.there_epoch)
+
+    def _is_to_share(self, pair: Pair, process: int) -> bool:
+        """Whether the leader of `pair` is on this host, and no memory is shared with it yet. Until
+        then nothing is said to it, nor heard: what one side has taken from channels that both are
+        about to leave, the other one would never hear of."""
+        return pair.shared is None and bool(self._shared_with(process))
 
     def _by_partition(self, partition: int) -> Hosted | None:
         for hosted in self._hosted.values():
@@ -148,6 +156,8 @@ class Joining:
             for there, pair in pumped.pairs.items():
                 leader = self.leaders.get(there)
                 if leader is None or leader.epoch != pair.epoch:
+                    continue
+                if self._is_to_share(pair, leader.process):
                     continue
                 for pieces in pumped.gather(there):
                     self._post(hosted, leader, there, pieces)
@@ -233,7 +243,7 @@ class Joining:
         leader = self.leaders.get(there)
         if leader is None or leader.epoch != pumped.pairs[there].epoch:
             return False
-        if pumped.pairs[there].shared is None and self._shared_with(leader.process):
+        if self._is_to_share(pumped.pairs[there], leader.process):
             return False
         return leader.process == self._process or now - leader.heard < SILENT_SECONDS
 

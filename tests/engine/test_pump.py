@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from mako.engine import lane, pump
+from mako.engine import channel, lane, pump
+from mako.engine.closing import get_word, set_word
 from mako.engine.parking import PARKED_DOUBLINGS, PARKED_NS
 from mako.engine.pumped import BadMail
 from mako.engine.rounds import interrupt
@@ -69,6 +70,33 @@ def test_what_has_come_already_changes_nothing(cluster: Cluster) -> None:
     assert other.gather(0) == []
     network.pumped[0].scatter(1, answer, lambda number: None)
     assert not network.pumped[0].waits(1), "the answer says that the request was taken"
+
+
+def test_what_was_taken_before_it_was_sent_again_is_not_looked_at(cluster: Cluster) -> None:
+    """Its place in the ring may have been written over."""
+    network = network_of(cluster)
+    pumped = network.pumped[0]
+    ports = pumped.pairs[1].asking
+    out = pumped.station.port_word(ports[0], lane.P_ASK)
+
+    def send(size: int, word: int) -> None:
+        message = channel.room(out, size)
+        assert message
+        for at in range(0, size, 8):
+            set_word(message + at, word)
+        channel.send(out, message, size)
+
+    while get_word(out + channel.H_HEAD) <= channel.TURN_BACK_AT:
+        send(1 << 10, 3)
+    (first,) = pumped.gather(1)
+    pumped.rewind(1)
+    # Only now does the other side say that it has taken all of it.
+    set_word(out + channel.H_TAIL, get_word(out + channel.H_HEAD))
+    send(4 << 10, 8)
+    assert get_word(out + channel.H_HEAD) == channel.CHANNEL_BYTES + (4 << 10), "it turned back"
+    (pieces,) = pumped.gather(1)
+    assert len(first) > len(pieces) == pump.PIECE_BYTES + (4 << 10)
+    assert struct.unpack_from("<q", pieces, pump.Z_FROM) == (channel.CHANNEL_BYTES,)
 
 
 def put_word(pieces: bytes, at: int, value: int) -> bytes:

@@ -32,7 +32,7 @@ def test_a_conflict_after_waiting_for_the_log_is_retried(
     engine.set_word(context + layout.C_CONTROL, worker.SERVE)
     engine.set_arguments(context, add, [1])
     entry = engine.entry(add).address
-    wait = worker._commit_when_log_has_room
+    wait = worker.commit_when_log_has_room
     waits = []
 
     def interrupted(tx: int) -> int:
@@ -42,7 +42,7 @@ def test_a_conflict_after_waiting_for_the_log_is_retried(
         drain(tx, 0, 0)
         return int(wait(tx))
 
-    monkeypatch.setattr(worker, "_commit_when_log_has_room", interrupted)
+    monkeypatch.setattr(worker, "commit_when_log_has_room", interrupted)
     committed = 0
     while not waits:
         outcome = worker._run_until_no_conflict(context, entry, context + layout.C_ARGUMENTS)

@@ -193,6 +193,19 @@ def test_a_leader_on_this_host_is_reached_through_memory(world: World) -> None:
     assert world.hosted.closed == []
 
 
+def test_nothing_is_said_by_mail_to_a_leader_with_which_memory_will_be_shared(world: World) -> None:
+    """It would be left in channels that both sides give up."""
+    world.between = "host"
+    world.hear()
+    world.pumped.outgoing = [b"a"]
+    world.joining.pump()
+    world.take_in()
+    assert (world.sent, world.pumped.incoming) == ([], [])
+    world.joining.look()
+    world.take_in()
+    assert world.pumped.incoming == [(1, b"in")], "which says that it has memory instead"
+
+
 def test_without_memory_it_stays_out_of_reach_and_says_why(world: World) -> None:
     world.between, world.full = "host", True
     world.hear()
