@@ -5,7 +5,7 @@ from typing import Any, Final
 import pytest
 
 import mako
-from mako.engine import layout, worker
+from mako.engine import layout, waiting, worker
 from mako.engine.commit import abort, rest
 from mako.engine.engine import Engine
 from mako.engine.ring import drain
@@ -32,7 +32,7 @@ def test_a_conflict_after_waiting_for_the_log_is_retried(
     engine.set_word(context + layout.C_CONTROL, worker.SERVE)
     engine.set_arguments(context, add, [1])
     entry = engine.entry(add).address
-    wait = worker.commit_when_log_has_room
+    wait = waiting.commit_when_log_has_room
     waits = []
 
     def interrupted(tx: int) -> int:
