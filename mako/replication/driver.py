@@ -478,7 +478,10 @@ class Driver:
 
     def _may_forget(self, group: GroupId) -> bool:
         """Whether older snapshots may go (D6)."""
-        return not self._mover.sends(group) and not self.replicas[group].restoring
+        replica = self.replicas[group]
+        # One that has just come is known to the node alone until its Ready is taken.
+        installing = replica.restoring or replica.node.state.log.snapshot_id is not None
+        return not installing and not self._mover.sends(group)
 
     # --- Snapshots -----------------------------------------------------------------------------
 
