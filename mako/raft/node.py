@@ -266,7 +266,8 @@ class RaftNode:
         if s.returning and returning.tick(s):
             election.tick(s)
             return True
-        return leading.tick(s) if s.role is Role.LEADER else election.tick(s)
+        news = leading.tick(s) if s.role is Role.LEADER else election.tick(s)
+        return news or bool(s.reads_done)
 
     def step(self, message: m.Message) -> None:
         """A message has arrived. Old, repeated and misplaced ones do no harm."""
