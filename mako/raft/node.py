@@ -266,7 +266,8 @@ class RaftNode:
         if s.returning and returning.tick(s):
             election.tick(s)
             return True
-        return leading.tick(s) if s.role is Role.LEADER else election.tick(s)
+        news = leading.tick(s) if s.role is Role.LEADER else election.tick(s)
+        return news or bool(s.reads_done)
 
     def step(self, message: m.Message) -> None:
         """A message has arrived. Old, repeated and misplaced ones do no harm."""
@@ -473,6 +474,26 @@ class RaftNode:
                 leading.maybe_commit(s)
         elif s.role is Role.CANDIDATE:
             election.own_vote_durable(s)
+
+    def join(self, before: Ready, ready: Ready) -> None:
+        """Make `before` stand for `ready` as well, which is the newest one and follows it directly.
+
+        For a driver that keeps both back, so that a disk that is full for hours does not have it
+        keep one for every message. They are written at once then, and what `before` has waiting
+        leaves after both. `ready` brings no entries and no snapshot.
+        """
+        assert not ready.entries
+        assert ready.snapshot is None
+        _, _, _, snapshot, tick = self._flying[-2]
+        number, term, vote, _, later = self._flying.pop()
+        assert (self._flying.pop()[0], number) == (before.number, ready.number), "the newest two"
+        self._flying.append((number, term, vote, snapshot, later if tick < 0 else tick))
+        self.state.log.unstable.join()
+        before.number = number
+        if ready.hard_state is not None:
+            before.hard_state = ready.hard_state
+        before.must_sync = before.must_sync or ready.must_sync
+        before.messages_after_sync += ready.messages_after_sync
 
     def applied(self, index: int) -> None:
         """The application has applied the committed entries up to `index`."""

@@ -70,6 +70,13 @@ class Unstable:
         self._outstanding.append([number, self.taken_to])
         return new
 
+    def join(self) -> None:
+        """The newest Ready brings nothing to write: the one before it stands for both."""
+        number, end = self._outstanding.pop()
+        before = self._outstanding[-1]
+        assert before[1] == end, "it brings nothing"
+        before[0] = number
+
     def written(self, number: int) -> bool:
         """Ready `number` and all before it are on disk. Return whether `stable` moved."""
         stable = self.stable

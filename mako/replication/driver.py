@@ -15,7 +15,7 @@ meanwhile is the next one, so that one sync serves all that waited for it.
     D6  A snapshot is removed only once the log has durably marked a newer one, and never while
         it is sent or while another is being installed.
     D7  What does not fit on a full disk waits, with all that its group has after it, and is tried
-        again; other groups, cuts and snapshots go on where they can.
+        again; other groups, cuts and snapshots go on where they can (mako.replication.stuck).
     D8  A failed disk, or damage that shows while running, ends the process (ProcessMustEnd).
     D9  What a member that answers still lacks of the log is kept for it, within bounds, though a
         snapshot covers it: else it could need one snapshot after the other, for ever.
@@ -54,6 +54,7 @@ from mako.replication.making import SnapshotMaker
 from mako.replication.outbox import Outbox, PeerMessage
 from mako.replication.replica import Fate, Machine, ReadReply, Replica, Reply
 from mako.replication.snapshots import Moved, SnapshotMover, SnapshotParcel
+from mako.replication.stuck import Stuck, without
 from mako.storage.errors import DiskFull
 from mako.storage.snapshot_store import SnapshotStore
 from mako.storage.store import LogStore
@@ -94,7 +95,7 @@ class Driver:
         self._full_limit = settings.full_ticks
         self._executed: dict[GroupId, None] = {}
         # Taken from the host, and not in the store for want of room.
-        self._appending: deque[Turn] = deque()
+        self._stuck = Stuck(process_of)
         # In the store, not sealed; and on the way to the disk.
         self._waiting: deque[Turn] = deque()
         self._flight: list[Turn] | None = None
@@ -176,12 +177,12 @@ class Driver:
     @property
     def idle(self) -> bool:
         """Whether nothing is on its way to the disk or waits for it."""
-        return self._flight is None and not self._waiting and not self._appending
+        return self._flight is None and not self._waiting and not self._stuck
 
     @property
     def waits_for_room(self) -> bool:
         """Whether something waits for room on a full disk (D7)."""
-        return bool(self._appending)
+        return bool(self._stuck)
 
     @property
     def makes_snapshot(self) -> bool:
@@ -298,8 +299,8 @@ class Driver:
         """Work off what came up, up to where the disk is needed."""
         host = self.host
         try:
-            if self._appending:
-                self._append()
+            if self._stuck:
+                self._waiting += self._stuck.retry(self._has_put)
             while True:
                 if self._executed:
                     self._propose()
@@ -357,8 +358,7 @@ class Driver:
             if ready.snapshot is not None:
                 replica.restoring = ready.snapshot
                 self._maker.abandon(node.group)
-        self._appending.append(turn)
-        self._append()
+        self._append(turn)
         for node, ready in turn.readys:
             replica = self.replicas[node.group]
             if ready.committed:
@@ -385,22 +385,17 @@ class Driver:
     def _put_parcel(self, parcel: SnapshotParcel) -> None:
         self.outbox.put(self._process_of(parcel.group, parcel.target), [parcel])
 
-    def _append(self) -> None:
-        """Bring turns into the store, those parts of them for which there is room (D7)."""
-        turns, self._appending = self._appending, deque()
-        stuck: set[GroupId] = set()
-        for turn in turns:
-            for node, ready in turn.readys:
-                if node.group not in stuck and not self._has_put(node.group, ready):
-                    stuck.add(node.group)
-            if not stuck:
-                self._waiting.append(turn)
-                continue
-            goes, stays = _split(turn, stuck)
-            if goes.readys:
-                self._waiting.append(goes)
-            if stays.readys:
-                self._appending.append(stays)
+    def _append(self, turn: Turn) -> None:
+        """Bring a turn into the store, those parts of it for which there is room (D7)."""
+        stays: set[GroupId] = set()
+        for node, ready in turn.readys:
+            if node.group in self._stuck or not self._has_put(node.group, ready):
+                self._stuck.add(node, ready)
+                stays.add(node.group)
+        if stays:
+            turn = without(turn, stays)
+        if turn.readys or not stays:
+            self._waiting.append(turn)
 
     def _has_put(self, group: GroupId, ready: Ready) -> bool:
         """Bring a Ready into the store. False: there is no room for it now."""
@@ -478,7 +473,10 @@ class Driver:
 
     def _may_forget(self, group: GroupId) -> bool:
         """Whether older snapshots may go (D6)."""
-        return not self._mover.sends(group) and not self.replicas[group].restoring
+        replica = self.replicas[group]
+        # One that has just come is known to the node alone until its Ready is taken.
+        installing = replica.restoring or replica.node.state.log.snapshot_id is not None
+        return not installing and not self._mover.sends(group)
 
     # --- Snapshots -----------------------------------------------------------------------------
 
@@ -499,19 +497,3 @@ class Driver:
             ) and self._maker.begin(replica):
                 replica.snapshot_wanted = False
                 replica.applied_bytes = 0
-
-
-def _split(turn: Turn, groups: set[GroupId]) -> tuple[Turn, Turn]:
-    """A turn without these groups, and with nothing but them. What left at once is in neither."""
-    parts = []
-    for inside in (False, True):
-        readys = [one for one in turn.readys if (one[0].group in groups) is inside]
-        messages: dict[int, list[HostMessage]] = {}
-        for process, batch in turn.messages_after_sync.items():
-            # Beats do not wait for the disk, so all of these have a group.
-            found = [m for m in batch if (getattr(m, "group", None) in groups) is inside]
-            if found:
-                messages[process] = found
-        must_sync = any(ready.must_sync for _, ready in readys)
-        parts.append(Turn(readys, {}, messages, must_sync))
-    return parts[0], parts[1]

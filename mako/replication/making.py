@@ -3,10 +3,14 @@
 begin ──▶ go_on* ──▶ file whole and safe ──▶ mark in the log ──▶ durable ──▶ old one removed
             │                                                        └─────▶ log may be cut
             └── disk full, or the leader's snapshot came: abandoned
+
+What found the disk full is begun again at a later cut, each time after twice as many of them: a
+snapshot that is larger than the room there is would else be written and removed without end.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from mako.entry import GroupId, Index, SnapshotMeta, Term
 from mako.replication.replica import Replica
@@ -15,11 +19,22 @@ from mako.storage.snapshot_format import Block, SnapshotHeader
 from mako.storage.snapshot_store import PendingSnapshot, SnapshotStore
 from mako.storage.store import LogStore
 
+#: Cuts at most until a snapshot that found no room is begun again.
+PAUSE_MAX: Final = 16
+
 
 @dataclass(slots=True)
 class _Making:
     pending: PendingSnapshot
     blocks: Iterator[Block]
+
+
+@dataclass(slots=True)
+class _Pause:
+    """Of a snapshot that found no room: cuts to wait, and how many of them are left."""
+
+    cuts: int
+    left: int
 
 
 class SnapshotMaker:
@@ -37,6 +52,8 @@ class SnapshotMaker:
         self._cluster_id = cluster_id
         self._planted = planted
         self._making: dict[GroupId, _Making] = {}
+        # By groups whose last attempt found no room.
+        self._pauses: dict[GroupId, _Pause] = {}
         #: Marked in the log, and not sealed yet; and in the turn that is on its way.
         self.marked: dict[GroupId, SnapshotMeta] = {}
         self._sealed: dict[GroupId, SnapshotMeta] = {}
@@ -54,6 +71,9 @@ class SnapshotMaker:
     def begin(self, replica: Replica) -> bool:
         """Start one of the applied state. False: there is no room for it now."""
         group = replica.node.group
+        pause = self._pauses.get(group)
+        if pause is not None and pause.left:
+            return False
         storage = self._store.storage(group)
         index = replica.machine.snapshot_index
         meta = SnapshotMeta(
@@ -66,6 +86,7 @@ class SnapshotMaker:
         try:
             pending = self._snapshots.create(header)
         except DiskFull:
+            self._pause(group)
             return False
         self._making[group] = _Making(pending, iter(made.blocks))
         return True
@@ -82,11 +103,19 @@ class SnapshotMaker:
                 making.pending.writer.add(block)
         except DiskFull:
             self.abandon(group)
+            self._pause(group)
+
+    def _pause(self, group: GroupId) -> None:
+        """There was no room: not at once again."""
+        before = self._pauses.get(group)
+        cuts = 1 if before is None else min(2 * before.cuts, PAUSE_MAX)
+        self._pauses[group] = _Pause(cuts, cuts)
 
     def _finish(self, group: GroupId, making: _Making) -> None:
         meta = making.pending.header.meta
         self._snapshots.commit(making.pending)
         del self._making[group]
+        self._pauses.pop(group, None)
         self._store.append(group, snapshot=meta)
         self.marked[group] = meta
         if "old_snapshot_removed_before_mark" in self._planted:
@@ -102,6 +131,7 @@ class SnapshotMaker:
         self.abandon(group)
         self.marked.pop(group, None)
         self._held.pop(group, None)
+        self._pauses.pop(group, None)
 
     def close(self) -> None:
         """Drop the blocks of what is not finished; the files go with the next start."""
@@ -124,7 +154,9 @@ class SnapshotMaker:
                 self._snapshots.forget(group, meta)
 
     def release(self, needed_after: Callable[[GroupId], int]) -> None:
-        """Let cuts take what the durable marks cover and nobody needs."""
+        """Let the next cut take what the durable marks cover and nobody needs."""
+        for pause in self._pauses.values():
+            pause.left = max(0, pause.left - 1)
         for group, index in list(self._held.items()):
             end = min(index, needed_after(group))
             self._store.release(group, end)

@@ -116,6 +116,11 @@ class SnapshotMover:
         key = request.group, request.target
         known = self._sending.get(key)
         if known is not None and known.request.meta == request.meta:
+            if known.request.term != request.term:
+                # It leads anew. The receiver would step the request of the old term in the end,
+                # refuse that, and begin at nothing: it is told, and says where it is.
+                offer = SnapshotOffer(known.sender.name)
+                self._put(SnapshotParcel(key[0], request.source, key[1], offer, request))
             known.request = request
             return
         try:

@@ -104,6 +104,7 @@ class MemoryFile:
         self._inode = inode
         self._epoch = disk.crash_count
         self._open = True
+        disk.open_files += 1
         self.path = path
 
     def _check(self) -> None:
@@ -159,6 +160,8 @@ class MemoryFile:
         self._inode.fail_sync(rng)
 
     def close(self) -> None:
+        if self._open and self._epoch == self._disk.crash_count:
+            self._disk.open_files -= 1
         self._open = False
 
 
@@ -169,6 +172,8 @@ class MemoryDisk:
         #: May be changed at any time, to fill the disk up or to make room.
         self.capacity_bytes = capacity_bytes
         self.crash_count = 0
+        #: Opened since the last crash and not closed, so that tests see what leaks.
+        self.open_files = 0
         self._names: dict[str, _Inode] = {}
         self._durable: dict[str, _Inode] = {}
         self._folders: set[str] = {""}
@@ -249,6 +254,7 @@ class MemoryDisk:
     def crash(self, rng: "random.Random | None" = None) -> None:
         """Lose everything that was not synced, or with `rng` a random part of it."""
         self.crash_count += 1
+        self.open_files = 0
         if rng is not None:
             for _, change in self._renames[: rng.randint(0, len(self._renames))]:
                 change(self._durable)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from mako.entry import SnapshotMeta
 from mako.storage.disk import Disk, File, joined
-from mako.storage.errors import Damaged, FileMissing, WrongFiles, damaged_snapshot
+from mako.storage.errors import Damaged, DiskFull, FileMissing, WrongFiles, damaged_snapshot
 from mako.storage.snapshot import SnapshotFacts, SnapshotReader, SnapshotWriter
 from mako.storage.snapshot_format import SnapshotHeader
 from mako.storage.snapshot_stream import SnapshotName
@@ -86,8 +86,15 @@ class SnapshotStore:
         meta = header.meta
         path = self._path(snapshot_file(header.group, meta.index, meta.term) + _TEMPORARY)
         file = self._disk.open(path, create=True)
-        file.truncate(0)
-        return PendingSnapshot(header, SnapshotWriter(file, header), file, path)
+        try:
+            file.truncate(0)
+            writer = SnapshotWriter(file, header)
+        except BaseException as error:
+            file.close()
+            if isinstance(error, DiskFull):
+                self._disk.remove(path)
+            raise
+        return PendingSnapshot(header, writer, file, path)
 
     def commit(self, pending: PendingSnapshot) -> SnapshotFacts:
         """End it and give it its name. Mark it in the log next: until then it does not count."""
@@ -116,8 +123,12 @@ class SnapshotStore:
             file = self._disk.open(self._path(name))
         except FileMissing:
             raise damaged_snapshot(name, 0, "this snapshot is missing") from None
-        reader = SnapshotReader(file, name)
-        self._check_owner(reader.header, name, group, meta.index, meta.term)
+        try:
+            reader = SnapshotReader(file, name)
+            self._check_owner(reader.header, name, group, meta.index, meta.term)
+        except BaseException:
+            file.close()
+            raise
         return reader
 
     def name_of(self, group: int, meta: SnapshotMeta) -> SnapshotName:
@@ -182,24 +193,32 @@ class SnapshotStore:
         """
         path = self._path(_part_file(name))
         file = self._disk.open(path)
-        if _part_file(name) in self._left:
-            _write_again(file)  # N4
         try:
-            reader = SnapshotReader(file, _part_file(name))
-            facts = reader.verify()
-            header = reader.header
-            self._check_owner(header, _part_file(name), name.group, name.index, name.term)
-            good = facts.digest == name.digest and facts.size == name.size
-        except (Damaged, WrongFiles):
-            good = False
-        if not good:
+            if _part_file(name) in self._left:
+                _write_again(file)  # N4
+            header = self._check_part(file, name)
+            if header is not None:
+                file.sync()  # N1
+        finally:
             file.close()
+        if header is None:
             self._disk.remove(path)
             return None
-        file.sync()  # N1
-        file.close()
         self._install(path, snapshot_file(name.group, name.index, name.term))
         return header
+
+    def _check_part(self, file: File, name: SnapshotName) -> SnapshotHeader | None:
+        """Read all of what was received. None: it is not what was offered."""
+        part = _part_file(name)
+        try:
+            reader = SnapshotReader(file, part)
+            facts = reader.verify()
+            header = reader.header
+            self._check_owner(header, part, name.group, name.index, name.term)
+        except (Damaged, WrongFiles):
+            return None
+        good = facts.digest == name.digest and facts.size == name.size
+        return header if good else None
 
     def _check_owner(
         self, header: SnapshotHeader, name: str, group: int, index: int, term: int

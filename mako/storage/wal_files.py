@@ -118,9 +118,13 @@ class SegmentFiles:
         file = self._disk.open(self.path(source))
         header = header._replace(bytes=size)
         encoded = encode_segment(header)
-        file.write(0, encoded)
-        file.write(len(encoded), first_batch)
-        file.sync()
+        try:
+            file.write(0, encoded)
+            file.write(len(encoded), first_batch)
+            file.sync()
+        except BaseException:
+            file.close()
+            raise
         if source == SPARE:
             self.spare_bytes = 0
         else:

@@ -281,9 +281,11 @@ def _keep_aside(disk: Disk, folder: str, name: str, data: memoryview) -> bool:
             disk.remove(joined(folder, room))
         try:
             copy = disk.open(joined(folder, name), create=True)
-            copy.write(0, data)
-            copy.sync()
-            copy.close()
+            try:
+                copy.write(0, data)
+                copy.sync()
+            finally:
+                copy.close()
         except DiskFull:
             continue
         disk.sync_folder(folder)

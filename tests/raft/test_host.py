@@ -5,7 +5,15 @@ import random
 import pytest
 
 from mako.entry import EntryId, GroupId, Index, NodeId, Term
-from mako.raft import Host, HostMessage, MemoryLogStorage, RaftNode, Role, Settings
+from mako.raft import (
+    Host,
+    HostMessage,
+    MemoryLogStorage,
+    RaftNode,
+    ReadState,
+    Role,
+    Settings,
+)
 from mako.raft.host import Beat, BeatReply, digest_of
 from mako.raft.message import (
     AppendReply,
@@ -241,6 +249,26 @@ def test_beats_do_not_prove_reads() -> None:
     assert turn.readys[0][1].reads == []
     beats = [m for m in turn.messages[2] if isinstance(m, Heartbeat)]
     assert [beat.read > 0 for beat in beats] == [True]
+
+
+def test_a_read_that_nobody_answers_ends_in_a_quiet_group_too() -> None:
+    processes = Processes()
+    processes.lead(1)
+    host = processes.hosts[2]
+    node = host[GroupId(1)]
+    assert node.read_index(9) is None
+    node.ready().messages.clear()  # The request is lost.
+    reads: list[ReadState] = []
+    for _ in range(2 * Settings().election_ticks):
+        processes.hosts[1].tick()
+        for _, target, message in processes.turn(1):
+            if target == 2:
+                host.step([message])
+        host.tick()
+        turn = host.turn()
+        assert node.role is Role.FOLLOWER, "beats keep it quiet"
+        reads += [read for _, ready in turn.readys for read in ready.reads]
+    assert reads == [ReadState(9, None)]
 
 
 def test_a_node_that_was_removed_is_forgotten() -> None:

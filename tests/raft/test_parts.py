@@ -8,11 +8,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mako.entry import Configuration, Entry, EntryKind, HardState, Index, NodeId, Term
+from mako.entry import (
+    NODE_NONE,
+    Configuration,
+    Entry,
+    EntryId,
+    EntryKind,
+    GroupId,
+    HardState,
+    Index,
+    NodeId,
+    Term,
+)
 from mako.errors import ConfigError
 from mako.raft import LogLost, MemoryLogStorage, RaftNode, Settings
 from mako.raft.configuration import ConfigurationDamaged, History, decode, encode
 from mako.raft.log import RaftLog
+from mako.raft.message import AppendReply, AppendRequest, VoteReply, VoteRequest
 from mako.raft.progress import Flow, Progress
 from mako.raft.quorum import Outcome, has_quorum, joint_index, majority_index, vote_outcome
 from mako.raft.storage import Compacted, limit_bytes
@@ -238,3 +250,27 @@ def test_a_commit_index_beyond_the_log_is_refused_with_what_to_do() -> None:
     storage = MemoryLogStorage(voters(1, 2, 3), log_of(1, 1), state)
     with pytest.raises(LogLost, match="ends at entry 2, but entry 5 was committed"):
         RaftNode(Settings(), storage, node=NodeId(1), randrange=lambda count: 0)
+
+
+# --- Readys that are kept back -----------------------------------------------------------------
+
+
+def test_a_vote_that_waits_behind_entries_is_joined_to_them() -> None:
+    """One write and one advance stand for both, and the vote waits for it (R2)."""
+    group, me, leader, other = GroupId(0), NodeId(1), NodeId(2), NodeId(3)
+    node = RaftNode.restore(Settings(), node=me, configuration=voters(1, 2, 3))
+    nothing = EntryId(Term(0), Index(0))
+    node.step(AppendRequest(group, leader, me, 1, nothing, log_of(1, 1), 0))
+    first = node.ready()
+    node.step(VoteRequest(group, other, me, 2, EntryId(Term(1), Index(2)), transfer=True))
+    second = node.ready()
+    node.join(first, second)
+    assert (first.number, first.must_sync, len(first.entries)) == (second.number, True, 2)
+    assert first.hard_state == HardState(Term(2), other, Index(0))
+    assert [type(message) for message in first.messages_after_sync] == [AppendReply, VoteReply]
+    assert node.state.durable_vote == (0, NODE_NONE)
+    node.advance(first)
+    assert node.state.durable_vote == (2, other)
+    assert node.state.log.unstable.stable == 2
+    node.state.log.unstable.check()
+    assert not node._flying

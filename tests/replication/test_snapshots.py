@@ -6,7 +6,7 @@ from mako.replication.snapshots import SnapshotMover, SnapshotParcel
 from mako.storage.memory_disk import MemoryDisk
 from mako.storage.snapshot_format import SnapshotHeader, pack_rows
 from mako.storage.snapshot_store import SnapshotStore
-from mako.storage.snapshot_stream import SnapshotOffer, StreamSettings
+from mako.storage.snapshot_stream import SnapshotChunk, SnapshotOffer, StreamSettings
 from tests.storage.building import meta
 from tests.storage.test_snapshot import some_rows
 
@@ -82,6 +82,23 @@ def test_a_new_leader_is_obeyed_though_its_snapshot_is_older_than_what_is_half_t
     leader.mover.send(wanted, 0)
     finish(leader, receiver)
     assert receiver.stepped == [wanted]
+
+
+def test_a_leader_that_leads_anew_says_so_and_goes_on_where_it_was() -> None:
+    receiver = End()
+    leader = begun(367, 1, 18, receiver)
+    wanted = request(meta(367, 1), 1, 19)
+    leader.mover.send(wanted, 0)
+    leader.mover.send(wanted, 0)
+    assert [type(parcel.body) for parcel in leader.sent].count(SnapshotOffer) == 1, "once a term"
+    chunks = []
+    for now_ms in range(1, 40):  # Less than the time after which it offers by itself.
+        leader.mover.poll(now_ms)
+        chunks += [p.body for p in leader.sent if isinstance(p.body, SnapshotChunk)]
+        exchange(leader, receiver, now_ms)
+    assert receiver.stepped == [wanted]
+    assert chunks
+    assert all(chunk.offset for chunk in chunks), "nothing is sent twice"
 
 
 def test_a_leader_that_is_none_any_more_does_not_break_off_what_the_new_one_sends() -> None:

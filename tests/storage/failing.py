@@ -65,6 +65,7 @@ class FailingDisk(MemoryDisk):
         if create:
             self.operation(f"create {path}")
         opened = super().open(path, create=create)
+        opened.close()  # Only one of the two counts as open.
         return FailingFile(self, opened._inode, path)
 
     def rename(self, old: str, new: str) -> None:

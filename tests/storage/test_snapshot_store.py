@@ -251,6 +251,53 @@ def test_a_full_disk_leaves_the_old_snapshot() -> None:
     assert list(store.open(1, OLD).rows()) == OLD_ROWS
 
 
+def test_a_snapshot_for_which_there_is_no_room_at_all_leaves_nothing_open() -> None:
+    disk = MemoryDisk()
+    begun(disk)
+    store = store_on(disk)
+    before = disk.open_files
+    disk.capacity_bytes = disk.used_bytes()
+    for _ in range(3):
+        with pytest.raises(DiskFull):
+            store.create(header(NEW))
+    assert disk.open_files == before
+    assert disk.list(SNAPSHOTS) == [snapshot_file(1, 10, 1)]
+
+
+def test_a_part_that_cannot_be_written_again_for_want_of_room_is_closed() -> None:
+    """Some file systems write nothing in its place (N4)."""
+    disk = FailingDisk()
+    name, chunks = offered()
+    wal = begun(disk)
+    store = store_on(disk)
+    store.write_part(name, 0, b"".join(chunks))
+    store = store_on(disk)
+    store.recover(marks(wal))
+    before = disk.open_files
+
+    def full(offset: int, length: int) -> None:
+        raise DiskFull(f"no room for {length} bytes at {offset}")
+
+    disk.on_write = full
+    with pytest.raises(DiskFull):
+        store.install_part(name)
+    assert disk.open_files == before
+    disk.on_write = None
+    assert store.install_part(name) is not None
+    assert disk.open_files == before
+
+
+def test_a_snapshot_that_cannot_be_used_is_closed() -> None:
+    disk = MemoryDisk()
+    begun(disk)
+    before = disk.open_files
+    disk.damage(f"{SNAPSHOTS}/{snapshot_file(1, 11, 1)}", b"")
+    for mark in (OLD, meta(11, 1)):
+        with pytest.raises((Damaged, WrongFiles)):
+            SnapshotStore(disk, SNAPSHOTS, 5).open(1, mark)
+    assert disk.open_files == before
+
+
 def test_the_old_snapshot_is_removed_only_for_its_group() -> None:
     disk = MemoryDisk()
     begun(disk)

@@ -5,7 +5,18 @@ import pytest
 from mako.storage.errors import DiskFull
 from mako.storage.memory_disk import MemoryDisk
 from mako.storage.wal import Wal
-from tests.storage.building import SMALL, contents, entry, hard, meta, opened, turn
+from tests.storage.building import (
+    FOLDER,
+    SMALL,
+    contents,
+    entry,
+    hard,
+    meta,
+    opened,
+    small_log,
+    turn,
+)
+from tests.storage.failing import FailingDisk
 
 CAPACITY = 8192 * 6 + 4096
 
@@ -143,3 +154,44 @@ def test_a_turn_that_finds_no_room_after_all_can_be_written_later() -> None:
     wal.sync()
     disk.crash()
     assert opened(disk).storage(1).entries(1, 2, 1) == large
+
+
+def test_a_segment_whose_room_is_not_given_after_all_is_closed() -> None:
+    """Some file systems need room to write into what was allocated."""
+    disk = FailingDisk()
+    wal = opened(disk)
+    wal.append(1, None, (), meta(0, 0))
+    turn(wal)
+    before = disk.open_files
+    wal.append(1, None, [entry(1, data=bytes(50_000))])
+    wal.seal()
+
+    def full(offset: int, length: int) -> None:
+        raise DiskFull(f"no room for {length} bytes at {offset}")
+
+    disk.on_write = full
+    for _ in range(3):
+        with pytest.raises(DiskFull):
+            wal.write()
+    assert disk.open_files == before
+    disk.on_write = None
+    wal.write()
+    wal.sync()
+    disk.crash()
+    assert opened(disk).storage(1).last_index() == 1
+
+
+def test_a_torn_tail_that_finds_no_room_leaves_nothing_open() -> None:
+    disk, wal = small_log(2)
+    wal.append(1, hard(3, 1), [entry(3, 3, b"x" * 2000)])
+    wal.seal()
+    wal.write()
+    (segment,) = [name for name in disk.list(FOLDER) if name.endswith(".wal")]
+    torn = bytearray(disk.contents(f"{FOLDER}/{segment}"))
+    torn[wal._at - 1024 : wal._at] = bytes(1024)
+    wal.close()
+    disk.damage(f"{FOLDER}/{segment}", bytes(torn))
+    disk.capacity_bytes = disk.used_bytes()
+    before = disk.open_files
+    opened(disk).close()
+    assert disk.open_files == before
