@@ -323,13 +323,14 @@ class ClientConnection:
         self.settle()
         return Judged(len(held) - len(ended), len(ended))
 
-    def lost(self, partition: int, final: int) -> int:
-        """What depends on what that partition had above `final` is discarded; how many."""
+    def lost(self, partition: int, final: int, status: Status = Status.DISCARDED) -> int:
+        """What depends on what that partition had above `final` is discarded, or answered with
+        another status; how many."""
         gone = self._waiting.remove(lambda one: is_lost(one, partition, final))
         gone += self._due.remove(lambda one: is_lost(one, partition, final))
         gone += [one for one in self._held if is_lost(one, partition, final)]
         self._held = [one for one in self._held if not is_lost(one, partition, final)]
-        self._answer([Reply(one.item.id, Status.DISCARDED, one.timestamp) for one in gone])
+        self._answer([Reply(one.item.id, status, one.timestamp) for one in gone])
         return len(gone)
 
     def _cancel(self, number: int, arguments: list[Any]) -> Reply:

@@ -167,15 +167,17 @@ class Connections:
         self._count(found, lost)
         self._backend.serving.wake()
 
-    def lost(self, partition: int, final: int) -> None:
-        """Everything that depends on a partition above `final` was removed; no worker runs."""
-        lost = self._backend.serving.lost(partition, final)
+    def lost(self, partition: int, final: int | None) -> None:
+        """Everything that depends on a partition above `final` was removed, or nobody can tell
+        what of it was; no worker runs."""
+        above, status = (0, Status.UNKNOWN) if final is None else (final, Status.DISCARDED)
+        lost = self._backend.serving.lost(partition, above, status)
         for served in list(self._served):
             was_blocked = served.connection.blocked
-            lost += served.connection.lost(partition, final)
+            lost += served.connection.lost(partition, above, status)
             if was_blocked and not served.connection.blocked:
                 self._freed.append(served)
-        self.judged["discarded"] += lost
+        self._count(Judged(lost=lost), status)
         self._backend.serving.wake()
 
     def _count(self, found: Judged, lost: Status) -> None:

@@ -185,9 +185,9 @@ class Held:
                 heapq.heappush(due, result)
         return Judged(len(judged) - len(ended), len(ended)), ended
 
-    def lost(self, partition: int, final: int) -> list[Result]:
+    def lost(self, partition: int, final: int, status: Status = Status.DISCARDED) -> list[Result]:
         """Those that depend on a partition above its final watermark are discarded, whether they
-        were judged or not, or set aside: they are returned."""
+        were judged or not, or set aside: they are returned, ended with `status`."""
         kept: list[list[Result]] = []
         gone = [one.item for one in self._aside.remove(lambda one: is_lost(one, partition, final))]
         for results in (self._open, self._due_everywhere):
@@ -196,7 +196,7 @@ class Held:
             kept.append([one for one in results if one not in these])
         self._open, self._due_everywhere = kept
         heapq.heapify(self._due_everywhere)
-        return [one.ended(Status.DISCARDED) for one in gone]
+        return [one.ended(status) for one in gone]
 
     def take_due(self, limit: int, gate: int) -> list[Result]:
         """The durable ones at or below `limit`, the time that has passed; of those that depend on

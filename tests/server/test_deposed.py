@@ -520,3 +520,25 @@ def test_a_request_is_discarded_though_it_was_judged_before(world: World) -> Non
     assert client.answers() == []
     world.connections.lost(1, 0)
     assert sorted(client.answers()) == [(1, LOST, None), (2, LOST, None)]
+
+
+def test_what_depends_on_a_forgotten_epoch_is_unknown(world: World) -> None:
+    """As a snapshot tells it, which brings up a leader that was deposed: the others first. What
+    does not depend on that partition is judged as ever."""
+    world.stand_still()
+    client = world.client()
+    client.put(1, b"a")
+    world.work()
+    world.backend.serving.set_masks(0b11)
+    client.put(2, b"b")
+    world.work()
+    write(world, client, 3, 0b10)
+    write(world, client, 4, 0)
+    world.depose()
+    world.limit = TIMESTAMP_MASK
+    world.connections.lost(1, None)
+    unknown = int(Status.UNKNOWN)
+    assert client.answers() == [(1, unknown, 0), (3, unknown, None)]
+    world.connections.judge(world.engine.clock, Status.DISCARDED)
+    assert client.answers() == [(2, OK, 0), (4, OK, None)]
+    assert world.connections.judged["durable"] == world.connections.judged["unknown"] == 2
