@@ -326,10 +326,10 @@ class ClientConnection:
     def lost(self, partition: int, final: int, status: Status = Status.DISCARDED) -> int:
         """What depends on what that partition had above `final` is discarded, or answered with
         another status; how many."""
-        gone = self._waiting.remove(lambda one: is_lost(one, partition, final))
-        gone += self._due.remove(lambda one: is_lost(one, partition, final))
-        gone += [one for one in self._held if is_lost(one, partition, final)]
-        self._held = [one for one in self._held if not is_lost(one, partition, final)]
+        gone = self._waiting.remove(lambda one: _is_lost(one, partition, final))
+        gone += self._due.remove(lambda one: _is_lost(one, partition, final))
+        gone += [one for one in self._held if _is_lost(one, partition, final)]
+        self._held = [one for one in self._held if not _is_lost(one, partition, final)]
         self._answer([Reply(one.item.id, status, one.timestamp) for one in gone])
         return len(gone)
 
@@ -370,3 +370,14 @@ class ClientConnection:
             self._asking.close()
             if self._number is not None:
                 self._backend.serving.leave(self._number)
+
+
+def _is_lost(one: Waiting[Reply], partition: int, final: int) -> bool:
+    """Whether an answer is discarded with what that partition had above `final`.
+
+    Nobody knows on whom a failure depends: what it has met may be what was lost. It had no effect,
+    so that is said of it. What else waits for everybody depends on nobody's rows.
+    """
+    if one.mask == EVERYBODY:
+        return one.item.status != 0 and one.timestamp > final
+    return is_lost(one, partition, final)

@@ -542,3 +542,32 @@ def test_what_depends_on_a_forgotten_epoch_is_unknown(world: World) -> None:
     world.connections.judge(world.engine.clock, Status.DISCARDED)
     assert client.answers() == [(2, OK, 0), (4, OK, None)]
     assert world.connections.judged["durable"] == world.connections.judged["unknown"] == 2
+
+
+@pytest.mark.parametrize("when", ["it leads", "it is deposed", "it is judged"])
+def test_a_failure_is_no_fact_if_what_it_met_may_be_lost(world: World, when: str) -> None:
+    """A row that was not there, for all that lasts, is said to exist."""
+    world.stand_still()
+    client = world.client()
+    write(world, client, 1, 0b10)
+    write(world, client, 2, 0)
+    stands = world.engine.clock
+    again = [["insert", TABLE, b"2", b"v"]]
+    client.ask(3, Operation.WRITE, again, 0, 0, 0)
+    failed = world.engine.clock
+    client.ask(4, Operation.WAIT_WATERMARK, failed)
+    assert client.answers() == []
+    if when != "it leads":
+        world.depose()
+    if when == "it is judged":
+        world.connections.judge(failed, Status.DISCARDED)
+    world.connections.lost(1, failed)
+    assert client.answers() == []
+    world.connections.lost(1, stands - 1)
+    assert client.answers() == [(3, LOST, None)]
+    if when == "it is deposed":
+        world.connections.judge(failed, Status.DISCARDED)
+    world.move_on()
+    world.limit = TIMESTAMP_MASK
+    world.look()
+    assert sorted(client.answers()) == [(1, OK, None), (2, OK, None), (4, OK, None)]
