@@ -21,7 +21,7 @@ from mako.errors import Aborted, ConfigError, Error, SchemaError, outcome_of
 from mako.ids import Status
 from mako.server.asking import Asking, Job
 from mako.server.backend import Backend
-from mako.server.gated import EVERYBODY, NOBODY, Gated, Waiting, is_lost
+from mako.server.gated import EVERYBODY, NOBODY, Gated, Waiting, is_lost, parted
 from mako.server.held import Judged
 from mako.server.moving import Move, Moves
 from mako.server.sessions import Refused, Sessions
@@ -328,8 +328,8 @@ class ClientConnection:
         another status; how many."""
         gone = self._waiting.remove(lambda one: _is_lost(one, partition, final))
         gone += self._due.remove(lambda one: _is_lost(one, partition, final))
-        gone += [one for one in self._held if _is_lost(one, partition, final)]
-        self._held = [one for one in self._held if not _is_lost(one, partition, final)]
+        these, self._held = parted(self._held, lambda one: _is_lost(one, partition, final))
+        gone += these
         self._answer([Reply(one.item.id, status, one.timestamp) for one in gone])
         return len(gone)
 
