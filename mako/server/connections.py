@@ -55,7 +55,7 @@ class Connections:
         self._seen = 0
         self._waited = True
         self._unknown_at: float | None = None
-        # Those that take bytes again since they were judged.
+        # Those that take bytes again, and were not told yet.
         self._freed: list[Served] = []
 
     def __len__(self) -> int:
@@ -147,9 +147,11 @@ class Connections:
         self.holds = self._backend.serving.holds
         self._unknown_at = None
         for served in list(self._served):
+            was_blocked = served.connection.blocked
             served.connection.deposed()
+            self._note_freed(served, was_blocked=was_blocked)
             self.holds = self.holds or served.connection.holds
-        if self.holds:
+        if self.holds or self._freed:
             self._backend.serving.wake()
 
     def judge(self, final: int, lost: Status) -> None:
@@ -162,8 +164,7 @@ class Connections:
         for served in list(self._served):
             was_blocked = served.connection.blocked
             found = found.plus(served.connection.judge(final, lost))
-            if was_blocked and not served.connection.blocked:
-                self._freed.append(served)
+            self._note_freed(served, was_blocked=was_blocked)
         self._count(found, lost)
         self._backend.serving.wake()
 
@@ -175,10 +176,14 @@ class Connections:
         for served in list(self._served):
             was_blocked = served.connection.blocked
             lost += served.connection.lost(partition, above, status)
-            if was_blocked and not served.connection.blocked:
-                self._freed.append(served)
+            self._note_freed(served, was_blocked=was_blocked)
         self._count(Judged(lost=lost), status)
         self._backend.serving.wake()
+
+    def _note_freed(self, served: Served, *, was_blocked: bool) -> None:
+        """It is told by the next `hand_out`, which would not notice: it is not blocked there."""
+        if was_blocked and not served.connection.blocked:
+            self._freed.append(served)
 
     def _count(self, found: Judged, lost: Status) -> None:
         self.judged["durable"] += found.durable

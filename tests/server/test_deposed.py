@@ -376,6 +376,27 @@ def test_who_was_blocked_by_the_gate_takes_bytes_again(
     assert client.rooms == 1
 
 
+def test_who_was_blocked_until_the_leadership_ended_takes_bytes_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gate has passed some of what waits, and nobody has looked since."""
+    monkeypatch.setattr(clients, "WAITING_MAX", 2)
+    client = world.client()
+    client.ask(1, Operation.WRITE, [["put", TABLE, b"c", b"v"]], 0, 0, 0)
+    passed = world.engine.clock
+    client.ask(2, Operation.WRITE, [["put", TABLE, b"c", b"v"]], 0, 0, 0)
+    assert client.connection.blocked
+    world.limit = passed
+    world.depose()
+    assert client.answers() == [(1, OK, None)]
+    assert not client.connection.blocked
+    assert client.rooms == 0
+    world.look()
+    assert client.rooms == 1
+    world.look()
+    assert client.rooms == 1
+
+
 def test_what_is_held_when_the_process_stops_is_unknown(world: World) -> None:
     client = world.client()
     client.put(1, b"a")
