@@ -58,9 +58,20 @@ class Across:
 
     # --- The state machine ---------------------------------------------------------------------
 
-    def restore(self, records: bytes) -> None:
-        """The history of a snapshot takes the place of what is known. Raises BadHistory."""
+    def restore(self, records: bytes, view: History) -> list[tuple[int, int | None]]:
+        """The history of a snapshot takes the place of what is known. Raises BadHistory.
+
+        Returns the other partitions of which it has epochs that neither the log nor `view` had,
+        what a leader has caught up with, each with the final watermark of the first of them, which
+        decides (H2), or None if that one is forgotten.
+        """
+        known = {p: max(self.history.epoch(p), view.epoch(p)) for p in self.partitions}
         self.history, self._records = decode_records(records), records
+        return [
+            (partition, self.history.final(partition, epoch + 1))
+            for partition, epoch in known.items()
+            if partition != self.own and self.history.epoch(partition) > epoch
+        ]
 
     def start(
         self, replayer: Replayer, pin: int, applied: int, timestamp: int, tables: int

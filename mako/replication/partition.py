@@ -28,7 +28,7 @@ replayed beside what it had executed, which the next epoch entry discards.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from mako.engine.closing import close, set_word
 from mako.engine.codec import (
@@ -63,27 +63,11 @@ from mako.replication.across import Across
 from mako.replication.ahead import Ahead
 from mako.replication.blocks import PinnedBlocks, tables_of
 from mako.replication.replica import MachineSnapshot
+from mako.replication.telling import OnJudged, OnLost, tell_nobody, tell_nobody_of_loss
 from mako.schema import BytesTable, Table
 from mako.storage.snapshot_format import Block, SnapshotHeader
 
 Transact = Callable[[Ahead, bytes], bytes]
-
-
-class OnJudged(Protocol):
-    """Told what became of all that was executed ahead of the log, when the leadership is over."""
-
-    def __call__(self, final: int, *, certain: bool) -> None:
-        """What is at or below `final` is durable. What is above it is discarded if that is
-        `certain`; else nobody can tell."""
-        ...
-
-
-def _tell_nobody(final: int, *, certain: bool) -> None:
-    pass
-
-
-def _tell_nobody_of_loss(partition: int, final: int) -> None:
-    pass
 
 
 _PAGE: Final = 4096
@@ -124,7 +108,8 @@ class Partition:
     before the next `on_lead`, unless the partition is closed first. `between` is called in `drain`,
     between closing and taking the log, where workers go on: a simulator has them do so.
     `on_lost(partition, final)` is called after everything that depends on that partition above
-    `final` was removed: whoever waits for such a transaction is told that it is discarded.
+    `final` was removed: whoever waits for such a transaction is told that it is discarded. With
+    None, after `restore`, nobody can tell what became of what depends on that partition.
     """
 
     def __init__(
@@ -136,8 +121,8 @@ class Partition:
         transact: Transact | None = None,
         on_lead: Callable[[], None] = lambda: None,
         on_rest: Callable[[], None] = lambda: None,
-        on_judged: OnJudged = _tell_nobody,
-        on_lost: Callable[[int, int], None] = _tell_nobody_of_loss,
+        on_judged: OnJudged = tell_nobody,
+        on_lost: OnLost = tell_nobody_of_loss,
         between: Callable[[], None] = lambda: None,
     ) -> None:
         self.applied = 0
@@ -564,12 +549,16 @@ class Partition:
         was_ahead, epoch = self._is_ahead, self.epoch
         self._tables = tables_of(header.tables)
         self._close()
-        self.across.restore(header.epochs)
+        missed = self.across.restore(header.epochs, self._view)
         self._view = self.history
         own = self._settings.partition
         self.epoch, self.final = self.history.epoch(own), self.history.final(own) or 0
         self.applied = header.meta.index
         self._start(header.timestamp, blocks)
+        # P5: the discard entries are skipped, and what the own epoch has kept may be lost with
+        # those of others. Whoever was judged before may still wait for them, too.
+        for partition, final in missed:
+            self._on_lost(partition, final)
         if was_ahead:
             self._judge_by_snapshot(epoch)
 

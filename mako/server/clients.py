@@ -21,7 +21,7 @@ from mako.errors import Aborted, ConfigError, Error, SchemaError, outcome_of
 from mako.ids import Status
 from mako.server.asking import Asking, Job
 from mako.server.backend import Backend
-from mako.server.gated import EVERYBODY, NOBODY, Gated, Waiting, is_lost
+from mako.server.gated import EVERYBODY, NOBODY, Gated, Waiting, is_lost, parted
 from mako.server.held import Judged
 from mako.server.moving import Move, Moves
 from mako.server.sessions import Refused, Sessions
@@ -323,13 +323,14 @@ class ClientConnection:
         self.settle()
         return Judged(len(held) - len(ended), len(ended))
 
-    def lost(self, partition: int, final: int) -> int:
-        """What depends on what that partition had above `final` is discarded; how many."""
-        gone = self._waiting.remove(lambda one: is_lost(one, partition, final))
-        gone += self._due.remove(lambda one: is_lost(one, partition, final))
-        gone += [one for one in self._held if is_lost(one, partition, final)]
-        self._held = [one for one in self._held if not is_lost(one, partition, final)]
-        self._answer([Reply(one.item.id, Status.DISCARDED, one.timestamp) for one in gone])
+    def lost(self, partition: int, final: int, status: Status = Status.DISCARDED) -> int:
+        """What depends on what that partition had above `final` is discarded, or answered with
+        another status; how many."""
+        gone = self._waiting.remove(lambda one: _is_lost(one, partition, final))
+        gone += self._due.remove(lambda one: _is_lost(one, partition, final))
+        these, self._held = parted(self._held, lambda one: _is_lost(one, partition, final))
+        gone += these
+        self._answer([Reply(one.item.id, status, one.timestamp) for one in gone])
         return len(gone)
 
     def _cancel(self, number: int, arguments: list[Any]) -> Reply:
@@ -369,3 +370,14 @@ class ClientConnection:
             self._asking.close()
             if self._number is not None:
                 self._backend.serving.leave(self._number)
+
+
+def _is_lost(one: Waiting[Reply], partition: int, final: int) -> bool:
+    """Whether an answer is discarded with what that partition had above `final`.
+
+    Nobody knows on whom a failure depends: what it has met may be what was lost. It had no effect,
+    so that is said of it. What else waits for everybody depends on nobody's rows.
+    """
+    if one.mask == EVERYBODY:
+        return one.item.status != 0 and one.timestamp > final
+    return is_lost(one, partition, final)

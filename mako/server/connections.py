@@ -55,7 +55,7 @@ class Connections:
         self._seen = 0
         self._waited = True
         self._unknown_at: float | None = None
-        # Those that take bytes again since they were judged.
+        # Those that take bytes again, and were not told yet.
         self._freed: list[Served] = []
 
     def __len__(self) -> int:
@@ -147,9 +147,11 @@ class Connections:
         self.holds = self._backend.serving.holds
         self._unknown_at = None
         for served in list(self._served):
+            was_blocked = served.connection.blocked
             served.connection.deposed()
+            self._note_freed(served, was_blocked=was_blocked)
             self.holds = self.holds or served.connection.holds
-        if self.holds:
+        if self.holds or self._freed:
             self._backend.serving.wake()
 
     def judge(self, final: int, lost: Status) -> None:
@@ -162,21 +164,26 @@ class Connections:
         for served in list(self._served):
             was_blocked = served.connection.blocked
             found = found.plus(served.connection.judge(final, lost))
-            if was_blocked and not served.connection.blocked:
-                self._freed.append(served)
+            self._note_freed(served, was_blocked=was_blocked)
         self._count(found, lost)
         self._backend.serving.wake()
 
-    def lost(self, partition: int, final: int) -> None:
-        """Everything that depends on a partition above `final` was removed; no worker runs."""
-        lost = self._backend.serving.lost(partition, final)
+    def lost(self, partition: int, final: int | None) -> None:
+        """Everything that depends on a partition above `final` was removed, or nobody can tell
+        what of it was; no worker runs."""
+        above, status = (0, Status.UNKNOWN) if final is None else (final, Status.DISCARDED)
+        lost = self._backend.serving.lost(partition, above, status)
         for served in list(self._served):
             was_blocked = served.connection.blocked
-            lost += served.connection.lost(partition, final)
-            if was_blocked and not served.connection.blocked:
-                self._freed.append(served)
-        self.judged["discarded"] += lost
+            lost += served.connection.lost(partition, above, status)
+            self._note_freed(served, was_blocked=was_blocked)
+        self._count(Judged(lost=lost), status)
         self._backend.serving.wake()
+
+    def _note_freed(self, served: Served, *, was_blocked: bool) -> None:
+        """It is told by the next `hand_out`, which would not notice: it is not blocked there."""
+        if was_blocked and not served.connection.blocked:
+            self._freed.append(served)
 
     def _count(self, found: Judged, lost: Status) -> None:
         self.judged["durable"] += found.durable

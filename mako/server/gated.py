@@ -10,7 +10,7 @@ into until its first item that has to wait. The masks are few.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Generic, NamedTuple, TypeVar
 
 #: The mask of what waits for all partitions, as it is not known on which it depends.
@@ -75,19 +75,29 @@ class Gated(Generic[T]):
         """Take out what `gone` says, in the order of timestamps."""
         found: list[Waiting[T]] = []
         for mask, heap in list(self._heaps.items()):
-            these = [one for one in heap if gone(one)]
+            these, left = parted(heap, gone)
             if not these:
                 continue
             found += these
-            self._heaps[mask] = [one for one in heap if one not in these]
-            heapq.heapify(self._heaps[mask])
-            if not self._heaps[mask]:
+            if left:
+                heapq.heapify(left)
+                self._heaps[mask] = left
+            else:
                 del self._heaps[mask]
         return sorted(found, key=lambda one: one[:2])
 
     def count(self, partition: int) -> int:
         """How much depends on a partition."""
         return sum(len(heap) for mask, heap in self._heaps.items() if mask >> partition & 1)
+
+
+def parted(these: Iterable[T], gone: Callable[[T], bool]) -> tuple[list[T], list[T]]:
+    """Those that `gone` says, and the others. There may be many, and the workers stand still."""
+    found: list[T] = []
+    left: list[T] = []
+    for one in these:
+        (found if gone(one) else left).append(one)
+    return found, left
 
 
 def is_lost(one: Waiting[T], partition: int, final: int) -> bool:

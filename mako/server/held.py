@@ -43,7 +43,7 @@ from mako.engine.layout import (
 )
 from mako.engine.station import Abandoned
 from mako.ids import Outcome, Status
-from mako.server.gated import EVERYBODY, NOBODY, Gated, Passed, is_lost
+from mako.server.gated import EVERYBODY, NOBODY, Gated, Passed, is_lost, parted
 
 _COMPLETION: Final = struct.Struct("<8q")
 _RESULT: Final = struct.Struct("<IHHqqqqq")
@@ -185,18 +185,20 @@ class Held:
                 heapq.heappush(due, result)
         return Judged(len(judged) - len(ended), len(ended)), ended
 
-    def lost(self, partition: int, final: int) -> list[Result]:
+    def lost(self, partition: int, final: int, status: Status = Status.DISCARDED) -> list[Result]:
         """Those that depend on a partition above its final watermark are discarded, whether they
-        were judged or not, or set aside: they are returned."""
-        kept: list[list[Result]] = []
+        were judged or not, or set aside: they are returned, ended with `status`."""
+
+        def is_gone(one: Result) -> bool:
+            return one.timestamp > final and one.depends_on(partition)
+
         gone = [one.item for one in self._aside.remove(lambda one: is_lost(one, partition, final))]
-        for results in (self._open, self._due_everywhere):
-            these = [one for one in results if one.depends_on(partition) and one.timestamp > final]
-            gone += these
-            kept.append([one for one in results if one not in these])
-        self._open, self._due_everywhere = kept
+        ended, self._open = parted(self._open, is_gone)
+        gone += ended
+        ended, self._due_everywhere = parted(self._due_everywhere, is_gone)
+        gone += ended
         heapq.heapify(self._due_everywhere)
-        return [one.ended(Status.DISCARDED) for one in gone]
+        return [one.ended(status) for one in gone]
 
     def take_due(self, limit: int, gate: int) -> list[Result]:
         """The durable ones at or below `limit`, the time that has passed; of those that depend on

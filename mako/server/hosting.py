@@ -482,7 +482,7 @@ class Hosted:
         )
         self.touch(partition.engine.clock)
 
-    def _lost(self, partition: int, final: int) -> None:
+    def _lost(self, partition: int, final: int | None) -> None:
         if "lost_results_kept" not in self.plan.planted:
             self.connections.lost(partition, final)
 

@@ -212,10 +212,11 @@ class Serving:
         if number < len(self._workers):
             self._workers[number].thread.wake()
 
-    def lost(self, partition: int, final: int) -> int:
+    def lost(self, partition: int, final: int, status: Status = Status.DISCARDED) -> int:
         """What depends on a partition above its final watermark is discarded, and so are results
-        that say otherwise; how many. No worker runs."""
-        ended = self._held.lost(partition, final)
+        that say otherwise; how many. No worker runs, and there is none if the status is another."""
+        assert status is Status.DISCARDED or not self._workers
+        ended = self._held.lost(partition, final, status)
         self._send(ended)
         marked = sum(worker.mark_lost(partition, final) for worker in self._workers)
         return marked + len(ended)

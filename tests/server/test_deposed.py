@@ -376,6 +376,27 @@ def test_who_was_blocked_by_the_gate_takes_bytes_again(
     assert client.rooms == 1
 
 
+def test_who_was_blocked_until_the_leadership_ended_takes_bytes_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gate has passed some of what waits, and nobody has looked since."""
+    monkeypatch.setattr(clients, "WAITING_MAX", 2)
+    client = world.client()
+    client.ask(1, Operation.WRITE, [["put", TABLE, b"c", b"v"]], 0, 0, 0)
+    passed = world.engine.clock
+    client.ask(2, Operation.WRITE, [["put", TABLE, b"c", b"v"]], 0, 0, 0)
+    assert client.connection.blocked
+    world.limit = passed
+    world.depose()
+    assert client.answers() == [(1, OK, None)]
+    assert not client.connection.blocked
+    assert client.rooms == 0
+    world.look()
+    assert client.rooms == 1
+    world.look()
+    assert client.rooms == 1
+
+
 def test_what_is_held_when_the_process_stops_is_unknown(world: World) -> None:
     client = world.client()
     client.put(1, b"a")
@@ -520,3 +541,54 @@ def test_a_request_is_discarded_though_it_was_judged_before(world: World) -> Non
     assert client.answers() == []
     world.connections.lost(1, 0)
     assert sorted(client.answers()) == [(1, LOST, None), (2, LOST, None)]
+
+
+def test_what_depends_on_a_forgotten_epoch_is_unknown(world: World) -> None:
+    """As a snapshot tells it, which brings up a leader that was deposed: the others first. What
+    does not depend on that partition is judged as ever."""
+    world.stand_still()
+    client = world.client()
+    client.put(1, b"a")
+    world.work()
+    world.backend.serving.set_masks(0b11)
+    client.put(2, b"b")
+    world.work()
+    write(world, client, 3, 0b10)
+    write(world, client, 4, 0)
+    world.depose()
+    world.limit = TIMESTAMP_MASK
+    world.connections.lost(1, None)
+    unknown = int(Status.UNKNOWN)
+    assert client.answers() == [(1, unknown, 0), (3, unknown, None)]
+    world.connections.judge(world.engine.clock, Status.DISCARDED)
+    assert client.answers() == [(2, OK, 0), (4, OK, None)]
+    assert world.connections.judged["durable"] == world.connections.judged["unknown"] == 2
+
+
+@pytest.mark.parametrize("when", ["it leads", "it is deposed", "it is judged"])
+def test_a_failure_is_no_fact_if_what_it_met_may_be_lost(world: World, when: str) -> None:
+    """A row that was not there, for all that lasts, is said to exist."""
+    world.stand_still()
+    client = world.client()
+    write(world, client, 1, 0b10)
+    write(world, client, 2, 0)
+    stands = world.engine.clock
+    again = [["insert", TABLE, b"2", b"v"]]
+    client.ask(3, Operation.WRITE, again, 0, 0, 0)
+    failed = world.engine.clock
+    client.ask(4, Operation.WAIT_WATERMARK, failed)
+    assert client.answers() == []
+    if when != "it leads":
+        world.depose()
+    if when == "it is judged":
+        world.connections.judge(failed, Status.DISCARDED)
+    world.connections.lost(1, failed)
+    assert client.answers() == []
+    world.connections.lost(1, stands - 1)
+    assert client.answers() == [(3, LOST, None)]
+    if when == "it is deposed":
+        world.connections.judge(failed, Status.DISCARDED)
+    world.move_on()
+    world.limit = TIMESTAMP_MASK
+    world.look()
+    assert sorted(client.answers()) == [(1, OK, None), (2, OK, None), (4, OK, None)]

@@ -1,10 +1,12 @@
 """Results that are taken out of a ring, and judged later."""
 
+import random
 import struct
 
 from mako.call_format import IS_BYTES, IS_NOTICE
 from mako.engine.layout import COMPLETION_RING_BYTES, D_BYTES, FLAG_ANSWERED, FLAG_EARLY, RING_SKIP
 from mako.ids import Status
+from mako.server.gated import Gated, Waiting
 from mako.server.held import Held, Judged, Result, places_in, results_in
 from mako.wire.requests import read_results
 
@@ -107,3 +109,58 @@ def test_what_depends_on_who_has_lost_it_is_discarded_judged_or_not() -> None:
 
 def statuses(result: Result) -> int:
     return int(struct.unpack_from("<IHH", result.packed)[1])
+
+
+MANY = 1000
+
+
+class Compared(int):
+    """A timestamp that counts how often it is compared with another one for equality."""
+
+    count = 0
+
+    def __eq__(self, other: object) -> bool:
+        Compared.count += 1
+        return int(self) == other
+
+    __hash__ = int.__hash__
+
+
+def shuffled() -> list[int]:
+    order = list(range(1, MANY + 1))
+    random.Random(1).shuffle(order)
+    return order
+
+
+def test_of_many_that_wait_each_is_looked_at_once() -> None:
+    gated: Gated[int] = Gated()
+    asked: list[int] = []
+    for timestamp in shuffled():
+        gated.add(Compared(timestamp), 0b11, timestamp)
+
+    def is_even(one: Waiting[int]) -> bool:
+        asked.append(one.item)
+        return one.item % 2 == 0
+
+    Compared.count = 0
+    assert [one.item for one in gated.remove(is_even)] == list(range(2, MANY + 1, 2))
+    assert sorted(asked) == list(range(1, MANY + 1))
+    # A heap and sorting compare, too; looking for each among those that go takes n * n / 2.
+    assert Compared.count < MANY * MANY / 10
+    assert gated.take(lambda at, mask: True) == list(range(1, MANY + 1, 2))
+
+
+def test_many_results_are_discarded_in_one_pass() -> None:
+    """The workers stand still meanwhile."""
+    held = Held()
+    results = [dependent(at, 0b11)._replace(timestamp=Compared(at)) for at in shuffled()]
+    for result in results:
+        held.add(result)
+    held.judge(MANY, Status.DISCARDED)
+    for result in results:
+        held.add(result)
+        held.set_aside(result)
+    Compared.count = 0
+    assert len(held.lost(1, MANY // 2)) == 3 * MANY // 2
+    assert Compared.count < MANY * MANY / 10
+    assert len(held.lost(1, 0)) == 3 * MANY // 2
