@@ -10,8 +10,10 @@ from dataclasses import replace
 import pytest
 
 from mako.engine.codec import frame_of
+from mako.ids import Status
 from mako.recovery.history import EpochStart, History
 from mako.replication.partition import Partition
+from mako.server.held import Held, Result
 from tests.replication.test_across import (
     OTHERS,
     OWN,
@@ -24,6 +26,7 @@ from tests.replication.test_across import (
     snapshot_of,
 )
 from tests.replication.test_partition import Log, follow
+from tests.server.test_held import dependent
 
 __all__ = ["make"]
 
@@ -76,6 +79,27 @@ def test_what_others_lost_is_told_before_the_own_final_watermark(make: Make) -> 
     assert told == [("lost", 1, 0), ("lost", 2, 5), ("judged", final, True)]
     hear_all(old, old.watermark)
     assert old.read(b"a", 1) is None
+
+
+def test_a_result_that_others_lost_is_not_told_as_durable(make: Make) -> None:
+    """The stable timestamp of the snapshot is above it, and so is the own final watermark."""
+    log, held = Log(), Held()
+    old, _, final = executed(make, log)
+    lost: list[Result] = []
+    old._on_lost = lambda partition, final: lost.extend(held.lost(partition, final or 0))
+
+    def judge(final: int, *, certain: bool) -> None:
+        assert certain
+        held.judge(final, Status.DISCARDED)
+
+    old._on_judged = judge
+    held.add(dependent(final, 0b11))
+    held.add(dependent(final, 0b01))
+    new = snapshot(make(), log, [(1, 1, 0)])
+    old.restore(*snapshot_of(new))  # type: ignore[arg-type]
+    assert old.stable >= final
+    assert [one.mask for one in held.take_due(old.stable, old.stable)] == [0b01]
+    assert lost == [dependent(final, 0b11).ended(Status.DISCARDED)]
 
 
 def test_what_is_judged_already_may_be_lost_with_others(make: Make) -> None:
