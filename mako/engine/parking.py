@@ -52,10 +52,12 @@ COMMITTED = int(Outcome.COMMITTED)
 
 #: A parked transaction is run again after so many ns, doubled each time up to so many times; where
 #: an attempt takes longer than that, as others are far away, up to so many times as long. Who tries
-#: again sooner than the others can answer meets the same locks for ever, and is in their way.
+#: again sooner than the others can answer meets the same locks for ever, and is in their way. An
+#: attempt that took longer than links do has waited for a leader that was not there: that is over.
 PARKED_NS = 4_000
 PARKED_DOUBLINGS = 8
 PARKED_ATTEMPTS = 4
+PARKED_NS_MAX = 500_000_000
 
 
 @compiled
@@ -114,7 +116,8 @@ def park(lane: int) -> None:
     # Who met whom must not meet again at once: neither partitions, nor lanes, nor attempts agree.
     mixed = (ld8(lane + L_TRANSACTION) >> LANE_BITS) * 5 + ld8(lane + L_INDEX)
     mixed += 3 * ld8(ld8(lane + C_ENGINE) + PARTITION)
-    longest = max(PARKED_NS << PARKED_DOUBLINGS, PARKED_ATTEMPTS * attempt_ns)
+    far_away = min(PARKED_ATTEMPTS * attempt_ns, PARKED_NS_MAX)
+    longest = max(PARKED_NS << PARKED_DOUBLINGS, far_away)
     pause = min(PARKED_NS << min(tries, 30), longest)
     pause += pause * (mixed & 7) // 8
     st8(lane + L_DUE, ld8(mesh + H_NOW) + pause)

@@ -9,7 +9,7 @@ import pytest
 
 from mako.engine import channel, lane, pump
 from mako.engine.closing import get_word, set_word
-from mako.engine.parking import PARKED_DOUBLINGS, PARKED_NS
+from mako.engine.parking import PARKED_DOUBLINGS, PARKED_NS, PARKED_NS_MAX
 from mako.engine.pumped import BadMail
 from mako.engine.rounds import interrupt
 from mako.engine.shared import OLD_SECONDS, SharedRegion, sweep
@@ -258,7 +258,8 @@ def test_who_is_refused_from_afar_waits_for_about_as_long_as_it_took(cluster: Cl
     (context,) = station._busy_lanes()
     engine = cluster.engines[0]
     mesh = station.meshes[0]
-    for attempt_ns, longest in ((1_000, PARKED_NS << PARKED_DOUBLINGS), (10_000_000, 40_000_000)):
+    waits = ((1_000, PARKED_NS << PARKED_DOUBLINGS), (10_000_000, 40_000_000))
+    for attempt_ns, longest in (*waits, (3_600_000_000_000, PARKED_NS_MAX)):
         engine.set_word(context + lane.L_TRIES, 40)  # Enough for the longest pause.
         engine.set_word(context + lane.L_BEGAN, station._get(mesh + lane.H_NOW) - attempt_ns)
         interrupt(context, 0)
