@@ -87,16 +87,12 @@ def test_a_result_that_others_lost_is_not_told_as_durable(make: Make) -> None:
     old, _, final = executed(make, log)
     lost: list[Result] = []
     old._on_lost = lambda partition, final: lost.extend(held.lost(partition, final or 0))
-<<<<<<< HEAD
-    old._on_judged = lambda final, certain: held.judge(final, Status.DISCARDED)  # type: ignore[assignment]
-=======
 
     def judge(final: int, *, certain: bool) -> None:
         assert certain
         held.judge(final, Status.DISCARDED)
 
     old._on_judged = judge
->>>>>>> w-judge
     held.add(dependent(final, 0b11))
     held.add(dependent(final, 0b01))
     new = snapshot(make(), log, [(1, 1, 0)])
