@@ -13,6 +13,7 @@ it: that is the back-pressure.
 from __future__ import annotations
 
 import dataclasses
+import struct
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -51,6 +52,16 @@ WAITING_MAX: Final = 4096
 FORGET_STEP: Final = 1024
 #: As many times that at once; what is left stays until it is swept (`mako.server.sweeping`).
 FORGET_STEPS_MAX: Final = 16
+#: What comes of a request whose arguments are of another kind, or nested too deeply to be shown.
+_WRONG: Final = (
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+    struct.error,
+)
 #: Operations that any replica does; the others are the leader's.
 ANYWHERE: Final = frozenset(
     {
@@ -248,7 +259,7 @@ class ClientConnection:
             return Reply(number, Status.REFUSED, text=str(error))
         except Error as error:
             return Reply(number, Status.BUSY, text=str(error))
-        except (TypeError, ValueError, LookupError, AttributeError, OverflowError):
+        except _WRONG:
             return Reply(
                 number, Status.REFUSED, text=f"wrong arguments for {operation.name.lower()}"
             )
@@ -269,7 +280,10 @@ class ClientConnection:
 
     def job_done(self, number: int, job: Job) -> None:
         """A job has run: answer it."""
-        job.ended()
+        try:
+            job.ended()
+        except _WRONG as error:
+            job.error = error
         if not self._open:
             return
         if isinstance(job.error, Aborted):
@@ -280,6 +294,8 @@ class ClientConnection:
             self._answer([Reply(number, Status.REFUSED, text=str(job.error))])
         elif isinstance(job.error, Error):
             self._answer([Reply(number, Status.BUSY, text=str(job.error))])
+        elif isinstance(job.error, _WRONG):  # No client ends the process.
+            self._answer([Reply(number, Status.REFUSED, text="wrong arguments")])
         elif job.error is not None:
             raise job.error
         else:
