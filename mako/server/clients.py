@@ -20,6 +20,7 @@ from typing import Any, Final
 from mako.call_format import BATCH_BYTES
 from mako.errors import Aborted, ConfigError, Error, SchemaError, outcome_of
 from mako.ids import Status
+from mako.net.limits import DEFAULT_LIMITS
 from mako.server.asking import Asking, Job
 from mako.server.backend import Backend
 from mako.server.gated import EVERYBODY, NOBODY, Gated, Waiting, is_lost
@@ -95,6 +96,8 @@ class ClientConnection:
         self._write = write
         self._frames = FrameReader(HELLO_BODY_MAX)
         self._began = now
+        # When the unfinished frame began, or it was last not read from.
+        self._partial_since = now
         self._greeted = False
         self._number: int | None = None
         self._client = 0
@@ -157,7 +160,11 @@ class ClientConnection:
             client, calls, taken = self._rest
             self._rest = None
             self._post(client, calls, taken)
-        for kind, _, body in self._frames.feed(data):
+        partial = self._frames.partial_bytes
+        frames = self._frames.feed(data)
+        if frames or not partial:
+            self._partial_since = now
+        for kind, _, body in frames:
             self._frame(kind, body, now)
 
     def _frame(self, kind: int, body: memoryview, now: float) -> None:
@@ -371,6 +378,11 @@ class ClientConnection:
         does not end a frame that it began."""
         if not self._greeted and now - self._began > HELLO_TIMEOUT_S:
             raise WireError("no hello came in time")
+        if self.blocked:  # What is missing may be here, and is not read.
+            self._partial_since = now
+        limit = DEFAULT_LIMITS.partial_frame_s
+        if self._frames.partial_bytes and now - self._partial_since > limit:
+            raise WireError(f"a frame that was begun did not end within {limit:g} s")
         self.sessions.expire(now)
 
     def close(self) -> None:
