@@ -30,6 +30,11 @@ class Limits:
     #: Waiting for one peer: a second of a fast disk's log. Beyond it messages are dropped.
     queue_bytes_max: int = 64 << 20
     peer_body_max: int = PEER_BODY_MAX
+    #: A client may rest for as long as it likes; after so many whole seconds its host is asked, by
+    #: TCP, whether it is there, and again, a few times, before the connection counts as lost.
+    keepalive_idle_s: int = 60
+    keepalive_again_s: int = 10
+    keepalive_count: int = 3
     #: Connections of a listener, whoever they are of.
     connections_max: int = 1_000
     #: Those that have not said yet who they are.

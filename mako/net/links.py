@@ -257,7 +257,8 @@ class PeerLinks:
         try:
             with trio.move_on_after(self._limits.dial_s):
                 stream = await self._connect(host, port)
-        except OSError as error:
+        except (OSError, ValueError, TypeError, OverflowError) as error:
+            # Some names of hosts are no names: what resolves them raises a UnicodeError.
             raise ConnectionLost(f"no connection to {host} port {port}: {error}") from error
         if stream is None:
             raise ConnectionLost(

@@ -8,7 +8,9 @@ is heard before the hello was found good, and strangers are few: they cannot tak
 Nothing that somebody sends can end the listener; each fault is one line in the log.
 """
 
+import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from errno import EADDRINUSE
 from functools import partial
 
@@ -51,6 +53,20 @@ def _errnos(error: BaseException | None) -> set[int | None]:
     return {getattr(error, "errno", None)}
 
 
+def keep_alive(stream: trio.abc.Stream, limits: Limits) -> None:
+    """Have the end of a host noticed that says nothing before it, nor has anything to say."""
+    if not isinstance(stream, trio.SocketStream):
+        return
+    with suppress(OSError):  # It has ended already, as whoever reads it finds.
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in (
+            (socket.TCP_KEEPIDLE, limits.keepalive_idle_s),
+            (socket.TCP_KEEPINTVL, limits.keepalive_again_s),
+            (socket.TCP_KEEPCNT, limits.keepalive_count),
+        ):
+            stream.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
 class Reception:
     """Greets connections and passes them on. `processes` are the names of the cluster's."""
 
@@ -77,6 +93,7 @@ class Reception:
 
     async def handle(self, stream: trio.abc.Stream) -> None:
         """See a new connection through to its end."""
+        keep_alive(stream, self._limits)
         connection = Connection(stream, HELLO_BODY_MAX, self._limits)
         self.connections += 1
         try:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from mako.entry import Configuration, Entry, NodeId
-from mako.ids import Status
+from mako.ids import PARTITIONS_MAX, Status
 from mako.raft import RaftNode, Refusal, Role
 from mako.raft import Refused as RaftRefused
 from mako.server.plan import Address, group_of
@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 
 #: Bytes of a snapshot, and about as many of the log, in one answer.
 PART_BYTES: Final = 1 << 20
+
+#: Numbers of processes and nodes lie below it: they have four bytes where they are sent and stored.
+NUMBERS_END: Final = 1 << 31
+#: Longest name of a process, and of a host.
+NAME_MAX: Final = 255
 
 Place = tuple[int, int, int]
 """Partition, node, number of its process."""
@@ -72,6 +77,8 @@ class Administration:
     def meet(self, processes: Iterable[tuple[int, str, str, int]], places: Iterable[Place]) -> None:
         """Know processes by number, name and address, and which nodes they have. It is forgotten
         with a restart: then the configuration has to say so."""
+        processes = [_checked_process(*each) for each in processes]  # All, before any is known.
+        places = [_checked_place(*each) for each in places]
         plan = self._server.plan
         for number, name, host, port in processes:
             if number == plan.process or plan.addresses.get(number) == (host, port):
@@ -129,11 +136,11 @@ class Administration:
 
     def prefer(self, node: int) -> None:
         """Another node should lead from now on, if it is well; until the process is restarted."""
-        self._node.prefer(NodeId(node))
+        self._node.prefer(NodeId(_number(node, "node")))
 
     def hand_over(self, node: int) -> None:
         """Begin to hand the leadership over."""
-        refused = self._server.driver.transfer(self._node.group, NodeId(node))
+        refused = self._server.driver.transfer(self._node.group, NodeId(_number(node, "node")))
         if refused is not None:
             raise self._refused(refused)
         self._server.kick()
@@ -168,6 +175,8 @@ class Administration:
     def read_snapshot(self, name: Sequence[Any], offset: int) -> bytes:
         """`PART_BYTES` of a snapshot. It may be gone: a newer one has taken its place."""
         index, term, size, digest = name
+        for number in (index, term, size, offset):
+            _number(number, "place in a snapshot", 1 << 63)
         wanted = SnapshotName(self._node.group, index, term, size, digest)
         try:
             return self._server.snapshots.read(wanted, offset, PART_BYTES)
@@ -179,6 +188,7 @@ class Administration:
     def read_log(self, after: int) -> list[list[Any]]:
         """Committed entries behind an index, as [term, index, kind, data]; none: it is the end."""
         node = self._node
+        _number(after, "index", 1 << 63)
         storage = node.storage
         end = min(node.commit_index, storage.last_index())
         if after + 1 < storage.first_index():
@@ -191,3 +201,33 @@ class Administration:
         return [
             [int(entry.term), int(entry.index), int(entry.kind), entry.data] for entry in entries
         ]
+
+
+def _number(number: object, what: str, end: int = NUMBERS_END) -> int:
+    """A number that a client has given. Refused: it is none, or is out of range."""
+    if type(number) is not int or not 0 <= number < end:
+        raise Refused(Status.REFUSED, f"{number!r:.40} is the number of no {what}")
+    return number
+
+
+def _checked_process(
+    number: object, name: object, host: object, port: object
+) -> tuple[int, str, str, int]:
+    """A process that a client tells of: what cannot be an address is dialled for ever."""
+    checked = _number(number, "process")
+    for text in (name, host):
+        if not isinstance(text, str) or not 0 < len(text) <= NAME_MAX or not text.isprintable():
+            raise Refused(Status.REFUSED, f"{text!r:.40} is the name of no process and no host")
+    assert isinstance(name, str)
+    assert isinstance(host, str)
+    if type(port) is not int or not 1 <= port <= 65_535:
+        raise Refused(Status.REFUSED, f"{port!r:.40} is no port; give 1 to 65535")
+    return checked, name, host, port
+
+
+def _checked_place(partition: object, node: object, number: object) -> Place:
+    return (
+        _number(partition, "partition", PARTITIONS_MAX),
+        _number(node, "node"),
+        _number(number, "process"),
+    )

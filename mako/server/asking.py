@@ -284,6 +284,13 @@ class Asking:
         procedure = next((each.procedure for each in deployed if each.number == number), None)
         if procedure is None:
             raise Refused(Status.NO_PROCEDURE, f"there is no procedure number {number!r:.20}")
+        if not isinstance(arguments, list) or not all(map(_is_word, arguments)):
+            raise Refused(Status.WRONG_ARGUMENTS, "arguments are a list of 64-bit integers")
+        if layout is not None and not (
+            isinstance(layout, dict)
+            and all(isinstance(part, str) for field in layout.items() for part in field)
+        ):
+            raise Refused(Status.WRONG_ARGUMENTS, "a row is described by the codes of its fields")
         # Its name stands in messages only.
         out = None if layout is None else Row(layout, name="the row that is handed back")
         return 0, Job(found, lambda: found.run(procedure, arguments, out)), NOBODY
@@ -387,6 +394,11 @@ class Asking:
 def _at_once(act: Callable[..., Any], *arguments: Any) -> Done:
     """What an operator asks for is answered without looking at the gate."""
     return 0, act(*arguments), NOBODY
+
+
+def _is_word(value: object) -> bool:
+    """Whether it is an integer that a procedure can be given."""
+    return type(value) is int and -(1 << 63) <= value < 1 << 63
 
 
 def _about(handle: TableHandle) -> list[Any]:

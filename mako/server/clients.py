@@ -13,12 +13,14 @@ it: that is the back-pressure.
 from __future__ import annotations
 
 import dataclasses
+import struct
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from mako.call_format import BATCH_BYTES
 from mako.errors import Aborted, ConfigError, Error, SchemaError, outcome_of
 from mako.ids import Status
+from mako.net.limits import DEFAULT_LIMITS
 from mako.server.asking import Asking, Job
 from mako.server.backend import Backend
 from mako.server.gated import EVERYBODY, NOBODY, Gated, Waiting, is_lost, parted
@@ -51,6 +53,16 @@ WAITING_MAX: Final = 4096
 FORGET_STEP: Final = 1024
 #: As many times that at once; what is left stays until it is swept (`mako.server.sweeping`).
 FORGET_STEPS_MAX: Final = 16
+#: What comes of a request whose arguments are of another kind, or nested too deeply to be shown.
+_WRONG: Final = (
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+    struct.error,
+)
 #: Operations that any replica does; the others are the leader's.
 ANYWHERE: Final = frozenset(
     {
@@ -84,6 +96,8 @@ class ClientConnection:
         self._write = write
         self._frames = FrameReader(HELLO_BODY_MAX)
         self._began = now
+        # When the unfinished frame began, or it was last not read from.
+        self._partial_since = now
         self._greeted = False
         self._number: int | None = None
         self._client = 0
@@ -146,7 +160,11 @@ class ClientConnection:
             client, calls, taken = self._rest
             self._rest = None
             self._post(client, calls, taken)
-        for kind, _, body in self._frames.feed(data):
+        partial = self._frames.partial_bytes
+        frames = self._frames.feed(data)
+        if frames or not partial:
+            self._partial_since = now
+        for kind, _, body in frames:
             self._frame(kind, body, now)
 
     def _frame(self, kind: int, body: memoryview, now: float) -> None:
@@ -248,7 +266,7 @@ class ClientConnection:
             return Reply(number, Status.REFUSED, text=str(error))
         except Error as error:
             return Reply(number, Status.BUSY, text=str(error))
-        except (TypeError, ValueError, LookupError, AttributeError, OverflowError):
+        except _WRONG:
             return Reply(
                 number, Status.REFUSED, text=f"wrong arguments for {operation.name.lower()}"
             )
@@ -269,7 +287,10 @@ class ClientConnection:
 
     def job_done(self, number: int, job: Job) -> None:
         """A job has run: answer it."""
-        job.ended()
+        try:
+            job.ended()
+        except _WRONG as error:
+            job.error = error
         if not self._open:
             return
         if isinstance(job.error, Aborted):
@@ -280,6 +301,8 @@ class ClientConnection:
             self._answer([Reply(number, Status.REFUSED, text=str(job.error))])
         elif isinstance(job.error, Error):
             self._answer([Reply(number, Status.BUSY, text=str(job.error))])
+        elif isinstance(job.error, _WRONG):  # No client ends the process.
+            self._answer([Reply(number, Status.REFUSED, text="wrong arguments")])
         elif job.error is not None:
             raise job.error
         else:
@@ -356,6 +379,11 @@ class ClientConnection:
         does not end a frame that it began."""
         if not self._greeted and now - self._began > HELLO_TIMEOUT_S:
             raise WireError("no hello came in time")
+        if self.blocked:  # What is missing may be here, and is not read.
+            self._partial_since = now
+        limit = DEFAULT_LIMITS.partial_frame_s
+        if self._frames.partial_bytes and now - self._partial_since > limit:
+            raise WireError(f"a frame that was begun did not end within {limit:g} s")
         self.sessions.expire(now)
 
     def close(self) -> None:

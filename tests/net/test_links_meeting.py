@@ -1,8 +1,13 @@
 """Links to processes that come later, or move."""
 
+from functools import partial
+from typing import Any
+
+import pytest
 import trio
 import trio.testing
 
+from mako.net.links import PeerLinks
 from tests.net.test_links import Process, beat, hello, pair, settle
 
 
@@ -36,3 +41,24 @@ async def test_a_process_that_moves_is_dialled_at_its_new_place(
     await trio.sleep(1)
     assert one.links.connected == {2}
     assert 12 in [port for port, _ in net.dialled]
+
+
+@pytest.mark.parametrize(
+    ("host", "port"), [(5, 7000), ("h" * 64, 7000), ("a..b", 7000), ("x\0", 7000), ("h", 1 << 70)]
+)
+async def test_an_address_that_is_none_is_dialled_in_vain_and_ends_nothing(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock, host: Any, port: int
+) -> None:
+    """With sockets that are real: what looks for the host raises what it likes."""
+    lines: list[str] = []
+    heard = trio.Event()
+
+    def log(line: str) -> None:
+        lines.append(line)
+        heard.set()
+
+    links = PeerLinks(partial(hello, 1), {}, deliver=lambda *_: None, log=log, names={4: "p4"})
+    await nursery.start(links.run)
+    links.meet(4, "p4", (host, port))
+    await heard.wait()
+    assert "p4: no connection to" in lines[0]

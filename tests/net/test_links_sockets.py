@@ -4,6 +4,7 @@ import random
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 import trio
@@ -14,7 +15,7 @@ from mako.net.limits import Limits
 from mako.net.links import PeerLinks
 from mako.net.listening import open_listeners, serve_connections
 from mako.replication.outbox import PeerMessage
-from mako.wire.hello import Hello
+from mako.wire.hello import PROCESS_NONE, Hello, Role, hello_parts
 from tests.net.test_links import NAMES, append, beat, hello
 
 
@@ -110,3 +111,40 @@ def test_limits_that_cannot_work() -> None:
         Limits(queue_bytes_max=0)
     with pytest.raises(ConfigError, match=r"silence_s .* must be above keepalive_s"):
         Limits(silence_s=2)
+
+
+async def test_the_host_of_a_client_that_rests_is_asked_whether_it_is_there() -> None:
+    listeners = await open_listeners("127.0.0.1", 0, "p2")
+    found: list[int] = []
+    done = trio.Event()
+
+    async def look(connection: Connection, theirs: Hello) -> None:
+        assert isinstance(connection.stream, trio.SocketStream)
+        get = connection.stream.getsockopt
+        assert get(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT):
+            value = get(socket.IPPROTO_TCP, option)
+            assert isinstance(value, int)
+            found.append(value)
+        done.set()
+
+    async def no_peer(connection: Connection, theirs: Hello) -> None:
+        raise AssertionError("no peer here")
+
+    async with trio.open_nursery() as inner:
+        serve = partial(
+            serve_connections,
+            listeners,
+            lambda: hello(2),
+            on_peer=no_peer,
+            on_client=look,
+            limits=Limits(keepalive_idle_s=61, keepalive_again_s=11, keepalive_count=4),
+        )
+        await inner.start(serve)
+        client = await trio.open_tcp_stream(*listeners[0].socket.getsockname()[:2])
+        async with client:
+            mine = Hello(0, Role.CLIENT, PROCESS_NONE, "c", 1, "test")
+            await client.send_all(b"".join(hello_parts(mine)))
+            await done.wait()
+        inner.cancel_scope.cancel()
+    assert found == [61, 11, 4]

@@ -11,6 +11,7 @@ import pytest
 import mako
 from mako.client.remote.calls import Call
 from mako.engine.engine import Engine
+from mako.net.limits import DEFAULT_LIMITS
 from mako.server.backend import LoneBackend
 from mako.server.clients import ClientConnection
 from mako.server.connections import Connections
@@ -114,3 +115,40 @@ def test_who_is_not_greeted_for_good_is_told_why(connections: Connections) -> No
     connections.tick(served.client.now + HELLO_TIMEOUT_S + 1)
     assert served.reasons == ["no hello came in time"]
     assert isinstance(asked.error, mako.Rejected)
+
+
+def test_who_does_not_end_a_frame_that_it_began_is_cut_off(connections: Connections) -> None:
+    served = Served(connections)
+    served.exchange()
+    now, limit = served.client.now, DEFAULT_LIMITS.partial_frame_s
+    connections.tick(now + 100)
+    assert served.reasons == [], "whoever rests between two frames may"
+    asked = served.ask(Operation.PING)
+    data = served.client.core.take(now)
+    served.connection.receive(data[:5], now + 100)
+    connections.tick(now + 100 + limit)
+    served.connection.receive(data[5:] + data[:5], now + 101 + limit)
+    connections.tick(now + 101 + 2 * limit)
+    assert served.reasons == [], "it has ended one, and begun another one later"
+    served.connection.receive(data[5:6], now + 101 + 2 * limit)
+    connections.tick(now + 102 + 2 * limit)
+    assert len(served.reasons) == 1
+    assert "did not end within 10 s" in served.reasons[0]
+    assert not asked.ended, "it is asked elsewhere"
+
+
+def test_who_is_not_read_from_has_its_time_to_end_a_frame(
+    connections: Connections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = Served(connections)
+    served.exchange()
+    served.ask(Operation.PING)
+    now, limit = served.client.now, DEFAULT_LIMITS.partial_frame_s
+    served.connection.receive(served.client.core.take(now)[:5], now)
+    with monkeypatch.context() as full:
+        full.setattr(ClientConnection, "blocked", True)
+        connections.tick(now + limit + 1)
+    connections.tick(now + limit + 2)
+    assert served.reasons == []
+    connections.tick(now + 2 * limit + 2)
+    assert len(served.reasons) == 1

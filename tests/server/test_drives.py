@@ -94,9 +94,12 @@ def test_none_starts_for_a_connection_that_has_ended_meanwhile(backend: Backend)
     assert not backend.drives.active
 
 
-@pytest.mark.parametrize(("rate", "states", "what"), [(-1.0, 1, "rate"), (0.0, 100, "100 workers")])
+@pytest.mark.parametrize(
+    ("rate", "states", "what"),
+    [(-1.0, 1, "rate"), (0.0, 100, "100 workers"), ("x", 1, "rate"), (1e-300, 1, "wrong")],
+)
 def test_what_is_wrong_with_a_drive_is_told_and_ends_nothing(
-    backend: Backend, rate: float, states: int, what: str
+    backend: Backend, rate: Any, states: int, what: str
 ) -> None:
     sent: list[bytes] = []
     client = ClientConnection(backend, sent.append, 0.0)

@@ -15,6 +15,7 @@ import pytest
 
 import mako
 from mako.call_format import BATCH_BYTES, PUT
+from mako.ids import Status
 from mako.wire.frame import FrameKind, FrameReader, goodbye_reason
 from mako.wire.hello import PROCESS_NONE, Hello, Role, hello_parts
 from mako.wire.requests import (
@@ -206,6 +207,58 @@ def test_wrong_requests_are_answered_and_the_connection_goes_on(server: Loopback
         for request in wrong:
             assert raw.ask(*request).status != 0 or request[0] == Operation.CANCEL, request
         assert raw.ask(Operation.PING).status == 0
+    still_serves(server)
+
+
+@pytest.mark.parametrize("depth", [200, 900, 1000, 1015])
+def test_what_is_nested_too_deeply_to_be_shown_is_refused(server: Loopback, depth: int) -> None:
+    """`pack_requests` does not nest as deeply as `unpack_requests` follows."""
+    nested = b"\x91" * depth + b"\x90"
+    with Raw(server) as raw:
+        for operation in (Operation.GET, Operation.OPEN_TABLE, Operation.DRIVE, Operation.CANCEL):
+            asked = [b"\x00", nested, b"\x90"]
+            if operation in (Operation.OPEN_TABLE, Operation.CANCEL):
+                asked = [nested]
+            elif operation is Operation.DRIVE:
+                asked = [nested, b"\x90", b"\x00", b"\x00"]
+            head = bytes([0x91, 0x90 + 2 + len(asked), 1, operation])
+            raw.send(frame(ClientKind.REQUEST, head + b"".join(asked)))
+            found = raw.frame()
+            while found is not None and found[0] == FrameKind.HELLO_REPLY:
+                found = raw.frame()
+            assert found is not None
+            (answer,) = unpack_replies(found[1])
+            assert answer.status != 0 or operation is Operation.CANCEL
+        assert raw.ask(Operation.PING).status == 0
+    still_serves(server)
+
+
+def test_wrong_arguments_of_what_runs_in_a_thread_are_refused(server: Loopback) -> None:
+    with Raw(server) as raw:
+        about = raw.ask(Operation.DESCRIBE).value
+        number = {name: number for name, number, *_ in about["procedures"]}["value_of"]
+        session = raw.ask(Operation.SNAPSHOT, -1).value[0]
+        for arguments, layout in (
+            (None, None),
+            (7, None),
+            ([None], None),
+            (["x"], None),
+            ([1 << 63], None),
+            ([1.5], None),
+            ([], 7),
+            ([1], {"x": 7}),
+            ([1], {"x": "nonsense"}),
+            ([1], [["x", "i8"]]),
+            ([1], {"x": "i8"}),
+            ([], {"x": "i8"}),
+            ([1, 2], None),
+        ):
+            asked = Operation.RUN_AT, session, number, arguments, layout
+            status = raw.ask(*asked).status
+            assert status in (Status.WRONG_ARGUMENTS, Status.REFUSED), asked
+            assert layout is not None or status == Status.WRONG_ARGUMENTS, asked
+        assert raw.ask(Operation.GET, session, "x", []).status == Status.NO_TABLE
+        assert raw.ask(Operation.CLOSE, session).status == 0
     still_serves(server)
 
 

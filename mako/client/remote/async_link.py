@@ -16,13 +16,15 @@ import anyio.abc
 
 from mako.client.remote.addresses import host_and_port
 from mako.client.remote.calls import Call
-from mako.client.remote.core import Core
+from mako.client.remote.core import PATIENCE, Core
 from mako.errors import Closed
 from mako.wire.errors import WireError
 
 RECEIVE_BYTES: Final = 256 << 10
 DIAL_SECONDS: Final = 2.0
 SLEEP_MAX: Final = 1.0
+#: Bytes that a server has `PATIENCE` for; one that takes none for so long is stuck, or gone.
+SEND_BYTES: Final = 64 << 10
 
 
 class AsyncLink:
@@ -47,13 +49,9 @@ class AsyncLink:
                 if not data:
                     return
                 stream = self._stream
-                try:
-                    # Half a frame on a stream would be the end of it.
-                    with anyio.CancelScope(shield=True):
-                        await stream.send(data)
-                except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
-                    if stream is self._stream:
-                        await self._lose(str(error) or "the connection is broken")
+                trouble = await _send(stream, data)
+                if trouble and stream is self._stream:
+                    await self._lose(trouble)
         finally:
             self._sending = False
 
@@ -116,6 +114,7 @@ class AsyncLink:
             await anyio.sleep(limit)
             return
         data = b""
+        began = time.monotonic()
         with anyio.move_on_after(limit):
             try:
                 data = await stream.receive(RECEIVE_BYTES)
@@ -123,8 +122,13 @@ class AsyncLink:
                 if stream is self._stream:
                     await self._lose("the server closed the connection")
                 return
-        if data and stream is self._stream:
+        if stream is not self._stream:
+            return
+        if data:
             await self._take(data)
+        else:
+            # This process may have been stopped itself: then it did not listen for longer.
+            core.quiet(min(time.monotonic() - began, limit))
         await self.send()
 
     async def _take(self, data: bytes) -> None:
@@ -174,3 +178,17 @@ class AsyncLink:
             for woken in list(self._waiters):
                 woken.set()
             await self._close_stream()
+
+
+async def _send(stream: anyio.abc.SocketStream, data: bytes) -> str:
+    """Send all of it; why that could not be done, if so. No frame is cut by whoever sends it, and
+    nobody waits for longer than a server may take: no deadline is kept meanwhile."""
+    try:
+        for at in range(0, len(data), SEND_BYTES):
+            with anyio.move_on_after(PATIENCE, shield=True) as scope:
+                await stream.send(data[at : at + SEND_BYTES])
+            if scope.cancelled_caught:
+                return f"the server takes nothing of what it is sent for {PATIENCE:g} s"
+    except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
+        return str(error) or "the connection is broken"
+    return ""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mako.client import counters
 from mako.client.remote.asking import PAGE_ROWS, Known, check_limit
 from mako.client.remote.async_link import AsyncLink
+from mako.client.remote.calls import Call
 from mako.client.remote.gathered import Gathered
 from mako.client.remote.lanes import Lane, everywhere, together
 from mako.client.remote.moments import Moment, open_moment_of_task
@@ -46,8 +47,10 @@ class AsyncSession(ABC):
     async def _at(self, wanted: Sequence[int], known: Known) -> list[_Part]:
         """The parts at the partitions `wanted` of a table, begun if they are not there."""
 
-    def _note(self, lane: Lane[AsyncLink], number: int) -> _Part:
-        part = self._parts[lane.partition] = _Part(lane, number, lane.core.connection or -1)
+    def _note(self, lane: Lane[AsyncLink], call: Call) -> _Part:
+        # By the connection that answered: each counts its sessions from 1, so with the one that is
+        # there by now it could be somebody else's.
+        part = self._parts[lane.partition] = _Part(lane, call.value, call.connection)
         return part
 
     def _check_open(self) -> None:
@@ -190,7 +193,7 @@ class AsyncTransaction(AsyncSession):
         self._gathered = Gathered() if db._lanes.is_divided else None
 
     async def _begin(self, lane: Lane[AsyncLink]) -> _Part:
-        return self._note(lane, (await self._db._ask(Operation.BEGIN, lane=lane)).value)
+        return self._note(lane, await self._db._ask(Operation.BEGIN, lane=lane))
 
     @property
     def _over_several(self) -> Gathered | None:

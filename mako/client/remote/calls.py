@@ -234,3 +234,58 @@ def failure(call: Call, status: int, detail: int, text: str = "") -> Exception:
         )
     made = error_of(outcome, call.name)
     return type(made)(text, made.reason) if text else made
+
+
+def nobody_knows(call: Call) -> Exception:
+    """It was sent, and no answer comes any more."""
+    if call.state is State.EARLY:
+        return Unknown(
+            f"{call.name}: the connection was lost before it was durable; it may last or not, so"
+            " look before running it again"
+        )
+    return Unknown(
+        f"{call.name}: the connection was lost before the answer came; it may have committed or"
+        " not, so look before running it again"
+    )
+
+
+def may_last(call: Call) -> bool:
+    """Whether it may have had an effect, if no answer comes any more."""
+    if call.bound:
+        return is_commit(call) and call.state is State.SENT
+    return call.may_have_committed
+
+
+def refused(call: Call, error: Exception) -> Exception:
+    """It did not run this time, which says nothing about a time before (C4)."""
+    if not (call.once and call.lost):
+        return error
+    return Unknown(
+        f"{call.name}: the connection was lost before the answer came, and now it is refused"
+        f" ({str(error).removeprefix(f'{call.name}: ')}); it may have committed or not, so look"
+    )
+
+
+def is_commit(call: Call) -> bool:
+    """Whether it is the end of a transaction."""
+    return bool(call.request) and call.request[0] == Operation.COMMIT
+
+
+def is_wait(call: Call) -> bool:
+    """Whether it only waits for the watermark."""
+    return bool(call.request) and call.request[0] == Operation.WAIT_WATERMARK
+
+
+def ended_with_its_connection(call: Call) -> Exception:
+    """It was bound to a connection that is lost."""
+    if is_commit(call) and call.state is State.SENT:
+        return nobody_knows(call)
+    return lost_with_its_connection(call)
+
+
+def lost_with_its_connection(call: Call) -> Exception:
+    """It was not executed."""
+    return ConnectionLost(
+        f"{call.name}: the connection was lost, and the transaction or snapshot with it; start it"
+        " again"
+    )

@@ -6,7 +6,8 @@ leads.
                         +------- NOT_LEADER, BUSY, lost ---------+
 
 The owner dials what `dial` says, sends what `take` returns, feeds what it receives, tells when the
-connection is lost, and calls `expire` when `next_time` has come. A call ends in exactly one way:
+connection is lost, calls `expire` when `next_time` has come, and `quiet` when it has listened in
+vain. A call ends in exactly one way:
 
     C1  A call that was sent, may have an effect and is not run once is never sent again, unless
         the server said that nothing was executed (NOT_LEADER, BUSY) or all was undone (DISCARDED).
@@ -28,7 +29,19 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from mako.call_format import IS_EARLY, IS_NOTICE
-from mako.client.remote.calls import Call, State, failure, late
+from mako.client.remote.calls import (
+    Call,
+    State,
+    ended_with_its_connection,
+    failure,
+    is_commit,
+    is_wait,
+    late,
+    lost_with_its_connection,
+    may_last,
+    nobody_knows,
+    refused,
+)
 from mako.client.remote.directory import Directory
 from mako.client.remote.route import PAUSE_MAX, PAUSE_MIN, Route
 from mako.errors import (
@@ -40,7 +53,6 @@ from mako.errors import (
     NotLeader,
     Rejected,
     Unavailable,
-    Unknown,
 )
 from mako.ids import Outcome, Status
 from mako.placement import ShardMap
@@ -69,6 +81,8 @@ FLYING_BYTES_MAX: Final = 2 << 20
 #: Seconds that a server may take to say what it has, or to answer what is under way once it has
 #: said that it does not lead.
 PATIENCE: Final = 2.0
+#: Seconds of silence after which it is left, although asked after `PATIENCE` whether it is there.
+SILENCE_MAX: Final = 6.0
 
 
 class Core:
@@ -115,6 +129,11 @@ class Core:
         # Until when a server may take to say what it has; to say who leads; or, once it is to be
         # left, to answer what it was asked before.
         self._patient_until = 0.0
+        # Something was sent and nothing has come since: seconds that the owner has listened, and
+        # whether the server was asked if it is there.
+        self._unanswered = False
+        self._quiet = 0.0
+        self._pinged = False
         self._last_id = 0
         self._output: list[bytes] = []
         self._queue: deque[Call] = deque()
@@ -189,19 +208,25 @@ class Core:
         self._reader = FrameReader(REPLY_BODY_MAX)
         self._greeted = self._ready = self._leaving = self._listening = False
         self._patient_until = now + PATIENCE
+        self._heard()
         self._output = [b"".join(hello_parts(self._hello))]
 
     def leaves(self, now: float) -> bool:
         """Whether the owner must close the connection now and call `left`."""
-        if not self.connection or self._ready:
+        if not self.connection:
             return False
+        if self._ready:
+            if self._quiet < SILENCE_MAX or not self._pinged:
+                return False
+            self.trouble = "a server that was asked says nothing any more"
+            return True
         if now >= self._patient_until and not self._listening:
             self.trouble = self.trouble or "a server accepted the connection and says nothing"
             return True
         # Whatever it was asked it will answer, if only by NOT_LEADER; what became of a commit it
         # knows a little later. The rest of what is bound to the connection ends with it.
         return self._leaving and not any(
-            _is_commit(call) or not call.bound for call in self._flying.values()
+            is_commit(call) or not call.bound for call in self._flying.values()
         )
 
     def left(self, now: float) -> None:
@@ -226,9 +251,9 @@ class Core:
         again: list[Call] = []
         for call in flying.values():
             if call.bound:  # C2
-                self._end(call, _ended_with_its_connection(call))
+                self._end(call, ended_with_its_connection(call))
             elif call.state is State.EARLY or not call.safe:  # C1
-                self._end(call, _nobody_knows(call))
+                self._end(call, nobody_knows(call))
             else:
                 call.state = State.QUEUED
                 call.why = ConnectionLost
@@ -237,7 +262,7 @@ class Core:
                 again.append(call)
         for call in [call for call in self._queue if call.bound]:
             self._queue.remove(call)
-            self._end(call, _ended_with_its_connection(call))
+            self._end(call, ended_with_its_connection(call))
         self._queue.extendleft(reversed(again))
         for call in self._queue:
             call.why = call.why or ConnectionLost
@@ -284,6 +309,8 @@ class Core:
         if self._ready and self._queue:
             self._fill()
         output, self._output = self._output, []
+        if output:
+            self._unanswered = True
         return b"".join(output)
 
     def _fill(self) -> None:
@@ -330,6 +357,7 @@ class Core:
 
     def feed(self, data: bytes, now: float) -> None:
         """Take what has come. WireError: close the connection and say `lost`."""
+        self._heard()
         for kind, _, body in self._reader.feed(data):
             if kind == ClientKind.RESULT:
                 self._results(body, now)
@@ -344,6 +372,12 @@ class Core:
                 self._goodbye(goodbye_reason(body))
             else:
                 raise WireError(f"a server sends no frame of kind {kind}")
+        self._unanswered = bool(self._flying)
+
+    def _heard(self) -> None:
+        """The server is there."""
+        self._unanswered = self._pinged = False
+        self._quiet = 0.0
 
     def _greet(self, server: Hello) -> None:
         if server.partition != self.partition:
@@ -365,7 +399,7 @@ class Core:
     def fail(self, error: Exception) -> None:
         """End everything: what may last with Unknown, the rest with `error`."""
         for call in [*self._queue, *(each[2] for each in self._later), *self._flying.values()]:
-            self._end(call, _nobody_knows(call) if _may_last(call) else error)
+            self._end(call, nobody_knows(call) if may_last(call) else error)
         self._queue.clear()
         self._later.clear()
         self._flying.clear()
@@ -396,7 +430,7 @@ class Core:
             return
         known, self.directory = self.directory, directory
         if known is not None and known.procedures != directory.procedures:
-            for call in list(self._queue):
+            for call in [*self._queue, *(each[2] for each in self._later)]:
                 self._pack_again(call)
         self._ready = True
         self._listening = False
@@ -409,8 +443,8 @@ class Core:
         name, arguments = call.source
         known = self.directory.procedures.get(name)
         if known is None:
-            self._queue.remove(call)
-            self._end(call, _refused(call, failure(call, Status.NO_PROCEDURE, 0)))
+            self._unqueue(call)
+            self._end(call, refused(call, failure(call, Status.NO_PROCEDURE, 0)))
         else:
             call.packed = pack_procedure(known[0], call.id, call.packed[5], arguments)
 
@@ -463,16 +497,16 @@ class Core:
         call.detail = detail
         if call.bound:
             if status == Status.NOT_LEADER:
-                self._end(call, _lost_with_its_connection(call))
+                self._end(call, lost_with_its_connection(call))
             else:
                 self._end(call, failure(call, status, detail, text))
         elif status == Status.NOT_LEADER:
-            self._again(call, NotLeader, 0)
+            self._again(call, NotLeader, now if self._stay else 0)
         elif status == Status.BUSY:
             self._again(call, Busy, now)
         elif status == Outcome.UNAVAILABLE:
             self._again(call, Unavailable, now)
-        elif _is_wait(call) and status in (Status.DISCARDED, Status.UNKNOWN):
+        elif is_wait(call) and status in (Status.DISCARDED, Status.UNKNOWN):
             # Of another leader the watermark passes any timestamp, which says nothing.
             self._end(call, failure(call, status, detail, text))
         elif status == Status.DISCARDED and not call.early:  # Nobody was told anything.
@@ -483,10 +517,10 @@ class Core:
         elif status < Status.NOT_LEADER:
             self._end(call, failure(call, status, detail, text))
         else:
-            self._end(call, _refused(call, failure(call, status, detail, text)))
+            self._end(call, refused(call, failure(call, status, detail, text)))
 
     def _again(self, call: Call, why: type[Error], now: float) -> None:
-        """Queue a call that had no effect once more; with `now`, after a pause."""
+        """Queue a call without an effect once more; with `now`, to ask the same, after a pause."""
         call.state = State.QUEUED
         call.why = why
         call.tries += 1
@@ -501,6 +535,16 @@ class Core:
         self._once_open.discard(call.id)
         if call.state is not State.ENDED:
             call.end(error)
+
+    def _unqueue(self, call: Call) -> None:
+        """It is not to be sent, now or later."""
+        if call.state is not State.QUEUED:
+            return
+        if call in self._queue:
+            self._queue.remove(call)
+        else:
+            self._later = [each for each in self._later if each[2] is not call]
+            heapq.heapify(self._later)
 
     def _forget(self, call: Call) -> None:
         if self._flying.pop(call.id, None) is not None:
@@ -532,69 +576,25 @@ class Core:
             if call.state is State.ENDED:
                 continue
             error = late(call)
-            if call.state is State.QUEUED and call in self._queue:
-                self._queue.remove(call)
-            self._later = [each for each in self._later if each[2] is not call]
-            heapq.heapify(self._later)
+            self._unqueue(call)
             self._forget(call)
             self._end(call, error)
             ended = True
         return ended
 
+    def quiet(self, seconds: float) -> None:
+        """The owner has listened for so long, and nothing has come. A host without power, or a
+        process that is stopped, ends no connection."""
+        if not (self._ready and self._unanswered):
+            return
+        self._quiet += seconds
+        if self._quiet >= PATIENCE and not self._pinged:
+            self._pinged = True
+            ping = [self.next_id(), int(Operation.PING)]  # That it is answered is the answer.
+            self._output.append(frame(ClientKind.REQUEST, pack_requests([ping])))
+
     def give_up(self, call: Call) -> None:
         """Nobody waits for a call any more; its answer will be ignored."""
-        if call.state is State.QUEUED and call in self._queue:
-            self._queue.remove(call)
+        self._unqueue(call)
         self._forget(call)
         self._end(call, late(call))
-
-
-def _nobody_knows(call: Call) -> Exception:
-    if call.state is State.EARLY:
-        return Unknown(
-            f"{call.name}: the connection was lost before it was durable; it may last or not, so"
-            " look before running it again"
-        )
-    return Unknown(
-        f"{call.name}: the connection was lost before the answer came; it may have committed or"
-        " not, so look before running it again"
-    )
-
-
-def _may_last(call: Call) -> bool:
-    """Whether it may have had an effect, if no answer comes any more."""
-    if call.bound:
-        return _is_commit(call) and call.state is State.SENT
-    return call.may_have_committed
-
-
-def _refused(call: Call, error: Exception) -> Exception:
-    """It did not run this time, which says nothing about a time before (C4)."""
-    if not (call.once and call.lost):
-        return error
-    return Unknown(
-        f"{call.name}: the connection was lost before the answer came, and now it is refused"
-        f" ({str(error).removeprefix(f'{call.name}: ')}); it may have committed or not, so look"
-    )
-
-
-def _is_commit(call: Call) -> bool:
-    return bool(call.request) and call.request[0] == Operation.COMMIT
-
-
-def _is_wait(call: Call) -> bool:
-    return bool(call.request) and call.request[0] == Operation.WAIT_WATERMARK
-
-
-def _ended_with_its_connection(call: Call) -> Exception:
-    if _is_commit(call) and call.state is State.SENT:
-        return _nobody_knows(call)
-    return _lost_with_its_connection(call)
-
-
-def _lost_with_its_connection(call: Call) -> Exception:
-    """It was not executed."""
-    return ConnectionLost(
-        f"{call.name}: the connection was lost, and the transaction or snapshot with it; start it"
-        " again"
-    )

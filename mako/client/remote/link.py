@@ -159,6 +159,7 @@ class Link:
         self.send()
         connection = self._socket
         unsent = bool(self._unsent)
+        began = time.monotonic()
         self.lock.release()
         try:
             readable = self._select(connection, limit, unsent=unsent)
@@ -180,6 +181,9 @@ class Link:
             self._lose(trouble)
         elif readable:
             self._take(data)
+        else:
+            # This process may have been stopped itself: then it did not listen for longer.
+            core.quiet(min(time.monotonic() - began, limit))
         if self._socket is not None:
             self.send()
 

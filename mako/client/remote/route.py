@@ -37,7 +37,7 @@ class Route:
         self._leader = ""
         #: Where the last connection went.
         self.here = ""
-        # Who was said to lead and could not be reached, or was lost.
+        # Who was said to lead and could not be reached, was lost, or does not answer.
         self._shunned = ""
         # What this server said while it is listened to.
         self._named = ""
@@ -79,6 +79,7 @@ class Route:
 
     def mute(self, now: float) -> None:
         """The server here does not answer."""
+        self._shunned = self.here
         self._turn += 1
         self._leader = ""
         self.wait(now)

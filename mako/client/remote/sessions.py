@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from mako.client import counters
 from mako.client.mapping import Readable, Writable
 from mako.client.remote.asking import PAGE_ROWS, Known, check_limit
+from mako.client.remote.calls import Call
 from mako.client.remote.gathered import Gathered
 from mako.client.remote.lanes import Lane, everywhere, together
 from mako.client.remote.link import Link
@@ -48,10 +49,10 @@ class RemoteSession(Readable):
     def _at(self, wanted: Sequence[int], known: Known) -> list[_Part]:
         """The parts at the partitions `wanted` of a table, begun if they are not there."""
 
-    def _note(self, lane: Lane[Link], number: int) -> _Part:
-        # It was answered by the connection that is there now, or by one that is gone, and then
-        # the next call finds nothing.
-        part = self._parts[lane.partition] = _Part(lane, number, lane.core.connection or -1)
+    def _note(self, lane: Lane[Link], call: Call) -> _Part:
+        # By the connection that answered: each counts its sessions from 1, so with the one that is
+        # there by now it could be somebody else's.
+        part = self._parts[lane.partition] = _Part(lane, call.value, call.connection)
         return part
 
     def _check_open(self) -> None:
@@ -213,7 +214,7 @@ class RemoteTransaction(RemoteSession, Writable):
             self._begin(db._lanes.of(db._lanes.first.partition if partition is None else partition))
 
     def _begin(self, lane: Lane[Link]) -> _Part:
-        return self._note(lane, self._db._ask(Operation.BEGIN, lane=lane).value)
+        return self._note(lane, self._db._ask(Operation.BEGIN, lane=lane))
 
     @property
     def _over_several(self) -> Gathered | None:

@@ -27,10 +27,15 @@ class Proxy:
         self.connections = 0
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._open: list[socket.socket] = []
+        self._silent = threading.Event()
 
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
+
+    def go_silent(self) -> None:
+        """Pass nothing on any more and end nothing, like a host without power."""
+        self._silent.set()
 
     def _accept(self) -> None:
         while True:
@@ -51,11 +56,12 @@ class Proxy:
                     target=self._pass, args=(source, target, limit), daemon=True
                 ).start()
 
-    @staticmethod
-    def _pass(source: socket.socket, target: socket.socket, limit: int | None) -> None:
+    def _pass(self, source: socket.socket, target: socket.socket, limit: int | None) -> None:
         left = limit
         try:
             while data := source.recv(1 << 16):
+                if self._silent.is_set():
+                    continue
                 if left is not None:
                     data = data[:left]
                     left -= len(data)

@@ -150,6 +150,14 @@ class Played:
         self.core.expire(self.now)
         self._leave_if_told()
 
+    def listen(self, seconds: float) -> None:
+        """Listen for so long, in vain: a second at a time, as links do."""
+        end = self.now + seconds
+        while self.now < end:
+            step = min(1.0, end - self.now)
+            self.core.quiet(step)
+            self.wait(step)
+
     def _leave_if_told(self) -> None:
         if self.core.leaves(self.now):
             self.core.left(self.now)

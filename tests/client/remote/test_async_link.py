@@ -7,6 +7,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from mako.client.remote import async_link
 from mako.client.remote.async_link import AsyncLink
 
 
@@ -64,3 +65,52 @@ def test_whoever_is_to_drive_and_has_its_answer_hands_on(
 
     anyio.run(main, backend=backend)
     assert all(call.ended for call in calls)
+
+
+class FullCore:
+    """Has something to send, over and over, until the connection is lost."""
+
+    trouble = ""
+
+    def take(self, now: float) -> bytes:
+        return bytes(3 * async_link.SEND_BYTES)
+
+    def lost(self, now: float, trouble: str = "") -> None:
+        self.trouble = trouble
+
+
+class FullStream:
+    """Takes a piece, and then nothing more."""
+
+    sent = 0
+    closed = False
+
+    async def send(self, data: bytes) -> None:
+        if self.sent:
+            await anyio.sleep_forever()
+        self.sent += len(data)
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_server_that_takes_nothing_is_lost_and_nobody_hangs(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A piece that was begun is sent to its end whoever is cancelled, but not for ever."""
+    monkeypatch.setattr(async_link, "PATIENCE", 0.05)
+    core, stream = FullCore(), FullStream()
+    link = AsyncLink(cast(Any, core))
+    link._stream = cast(Any, stream)
+
+    async def main() -> None:
+        with anyio.fail_after(20):
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await link.send()
+
+    anyio.run(main, backend=backend)
+    assert "takes nothing" in core.trouble
+    assert stream.sent == async_link.SEND_BYTES
+    assert stream.closed

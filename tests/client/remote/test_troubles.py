@@ -9,10 +9,13 @@ import threading
 from itertools import count
 from typing import Any
 
+import anyio
 import pytest
 
 import mako
+from mako.client.remote import async_link, core, link
 from mako.ids import Status
+from mako.wire.requests import Operation
 from tests.client.remote.proxy import Proxy
 from tests.server import procedures as p
 from tests.server.loopback import Loopback
@@ -218,3 +221,90 @@ def test_a_connection_that_ended_while_nobody_used_it_is_no_riddle(server: Loopb
         assert select.select([connection], [], [], 10)[0], "the end has arrived"
         db.put(b"idle", b"2")  # It is not sent into the void, so nobody has to ask what became.
         assert db.get(b"idle") == b"2"
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A silence of some hundred milliseconds is one."""
+    monkeypatch.setattr(core, "PATIENCE", 0.2)
+    monkeypatch.setattr(core, "SILENCE_MAX", 0.4)
+    monkeypatch.setattr(link, "SLEEP_MAX", 0.1)
+    monkeypatch.setattr(async_link, "SLEEP_MAX", 0.1)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_server_that_goes_silent_is_left_for_another(server: Loopback) -> None:
+    with (
+        Proxy(server.port) as proxy,
+        mako.connect(f"{proxy.address},{server.address}", timeout=20) as db,
+    ):
+        db.put(b"silent", b"1")
+        proxy.go_silent()
+        assert db.get(b"silent") == b"1"
+        assert proxy.connections == 1
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_tasks_leave_a_server_that_goes_silent_for_another(server: Loopback, backend: str) -> None:
+    async def main(proxy: Proxy) -> None:
+        async with await mako.aconnect(f"{proxy.address},{server.address}", timeout=20) as db:
+            await db.put(b"silent", b"2")
+            proxy.go_silent()
+            assert await db.get(b"silent") == b"2"
+
+    with Proxy(server.port) as proxy:
+        anyio.run(main, proxy, backend=backend)
+        assert proxy.connections == 1
+
+
+def test_a_transaction_is_of_the_connection_that_began_it(
+    server: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the time its number is noted another thread may have lost that connection and made the
+    next one, where the same number is somebody else's transaction."""
+    with mako.connect(server.address) as db:
+        ask, link = db._ask, db._lanes.first.link
+        others = []
+
+        def ask_and_lose(operation: Operation, *arguments: Any, **options: Any) -> Any:
+            monkeypatch.undo()
+            call = ask(operation, *arguments, **options)
+            with link.lock:
+                link._lose("cut")
+            others.append(db.begin())
+            return call
+
+        monkeypatch.setattr(db, "_ask", ask_and_lose)
+        tx = db.begin()
+        with pytest.raises(mako.ConnectionLost):
+            tx.put(b"whose", b"tx")
+        others[0].put(b"whose", b"other")
+        others[0].commit()
+        assert db.get(b"whose") == b"other"
+
+
+def test_a_transaction_of_a_task_is_of_the_connection_that_began_it(
+    server: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with await mako.aconnect(server.address) as db:
+            ask, link = db._ask, db._lanes.first.link
+            others = []
+
+            async def ask_and_lose(operation: Operation, *arguments: Any, **options: Any) -> Any:
+                monkeypatch.undo()
+                call = await ask(operation, *arguments, **options)
+                await link._lose("cut")
+                others.append(await db.begin())
+                return call
+
+            monkeypatch.setattr(db, "_ask", ask_and_lose)
+            tx = await db.begin()
+            with pytest.raises(mako.ConnectionLost):
+                await tx.put(b"whose", b"tx")
+            await others[0].put(b"whose", b"task")
+            await others[0].commit()
+            assert await db.get(b"whose") == b"task"
+
+    anyio.run(main)
