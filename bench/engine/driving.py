@@ -18,8 +18,9 @@ from mako.engine.layout import (
     K_STATE,
 )
 from mako.engine.reclaim import reclaim_some
+from mako.engine.running import run_once
 from mako.engine.system import monotonic_ns
-from mako.engine.worker import CLOSE_EVERY, COMMITTED, run_once
+from mako.engine.worker import CLOSE_EVERY, COMMITTED
 from mako.ids import Outcome
 
 _ROLLED_BACK = int(Outcome.ROLLED_BACK)

@@ -53,7 +53,7 @@ from mako.engine.memory import allocate, release, size_class
 from mako.engine.reclaim import reclaim_at_rest
 from mako.engine.region import Region, add_table, set_up
 from mako.engine.ring import drain
-from mako.engine.worker import run_at_snapshot, run_retrying
+from mako.engine.running import run_at_snapshot, run_retrying
 from mako.errors import (
     Closed,
     ConfigError,

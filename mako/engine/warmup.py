@@ -72,7 +72,8 @@ _CALLED: Final = {
     "rounds": "abandon interrupt",
     "serving": "collect give_up_requests own_watermark post_calls",
     "watermarks": "advance_stable set_watermark",
-    "worker": "doom run_at_snapshot run_retrying watch work",
+    "running": "run_at_snapshot run_retrying",
+    "worker": "doom watch work",
 }
 _CALLED_COUNT: Final = sum(len(names.split()) for names in _CALLED.values())
 

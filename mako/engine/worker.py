@@ -19,7 +19,7 @@ from mako.engine.atomics import (
     store_seq,
 )
 from mako.engine.closing import close, tick
-from mako.engine.commit import abort, begin, finish, rest
+from mako.engine.commit import abort, rest
 from mako.engine.completing import (
     DRAIN,
     DRIVE,
@@ -60,7 +60,6 @@ from mako.engine.layout import (
     C_GUEST,
     C_MESH,
     C_MET_PREPARED,
-    C_MODE,
     C_NOW,
     C_OUTCOME,
     C_PROGRESS,
@@ -97,6 +96,7 @@ from mako.engine.layout import (
 from mako.engine.mesh import has_mail, turn
 from mako.engine.reclaim import make_room, reclaim_some, reclaim_some_at_rest
 from mako.engine.remote import forget_rows
+from mako.engine.running import run_once
 from mako.engine.system import monotonic_ns, sleep_us, wait_event
 from mako.engine.waiting import commit_when_log_has_room, has_to_turn
 from mako.ids import Outcome
@@ -131,52 +131,6 @@ IDLE_SPINS = 2000
 #: with transactions over partitions under way, and without.
 MESH_NAP_US = 50
 IDLE_NAP_US = 200
-
-
-@compiled
-def run_once(tx: int, entry: int, arguments: int, result: int) -> int:
-    """One attempt of a procedure; its Outcome. LOG_FULL leaves it open: commit again or abort."""
-    begin(tx)
-    call_entry(entry, tx, arguments, result)
-    return finish(tx)
-
-
-@compiled
-def run_retrying(tx: int, entry: int, arguments: int, result: int, attempts: int) -> int:
-    """Run a procedure until it is no conflict, at most `attempts` times."""
-    store_release(tx + C_STATE, RUNNING)  # For the watchdog, here and below.
-    outcome = run_once(tx, entry, arguments, result)
-    tries = 1
-    rooms = 0
-    while tries < attempts:
-        if outcome == _OUT_OF_MEMORY and make_room(tx, rooms):
-            rooms += 1
-        elif COMMITTED < outcome <= _PHANTOM:
-            for _ in range(1 << min(tries, 10)):
-                pause()
-        else:
-            break
-        outcome = run_once(tx, entry, arguments, result)
-        tries += 1
-    store_release(tx + C_STATE, IDLE)
-    if outcome != _LOG_FULL:
-        reclaim_some(tx)
-        rest(tx)
-    return outcome
-
-
-@compiled
-def run_at_snapshot(tx: int, entry: int, arguments: int, result: int, timestamp: int) -> int:
-    """Run a procedure that reads at `timestamp`, which the caller has pinned."""
-    begin(tx)
-    st8(tx + C_MODE, timestamp if timestamp != 0 else -1)  # As in `session_begin_snapshot`.
-    store_release(tx + C_STATE, RUNNING)
-    call_entry(entry, tx, arguments, result)
-    store_release(tx + C_STATE, IDLE)
-    outcome = ld8(tx + C_OUTCOME)
-    st8(tx + C_MODE, 0)
-    rest(tx)
-    return outcome
 
 
 @compiled
@@ -361,13 +315,8 @@ def _pause_before_retry(tx: int, tries: int) -> None:
 
 
 @compiled
-def _drive_one(tx: int, started: int) -> int:
-    """Generate and run one transaction of the workload; when it ended, or was moved to a lane, or
-    -1 to stop."""
-    if ld8(tx + K_INTERVAL) != 0:
-        started = _wait_until_due(tx)
-        if started < 0:
-            return -1
+def _when_it_may_begin(tx: int, started: int) -> int:
+    """Wait until the transaction that is due at `started` may begin; when it began, -1 to stop."""
     now = started
     while not may_begin(tx, now):
         if load_acquire(tx + C_CONTROL) != DRIVE:
@@ -378,6 +327,20 @@ def _drive_one(tx: int, started: int) -> int:
         settle(tx, now)
         if ld8(tx + K_INTERVAL) == 0:
             started = now  # Nobody was waiting for it.
+    return started
+
+
+@compiled
+def _drive_one(tx: int, started: int) -> int:
+    """Generate and run one transaction of the workload; when it ended, or was moved to a lane, or
+    -1 to stop."""
+    if ld8(tx + K_INTERVAL) != 0:
+        started = _wait_until_due(tx)
+        if started < 0:
+            return -1
+    started = _when_it_may_begin(tx, started)
+    if started < 0:
+        return -1
     state = ld8(tx + K_STATE)
     st8(tx + C_RANDOM, ld8(tx + K_RANDOM))
     st8(tx + C_NOW, (started + ld8(tx + K_OFFSET)) // 1_000_000)
