@@ -163,9 +163,8 @@ class Played:
         if self.trouble is not None:
             trouble, self.trouble = self.trouble, None
             raise trouble
-        return SimpleNamespace(
-            value=self._answer(lane.partition, operation, *arguments), timestamp=7
-        )
+        value = self._answer(lane.partition, operation, *arguments)
+        return SimpleNamespace(value=value, timestamp=7, connection=1)
 
     def _ask_each(self, asked: Iterable[tuple[int, Operation, Sequence[Any]]]) -> list[Any]:
         return [
