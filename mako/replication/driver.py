@@ -19,6 +19,8 @@ meanwhile is the next one, so that one sync serves all that waited for it.
     D8  A failed disk, or damage that shows while running, ends the process (ProcessMustEnd).
     D9  What a member that answers still lacks of the log is kept for it, within bounds, though a
         snapshot covers it: else it could need one snapshot after the other, for ever.
+    D10 What takes long with a file is done aside (mako.replication.aside), and the names that
+        follow from it are synced before the log writes the marks of them (N2).
 
 D2 to D5 are in mako.replication.replica.
 """
@@ -42,6 +44,7 @@ from mako.raft.message import SnapshotRequest
 from mako.raft.node import SnapshotStatus
 from mako.recovery.gossip import Gossip
 from mako.recovery.mail import Mail
+from mako.replication.aside import Aside
 from mako.replication.contract import (
     ENDING,
     ENDS,
@@ -83,6 +86,8 @@ class Driver:
         #: What leaders of other partitions have told; the caller takes it.
         self.gossip: list[Gossip] = []
         self.replicas: dict[GroupId, Replica] = {}
+        #: Work for a thread of its own; the caller carries it out.
+        self.aside = Aside()
         self._store = store
         self._snapshots = snapshots
         self._settings = settings
@@ -103,11 +108,14 @@ class Driver:
             snapshots,
             settings.stream,
             settings.stream_rate,
+            self.aside,
             put=self._put_parcel,
             step=lambda request: self.host.step([request]),
             newest=lambda group: store.storage(group).snapshot_meta().index,
         )
-        self._maker = SnapshotMaker(store, snapshots, settings.cluster_id, settings.planted)
+        self._maker = SnapshotMaker(
+            store, snapshots, self.aside, settings.cluster_id, settings.planted
+        )
 
     # --- Replicas ------------------------------------------------------------------------------
 
@@ -339,8 +347,11 @@ class Driver:
 
     def _check_own(self, replica: Replica, moved: Moved) -> None:
         """A follower read all of it and refused: if this copy is bad, the next one will do."""
-        if not self._maker.is_good(moved.group):
+
+        def refuse() -> None:
             replica.snapshot_wanted = True
+
+        self._maker.check(moved.group, refuse)
 
     def _take(self, turn: Turn) -> None:
         for process, batch in turn.messages.items():
@@ -449,6 +460,7 @@ class Driver:
     def write(self, now_ms: int) -> bool:
         """Write what was sealed. False: the disk is full, call it again later."""
         with ENDING:
+            self._snapshots.sync_names()  # D10
             try:
                 self._store.write(now_ms)
             except DiskFull:

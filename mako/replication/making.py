@@ -1,8 +1,10 @@
 """A process takes snapshots of its own replicas: a few blocks at a time, then the mark.
 
-begin ──▶ go_on* ──▶ file whole and safe ──▶ mark in the log ──▶ durable ──▶ old one removed
-            │                                                        └─────▶ log may be cut
-            └── disk full, or the leader's snapshot came: abandoned
+begin ──▶ go_on* ──▶ synced, aside ──▶ mark in the log ──▶ durable ──▶ old one removed
+            │             │                                   └─────▶ log may be cut
+            └─────────────┴── disk full, or the leader's snapshot came: abandoned
+
+While it is synced its file is the other thread's: who abandons it then only says so.
 
 What found the disk full is begun again at a later cut, each time after twice as many of them: a
 snapshot that is larger than the room there is would else be written and removed without end.
@@ -13,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mako.entry import GroupId, Index, SnapshotMeta, Term
+from mako.replication.aside import Aside
 from mako.replication.replica import Replica
 from mako.storage.errors import Damaged, DiskFull, FileMissing, WrongFiles
 from mako.storage.snapshot_format import Block, SnapshotHeader
@@ -27,6 +30,10 @@ PAUSE_MAX: Final = 16
 class _Making:
     pending: PendingSnapshot
     blocks: Iterator[Block]
+    #: All blocks are written and it is being synced.
+    ends: bool = False
+    #: Nobody wants it any more.
+    dropped: bool = False
 
 
 @dataclass(slots=True)
@@ -44,11 +51,13 @@ class SnapshotMaker:
         self,
         store: LogStore,
         snapshots: SnapshotStore,
+        aside: Aside,
         cluster_id: int,
         planted: frozenset[str] = frozenset(),
     ) -> None:
         self._store = store
         self._snapshots = snapshots
+        self._aside = aside
         self._cluster_id = cluster_id
         self._planted = planted
         self._making: dict[GroupId, _Making] = {}
@@ -92,13 +101,18 @@ class SnapshotMaker:
         return True
 
     def go_on(self, group: GroupId, blocks: int) -> None:
-        """Write some more of it; the last part is followed by the mark."""
+        """Write some more of it; behind the last part it is synced, and then marked."""
         making = self._making[group]
+        if making.ends:
+            return
         try:
             for _ in range(blocks):
                 block = next(making.blocks, None)
                 if block is None:
-                    self._finish(group, making)
+                    making.ends = True
+                    self._aside.put(
+                        lambda: self._finish(making), lambda good: self._end(making, good=good)
+                    )
                     return
                 making.pending.writer.add(block)
         except DiskFull:
@@ -111,10 +125,27 @@ class SnapshotMaker:
         cuts = 1 if before is None else min(2 * before.cuts, PAUSE_MAX)
         self._pauses[group] = _Pause(cuts, cuts)
 
-    def _finish(self, group: GroupId, making: _Making) -> None:
-        meta = making.pending.header.meta
-        self._snapshots.commit(making.pending)
-        del self._making[group]
+    def _finish(self, making: _Making) -> bool:
+        """In another thread. False: there was no room."""
+        if making.dropped:
+            return False
+        try:
+            self._snapshots.finish(making.pending)
+        except DiskFull:
+            return False
+        return True
+
+    def _end(self, making: _Making, *, good: bool) -> None:
+        header = making.pending.header
+        group, meta = GroupId(header.group), header.meta
+        if self._making.pop(group, None) is not making:
+            return  # The process has ended.
+        if making.dropped or not good:
+            self._snapshots.abandon(making.pending)
+            if not making.dropped:
+                self._pause(group)
+            return
+        self._snapshots.install(making.pending)
         self._pauses.pop(group, None)
         self._store.append(group, snapshot=meta)
         self.marked[group] = meta
@@ -123,8 +154,13 @@ class SnapshotMaker:
 
     def abandon(self, group: GroupId) -> None:
         """Whatever was being made of the group is not wanted any more."""
-        making = self._making.pop(group, None)
-        if making is not None:
+        making = self._making.get(group)
+        if making is None:
+            return
+        if making.ends:
+            making.dropped = True  # `_end` removes it.
+        else:
+            del self._making[group]
             self._snapshots.abandon(making.pending)
 
     def forget(self, group: GroupId) -> None:
@@ -167,9 +203,12 @@ class SnapshotMaker:
         """Whether a member needs entries that the newest snapshot covers."""
         return group in self._held
 
-    def is_good(self, group: GroupId) -> bool:
-        """Read the newest snapshot of a group wholly, and check it."""
+    def check(self, group: GroupId, refuse: Callable[[], None]) -> None:
+        """Read the newest snapshot of a group wholly, aside; `refuse` is called if it is bad."""
         meta = self._store.storage(group).snapshot_meta()
+        self._aside.put(lambda: self._is_good(group, meta), lambda good: None if good else refuse())
+
+    def _is_good(self, group: GroupId, meta: SnapshotMeta) -> bool:
         try:
             reader = self._snapshots.open(group, meta)
         except (Damaged, FileMissing, WrongFiles):

@@ -4,8 +4,9 @@ Raft's SnapshotRequest says which snapshot a follower needs. It travels with the
 keeps it until it has the whole snapshot, checked and safe on its disk, and only then steps it:
 
     leader      SnapshotRequest ─▶ SnapshotSender ── parcels ──▶ SnapshotReceiver
-    follower                                          whole ─▶ step(SnapshotRequest) ─▶ Ready
+    follower                          whole ─▶ checked, aside ─▶ step(SnapshotRequest) ─▶ Ready
 
+While it is checked nothing else of its group is received: who offers another one comes back to it.
 What is lost is asked for again by the streams themselves (mako.storage.snapshot_stream). Of two
 leaders the one of the higher term is obeyed, whose snapshot may be the older one.
 """
@@ -15,7 +16,9 @@ from dataclasses import dataclass
 
 from mako.entry import GroupId, NodeId
 from mako.raft.message import SnapshotRequest
+from mako.replication.aside import Aside
 from mako.storage.errors import DiskFull, FileMissing
+from mako.storage.snapshot_format import SnapshotHeader
 from mako.storage.snapshot_store import SnapshotStore
 from mako.storage.snapshot_stream import (
     Action,
@@ -23,6 +26,7 @@ from mako.storage.snapshot_stream import (
     ReadChunk,
     SnapshotChunk,
     SnapshotDone,
+    SnapshotName,
     SnapshotOffer,
     SnapshotReceiver,
     SnapshotSender,
@@ -57,6 +61,8 @@ class _Sending:
 class _Receiving:
     receiver: SnapshotReceiver
     request: SnapshotRequest
+    #: All of it is here and another thread has the file.
+    checked: bool = False
     #: Times that the whole was not what was offered.
     bad: int = 0
 
@@ -81,6 +87,7 @@ class SnapshotMover:
         store: SnapshotStore,
         settings: StreamSettings,
         rate_per_s: int,
+        aside: Aside,
         *,
         put: Callable[[SnapshotParcel], None],
         step: Callable[[SnapshotRequest], None],
@@ -89,6 +96,7 @@ class SnapshotMover:
         self._store = store
         self._settings = settings
         self._rate_per_s = rate_per_s
+        self._aside = aside
         self._bucket: TokenBucket | None = None
         self._put = put
         self._step = step
@@ -190,6 +198,8 @@ class SnapshotMover:
         if receiving is not None and request is not None:
             if _age(request) < _age(receiving.request):
                 return  # Late, or of a leader that is none any more.
+            if receiving.checked and request.meta != receiving.request.meta:
+                return
             if request.term > receiving.request.term and request.meta != receiving.request.meta:
                 # The new leader decides, even if its snapshot is the older one: nobody else may
                 # ever send the rest of what is here.
@@ -215,24 +225,43 @@ class SnapshotMover:
                     del self._receiving[group]
                     return
             elif isinstance(action, InstallSnapshot):
-                self._install(receiving, action)
+                self._check(receiving, action.name)
             else:
                 self._answer(receiving, action)
 
-    def _install(self, receiving: _Receiving, action: InstallSnapshot) -> None:
+    def _check(self, receiving: _Receiving, name: SnapshotName) -> None:
+        receiving.checked = True
+
+        def check() -> SnapshotHeader | DiskFull | FileMissing | None:
+            try:
+                return self._store.check_part(name)
+            except (DiskFull, FileMissing) as error:
+                return error
+
+        self._aside.put(check, lambda found: self._install(receiving, name, found))
+
+    def _install(
+        self,
+        receiving: _Receiving,
+        name: SnapshotName,
+        found: SnapshotHeader | DiskFull | FileMissing | None,
+    ) -> None:
         group = receiving.request.group
-        try:
-            good = self._store.install_part(action.name) is not None
-        except DiskFull:
-            # Where writing a file again takes room. The next offer tries anew.
-            self._receiving.pop(group, None)
+        if self._receiving.get(group) is not receiving:
+            return  # The replica was let go meanwhile. What is left of the file can wait.
+        receiving.checked = False
+        if isinstance(found, DiskFull | FileMissing):
+            # Writing a file again takes room, on some disks. The next offer tries anew.
+            del self._receiving[group]
             return
+        good = found is not None
+        self._store.keep_part(name, good=good)
         answers = receiving.receiver.installed(good=good)
         if not good:
             receiving.bad += 1
             if receiving.bad > 1:
                 # Once may be a power cut here, twice is the sender's copy.
-                self._answer(receiving, SnapshotDone(action.name, accepted=False))
+                self._answer(receiving, SnapshotDone(name, accepted=False))
                 self._receiving.pop(group, None)
                 return
         self._carry_out(receiving, answers)

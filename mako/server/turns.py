@@ -3,16 +3,17 @@
     links ──deliver──▶ step ┐
     clock ──10 ms────▶ tick ┤                         ┌─▶ links.send
     workers ──ring───▶ drain┼─▶ kick ─▶ turn ─▶ pump ─┼─▶ the disk's thread ─▶ end_write ─▶ kick
-    clients ─────────▶ ask ─┘                         └─▶ after: acknowledgements
+    clients ─────────▶ ask ─┘                         ├─▶ aside: a thread ─▶ end ─▶ kick
+                                                      └─▶ after: acknowledgements
 
 Inputs only change the driver and kick; a turn works off everything that came since the last one,
 so that under load its cost is shared by more. While anybody is active the leader's rings are
 drained once a millisecond; idle, an entry that only closes a timestamp goes out now and then, so
 that snapshots stay fresh (mako.server.hosting).
 
-One task takes the turns, one ticks, one waits for the disk; all run in trio's thread, and only
-`write` and `sync` in another one. What the driver raises ends the process (D8). Who `rests` does
-not tick before the next kick.
+One task takes the turns, one ticks, one waits for the disk, one for what is done aside; all run in
+trio's thread, and only `write`, `sync` and what was put aside in others. What the driver raises
+ends the process (D8). Who `rests` does not tick before the next kick.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -70,6 +71,7 @@ class Turns:
         self._kicked = Bell()
         self._resting = trio.Event()
         self._sealed = trio.Event()
+        self._put_aside = trio.Event()
         self.turns = 0
         #: By trio's clock.
         self.last_turn = trio.current_time()
@@ -94,6 +96,7 @@ class Turns:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tick)
             nursery.start_soon(self._wait_for_disk)
+            nursery.start_soon(self._work_aside)
             nursery.start_soon(self._take_turns)
 
     async def _tick(self) -> None:
@@ -134,6 +137,8 @@ class Turns:
             driver.pump()
         if not self._inline and not self._sealed.is_set() and driver.begin_write():
             self._sealed.set()
+        if driver.aside.begin():
+            self._put_aside.set()
         if driver.outbox:
             self._send(driver.outbox.take())
 
@@ -153,6 +158,14 @@ class Turns:
             self._driver.end_write()
             self._sealed = trio.Event()
             self._kicked.ring()
+
+    async def _work_aside(self) -> None:
+        while True:
+            await self._put_aside.wait()
+            await trio.to_thread.run_sync(self._driver.aside.run)
+            self._put_aside = trio.Event()
+            self._driver.aside.end()
+            self.kick()
 
     def _write_and_sync(self) -> bool:
         """In the disk's thread, or inline. False: the disk is full."""

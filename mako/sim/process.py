@@ -34,6 +34,8 @@ _INBOX_MAX: Final = 2000
 _EPOCH_MS: Final = 1_700_000_000_000
 #: A write that found the disk full is tried again after this.
 _FULL_DELAY: Final = 20 * MS
+#: How long each half of what is done aside takes: it may be as long as an election.
+_ASIDE_DELAYS: Final = (0, 1 * MS, 20 * MS, 400 * MS)
 
 
 class Life(Enum):
@@ -84,6 +86,7 @@ class SimProcess:
         self.wall_offset_ms = 0
         self._inbox: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
         self._randrange = cluster.chances.of(f"node {number}").randrange
+        self._aside_chance = cluster.chances.of(f"aside {number}")
 
     # --- Life ----------------------------------------------------------------------------------
 
@@ -316,6 +319,8 @@ class SimProcess:
             driver.pump()
             if driver.begin_write():
                 self._begin_write(driver)
+            if driver.aside.begin():
+                self.loop.after(self._aside_delay, self._work_aside, self.lives, driver)
         except ProcessMustEnd as error:
             self._die(error)
             return
@@ -376,6 +381,36 @@ class SimProcess:
             self._die(error)
             return
         self._note_returned()
+        self._pump()
+
+    @property
+    def _aside_delay(self) -> int:
+        return self._aside_chance.choice(_ASIDE_DELAYS)
+
+    def _work_aside(self, lives: int, driver: Driver) -> None:
+        if lives != self.lives or self.life is Life.DOWN:
+            return
+        hung = self.disk.hung_until
+        if hung > self.loop.now:
+            self.loop.at(hung, self._work_aside, lives, driver)
+            return
+        if self._deferred(self._work_aside, lives, driver):
+            return
+        try:
+            driver.aside.run()
+        except ProcessMustEnd as error:
+            self._die(error)
+            return
+        self.loop.after(self._aside_delay, self._end_aside, lives, driver)
+
+    def _end_aside(self, lives: int, driver: Driver) -> None:
+        if lives != self.lives or self._deferred(self._end_aside, lives, driver):
+            return
+        try:
+            driver.aside.end()
+        except ProcessMustEnd as error:
+            self._die(error)
+            return
         self._pump()
 
     def _note_returned(self) -> None:

@@ -1,8 +1,9 @@
 """What the storage needs of a disk.
 
 Paths are relative to the root of the disk, with '/' between their parts. All calls block; a
-driver that must not block makes them in a thread of its own. A disk and its files are used by
-one thread at a time, except that `read` may run beside anything.
+driver that must not block makes them in a thread of its own. A file is used by one thread at a
+time, except that `read` may run beside anything, and so is each name; threads that have different
+files do not disturb each other.
 
 What has been written is safe after a power cut only once the file was synced; a name that was
 created, renamed or removed only once its folder was. Until then a crash may leave any of the

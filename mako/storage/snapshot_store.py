@@ -1,7 +1,7 @@
 """The snapshots of a process, one file each, and how one takes the place of another.
 
-    make or receive ─▶ check ─▶ sync ─▶ rename ─▶ sync folder ─▶ mark in the log ─▶ remove old
-         *.tmp, *.part                    *.snap                   (Wal.append)       (forget)
+    make or receive ─▶ check ─▶ sync ─▶ rename ─▶ sync names ─▶ mark in the log ─▶ remove old
+         *.tmp, *.part                    *.snap                  (Wal.write)        (forget)
 
 Invariants:
 
@@ -13,6 +13,9 @@ Invariants:
 
 So a crash at any point leaves the old snapshot or the new one: whichever the log has marked is
 there. One without a mark is removed when the process starts again.
+
+What takes long, `finish` and `check_part`, works on one file that nobody else has, and `sync_names`
+on no file: another thread may call them. What gives and takes names is for one thread alone.
 """
 
 from collections.abc import Mapping
@@ -54,6 +57,8 @@ class SnapshotStore:
         self._planted = planted
         # Parts that were here when the process started.
         self._left: set[str] = set()
+        # Whether names were given since they were synced.
+        self._named = False
 
     # --- Beginning -----------------------------------------------------------------------------
 
@@ -96,23 +101,40 @@ class SnapshotStore:
             raise
         return PendingSnapshot(header, writer, file, path)
 
-    def commit(self, pending: PendingSnapshot) -> SnapshotFacts:
-        """End it and give it its name. Mark it in the log next: until then it does not count."""
+    def finish(self, pending: PendingSnapshot) -> SnapshotFacts:
+        """Write its end and sync it; takes as long as the disk does. DiskFull, DiskFailed."""
         facts = pending.writer.finish()
         pending.file.sync()  # N1
+        return facts
+
+    def install(self, pending: PendingSnapshot) -> None:
+        """Give it its name, now that it is finished. `sync_names` and the mark are next."""
         pending.file.close()
         meta = pending.header.meta
-        self._install(pending.path, snapshot_file(pending.header.group, meta.index, meta.term))
+        self._name(pending.path, snapshot_file(pending.header.group, meta.index, meta.term))
+
+    def commit(self, pending: PendingSnapshot) -> SnapshotFacts:
+        """All of that at once. Mark it in the log next: until then it does not count."""
+        facts = self.finish(pending)
+        self.install(pending)
+        self.sync_names()
         return facts
 
     def abandon(self, pending: PendingSnapshot) -> None:
         pending.file.close()
         self._disk.remove(pending.path)
 
-    def _install(self, path: str, name: str) -> None:
+    def _name(self, path: str, name: str) -> None:
         self._disk.rename(path, self._path(name))
+        self._named = True
+
+    def sync_names(self) -> None:
+        """Before the log writes a mark: the names that were given survive a power cut (N2)."""
+        if not self._named:
+            return
+        self._named = False  # Before the sync: what is named meanwhile needs the next one.
         if "snapshot_installed_without_rename_sync" not in self._planted:
-            self._disk.sync_folder(self._folder)  # N2
+            self._disk.sync_folder(self._folder)
 
     # --- Reading and removing ------------------------------------------------------------------
 
@@ -158,9 +180,7 @@ class SnapshotStore:
             if name.startswith(prefix) and name.endswith(_SNAP) and name != kept
         ]
         for name in gone:
-            self._disk.remove(self._path(name))
-        if gone:
-            self._disk.sync_folder(self._folder)
+            self._disk.remove(self._path(name))  # Without a sync: `recover` removes it again.
 
     # --- Receiving one -------------------------------------------------------------------------
 
@@ -186,28 +206,38 @@ class SnapshotStore:
         finally:
             file.close()
 
-    def install_part(self, name: SnapshotName) -> SnapshotHeader | None:
-        """Check a snapshot that is complete and give it its name; then mark it in the log.
+    def check_part(self, name: SnapshotName) -> SnapshotHeader | None:
+        """Check a snapshot that is complete, and sync it. DiskFull, DiskFailed, FileMissing.
 
-        None, and it is removed, if it is not what was offered: a power cut may have eaten parts.
+        None if it is not what was offered: a power cut may have eaten parts.
         """
-        path = self._path(_part_file(name))
-        file = self._disk.open(path)
+        file = self._disk.open(self._path(_part_file(name)))
         try:
             if _part_file(name) in self._left:
                 _write_again(file)  # N4
-            header = self._check_part(file, name)
+            header = self._header_of(file, name)
             if header is not None:
                 file.sync()  # N1
         finally:
             file.close()
-        if header is None:
-            self._disk.remove(path)
-            return None
-        self._install(path, snapshot_file(name.group, name.index, name.term))
         return header
 
-    def _check_part(self, file: File, name: SnapshotName) -> SnapshotHeader | None:
+    def keep_part(self, name: SnapshotName, *, good: bool) -> None:
+        """It was checked: give it its name, or remove it. `sync_names` and the mark are next."""
+        path = self._path(_part_file(name))
+        if good:
+            self._name(path, snapshot_file(name.group, name.index, name.term))
+        else:
+            self._disk.remove(path)
+
+    def install_part(self, name: SnapshotName) -> SnapshotHeader | None:
+        """All of that at once; then mark it in the log."""
+        header = self.check_part(name)
+        self.keep_part(name, good=header is not None)
+        self.sync_names()
+        return header
+
+    def _header_of(self, file: File, name: SnapshotName) -> SnapshotHeader | None:
         """Read all of what was received. None: it is not what was offered."""
         part = _part_file(name)
         try:

@@ -271,10 +271,9 @@ class SnapshotReceiver:
 
     def _go_on(self) -> list[Action]:
         assert self._name is not None
-        if self._next < self._name.size:
+        if self._next < self._name.size or self._installing:
+            # A check takes its time: the answer says that nothing is lost.
             return [SnapshotWanted(self._name, self._next)]
-        if self._installing:
-            return []
         self._installing = True
         return [InstallSnapshot(self._name)]
 

@@ -42,6 +42,14 @@ DRIVER = DriverSettings(
 )
 
 
+def work_aside(driver: Driver) -> None:
+    """Carry out what was put aside, at once."""
+    while driver.aside.begin():
+        driver.aside.run()
+        driver.aside.end()
+        driver.pump()
+
+
 @dataclass
 class Process:
     """One process: its disk outlives its driver."""
@@ -80,12 +88,14 @@ class Process:
         """Pump, and carry the disk's part out at once."""
         driver = self.driver
         driver.pump()
+        work_aside(driver)
         while not self.held and driver.begin_write():
             if not driver.write(now_ms):
                 return
             driver.sync()
             driver.end_write()
             driver.pump()
+            work_aside(driver)
         self.replies += driver.replies
         driver.replies.clear()
 

@@ -1,9 +1,11 @@
 """The driver of a process: its own snapshots, and those of its leader that come between."""
 
+import pytest
+
 from mako.replication.outbox import PeerMessage
 from mako.replication.snapshots import SnapshotParcel
 from mako.storage.snapshot_stream import SnapshotChunk
-from tests.replication.test_driver import GROUP, Process, World
+from tests.replication.test_driver import GROUP, Process, World, work_aside
 
 
 def follower_of(world: World) -> Process:
@@ -52,9 +54,13 @@ def test_what_has_just_come_from_the_leader_survives_the_mark_of_an_own_snapshot
     while not driver.begin_write():
         driver.tick(world.now_ms)
         driver.pump()
+        work_aside(driver)
     own = late.wal.storage(GROUP).snapshot_meta().index
     assert own == late.machine.applied, "its own mark is on its way"
     driver.step(rest)
+    assert driver.aside.begin()
+    driver.aside.run()
+    driver.aside.end()
     assert replica.node.commit_index > own, "the leader's snapshot is here"
     assert replica.restoring is None
     driver.write(world.now_ms)
@@ -68,3 +74,86 @@ def test_what_has_just_come_from_the_leader_survives_the_mark_of_an_own_snapshot
     late.start()
     world.tick(10)
     assert late.machine.state_hash() == world.leader.machine.state_hash()
+
+
+def with_an_ended_snapshot(world: World) -> Process:
+    """A leader all of whose snapshot is written, and not yet synced."""
+    world.tick(60)
+    for value in range(1, 6):
+        world.append(value)
+    world.tick()
+    leader = world.leader
+    leader.driver.replicas[GROUP].snapshot_wanted = True
+    while not leader.driver.aside.begin():
+        leader.driver.tick(world.now_ms)
+        leader.driver.pump()
+    return leader
+
+
+def test_what_is_synced_aside_counts_once_that_is_over_and_not_before() -> None:
+    """N1, D10: a power cut meanwhile leaves the snapshot before, or none."""
+    world = World()
+    leader = with_an_ended_snapshot(world)
+    driver = leader.driver
+    assert not driver.aside.begin(), "one at a time"
+    driver.tick(world.now_ms)
+    assert driver.makes_snapshot
+    assert leader.wal.storage(GROUP).snapshot_meta().index == 0
+    world.append(6)
+    assert leader.machine.values(7) == [1, 2, 3, 4, 5, 6], "everything else goes on"
+    driver.aside.run()
+    assert leader.wal.storage(GROUP).snapshot_meta().index == 0
+    driver.aside.end()
+    world.settle()
+    assert leader.wal.storage(GROUP).snapshot_meta().index
+    leader.disk.power_cut()
+    leader.start()
+    assert leader.wal.storage(GROUP).snapshot_meta().index
+    assert leader.machine.values(7) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("synced_before", [False, True])
+def test_who_loses_the_lead_while_a_snapshot_is_synced_lets_it_be_synced_and_removes_it(
+    synced_before: bool,  # noqa: FBT001
+) -> None:
+    world = World()
+    leader = with_an_ended_snapshot(world)
+    driver = leader.driver
+    if synced_before:
+        driver.aside.run()
+    assert driver.transfer(GROUP, follower_of(world).driver.replicas[GROUP].node.id) is None
+    for _ in range(100):
+        world.now_ms += 10
+        for process in world.processes:
+            process.driver.tick(world.now_ms)
+            process.driver.pump()
+            if process is not leader or driver.begin_write():
+                if process is leader:
+                    driver.write(world.now_ms)
+                    driver.sync()
+                    driver.end_write()
+                else:
+                    process.run(world.now_ms)
+            for target, batch in process.driver.outbox.take().items():
+                world.processes[target - 1].driver.step(batch)
+    assert not leader.leads
+    assert driver.makes_snapshot, "the file is another thread's"
+    assert len(leader.disk.list("snapshots")) == 1
+    if not synced_before:
+        driver.aside.run()
+    driver.aside.end()
+    assert leader.disk.list("snapshots") == []
+    assert leader.wal.storage(GROUP).snapshot_meta().index == 0
+    driver.replicas[GROUP].snapshot_wanted = True
+    world.tick(30)
+    assert leader.wal.storage(GROUP).snapshot_meta().index, "the next one is made"
+
+
+def test_a_snapshot_that_finds_no_room_for_its_end_is_given_up() -> None:
+    world = World()
+    leader = with_an_ended_snapshot(world)
+    leader.disk.fill(0)
+    leader.driver.aside.run()
+    leader.driver.aside.end()
+    assert not leader.driver.makes_snapshot
+    assert leader.disk.list("snapshots") == []

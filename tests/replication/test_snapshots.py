@@ -2,6 +2,7 @@
 
 from mako.entry import GroupId, NodeId, SnapshotMeta
 from mako.raft.message import SnapshotRequest
+from mako.replication.aside import Aside
 from mako.replication.snapshots import SnapshotMover, SnapshotParcel
 from mako.storage.memory_disk import MemoryDisk
 from mako.storage.snapshot_format import SnapshotHeader, pack_rows
@@ -24,10 +25,12 @@ class End:
         self.store.recover({})
         self.sent: list[SnapshotParcel] = []
         self.stepped: list[SnapshotRequest] = []
+        self.aside = Aside()
         self.mover = SnapshotMover(
             self.store,
             STREAM,
             1 << 30,
+            self.aside,
             put=self.sent.append,
             step=self.stepped.append,
             newest=lambda group: 0,
@@ -63,6 +66,9 @@ def exchange(leader: End, receiver: End, now_ms: int) -> None:
     leader.mover.poll(now_ms)
     for parcel in leader.take():
         receiver.mover.on_parcel(parcel, now_ms)
+    while receiver.aside.begin():
+        receiver.aside.run()
+        receiver.aside.end()
     for parcel in receiver.take():
         leader.mover.on_parcel(parcel, now_ms)
 
@@ -122,3 +128,65 @@ def test_a_late_offer_of_an_older_snapshot_does_not_hide_the_newer_one() -> None
     receiver.mover.on_parcel(late, 0)
     finish(leader, receiver)
     assert [stepped.meta.index for stepped in receiver.stepped] == [367]
+
+
+def whole(receiver: End) -> tuple[End, SnapshotRequest]:
+    """A leader whose snapshot has come wholly and is being checked."""
+    leader = End(meta(367, 1))
+    wanted = request(meta(367, 1), 1, 18)
+    leader.mover.send(wanted, 0)
+    for now_ms in range(40):
+        talk(leader, receiver, now_ms)
+    assert receiver.aside.begin()
+    return leader, wanted
+
+
+def talk(leader: End, receiver: End, now_ms: int) -> None:
+    """As `exchange`, while the receiver's other thread is at work."""
+    leader.mover.poll(now_ms)
+    for parcel in leader.take():
+        receiver.mover.on_parcel(parcel, now_ms)
+    for parcel in receiver.take():
+        leader.mover.on_parcel(parcel, now_ms)
+
+
+def test_a_sender_is_patient_while_its_snapshot_is_checked() -> None:
+    receiver = End()
+    leader, wanted = whole(receiver)
+    for now_ms in range(40, 50 * STREAM.timeout_ms):
+        talk(leader, receiver, now_ms)
+    assert not any(moved.failed for moved in leader.mover.news)
+    receiver.aside.run()
+    receiver.aside.end()
+    talk(leader, receiver, 10_000)
+    assert receiver.stepped == [wanted]
+    assert leader.mover.news[-1].done
+
+
+def test_the_offer_of_a_new_leader_waits_until_what_is_here_is_checked() -> None:
+    receiver = End()
+    _, wanted = whole(receiver)
+    mark = meta(358, 1)
+    leader = End(mark)
+    newer = request(mark, 2, 19)
+    leader.mover.send(newer, 0)
+    for now_ms in range(1, 2 * STREAM.timeout_ms):
+        talk(leader, receiver, now_ms)
+    receiver.aside.run()
+    receiver.aside.end()
+    assert receiver.stepped == [wanted], "Raft knows whether it is too late"
+    for now_ms in range(2 * STREAM.timeout_ms, 10 * STREAM.timeout_ms):
+        exchange(leader, receiver, now_ms)
+    assert receiver.stepped == [wanted, newer]
+
+
+def test_what_is_checked_for_a_replica_that_was_let_go_is_not_installed() -> None:
+    receiver = End()
+    leader, wanted = whole(receiver)
+    receiver.mover.forget(GROUP)
+    receiver.aside.run()
+    receiver.aside.end()
+    assert receiver.stepped == []
+    for now_ms in range(1, 10 * STREAM.timeout_ms):
+        exchange(leader, receiver, now_ms)
+    assert receiver.stepped == [wanted], "it may come again, for the next one"

@@ -1,12 +1,14 @@
 """Turns that rest, without tick and timer until somebody kicks; a write within the turn that meets
 a full disk."""
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import trio
 import trio.testing
 
+from mako.replication.aside import Aside
 from mako.server.turns import Turns
 
 
@@ -15,6 +17,7 @@ class Idle:
 
     def __init__(self) -> None:
         self.ticks = 0
+        self.aside = Aside()
         self.outbox: Sequence[Any] = ()
 
     def tick(self, now_ms: int) -> None:
@@ -102,3 +105,22 @@ async def test_a_write_within_the_turn_that_finds_the_disk_full_is_tried_again(
             await driver.ended.wait()
             nursery.cancel_scope.cancel()
         assert driver.done == ["begin", *["write"] * (refusals + 1), "sync", "end"]
+
+
+async def test_turns_go_on_while_work_is_done_aside(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    driver = Idle()
+    turned = threading.Event()
+    ended = trio.Event()
+    driver.aside.put(lambda: turned.wait(60), lambda done: ended.set() if done else None)
+    turns = turns_of(driver, rests=lambda: False)
+    driver.pump = lambda: turned.set() if driver.ticks >= 10 else None  # type: ignore[method-assign]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(turns.run)
+        await ended.wait()
+        before = turns.turns
+        await trio.sleep(1)
+        assert turns.turns > before
+        nursery.cancel_scope.cancel()
+    assert not driver.aside.is_busy
