@@ -142,5 +142,5 @@ def on_vote_reply(s: NodeState, message: VoteReply) -> None:
 def on_timeout_now(s: NodeState, message: TimeoutNow) -> None:
     """The leader hands over: campaign without asking first (thesis §3.10)."""
     del message
-    if s.role is not Role.LEADER and s.may_campaign:
+    if s.role is not Role.LEADER and s.may_campaign and not s.declines:
         campaign(s, transfer=True)

@@ -20,6 +20,7 @@ def become_leader(s: NodeState) -> None:
     assert s.role is Role.CANDIDATE, "only a candidate wins"
     s.role = Role.LEADER
     s.votes.clear()
+    s.declined.clear()
     s.set_leader(s.id)
     s.election_elapsed = 0
     s.heartbeat_elapsed = 0
@@ -190,15 +191,15 @@ def _leave(s: NodeState) -> None:
     """The configuration without this leader is committed: hand over and step down (Raft §6)."""
     for progress in s.peers:
         send_append(s, progress, may_be_empty=True)
-    resign(s)
+    resign(s, "it was removed from the group")
 
 
-def resign(s: NodeState) -> None:
+def resign(s: NodeState, why: str) -> None:
     """Stop leading in this term, and ask the follower with the longest log to take over."""
     best = transfer.best_successor(s)
     if best is not None:
         transfer.send_timeout(s, best)
-    s.drop_role()
+    s.drop_role(why)
 
 
 # --- Time --------------------------------------------------------------------------------------
@@ -210,12 +211,13 @@ def tick(s: NodeState) -> bool:
     s.election_elapsed += 1
     s.heartbeat_elapsed += 1
     if s.oldest_ready_ticks >= settings.election_ticks:
-        resign(s)  # Its own disk hangs: others could commit, but it holds them up.
+        # Its own disk hangs: others could commit, but it holds them up.
+        resign(s, "its disk takes too long")
         return True
     if s.election_elapsed >= settings.election_ticks:
         s.election_elapsed = 0
         if not check_quorum(s):
-            s.drop_role()
+            s.drop_role("no majority answers")
             return True
     if s.transfer_target:
         transfer.tick(s)

@@ -67,7 +67,7 @@ _GROUP: Final = GroupId(0)
 _SCAN_BYTES: Final = 16 << 20
 
 NOT_LEADER: Final = Refused(Refusal.NOT_LEADER, "this node does not lead; ask the leader")
-NOBODY_FOLLOWS: Final = Refused(Refusal.NOT_ALLOWED, "no other voter answers")
+NOBODY_FOLLOWS: Final = Refused(Refusal.NOT_ALLOWED, "no other voter answers, or takes over")
 CANNOT_LEAD: Final = Refused(Refusal.NOT_ALLOWED, "this node may not begin to lead")
 TRANSFERRING: Final = Refused(
     Refusal.TRANSFERRING, "the leadership is being handed over; ask the next leader"
@@ -207,6 +207,11 @@ class RaftNode:
         return self.state.leader
 
     @property
+    def lead_ended(self) -> str:
+        """Why it ceased to lead when it last did, in words; '' if it never has."""
+        return self.state.lead_ended
+
+    @property
     def commit_index(self) -> int:
         return self.state.log.commit
 
@@ -335,6 +340,11 @@ class RaftNode:
         if best is None:
             return NOBODY_FOLLOWS if self.role is Role.LEADER else NOT_LEADER
         return transfer.transfer_leadership(self.state, best.id)
+
+    def decline(self) -> None:
+        """Take no leadership that is handed over from now on: this process is about to end. Of two
+        that end together each would hand over to the other."""
+        self.state.declines = True
 
     def lead_anew(self) -> Refused | None:
         """Begin a new term of this leader, with an entry that begins it, where nobody is there to

@@ -86,6 +86,8 @@ class NodeState:
         "commit_due",
         "commit_held",
         "configuration",
+        "declined",
+        "declines",
         "durable_vote",
         "election_elapsed",
         "election_timeout",
@@ -98,6 +100,7 @@ class NodeState:
         "heartbeat_elapsed",
         "history",
         "id",
+        "lead_ended",
         "leader",
         "log",
         "messages",
@@ -178,6 +181,12 @@ class NodeState:
         self.uncommitted: deque[tuple[int, int]] = deque()
         self.uncommitted_bytes = 0
         self.transfer_target: NodeId = NODE_NONE
+        #: Whether this node takes no leadership that is handed over; and to whom this leader has
+        #: tried to hand over in vain.
+        self.declines = False
+        self.declined: set[NodeId] = set()
+        #: Why this node ceased to lead when it last did, for people; '' if it never has.
+        self.lead_ended = ""
         self.preferred = preferred
         self.preferred_penalty = 1
         self.transfer_elapsed = self.preferred_well_ticks = 0
@@ -264,11 +273,13 @@ class NodeState:
         """Follow `leader` (or nobody) in `term`; whatever was led or asked for is dropped."""
         if term > self.term:
             self.enter_term(term)
-        self.drop_role()
+        self.drop_role("it was handed over" if self.transfer_target else "a higher term")
         self.set_leader(leader)
 
-    def drop_role(self) -> None:
+    def drop_role(self, why: str = "an election of its own") -> None:
         """Become a follower of nobody in the same term, with nothing under way."""
+        if self.role is Role.LEADER:
+            self.lead_ended = why
         self.role = Role.FOLLOWER
         self.set_leader(NODE_NONE)
         self.votes.clear()

@@ -61,16 +61,26 @@ def tick(s: NodeState) -> None:
     if s.transfer_elapsed >= s.settings.election_ticks:
         if s.transfer_target == s.preferred:
             s.delay_preferred()
+        s.declined.add(s.transfer_target)
         s.transfer_target = NODE_NONE
 
 
 def best_successor(s: NodeState) -> Progress | None:
-    """The voter that answers and has the longest log; None where no voter does."""
+    """The voter that answers and has the longest log; None where no voter does.
+
+    Those that did not take over when they were asked to are left out, until it was the turn of all:
+    a process that ends leads no more, and may have the longest log.
+    """
     found = [
         progress
         for progress in s.peers
-        if progress.id in s.configuration.voters and not progress.returning and progress.answers
+        if progress.id in s.configuration.voters
+        and not progress.returning
+        and progress.answers
+        and progress.id not in s.declined
     ]
+    if not found:
+        s.declined.clear()
     return max(found, key=lambda progress: (progress.match, -progress.id), default=None)
 
 

@@ -316,7 +316,7 @@ class Hosted:
                 self.connections.redirect()
         if (node.role, node.term) == self._seen:
             return
-        self._seen = (node.role, node.term)
+        before, self._seen = self._seen, (node.role, node.term)
         if node.role in (Role.CANDIDATE, Role.LEADER) and node.term > self._stood_in:
             self._stood_in = node.term
             self.elections += 1  # Whoever has the only vote is a leader before anybody looks.
@@ -325,6 +325,7 @@ class Hosted:
             partition=self.replica.partition,
             term=node.term,
             leader=self.plan.names.get(self._process_of(node.leader), "nobody"),
+            **({"because": node.lead_ended} if before[0] is Role.LEADER else {}),
         )
 
     # --- Leading -------------------------------------------------------------------------------

@@ -373,6 +373,8 @@ class ServerProcess:
         """No new work; leaderships go to whoever has caught up best, for a while. Then their
         successors tell what became of the transactions that clients wait for."""
         self.ending = True
+        for replica in self.driver.replicas.values():
+            replica.node.decline()
         led = bool(self.leaders_here())
         with trio.move_on_after(HANDOVER_SECONDS):
             while (leaders := self.leaders_here()) or self._holds:

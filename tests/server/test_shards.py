@@ -240,6 +240,17 @@ def test_who_is_told_to_end_hands_over_all_that_it_leads(cluster: Cluster) -> No
     assert "a" not in (cluster.leader(0), cluster.leader(1))
 
 
+def test_all_that_are_told_to_end_do_not_hand_over_to_each_other(cluster: Cluster) -> None:
+    assert cluster.leader(0) != cluster.leader(1), "each could give the other what it leads"
+    for process in cluster.running.values():
+        process.send_signal(signal.SIGTERM)
+    stood = 0
+    for name in list(cluster.running):
+        assert cluster.end(name, signal.SIGTERM) == 0
+        stood += cluster.said.rpartition("is told to end")[2].count("is candidate")
+    assert stood <= 4, "each partition may have been given to the third process, or elect once more"
+
+
 # --- The scripts -------------------------------------------------------------------------------
 
 FILE = "config/1c2s1r1p_cluster.yml"
