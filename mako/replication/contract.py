@@ -39,6 +39,8 @@ class DriverSettings:
     snapshot_bytes: int = 128 << 20
     #: Blocks of a snapshot that are written per tick.
     snapshot_blocks_per_tick: int = 4
+    #: Bytes of a snapshot, made or received, that are written before they are synced.
+    snapshot_sync_bytes: int = 8 << 20
     #: Ticks for which the disk is full before the process hands over what it leads: others may have
     #: room. Doubled each time it is full still, so that a cluster without any room comes to rest.
     full_ticks: int = 100

@@ -109,12 +109,18 @@ class Driver:
             settings.stream,
             settings.stream_rate,
             self.aside,
+            settings.snapshot_sync_bytes,
             put=self._put_parcel,
             step=lambda request: self.host.step([request]),
             newest=lambda group: store.storage(group).snapshot_meta().index,
         )
         self._maker = SnapshotMaker(
-            store, snapshots, self.aside, settings.cluster_id, settings.planted
+            store,
+            snapshots,
+            self.aside,
+            settings.cluster_id,
+            settings.snapshot_sync_bytes,
+            settings.planted,
         )
 
     # --- Replicas ------------------------------------------------------------------------------

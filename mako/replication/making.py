@@ -1,10 +1,14 @@
 """A process takes snapshots of its own replicas: a few blocks at a time, then the mark.
 
-begin ──▶ go_on* ──▶ synced, aside ──▶ mark in the log ──▶ durable ──▶ old one removed
-            │             │                                   └─────▶ log may be cut
-            └─────────────┴── disk full, or the leader's snapshot came: abandoned
+begin ──▶ go_on* ──▶ whole, synced ──▶ mark in the log ──▶ durable ──▶ old one removed
+           │   ▲          │                                   └─────▶ log may be cut
+           ▼   │          │
+        synced, aside     │
+           └──────────────┴── disk full, or the leader's snapshot came: abandoned
 
-While it is synced its file is the other thread's: who abandons it then only says so.
+It is synced after every few MiB, and not only in the end: the log shares the disk, and its own
+syncs would wait for all of it. Meanwhile the file is another thread's: nothing is written, and who
+abandons it only says so.
 
 What found the disk full is begun again at a later cut, each time after twice as many of them: a
 snapshot that is larger than the room there is would else be written and removed without end.
@@ -30,8 +34,10 @@ PAUSE_MAX: Final = 16
 class _Making:
     pending: PendingSnapshot
     blocks: Iterator[Block]
-    #: All blocks are written and it is being synced.
-    ends: bool = False
+    #: Bytes written since it was synced.
+    unsynced: int = 0
+    #: Another thread syncs it.
+    lent: bool = False
     #: Nobody wants it any more.
     dropped: bool = False
 
@@ -53,12 +59,14 @@ class SnapshotMaker:
         snapshots: SnapshotStore,
         aside: Aside,
         cluster_id: int,
+        sync_bytes: int,
         planted: frozenset[str] = frozenset(),
     ) -> None:
         self._store = store
         self._snapshots = snapshots
         self._aside = aside
         self._cluster_id = cluster_id
+        self._sync_bytes = sync_bytes
         self._planted = planted
         self._making: dict[GroupId, _Making] = {}
         # By groups whose last attempt found no room.
@@ -103,18 +111,19 @@ class SnapshotMaker:
     def go_on(self, group: GroupId, blocks: int) -> None:
         """Write some more of it; behind the last part it is synced, and then marked."""
         making = self._making[group]
-        if making.ends:
+        if making.lent:
             return
         try:
             for _ in range(blocks):
                 block = next(making.blocks, None)
                 if block is None:
-                    making.ends = True
-                    self._aside.put(
-                        lambda: self._finish(making), lambda good: self._end(making, good=good)
-                    )
+                    self._lend(making, self._snapshots.finish, self._end)
                     return
                 making.pending.writer.add(block)
+                making.unsynced += len(block.data)
+                if making.unsynced >= self._sync_bytes:
+                    self._lend(making, self._snapshots.sync, self._get_back)
+                    return
         except DiskFull:
             self.abandon(group)
             self._pause(group)
@@ -125,26 +134,46 @@ class SnapshotMaker:
         cuts = 1 if before is None else min(2 * before.cuts, PAUSE_MAX)
         self._pauses[group] = _Pause(cuts, cuts)
 
-    def _finish(self, making: _Making) -> bool:
-        """In another thread. False: there was no room."""
-        if making.dropped:
-            return False
-        try:
-            self._snapshots.finish(making.pending)
-        except DiskFull:
-            return False
-        return True
+    def _lend(
+        self,
+        making: _Making,
+        work: Callable[[PendingSnapshot], object],
+        then: Callable[[_Making], None],
+    ) -> None:
+        """Another thread does `work` with the file; `then` follows, if anybody wants it still."""
+        making.lent = True
+        making.unsynced = 0
 
-    def _end(self, making: _Making, *, good: bool) -> None:
-        header = making.pending.header
-        group, meta = GroupId(header.group), header.meta
-        if self._making.pop(group, None) is not making:
-            return  # The process has ended.
-        if making.dropped or not good:
+        def run() -> bool:
+            if making.dropped:
+                return False
+            try:
+                work(making.pending)
+            except DiskFull:
+                return False
+            return True
+
+        def end(good: bool) -> None:  # noqa: FBT001 - the outcome of `run`.
+            group = GroupId(making.pending.header.group)
+            if self._making.get(group) is not making:
+                return  # The process has ended.
+            if good and not making.dropped:
+                then(making)
+                return
+            del self._making[group]
             self._snapshots.abandon(making.pending)
             if not making.dropped:
                 self._pause(group)
-            return
+
+        self._aside.put(run, end)
+
+    def _get_back(self, making: _Making) -> None:
+        making.lent = False
+
+    def _end(self, making: _Making) -> None:
+        header = making.pending.header
+        group, meta = GroupId(header.group), header.meta
+        del self._making[group]
         self._snapshots.install(making.pending)
         self._pauses.pop(group, None)
         self._store.append(group, snapshot=meta)
@@ -157,8 +186,9 @@ class SnapshotMaker:
         making = self._making.get(group)
         if making is None:
             return
-        if making.ends:
-            making.dropped = True  # `_end` removes it.
+        if making.lent:
+            making.dropped = True  # It is removed when it comes back.
+            making.blocks = iter(())
         else:
             del self._making[group]
             self._snapshots.abandon(making.pending)

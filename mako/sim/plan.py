@@ -212,6 +212,7 @@ def draw(chance: Random, planted: frozenset[str] = frozenset()) -> Plan:
         snapshot_entries=choice((15, 40, 120)),
         snapshot_bytes=choice((8, 64, 1024)) * _KIB,
         snapshot_blocks_per_tick=choice((1, 4)),
+        snapshot_sync_bytes=choice((1, 4000, 1 << 20)),
         full_ticks=15,
         cut_ticks=choice((3, 10)),
         # What clients write while the slowest stream lasts.

@@ -14,8 +14,9 @@ Invariants:
 So a crash at any point leaves the old snapshot or the new one: whichever the log has marked is
 there. One without a mark is removed when the process starts again.
 
-What takes long, `finish` and `check_part`, works on one file that nobody else has, and `sync_names`
-on no file: another thread may call them. What gives and takes names is for one thread alone.
+What takes long, `sync`, `finish`, `sync_part` and `check_part`, works on one file that nobody else
+has, and `sync_names` on none: another thread may call them. What gives and takes names is for one
+thread alone.
 """
 
 from collections.abc import Mapping
@@ -100,6 +101,10 @@ class SnapshotStore:
                 self._disk.remove(path)
             raise
         return PendingSnapshot(header, writer, file, path)
+
+    def sync(self, pending: PendingSnapshot) -> None:
+        """What was written of it so far need not be synced in the end. DiskFailed."""
+        pending.file.sync()
 
     def finish(self, pending: PendingSnapshot) -> SnapshotFacts:
         """Write its end and sync it; takes as long as the disk does. DiskFull, DiskFailed."""
@@ -203,6 +208,14 @@ class SnapshotStore:
         file = self._disk.open(self._path(_part_file(name)), create=True)
         try:
             file.write(offset, data)
+        finally:
+            file.close()
+
+    def sync_part(self, name: SnapshotName) -> None:
+        """What has come so far need not be synced in the end. DiskFailed, FileMissing."""
+        file = self._disk.open(self._path(_part_file(name)))
+        try:
+            file.sync()
         finally:
             file.close()
 

@@ -1,11 +1,13 @@
 """The driver of a process: its own snapshots, and those of its leader that come between."""
 
+from dataclasses import replace
+
 import pytest
 
 from mako.replication.outbox import PeerMessage
 from mako.replication.snapshots import SnapshotParcel
 from mako.storage.snapshot_stream import SnapshotChunk
-from tests.replication.test_driver import GROUP, Process, World, work_aside
+from tests.replication.test_driver import DRIVER, GROUP, Process, World, work_aside
 
 
 def follower_of(world: World) -> Process:
@@ -156,4 +158,52 @@ def test_a_snapshot_that_finds_no_room_for_its_end_is_given_up() -> None:
     leader.driver.aside.run()
     leader.driver.aside.end()
     assert not leader.driver.makes_snapshot
+    assert leader.disk.list("snapshots") == []
+
+
+def big_snapshot(*, sync_bytes: int) -> tuple[World, Process]:
+    """A leader that writes a snapshot."""
+    world = World(replace(DRIVER, snapshot_sync_bytes=sync_bytes, snapshot_entries=1 << 20))
+    world.tick(60)
+    for value in range(1, 40):
+        world.append(value, padding=2000)
+    leader = world.leader
+    leader.driver.replicas[GROUP].snapshot_wanted = True
+    leader.driver.tick(world.now_ms)  # It begins.
+    return world, leader
+
+
+def test_a_snapshot_is_synced_now_and_then_while_it_is_written() -> None:
+    """The log shares the disk, and its syncs would wait for all of it."""
+    world, leader = big_snapshot(sync_bytes=1)
+    driver = leader.driver
+    unsynced = []
+    while not leader.wal.storage(GROUP).snapshot_meta().index:
+        driver.tick(world.now_ms)
+        driver.pump()
+        if driver.aside.begin():
+            before = leader.disk.memory.unsynced_bytes()
+            driver.tick(world.now_ms)
+            assert leader.disk.memory.unsynced_bytes() == before, "nothing is written meanwhile"
+            unsynced.append(before)
+            driver.aside.run()
+            driver.aside.end()
+    assert unsynced[0] > 0
+    assert unsynced[-1] == 0, "only its end is left to the last sync"
+
+
+def test_a_snapshot_that_is_abandoned_while_it_is_synced_lets_go_of_the_state_at_once() -> None:
+    world, leader = big_snapshot(sync_bytes=1)
+    driver = leader.driver
+    while not driver.aside.begin():
+        driver.tick(world.now_ms)
+        driver.pump()
+    blocks = leader.driver._maker._making[GROUP].blocks
+    driver.replicas[GROUP].node.state.drop_role()
+    driver.pump()
+    assert leader.driver._maker._making[GROUP].blocks is not blocks
+    assert driver.makes_snapshot
+    driver.aside.run()
+    driver.aside.end()
+    assert not driver.makes_snapshot
     assert leader.disk.list("snapshots") == []

@@ -20,8 +20,9 @@ RECEIVER = NodeId(2)
 class End:
     """A process as far as snapshots are concerned."""
 
-    def __init__(self, mark: SnapshotMeta | None = None) -> None:
-        self.store = SnapshotStore(MemoryDisk(), "snapshots", CLUSTER)
+    def __init__(self, mark: SnapshotMeta | None = None, sync_bytes: int = 1 << 20) -> None:
+        self.disk = MemoryDisk()
+        self.store = SnapshotStore(self.disk, "snapshots", CLUSTER)
         self.store.recover({})
         self.sent: list[SnapshotParcel] = []
         self.stepped: list[SnapshotRequest] = []
@@ -31,6 +32,7 @@ class End:
             STREAM,
             1 << 30,
             self.aside,
+            sync_bytes,
             put=self.sent.append,
             step=self.stepped.append,
             newest=lambda group: 0,
@@ -161,6 +163,23 @@ def test_a_sender_is_patient_while_its_snapshot_is_checked() -> None:
     talk(leader, receiver, 10_000)
     assert receiver.stepped == [wanted]
     assert leader.mover.news[-1].done
+
+
+def test_what_is_received_is_synced_now_and_then() -> None:
+    receiver = End(sync_bytes=3 * STREAM.chunk_bytes)
+    leader = End(meta(367, 1))
+    leader.mover.send(request(meta(367, 1), 1, 18), 0)
+    most = worked = 0
+    for now_ms in range(40):
+        talk(leader, receiver, now_ms)
+        most = max(most, receiver.disk.unsynced_bytes())
+        while receiver.aside.begin():
+            worked += 1
+            receiver.aside.run()
+            receiver.aside.end()
+    assert receiver.stepped
+    assert worked > 3
+    assert most <= 4 * STREAM.chunk_bytes
 
 
 def test_the_offer_of_a_new_leader_waits_until_what_is_here_is_checked() -> None:
