@@ -335,8 +335,8 @@ class RaftNode:
         return transfer.transfer_leadership(self.state, target)
 
     def hand_over(self) -> Refused | None:
-        """The same, to the follower that answers and has the longest log."""
-        best = transfer.best_successor(self.state)
+        """The same, to the follower that answers, was not asked in vain and has the longest log."""
+        best = transfer.next_successor(self.state)
         if best is None:
             return NOBODY_FOLLOWS if self.role is Role.LEADER else NOT_LEADER
         return transfer.transfer_leadership(self.state, best.id)

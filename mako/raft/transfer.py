@@ -14,6 +14,8 @@ election time. It need not have what is committed now: over a long link nobody e
 others write.
 """
 
+from collections.abc import Set as AbstractSet
+
 from mako.entry import NODE_NONE, NodeId
 from mako.raft.message import TimeoutNow
 from mako.raft.progress import Progress
@@ -66,21 +68,30 @@ def tick(s: NodeState) -> None:
 
 
 def best_successor(s: NodeState) -> Progress | None:
-    """The voter that answers and has the longest log; None where no voter does.
+    """The voter that answers and has the longest log; None where no voter does."""
+    return _best(s, frozenset())
 
-    Those that did not take over when they were asked to are left out, until it was the turn of all:
-    a process that ends leads no more, and may have the longest log.
+
+def next_successor(s: NodeState) -> Progress | None:
+    """The same of those that were not asked in vain; None where all were, who are asked again then.
+
+    A process that ends takes over from nobody, and may have the longest log.
     """
+    best = _best(s, s.declined)
+    if best is None:
+        s.declined.clear()
+    return best
+
+
+def _best(s: NodeState, without: AbstractSet[NodeId]) -> Progress | None:
     found = [
         progress
         for progress in s.peers
         if progress.id in s.configuration.voters
         and not progress.returning
         and progress.answers
-        and progress.id not in s.declined
+        and progress.id not in without
     ]
-    if not found:
-        s.declined.clear()
     return max(found, key=lambda progress: (progress.match, -progress.id), default=None)
 
 

@@ -20,7 +20,7 @@ meanwhile is the next one, so that one sync serves all that waited for it.
     D9  What a member that answers still lacks of the log is kept for it, within bounds, though a
         snapshot covers it: else it could need one snapshot after the other, for ever.
     D10 What takes long with a file is done aside (mako.replication.aside), and the names that
-        follow from it are synced before the log writes the marks of them (N2).
+        follow from it are synced where the marks of them are written, just before (N2).
 
 D2 to D5 are in mako.replication.replica.
 """
@@ -90,6 +90,7 @@ class Driver:
         self.aside = Aside()
         self._store = store
         self._snapshots = snapshots
+        store.before_write(snapshots.sync_names)  # D10
         self._settings = settings
         self._process_of = process_of
         self._watch = watch
@@ -164,7 +165,7 @@ class Driver:
             )
 
         def before_step_down() -> None:
-            self._maker.abandon(group)  # Its blocks are of the state that goes.
+            self._maker.step_down(group)
 
         planted = self._settings.planted
         replica = Replica(machine, self.replies, make, planted, before_step_down)
@@ -227,8 +228,10 @@ class Driver:
             return
         self._full_limit *= 2
         for group, replica in self.replicas.items():
-            if replica.node.role is Role.LEADER:
-                self.hand_over(group)
+            if replica.node.role is not Role.LEADER:
+                continue
+            if self.hand_over(group) is not None:
+                self.hand_over(group)  # All were asked in vain: begin with the first again.
 
     def _cut(self, now_ms: int) -> None:
         self._maker.release(self._needed_after)
@@ -466,7 +469,6 @@ class Driver:
     def write(self, now_ms: int) -> bool:
         """Write what was sealed. False: the disk is full, call it again later."""
         with ENDING:
-            self._snapshots.sync_names()  # D10
             try:
                 self._store.write(now_ms)
             except DiskFull:

@@ -36,6 +36,8 @@ class _Making:
     blocks: Iterator[Block]
     #: Bytes written since it was synced.
     unsynced: int = 0
+    #: All blocks are written.
+    whole: bool = False
     #: Another thread syncs it.
     lent: bool = False
     #: Nobody wants it any more.
@@ -117,6 +119,7 @@ class SnapshotMaker:
             for _ in range(blocks):
                 block = next(making.blocks, None)
                 if block is None:
+                    making.whole = True
                     self._lend(making, self._snapshots.finish, self._end)
                     return
                 making.pending.writer.add(block)
@@ -174,9 +177,14 @@ class SnapshotMaker:
         header = making.pending.header
         group, meta = GroupId(header.group), header.meta
         del self._making[group]
-        self._snapshots.install(making.pending)
+        try:
+            self._snapshots.install(making.pending)
+            self._store.append(group, snapshot=meta)
+        except DiskFull:
+            self._snapshots.abandon(making.pending)
+            self._pause(group)
+            return
         self._pauses.pop(group, None)
-        self._store.append(group, snapshot=meta)
         self.marked[group] = meta
         if "old_snapshot_removed_before_mark" in self._planted:
             self._snapshots.forget(group, meta)
@@ -193,6 +201,12 @@ class SnapshotMaker:
             del self._making[group]
             self._snapshots.abandon(making.pending)
 
+    def step_down(self, group: GroupId) -> None:
+        """The state of the leader goes, and with it the blocks that are not taken yet."""
+        making = self._making.get(group)
+        if making is not None and not making.whole:
+            self.abandon(group)
+
     def forget(self, group: GroupId) -> None:
         self.abandon(group)
         self.marked.pop(group, None)
@@ -200,7 +214,9 @@ class SnapshotMaker:
         self._pauses.pop(group, None)
 
     def close(self) -> None:
-        """Drop the blocks of what is not finished; the files go with the next start."""
+        """Drop what is not finished; the files go with the next start."""
+        for making in self._making.values():
+            making.pending.file.close()
         self._making.clear()
 
     # --- Marks ---------------------------------------------------------------------------------
@@ -236,7 +252,13 @@ class SnapshotMaker:
     def check(self, group: GroupId, refuse: Callable[[], None]) -> None:
         """Read the newest snapshot of a group wholly, aside; `refuse` is called if it is bad."""
         meta = self._store.storage(group).snapshot_meta()
-        self._aside.put(lambda: self._is_good(group, meta), lambda good: None if good else refuse())
+
+        def then(good: bool) -> None:  # noqa: FBT001 - the outcome of `_is_good`.
+            # Where a newer one has taken its place meanwhile, it may have been removed.
+            if not good and self._store.storage(group).snapshot_meta() == meta:
+                refuse()
+
+        self._aside.put(lambda: self._is_good(group, meta), then)
 
     def _is_good(self, group: GroupId, meta: SnapshotMeta) -> bool:
         try:

@@ -271,14 +271,22 @@ class SnapshotMover:
     ) -> None:
         group = receiving.request.group
         if self._receiving.get(group) is not receiving:
-            return  # The replica was let go meanwhile. What is left of the file can wait.
+            # The replica was let go meanwhile; another one may receive the same anew.
+            if group not in self._receiving:
+                with suppress(FileMissing):
+                    self._store.keep_part(name, good=False)
+            return
         receiving.checked = False
         if isinstance(found, DiskFull | FileMissing):
             # Writing a file again takes room, on some disks. The next offer tries anew.
             del self._receiving[group]
             return
         good = found is not None
-        self._store.keep_part(name, good=good)
+        try:
+            self._store.keep_part(name, good=good)
+        except DiskFull:
+            del self._receiving[group]
+            return
         answers = receiving.receiver.installed(good=good)
         if not good:
             receiving.bad += 1

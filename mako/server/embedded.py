@@ -203,7 +203,7 @@ class EmbeddedReplica:
             if self._thread.is_alive():
                 with suppress(trio.RunFinishedError):
                     self._token.run_sync_soon(self._scope.cancel)
-            if self._thread is threading.current_thread():
+            if self._thread is threading.current_thread() or self._turns.work_here:
                 self._abandoned = True  # The collector found it here: it ends with the turn.
             else:
                 self._thread.join()

@@ -7,18 +7,19 @@
     SIGTERM ─▶ no new work ─▶ hand the leadership over ─▶ last turn ─▶ exit 0        └─ HTTP
 
 The replicas, their log and their driver belong to trio's thread; workers are threads inside the
-engine, and the disk has one more (mako.server.turns).
+engine, and the disk has two more (mako.server.turns).
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import trio
 
 from mako.entry import GroupId
 from mako.errors import ConfigError
-from mako.raft import LogLost, Role
+from mako.raft import LogLost, Refusal, Role
 from mako.recovery.mail import Mail
 from mako.replication.driver import Driver
 from mako.replication.outbox import PeerMessage
@@ -47,6 +48,8 @@ from mako.wire.hello import Hello
 
 #: Seconds that a leader gives its successor when it is told to end.
 HANDOVER_SECONDS: Final = 3.0
+#: As often nobody took a leadership over when it is not offered any more.
+HANDOVERS_IN_VAIN: Final = 2
 #: Seconds between reminders of whom a forming process waits for.
 _REMIND_SECONDS: Final = 5.0
 
@@ -377,13 +380,19 @@ class ServerProcess:
             replica.node.decline()
         led = bool(self.leaders_here())
         with trio.move_on_after(HANDOVER_SECONDS):
-            while (leaders := self.leaders_here()) or self._holds:
+            vain: Counter[GroupId] = Counter()
+            while (leaders := self._leaders_but(vain)) or self._holds:
                 for group in leaders:
-                    self.driver.hand_over(group)
+                    refused = self.driver.hand_over(group)
+                    vain[group] += refused is not None and refused.reason is Refusal.NOT_ALLOWED
                     self.kick()
                 await trio.sleep(0.1)
             if led:  # Clients take what they have been told, and go.
                 await trio.sleep(0.1)
+
+    def _leaders_but(self, vain: Mapping[GroupId, int]) -> list[GroupId]:
+        """What is led here, without the groups in which nobody takes over, as where all end."""
+        return [group for group in self.leaders_here() if vain[group] < HANDOVERS_IN_VAIN]
 
     @property
     def _holds(self) -> bool:

@@ -16,7 +16,9 @@ trio's thread, and only `write`, `sync` and what was put aside in others. What t
 ends the process (D8). Who `rests` does not tick before the next kick.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final, Protocol
 
 import trio
@@ -72,6 +74,7 @@ class Turns:
         self._resting = trio.Event()
         self._sealed = trio.Event()
         self._put_aside = trio.Event()
+        self._threads: set[int] = set()
         self.turns = 0
         #: By trio's clock.
         self.last_turn = trio.current_time()
@@ -162,17 +165,35 @@ class Turns:
     async def _work_aside(self) -> None:
         while True:
             await self._put_aside.wait()
-            await trio.to_thread.run_sync(self._driver.aside.run)
+            await trio.to_thread.run_sync(self._run_aside)
             self._put_aside = trio.Event()
             self._driver.aside.end()
             self.kick()
 
+    def _run_aside(self) -> None:
+        with self._at_work():
+            self._driver.aside.run()
+
     def _write_and_sync(self) -> bool:
         """In the disk's thread, or inline. False: the disk is full."""
-        if not self._driver.write(self._now_ms()):
-            return False
-        self._driver.sync()
+        with self._at_work():
+            if not self._driver.write(self._now_ms()):
+                return False
+            self._driver.sync()
         return True
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        self._threads.add(threading.get_ident())
+        try:
+            yield
+        finally:
+            self._threads.discard(threading.get_ident())
+
+    @property
+    def work_here(self) -> bool:
+        """Whether the thread that asks does something for the turns, which do not end before."""
+        return threading.get_ident() in self._threads
 
 
 def cause_of(error: BaseException) -> BaseException:

@@ -9,6 +9,7 @@ REQUIRED: Final = frozenset(
         "committed_by_other_leader",
         "disk_full_refused",
         "disk_full_waited",
+        "ended_in_order",
         "hung_disk_resigned",
         "joint_left",
         "leader_changed",

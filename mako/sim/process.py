@@ -7,6 +7,7 @@ earlier life happens in a later one.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
@@ -42,6 +43,14 @@ class Life(Enum):
     DOWN = "down"
     UP = "up"
     PAUSED = "paused"
+
+
+class _Aside(Enum):
+    """How far the work is that was put aside."""
+
+    IDLE = 0
+    BEGUN = 1
+    RUN = 2
 
 
 @dataclass(slots=True)
@@ -84,6 +93,7 @@ class SimProcess:
         #: Length of its ticks, and how far its wall clock is off.
         self.tick_length = cluster.plan.tick
         self.wall_offset_ms = 0
+        self._aside = _Aside.IDLE
         self._inbox: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
         self._randrange = cluster.chances.of(f"node {number}").randrange
         self._aside_chance = cluster.chances.of(f"aside {number}")
@@ -145,6 +155,7 @@ class SimProcess:
         )
         self._close_machines()
         self.driver = driver
+        self._aside = _Aside.IDLE
         for group in cluster.groups:
             self._add(driver, group)
         cluster.rot_is_over(self.number)
@@ -209,6 +220,19 @@ class SimProcess:
         if power:
             self.disk.power_cut()
 
+    def shut_down(self) -> None:
+        """End as who is told to: the log is written and closed. Then the machine goes down."""
+        ends_well = self.life is Life.UP and self.disk.hung_until <= self.loop.now
+        if ends_well and self.driver is not None:
+            self._end_of_aside(self.driver)
+        if self.life is not Life.DOWN:
+            self._end()
+        if ends_well:
+            self.cluster.reach("ended_in_order")
+            with suppress(DiskFull, DiskFailed):
+                self._wal.close()
+        self.disk.power_cut()
+
     def _end(self) -> None:
         self.life = Life.DOWN
         driver, self.driver = self.driver, None
@@ -249,7 +273,7 @@ class SimProcess:
         """Whether the call waits until the process is resumed, or for ever."""
         if self.life is Life.UP:
             return False
-        if self.life is Life.PAUSED and len(self._inbox) < _INBOX_MAX:
+        if self.life is Life.PAUSED and (len(self._inbox) < _INBOX_MAX or call != self.deliver):
             self._inbox.append((call, arguments))
         return True
 
@@ -320,6 +344,7 @@ class SimProcess:
             if driver.begin_write():
                 self._begin_write(driver)
             if driver.aside.begin():
+                self._aside = _Aside.BEGUN
                 self.loop.after(self._aside_delay, self._work_aside, self.lives, driver)
         except ProcessMustEnd as error:
             self._die(error)
@@ -387,6 +412,14 @@ class SimProcess:
     def _aside_delay(self) -> int:
         return self._aside_chance.choice(_ASIDE_DELAYS)
 
+    def _end_of_aside(self, driver: Driver) -> None:
+        """What is under way comes to its end before the process does."""
+        with suppress(ProcessMustEnd):
+            if self._aside is _Aside.BEGUN:
+                driver.aside.run()
+            if self._aside is not _Aside.IDLE:
+                driver.aside.end()
+
     def _work_aside(self, lives: int, driver: Driver) -> None:
         if lives != self.lives or self.life is Life.DOWN:
             return
@@ -401,11 +434,13 @@ class SimProcess:
         except ProcessMustEnd as error:
             self._die(error)
             return
+        self._aside = _Aside.RUN
         self.loop.after(self._aside_delay, self._end_aside, lives, driver)
 
     def _end_aside(self, lives: int, driver: Driver) -> None:
         if lives != self.lives or self._deferred(self._end_aside, lives, driver):
             return
+        self._aside = _Aside.IDLE
         try:
             driver.aside.end()
         except ProcessMustEnd as error:

@@ -2,8 +2,8 @@
 
 Paths are relative to the root of the disk, with '/' between their parts. All calls block; a
 driver that must not block makes them in a thread of its own. A file is used by one thread at a
-time, except that `read` may run beside anything, and so is each name; threads that have different
-files do not disturb each other.
+time, except that `read` may run beside anything; threads that have different files do not disturb
+each other, and an open file outlives its name.
 
 What has been written is safe after a power cut only once the file was synced; a name that was
 created, renamed or removed only once its folder was. Until then a crash may leave any of the

@@ -241,7 +241,7 @@ class MemoryDisk:
     # --- Room ----------------------------------------------------------------------------------
 
     def used_bytes(self) -> int:
-        return sum(len(inode.content) for inode in self._names.values())
+        return sum(len(inode.content) for inode in list(self._names.values()))
 
     def free_bytes(self) -> int:
         return max(0, self.total_bytes() - self.used_bytes())

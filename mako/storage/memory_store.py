@@ -4,7 +4,7 @@ It shares the logs of the groups with the real one, and keeps every entry until 
 Nothing survives the process: groups whose nodes all use it lose everything together.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from mako.entry import Entry, HardState, SnapshotMeta
@@ -77,6 +77,9 @@ class MemoryStore:
     def seal(self) -> bool:
         dirty, self._dirty = self._dirty, False
         return dirty
+
+    def before_write(self, call: Callable[[], None]) -> None:
+        """Nothing is written, and nothing survives."""
 
     def write(self, now_ms: int = 0) -> None:
         """Nothing to do: `append` did it."""

@@ -15,8 +15,8 @@ So a crash at any point leaves the old snapshot or the new one: whichever the lo
 there. One without a mark is removed when the process starts again.
 
 What takes long, `sync`, `finish`, `sync_part` and `check_part`, works on one file that nobody else
-has, and `sync_names` on none: another thread may call them. What gives and takes names is for one
-thread alone.
+has, and `sync_names` on none: another thread may call them, or read what has a name, which it may
+lose meanwhile. What gives and takes names is for one thread alone.
 """
 
 from collections.abc import Mapping
@@ -126,15 +126,23 @@ class SnapshotStore:
         return facts
 
     def abandon(self, pending: PendingSnapshot) -> None:
+        """Remove it, under the name that it has: it is not marked."""
         pending.file.close()
-        self._disk.remove(pending.path)
+        meta = pending.header.meta
+        path = pending.path
+        if not self._disk.exists(path):
+            path = self._path(snapshot_file(pending.header.group, meta.index, meta.term))
+        self._disk.remove(path)
 
     def _name(self, path: str, name: str) -> None:
         self._disk.rename(path, self._path(name))
         self._named = True
 
     def sync_names(self) -> None:
-        """Before the log writes a mark: the names that were given survive a power cut (N2)."""
+        """Before the log writes a mark: the names that were given survive a power cut (N2).
+
+        DiskFailed: then the log must not write it, and asking again is no answer.
+        """
         if not self._named:
             return
         self._named = False  # Before the sync: what is named meanwhile needs the next one.

@@ -11,7 +11,7 @@ Between `seal` and the return of `write` the loop may read and append, but not s
 A store's `storage(group)` is what Raft reads (`LogStorage` of mako.raft).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -93,6 +93,11 @@ class LogStore(Protocol):
         essential: bool = False,
     ) -> None:
         """Add to the turn; entries replace what the group has from the first one's index on."""
+        ...
+
+    def before_write(self, call: Callable[[], None]) -> None:
+        """Have `call` made before each write, the last one of `close` too, in the same thread: what
+        marks are of must survive before they are written. If it fails, the store has failed."""
         ...
 
     def remove_group(self, group: int) -> None: ...

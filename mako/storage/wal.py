@@ -23,7 +23,7 @@ Caveats: a lost last segment cannot be noticed if the whole file is gone, nor ca
 folder be told from a wiped one; `Recovered.fresh` lets the caller decide.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Final, NoReturn
 
@@ -95,6 +95,7 @@ class Wal:
         self._oldest_sealed = 1
         #: Segments to be removed once the batch of that number is durable; 0: not sealed yet.
         self._dropped: list[int] = []
+        self._before_write: Callable[[], None] = lambda: None
         self._dropped_by = 0
 
     # --- Beginning and end ---------------------------------------------------------------------
@@ -366,6 +367,7 @@ class Wal:
         turn = self._sealed
         assert turn is not None
         try:
+            self._before_write()
             if turn.segment is not None:
                 self._begin_segment(turn, now_ms)
             offset = turn.offset
@@ -378,6 +380,9 @@ class Wal:
             self._files.make_room()
         except DiskFailed as error:
             self._fail(error)
+
+    def before_write(self, call: Callable[[], None]) -> None:
+        self._before_write = call
 
     def _begin_segment(self, turn: Turn, now_ms: int) -> None:
         """Make the segment that the turn needs, with its first batch."""

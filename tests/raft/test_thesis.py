@@ -127,6 +127,22 @@ def test_a_leader_whom_nobody_relieves_is_told_so_and_may_try_again() -> None:
     assert leader.hand_over() is None
 
 
+def test_a_leader_that_resigns_asks_who_was_asked_in_vain_too() -> None:
+    """Beyond §3.10: it goes anyway, and only the longest log is sure to win."""
+    cluster = Cluster(3)
+    leader = cluster.elect(1)
+    cluster.crash(3)
+    cluster[2].decline()
+    assert leader.hand_over() is None
+    cluster.run(10)
+    cluster[2].state.declines = False
+    cluster.members[NodeId(1)].hung = True
+    leader.propose([b"x"])
+    cluster.run(12)
+    assert leader.lead_ended == "its disk takes too long"
+    assert cluster[2].role is Role.CANDIDATE, "at once, without a silence"
+
+
 @pytest.mark.parametrize("target", [1, 4, 9])
 def test_only_another_voter_can_be_the_target(target: int) -> None:
     """§3.10: not itself, a learner, or a stranger."""

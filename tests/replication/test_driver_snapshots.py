@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from mako.replication.contract import ProcessMustEnd
 from mako.replication.outbox import PeerMessage
 from mako.replication.snapshots import SnapshotParcel
+from mako.storage.errors import DiskFull
 from mako.storage.snapshot_stream import SnapshotChunk
 from tests.replication.test_driver import DRIVER, GROUP, Process, World, work_aside
 
@@ -115,40 +117,81 @@ def test_what_is_synced_aside_counts_once_that_is_over_and_not_before() -> None:
 
 
 @pytest.mark.parametrize("synced_before", [False, True])
-def test_who_loses_the_lead_while_a_snapshot_is_synced_lets_it_be_synced_and_removes_it(
+def test_an_ended_snapshot_that_is_abandoned_is_removed_when_it_comes_back(
     synced_before: bool,  # noqa: FBT001
 ) -> None:
-    world = World()
-    leader = with_an_ended_snapshot(world)
+    leader = with_an_ended_snapshot(World())
     driver = leader.driver
     if synced_before:
         driver.aside.run()
-    assert driver.transfer(GROUP, follower_of(world).driver.replicas[GROUP].node.id) is None
-    for _ in range(100):
-        world.now_ms += 10
-        for process in world.processes:
-            process.driver.tick(world.now_ms)
-            process.driver.pump()
-            if process is not leader or driver.begin_write():
-                if process is leader:
-                    driver.write(world.now_ms)
-                    driver.sync()
-                    driver.end_write()
-                else:
-                    process.run(world.now_ms)
-            for target, batch in process.driver.outbox.take().items():
-                world.processes[target - 1].driver.step(batch)
-    assert not leader.leads
+    driver._maker.abandon(GROUP)  # As the driver does for a snapshot of the leader.
     assert driver.makes_snapshot, "the file is another thread's"
     assert len(leader.disk.list("snapshots")) == 1
     if not synced_before:
         driver.aside.run()
     driver.aside.end()
+    assert not driver.makes_snapshot
     assert leader.disk.list("snapshots") == []
     assert leader.wal.storage(GROUP).snapshot_meta().index == 0
-    driver.replicas[GROUP].snapshot_wanted = True
-    world.tick(30)
-    assert leader.wal.storage(GROUP).snapshot_meta().index, "the next one is made"
+
+
+def test_who_loses_the_lead_while_its_snapshot_is_synced_keeps_it() -> None:
+    """All of it is of applied state."""
+    world = World()
+    leader = with_an_ended_snapshot(world)
+    driver = leader.driver
+    driver.replicas[GROUP].node.state.drop_role()
+    driver.pump()
+    driver.replicas[GROUP].watch_role()
+    assert driver.replicas[GROUP].term == 0
+    driver.aside.run()
+    driver.aside.end()
+    assert leader.wal.storage(GROUP).snapshot_meta().index
+
+
+def test_who_ends_with_a_mark_that_is_not_written_loses_neither_mark_nor_name() -> None:
+    """N2: the log is written a last time as it is closed."""
+    leader = with_an_ended_snapshot(World())
+    leader.driver.aside.run()
+    leader.driver.aside.end()
+    leader.driver.close()
+    leader.wal.close()
+    leader.disk.power_cut()
+    leader.start()
+    assert leader.wal.storage(GROUP).snapshot_meta().index
+
+
+def test_the_mark_of_a_name_that_cannot_be_synced_is_never_written() -> None:
+    """N2: a second sync would say that all is well."""
+    leader = with_an_ended_snapshot(World())
+    driver = leader.driver
+    driver.aside.run()
+    driver.aside.end()
+    assert driver.begin_write()
+    leader.disk.failing = True
+    with pytest.raises(ProcessMustEnd):
+        driver.write(0)
+    leader.disk.restarted()
+    driver.close()
+    leader.wal.close()
+    leader.disk.power_cut()
+    leader.start()
+    assert leader.wal.storage(GROUP).snapshot_meta().index == 0
+
+
+def test_a_snapshot_for_whose_mark_the_log_has_no_room_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    leader = with_an_ended_snapshot(World())
+    leader.driver.aside.run()
+
+    def append(*_: object, **__: object) -> None:
+        raise DiskFull("no room")
+
+    monkeypatch.setattr(leader.wal, "append", append)
+    leader.driver.aside.end()
+    assert not leader.driver.makes_snapshot
+    assert leader.disk.list("snapshots") == []
 
 
 def test_a_snapshot_that_finds_no_room_for_its_end_is_given_up() -> None:
@@ -201,6 +244,7 @@ def test_a_snapshot_that_is_abandoned_while_it_is_synced_lets_go_of_the_state_at
     blocks = leader.driver._maker._making[GROUP].blocks
     driver.replicas[GROUP].node.state.drop_role()
     driver.pump()
+    driver.replicas[GROUP].watch_role()
     assert leader.driver._maker._making[GROUP].blocks is not blocks
     assert driver.makes_snapshot
     driver.aside.run()

@@ -206,6 +206,7 @@ def test_what_is_checked_for_a_replica_that_was_let_go_is_not_installed() -> Non
     receiver.aside.run()
     receiver.aside.end()
     assert receiver.stepped == []
+    assert receiver.disk.list("snapshots") == [], "nobody would ever go on with it"
     for now_ms in range(1, 10 * STREAM.timeout_ms):
         exchange(leader, receiver, now_ms)
     assert receiver.stepped == [wanted], "it may come again, for the next one"

@@ -113,8 +113,14 @@ async def test_turns_go_on_while_work_is_done_aside(
     driver = Idle()
     turned = threading.Event()
     ended = trio.Event()
-    driver.aside.put(lambda: turned.wait(60), lambda done: ended.set() if done else None)
     turns = turns_of(driver, rests=lambda: False)
+    worked: list[bool] = []
+
+    def work() -> bool:
+        worked.append(turns.work_here)
+        return turned.wait(60)
+
+    driver.aside.put(work, lambda done: ended.set() if done else None)
     driver.pump = lambda: turned.set() if driver.ticks >= 10 else None  # type: ignore[method-assign]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(turns.run)
@@ -124,3 +130,5 @@ async def test_turns_go_on_while_work_is_done_aside(
         assert turns.turns > before
         nursery.cancel_scope.cancel()
     assert not driver.aside.is_busy
+    assert worked == [True], "who closes all from there does not wait for the turns"
+    assert not turns.work_here

@@ -30,7 +30,10 @@ class MachineFaults(Part):
     def power_cut(self, process: SimProcess) -> bool:
         if process.life is Life.DOWN:
             return False
-        process.crash(power=True)
+        if self._chance.random() < 0.3:
+            process.shut_down()
+        else:
+            process.crash(power=True)
         self._restart_later(process)
         return True
 
