@@ -181,6 +181,9 @@ def _addresses(addresses: Sequence[tuple[str, int]]) -> str:
 
 
 async def _watch_signals(server: ServerProcess, scope: trio.CancelScope, log: EventLog) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # In force when the receiver is gone: a second one is not to end it while the log is closed.
+        signal.signal(number, signal.SIG_IGN)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for number in signals:
             if server.ending:
