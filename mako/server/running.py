@@ -181,10 +181,11 @@ def _addresses(addresses: Sequence[tuple[str, int]]) -> str:
 
 
 async def _watch_signals(server: ServerProcess, scope: trio.CancelScope, log: EventLog) -> None:
-    for number in (signal.SIGTERM, signal.SIGINT):
+    awaited = signal.SIGTERM, signal.SIGINT
+    for each in awaited:
         # In force when the receiver is gone: a second one is not to end it while the log is closed.
-        signal.signal(number, signal.SIG_IGN)
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        signal.signal(each, signal.SIG_IGN)
+    with trio.open_signal_receiver(*awaited) as signals:
         async for number in signals:
             if server.ending:
                 break
