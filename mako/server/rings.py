@@ -54,10 +54,14 @@ class Rings:
         self._head = self.context + layout.K_COMPLETION_HEAD
         self._seen = self.context + layout.K_COMPLETION_SEEN
         self._tail = self.context + layout.K_COMPLETION_TAIL
-        if pumped is not None:
-            pumped.attach(self.context, number)
         self._lent = False
-        self.thread = crew.launch(self.context, SERVE)
+        try:
+            if pumped is not None:
+                pumped.attach(self.context, number)
+            self.thread = crew.launch(self.context, SERVE)
+        except BaseException:
+            self.give_back(pumped)
+            raise
 
     def post(self, entry: int, words: bytes) -> bool:
         """Post a request of the server's own; False if the ring is full."""

@@ -1,5 +1,6 @@
 """Drives of a replica: when they start, and what is wrong with them."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -7,10 +8,12 @@ import pytest
 
 import mako
 from mako.engine.engine import Engine
+from mako.engine.station import Conflicts
 from mako.ids import Status
 from mako.server.asking import Asking, Job
 from mako.server.backend import LoneBackend
 from mako.server.clients import ClientConnection
+from mako.server.drive import Drive
 from mako.server.sessions import Refused
 from mako.server.workers import Crew
 from mako.wire.hello import PROCESS_NONE, Hello, Role, hello_parts
@@ -119,7 +122,7 @@ def test_what_is_wrong_with_a_drive_is_told_and_ends_nothing(
 
 
 class ShortCrew(Crew):
-    """Has no memory for its second worker."""
+    """Has no memory for the second worker that it is asked for."""
 
     launched = 0
 
@@ -135,10 +138,71 @@ def test_workers_that_cannot_all_start_leave_none_and_can_be_started_later() -> 
     crew = ShortCrew(engine, 5.0)
     backend = LoneBackend(crew, {}, workers=0)
     try:
+        free = len(engine._free_contexts)
         with pytest.raises(mako.OutOfMemory):
             backend.serving.start(2)
+        assert len(engine._free_contexts) == free
         backend.serving.start(2)
     finally:
         backend.close()
+        crew.close()
+        engine.close()
+
+
+class Seated:
+    """A mesh that knows who has taken a seat."""
+
+    def __init__(self) -> None:
+        self.seated: list[int] = []
+
+    def attach(self, engine: Engine, context: int, number: int) -> None:
+        self.seated.append(context)
+        if number == 2:
+            raise mako.ConfigError("no seat for a third one")
+
+    def detach(self, engine: Engine, context: int) -> None:
+        self.seated.remove(context)
+
+    def place_of(self, engine: Engine, number: int) -> int:
+        return number
+
+    def conflicts_of(self, engine: Engine) -> Conflicts:
+        return Conflicts(Counter(), Counter(), Counter(), Counter())
+
+
+@pytest.mark.parametrize(
+    ("workers", "rate", "error"),
+    [
+        (2, 0.0, mako.OutOfMemory),  # The first one runs already.
+        (3, 0.0, mako.ConfigError),
+        (2, 1e-300, OverflowError),
+    ],
+)
+def test_a_drive_that_does_not_start_gives_everything_back(
+    workers: int, rate: float, error: type[Exception]
+) -> None:
+    engine = Engine(32 << 20, contexts=6)
+    crew = ShortCrew(engine, 5.0)
+    for table in COUNT.execute.tables():
+        engine.create_table(table)
+    mesh = Seated()
+    try:
+        free, memory = len(engine._free_contexts), engine.memory_bytes
+        with pytest.raises(error):
+            Drive(
+                crew,
+                COUNT,
+                workers=workers,
+                states=[{"worker": i} for i in range(workers)],
+                seed=1,
+                rate=rate,
+                mesh=mesh,
+            )
+        assert not crew.works()
+        assert mesh.seated == []
+        assert len(engine._free_contexts) == free
+        if crew.launched == 0:  # Otherwise there are rows now.
+            assert engine.memory_bytes == memory
+    finally:
         crew.close()
         engine.close()
