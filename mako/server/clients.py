@@ -253,7 +253,7 @@ class ClientConnection:
         if not (self._backend.leads or operation in ANYWHERE or session_of_snapshot):
             return Reply(number, Status.NOT_LEADER, text=self._backend.leader)
         try:
-            timestamp, value, wait = self._asking.do(operation, arguments, now)
+            timestamp, value, wait = self._asking.do(operation, arguments, now, number)
         except Refused as error:
             return Reply(number, error.status, text=str(error))
         except Aborted as error:
@@ -363,6 +363,8 @@ class ClientConnection:
         self._held = [one for one in self._held if [one.item.id] != arguments]
         found = bool(cancelled) or len(self._held) < before
         found = found or (len(arguments) == 1 and self._moves.cancel(arguments[0]))
+        if not found and len(arguments) == 1 and self._asking.cancel_drive(arguments[0]):
+            return Reply(number, 0, value=True)  # Its own answer comes, or has come.
         if found:
             self._answer([Reply(arguments[0], Status.TIMED_OUT, text="cancelled")])
         return Reply(number, 0, value=found)

@@ -161,9 +161,7 @@ class Core:
         if self._closed is not None:
             raise Closed("the database is closed; connect again")
         if call.bound and call.bound != self.connection:
-            raise ConnectionLost(
-                f"{call.name}: the connection it belongs to is lost; start the transaction again"
-            )
+            raise lost_with_its_connection(call)
         assert call.id, "numbered by next_id"
         if call.once:
             heapq.heappush(self._once, call.id)
