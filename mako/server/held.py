@@ -89,6 +89,13 @@ class Result(NamedTuple):
             _STATUS.unpack_from(self.packed, RESULT_STATUS)[0] in SAYS_NOTHING
         )
 
+    @property
+    def is_discarded(self) -> bool:
+        """Whether it was marked in its ring, and counted then."""
+        return bool(self.packed) and (
+            _STATUS.unpack_from(self.packed, RESULT_STATUS)[0] == Status.DISCARDED
+        )
+
     def depends_on(self, partition: int) -> bool:
         """Whether its dependency mask has the bit of a partition."""
         return bool(self.mask >> partition & 1)
