@@ -301,7 +301,8 @@ class Unknown(RemoteError):
 class ConnectionLost(RemoteError):
     """No server could be reached, or a transaction lost its server before its commit was sent.
 
-    Nothing of it has committed. Try again; if it stays so, look whether the servers run.
+    Nothing of it has committed. Try again; if it stays so, look whether the servers run. Or a
+    drive has ended, with its connection or its leader: what its workers have committed stays.
     """
 
     retryable = True

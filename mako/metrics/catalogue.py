@@ -148,7 +148,8 @@ class ServerMetrics:
         )
         self.judged = new.counter(
             "mako_judged_results_total",
-            "Results that waited when an epoch ended: durable, discarded or unknown.",
+            "Results that waited when an epoch ended: durable, discarded or unknown; in both of the"
+            " first two what is durable here and then discarded with another partition.",
             (*_REPLICA, "fate"),
         )
 

@@ -111,9 +111,7 @@ class Administration:
 
     def change_members(self, voters: Sequence[int], learners: Sequence[int]) -> None:
         """Begin to make these the members."""
-        target = Configuration(
-            frozenset(map(NodeId, voters)), learners=frozenset(map(NodeId, learners))
-        )
+        target = Configuration(_checked_nodes(voters), learners=_checked_nodes(learners))
         unknown = [
             node
             for node in sorted(target.members)
@@ -139,8 +137,12 @@ class Administration:
         self._node.prefer(NodeId(_number(node, "node")))
 
     def hand_over(self, node: int) -> None:
-        """Begin to hand the leadership over."""
-        refused = self._server.driver.transfer(self._node.group, NodeId(_number(node, "node")))
+        """Begin to hand the leadership over. To who has it there is nothing to do: it may have got
+        it, as the preferred one, while it was asked for."""
+        target = NodeId(_number(node, "node"))
+        if target == self._node.id and self._node.role is Role.LEADER:
+            return
+        refused = self._server.driver.transfer(self._node.group, target)
         if refused is not None:
             raise self._refused(refused)
         self._server.kick()
@@ -197,7 +199,10 @@ class Administration:
             )
         if after >= end:
             return []
-        entries: Sequence[Entry] = storage.entries(after + 1, end + 1, PART_BYTES)
+        try:
+            entries: Sequence[Entry] = storage.entries(after + 1, end + 1, PART_BYTES)
+        except StorageError as error:  # It will be the same the next time.
+            raise Refused(Status.REFUSED, f"{error}; copy from another process") from None
         return [
             [int(entry.term), int(entry.index), int(entry.kind), entry.data] for entry in entries
         ]
@@ -208,6 +213,12 @@ def _number(number: object, what: str, end: int = NUMBERS_END) -> int:
     if type(number) is not int or not 0 <= number < end:
         raise Refused(Status.REFUSED, f"{number!r:.40} is the number of no {what}")
     return number
+
+
+def _checked_nodes(nodes: object) -> frozenset[NodeId]:
+    if not isinstance(nodes, list):
+        raise Refused(Status.REFUSED, f"{nodes!r:.40} is no list of nodes")
+    return frozenset(NodeId(_number(node, "node")) for node in nodes)
 
 
 def _checked_process(

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mako.engine.codec import Description
 from mako.errors import Aborted, Error
-from mako.ids import Status
+from mako.ids import VALUE_BYTES_MAX, Status
 from mako.row import Row
 from mako.schema import Table
 from mako.server.backend import Backend
 from mako.server.deploy import described
+from mako.server.drive import Drive
 from mako.server.driving import Preparation, sample_of
 from mako.server.gated import EVERYBODY, NOBODY
 from mako.server.moving import check_move
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 #: Keys of one GET, writes of one WRITE.
 KEYS_MAX: Final = 10_000
+#: Bytes of the values of one GET; one of the largest values has room. See `mako.server.clients`.
+GET_BYTES_MAX: Final = VALUE_BYTES_MAX
 #: The partition that gives the numbers of tables that are only named: they are the same in all.
 CATALOG: Final = 0
 #: Times that a WRITE is tried before its conflict is the client's.
@@ -52,7 +55,7 @@ class Job:
 
     def __init__(
         self,
-        session: Session | NoSession,
+        session: Session | Starting,
         act: Callable[[], Any],
         then: Callable[[Any], Any] = lambda value: value,
     ) -> None:
@@ -81,13 +84,21 @@ class Job:
                 self.error = error
 
 
-class NoSession:
-    """For jobs that are not of a session."""
+class Starting:
+    """A drive while its workload is compiled, in the place of a session; it is one of `everyone`
+    then, by the request that asked for it."""
 
     busy = False
 
+    def __init__(self, request: int, everyone: dict[int, Starting]) -> None:
+        self.cancelled = False
+        self._request = request
+        self._everyone = everyone
+        everyone[request] = self
+
     def rest(self) -> None:
-        """Nothing was kept."""
+        """It is compiled, or cannot be."""
+        self._everyone.pop(self._request, None)
 
 
 class Asking:
@@ -130,7 +141,10 @@ class Asking:
                 for operation, act in administration.operations().items()
             }
         self._drives = backend.drives
-        self._driven: list[int] = []
+        self._starting: dict[int, Starting] = {}
+        # Of the drives that run, by their numbers: the requests that asked for them.
+        self._driven: dict[int, int] = {}
+        self._request = 0
         self._closed = False
 
     def close(self) -> None:
@@ -138,10 +152,12 @@ class Asking:
         self._closed = True
         for number in self._driven:
             self._drives.end(number)
+        self._driven.clear()
 
-    def do(self, operation: Operation, arguments: list[Any], now: float) -> Done:
+    def do(self, operation: Operation, arguments: list[Any], now: float, request: int = 0) -> Done:
         """Do it. Refused, Aborted or SchemaError say why it cannot be done."""
         self._now = now
+        self._request = request
         act = self._operations.get(operation)
         if act is None:
             raise Refused(Status.REFUSED, "this database has no replicas to administer")
@@ -203,13 +219,18 @@ class Asking:
         handle = table_of(self._engine, number)
         checked = [check_key(handle, key) for key in keys]
         if session not in (0, LATEST):
-            found = self.sessions.find(session, self._now)
-            return 0, [found.get(handle, key) for key in checked], NOBODY
+            return 0, _values(self.sessions.find(session, self._now), handle, checked), NOBODY
 
         def read(transaction: ServedTransaction) -> Done:
-            values = [transaction.get(handle, key) for key in checked]
+            values = _values(transaction, handle, checked)
             if session == LATEST:
                 return 0, values, NOBODY
+            if len(values) < len(checked):
+                raise Refused(
+                    Status.TOO_LONG,
+                    f"the values of {len(checked)} keys have more than {GET_BYTES_MAX >> 20} MiB;"
+                    " read them in a transaction or at a snapshot, or fewer at once",
+                )
             gated = "read_only_not_gated" not in self._backend.planted
             timestamp = transaction.commit()
             return timestamp, values, transaction.mask if gated else NOBODY
@@ -305,24 +326,53 @@ class Asking:
 
     def _drive(self, name: str, states: list[bytes], seed: int, rate: float) -> Done:
         prepared = self._drives.prepare(name, states, seed, rate)
-        return 0, Job(NoSession(), prepared.compile, lambda _: self._driving(prepared)), NOBODY
+        request = self._request
+        starting = Starting(request, self._starting)
 
-    def _driving(self, prepared: Preparation) -> int:
-        if self._closed or not self._backend.leads:
-            raise Refused(Status.NOT_LEADER, "the leadership or the connection has ended meanwhile")
+        def start(_: object) -> int:
+            if starting.cancelled:
+                raise Refused(Status.TIMED_OUT, "it was cancelled before it began")
+            return self._driving(prepared, request)
+
+        return 0, Job(starting, prepared.compile, start), NOBODY
+
+    def _driving(self, prepared: Preparation, request: int) -> int:
+        if self._closed or not self._backend.leads:  # The text is where the leader is.
+            raise Refused(Status.NOT_LEADER, self._backend.leader)
         number = self._drives.start(prepared)
-        self._driven.append(number)
+        self._driven[number] = request
         return number
 
+    def cancel_drive(self, request: object) -> bool:
+        """Whoever asked for it has given up: it does not begin, or ends. Whether there was one."""
+        if type(request) is not int:
+            return False
+        starting = self._starting.get(request)
+        if starting is not None:
+            starting.cancelled = True
+            return True
+        found = [number for number, asked in self._driven.items() if asked == request]
+        for number in found:
+            del self._driven[number]
+            self._drives.end(number)
+        return bool(found)
+
+    def _driven_here(self, number: int) -> Drive:
+        """A drive of this connection. The numbers are those of all."""
+        if type(number) is not int or number not in self._driven:
+            raise Refused(Status.NO_SESSION, "this connection has not started such a drive")
+        return self._drives.find(number)
+
     def _sample(self, number: int) -> Done:
-        return 0, sample_of(self._drives.find(number)), NOBODY
+        return 0, sample_of(self._driven_here(number)), NOBODY
 
     def _reset_drive(self, number: int) -> Done:
-        self._drives.find(number).reset()
+        self._driven_here(number).reset()
         return 0, None, NOBODY
 
     def _stop_drive(self, number: int) -> Done:
-        drive = self._drives.find(number)
+        drive = self._driven_here(number)
+        del self._driven[number]
         self._drives.end(number)
         row = drive.workload.state
         return 0, [sample_of(drive), [row.pack(state) for state in drive.states()]], NOBODY
@@ -389,6 +439,19 @@ class Asking:
         if type(timestamp) is not int or not 0 <= timestamp < 1 << 63:
             raise Refused(Status.REFUSED, "that is no timestamp")
         return timestamp, None, EVERYBODY
+
+
+def _values(session: Session, handle: TableHandle, keys: list[bytes]) -> list[bytes | None]:
+    """The values of the first keys: of all, or as many as may be in one answer."""
+    values: list[bytes | None] = []
+    size = 0
+    for key in keys:
+        value = session.get(handle, key)
+        size += len(value or b"")
+        if values and size > GET_BYTES_MAX:
+            break
+        values.append(value)
+    return values
 
 
 def _at_once(act: Callable[..., Any], *arguments: Any) -> Done:

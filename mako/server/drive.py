@@ -75,7 +75,8 @@ class _Counts:
 @dataclass(slots=True)
 class _Worker:
     context: int
-    state: int
+    #: Its state row; 0: none yet.
+    state: int = 0
     #: The ring of what is not durable yet; 0: there is none.
     ring: int = 0
 
@@ -128,27 +129,30 @@ class Drive:
         self._generate, self._execute = workload_entries(workload)
         rows = [workload.state.pack(state) for state in states]
         self._workers: list[_Worker] = []
-        try:
-            for number, row in enumerate(rows):
-                self._workers.append(self._prepare(number, row, seed))
-        except BaseException:
-            self._give_back()
-            raise
+        self._threads: list[WorkerThread] = []
         self._stopped = ""
         self._final: list[dict[str, Any]] | None = None
-        self._base = self._counts()
-        self._threads = self._start(rate)
+        try:
+            for number, row in enumerate(rows):
+                self._prepare(number, row, seed)
+            self._base = self._counts()
+            self._start(rate)
+        except BaseException:
+            self._crew.stop(self._threads)
+            self._give_back()
+            raise
 
-    def _prepare(self, number: int, state: bytes, seed: int) -> _Worker:
+    def _prepare(self, number: int, state: bytes, seed: int) -> None:
         """Give a worker its context, its state row and its random numbers."""
         from mako.engine import layout
         from mako.engine.durability import SLOT_BYTES
 
         engine = self._engine
         context = engine.take_context()
-        place = engine.allocate(context, max(len(state), 8))
+        worker = _Worker(context)
+        self._workers.append(worker)  # With what it has got so far: `_give_back` looks at that.
+        place = worker.state = engine.allocate(context, max(len(state), 8))
         if place == 0:
-            engine.give_context(context)
             raise OutOfMemory("no memory for the state of a worker; open with more memory")
         engine.write(place, state)
         word = engine.set_word
@@ -170,11 +174,10 @@ class Drive:
         ring = 0
         if engine.replicated:
             engine.write(context + layout.C_DURABLE, bytes(layout.DURABLE_HISTOGRAMS + size))
-            ring = engine.allocate(context, layout.DURABLE_SLOTS * SLOT_BYTES)
+            ring = worker.ring = engine.allocate(context, layout.DURABLE_SLOTS * SLOT_BYTES)
         word(context + layout.C_DURABLE + layout.DURABLE_RING, ring)
-        return _Worker(context, place, ring)
 
-    def _start(self, rate: float) -> list[WorkerThread]:
+    def _start(self, rate: float) -> None:
         from mako.engine import layout
         from mako.engine.worker import DRIVE
 
@@ -183,7 +186,6 @@ class Drive:
         now = time.monotonic_ns()
         cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         self._base.started = time.monotonic()
-        threads = []
         self._cores: list[int | None] = []
         for number, worker in enumerate(self._workers):
             due = now + (number * interval) // max(len(self._workers), 1)
@@ -193,8 +195,7 @@ class Drive:
             place = number if self._mesh is None else self._mesh.place_of(engine, number)
             core = cores[-1 - place % len(cores)] if len(self._workers) <= len(cores) else None
             self._cores.append(core)
-            threads.append(self._crew.launch(worker.context, DRIVE, core))
-        return threads
+            self._threads.append(self._crew.launch(worker.context, DRIVE, core))
 
     def _counts(self) -> _Counts:
         from mako.engine import layout
@@ -358,8 +359,9 @@ class Drive:
         from mako.engine.durability import SLOT_BYTES
 
         for worker in self._workers:
-            size = max(self.workload.state.size, 8)
-            self._engine.release(worker.context, worker.state, size)
+            if worker.state:
+                size = max(self.workload.state.size, 8)
+                self._engine.release(worker.context, worker.state, size)
             if worker.ring:
                 words = layout.DURABLE_SLOTS * SLOT_BYTES
                 self._engine.release(worker.context, worker.ring, words)

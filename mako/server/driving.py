@@ -124,8 +124,7 @@ class Drives:
                 Status.NO_PROCEDURE,
                 f"there is no workload {name!r}; deployed are: {known}",
             )
-        if len(self._running) >= DRIVES_MAX:
-            raise Refused(Status.LIMIT, f"{DRIVES_MAX} drives run already; stop one")
+        self._check_room()
         size = workload.state.size
         if not states or any(len(state) != size for state in states):
             raise Refused(Status.WRONG_ARGUMENTS, f"{name}: a state has {size} bytes")
@@ -155,11 +154,17 @@ class Drives:
         return Preparation(compile_it, make)
 
     def start(self, preparation: Preparation) -> int:
-        """Start a drive that was prepared; its number. ConfigError, SchemaError, OutOfMemory."""
+        """Start a drive that was prepared; its number. ConfigError, SchemaError, OutOfMemory,
+        Refused."""
+        self._check_room()  # Others that were prepared meanwhile may have started.
         drive = preparation.make()
         self._last += 1
         self._running[self._last] = drive
         return self._last
+
+    def _check_room(self) -> None:
+        if len(self._running) >= DRIVES_MAX:
+            raise Refused(Status.LIMIT, f"{DRIVES_MAX} drives run already; stop one")
 
     def find(self, number: object) -> Drive:
         drive = self._running.get(number) if type(number) is int else None

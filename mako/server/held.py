@@ -21,6 +21,7 @@ are given back, and a snapshot may replace the engine meanwhile.
 
 import heapq
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -88,6 +89,13 @@ class Result(NamedTuple):
             _STATUS.unpack_from(self.packed, RESULT_STATUS)[0] in SAYS_NOTHING
         )
 
+    @property
+    def is_discarded(self) -> bool:
+        """Whether it was marked in its ring, and counted then."""
+        return bool(self.packed) and (
+            _STATUS.unpack_from(self.packed, RESULT_STATUS)[0] == Status.DISCARDED
+        )
+
     def depends_on(self, partition: int) -> bool:
         """Whether its dependency mask has the bit of a partition."""
         return bool(self.mask >> partition & 1)
@@ -151,46 +159,76 @@ def places_in(ring: bytes, tail: int, head: int) -> Iterator[tuple[int, int, int
         tail += size
 
 
+class _Kept(NamedTuple):
+    """A result that is kept; `turn` tells it from all others."""
+
+    result: Result
+    turn: int
+
+
+#: Where a result is that nobody has judged, and one that is durable here. What is set aside is at
+#: its mask.
+_OPEN: Final = -1
+_DUE: Final = -2
+
+
 class Held:
-    """See the module. `own` is the mask of the own partition."""
+    """See the module. `own` is the mask of the own partition.
+
+    What a connection has is dropped in a time that is proportional to that: only its turns are
+    forgotten. The results stay where they are until it is their turn, or until they are more than
+    the others. Everything else takes as long as there are results that it looks at.
+    """
 
     def __init__(self, own: int = 1) -> None:
         self._own = own
-        self._open: list[Result] = []
+        self._open: list[_Kept] = []
         # Durable here, by whether that is all that they need.
-        self._due: list[Result] = []
-        self._due_everywhere: list[Result] = []
-        self._aside: Gated[Result] = Gated()
+        self._due: list[_Kept] = []
+        self._due_everywhere: list[_Kept] = []
+        self._aside: Gated[_Kept] = Gated()
+        self._turn = 0
+        # Of each connection: where the results are by their turns. Who is not there was dropped.
+        self._of: dict[int, dict[int, int]] = {}
+        # How many are where, and how many of those that were dropped are still there.
+        self._counts: Counter[int] = Counter()
+        self._dropped = 0
 
     @property
     def open(self) -> bool:
         """Whether there are any that nobody has judged."""
-        return bool(self._open)
+        return self._counts[_OPEN] > 0
 
     @property
     def due(self) -> bool:
         """Whether there are durable ones whose time has not come."""
-        return bool(self._due or self._due_everywhere)
+        return self._counts[_DUE] > 0
 
     def add(self, result: Result) -> None:
-        self._open.append(result)
+        self._open.append(self._keep(result, _OPEN))
 
     def judge(self, final: int, lost: Status) -> tuple[Judged, list[Result]]:
         """What is at or below `final` is durable. The others are returned, ended with `lost`."""
         judged, self._open = self._open, []
-        ended = [result.ended(lost) for result in judged if result.timestamp > final]
-        for result in judged:
-            if result.timestamp <= final:
+        ended: list[Result] = []
+        durable = 0
+        for kept in judged:
+            result = kept.result
+            if result.timestamp > final:
+                if self._let_go(kept):
+                    ended.append(result.ended(lost))
+            elif self._move(kept, _DUE):
                 due = self._due if result.mask == self._own else self._due_everywhere
-                heapq.heappush(due, result)
-        return Judged(len(judged) - len(ended), len(ended)), ended
+                heapq.heappush(due, kept)
+                durable += 1
+        return Judged(durable, len(ended)), ended
 
     def lost(self, partition: int, final: int, status: Status = Status.DISCARDED) -> list[Result]:
         """Those that depend on a partition above its final watermark are discarded, whether they
         were judged or not, or set aside: they are returned, ended with `status`."""
 
-        def is_gone(one: Result) -> bool:
-            return one.timestamp > final and one.depends_on(partition)
+        def is_gone(kept: _Kept) -> bool:
+            return kept.result.timestamp > final and kept.result.depends_on(partition)
 
         gone = [one.item for one in self._aside.remove(lambda one: is_lost(one, partition, final))]
         ended, self._open = parted(self._open, is_gone)
@@ -198,50 +236,103 @@ class Held:
         ended, self._due_everywhere = parted(self._due_everywhere, is_gone)
         gone += ended
         heapq.heapify(self._due_everywhere)
-        return [one.ended(status) for one in gone]
+        return [kept.result.ended(status) for kept in gone if self._let_go(kept)]
 
     def take_due(self, limit: int, gate: int) -> list[Result]:
         """The durable ones at or below `limit`, the time that has passed; of those that depend on
         others what is at or below `gate`, too."""
         taken = []
         for due, reached in ((self._due, limit), (self._due_everywhere, gate)):
-            while due and due[0].timestamp <= reached:
-                taken.append(heapq.heappop(due))
+            while due and due[0].result.timestamp <= reached:
+                kept = heapq.heappop(due)
+                if self._let_go(kept):
+                    taken.append(kept.result)
         return taken
 
     # --- Set aside -----------------------------------------------------------------------------
 
     def set_aside(self, result: Result) -> None:
-        self._aside.add(result.timestamp, result.mask, result)
+        mask = result.mask
+        self._aside.add(result.timestamp, mask, self._keep(result, mask))
 
     @property
     def aside(self) -> bool:
         """Whether any are set aside."""
-        return bool(self._aside)
+        return any(where >= 0 for where in self._counts)
 
     def count_aside(self, partition: int) -> int:
         """How many depend on a partition."""
-        return self._aside.count(partition)
+        found = ((where, count) for where, count in self._counts.items() if where >= 0)
+        return sum(count for mask, count in found if mask >> partition & 1)
 
     def those_aside(self) -> list[Result]:
         """They stay."""
-        return [one.item for one in self._aside.waiting]
+        return [one.item.result for one in self._aside.waiting if self._is_kept(one.item)]
 
     def take_aside(self, passed: Passed) -> list[Result]:
-        return self._aside.take(passed)
+        return [kept.result for kept in self._aside.take(passed) if self._let_go(kept)]
 
     def reopen(self) -> None:
         """The epoch has ended: whoever judges the others judges those that are set aside."""
-        self._open += [one.item for one in self._aside.take_all()]
+        again = [one.item for one in self._aside.take_all()]
+        self._open += [kept for kept in again if self._move(kept, _OPEN)]
+
+    # --- Of a connection -----------------------------------------------------------------------
 
     def drop(self, connection: int) -> int:
         """Nobody listens to a connection any more: how many there were for it."""
-        dropped = len(self._aside.remove(lambda one: one.item.connection == connection))
+        dropped = self._of.pop(connection, {})
+        for where in dropped.values():
+            self._count_off(where)
+        self._dropped += len(dropped)
+        if self._dropped > self._counts.total():
+            self._sweep()
+        return len(dropped)
+
+    def _keep(self, result: Result, where: int) -> _Kept:
+        self._turn += 1
+        self._of.setdefault(result.connection, {})[self._turn] = where
+        self._counts[where] += 1
+        return _Kept(result, self._turn)
+
+    def _is_kept(self, kept: _Kept) -> bool:
+        return kept.turn in self._of.get(kept.result.connection, ())
+
+    def _let_go(self, kept: _Kept) -> bool:
+        """It is taken out to be sent; False: it was dropped."""
+        of = self._of.get(kept.result.connection, {})
+        where = of.pop(kept.turn, None)
+        if where is None:
+            self._dropped -= 1
+            return False
+        if not of:
+            del self._of[kept.result.connection]
+        self._count_off(where)
+        return True
+
+    def _move(self, kept: _Kept, where: int) -> bool:
+        """It is taken out, and is somewhere else from now on; False: it was dropped."""
+        of = self._of.get(kept.result.connection, {})
+        if kept.turn not in of:
+            self._dropped -= 1
+            return False
+        self._count_off(of[kept.turn])
+        self._counts[where] += 1
+        of[kept.turn] = where
+        return True
+
+    def _count_off(self, where: int) -> None:
+        self._counts[where] -= 1
+        if not self._counts[where]:
+            del self._counts[where]
+
+    def _sweep(self) -> None:
+        """Take out what was dropped. It is most of what is there."""
         lists = self._open, self._due, self._due_everywhere
-        before = sum(map(len, lists))
         self._open, self._due, self._due_everywhere = (
-            [each for each in some if each.connection != connection] for some in lists
+            [kept for kept in some if self._is_kept(kept)] for some in lists
         )
         heapq.heapify(self._due)
         heapq.heapify(self._due_everywhere)
-        return dropped + before - sum(map(len, (self._open, self._due, self._due_everywhere)))
+        self._aside.remove(lambda one: not self._is_kept(one.item))
+        self._dropped = 0

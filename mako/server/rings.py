@@ -54,10 +54,14 @@ class Rings:
         self._head = self.context + layout.K_COMPLETION_HEAD
         self._seen = self.context + layout.K_COMPLETION_SEEN
         self._tail = self.context + layout.K_COMPLETION_TAIL
-        if pumped is not None:
-            pumped.attach(self.context, number)
         self._lent = False
-        self.thread = crew.launch(self.context, SERVE)
+        try:
+            if pumped is not None:
+                pumped.attach(self.context, number)
+            self.thread = crew.launch(self.context, SERVE)
+        except BaseException:
+            self.give_back(pumped)
+            raise
 
     def post(self, entry: int, words: bytes) -> bool:
         """Post a request of the server's own; False if the ring is full."""
@@ -162,11 +166,17 @@ class Rings:
             self._engine.set_word(self._completions + place + D_MASK, mask)
 
     def mark_lost(self, partition: int, final: int) -> int:
-        """Have results say that they are discarded, where they depend on what a partition lost."""
+        """Have results say that they are discarded, where they depend on what a partition lost;
+        how many there are. Who was answered, or set aside, or marked before, counts elsewhere."""
         count = 0
+        engine, discarded = self._engine, int(Status.DISCARDED)
         for place, timestamp, mask in self._places():
-            if mask >> partition & 1 and timestamp > final:
-                self._engine.set_word(self._completions + place + D_OUTCOME, int(Status.DISCARDED))
+            if not mask >> partition & 1 or timestamp <= final:
+                continue
+            at = self._completions + place
+            answered = engine.word(at + D_ORIGIN) & FLAG_ANSWERED
+            if not answered and engine.word(at + D_OUTCOME) != discarded:
+                engine.set_word(at + D_OUTCOME, discarded)
                 count += 1
         return count
 

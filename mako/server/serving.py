@@ -227,11 +227,15 @@ class Serving:
             worker.set_masks(mask)
 
     def _hold(self, results: Iterable[Result]) -> None:
+        known: list[Result] = []
         for result in results:
-            if result.packed and result.connection in self._sinks:
+            if not result.packed or result.connection not in self._sinks:
+                self._landed(result.connection, 1)  # There is nothing to say, or nobody listens.
+            elif result.is_discarded:  # Another partition's failure has judged it.
+                known.append(result)
+            else:
                 self._held.add(result)
-            else:  # There is nothing to say, or nobody who listens.
-                self._landed(result.connection, 1)
+        self._send(known)
 
     @property
     def holds(self) -> bool:

@@ -181,8 +181,21 @@ class _Threads:
             self._running.append(worker)
             if self._keeper is None and not engine.replicated:
                 self._start_keeper()
-        thread.start()
+        try:
+            thread.start()
+        except BaseException:
+            self._forget(worker)
+            raise
         return worker
+
+    def _forget(self, worker: WorkerThread) -> None:
+        """Its thread did not begin: nobody has to stop it, and nobody could wait for it."""
+        with self._lock:
+            if worker in self._running:
+                self._running.remove(worker)
+                os.close(worker.event)
+            if not self._running and self._keeper is not None:
+                self._stop_keeper()
 
     def stop(self, workers: list[WorkerThread]) -> None:
         with self._lock:

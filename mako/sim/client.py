@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from mako.client.remote.asking import Asking
 from mako.client.remote.calls import Call
 from mako.client.remote.core import Core
+from mako.client.remote.link import SLEEP_MAX
 from mako.sim.clock import MS, SECOND
 from mako.sim.plan import CLUSTER_ID
 from mako.sim.streams import CLIENTS_FROM, Stream
@@ -39,7 +40,12 @@ class SimClient:
         addresses = [f"p{process.number}:1" for process in cluster.processes]
         chance.shuffle(addresses)
         self.core = Core(
-            addresses, chance=chance, cluster=CLUSTER_ID, stay=stay, partition=partition
+            addresses,
+            chance=chance,
+            cluster=CLUSTER_ID,
+            stay=stay,
+            partition=partition,
+            silence_max=cluster.plan.clients_plan.silence,
         )
         self.asking = Asking(self.core, once=False)
         self.stays = stay
@@ -49,8 +55,8 @@ class SimClient:
         self._chance = chance
         self._dialling = False
         self._wake_at = 0
-        # An answer is being taken in: tasks go on after it.
-        self._pumping = False
+        # Since when somebody who waits for an answer has listened; None: nobody does.
+        self._listens_since: float | None = None
 
     @property
     def seconds(self) -> float:
@@ -86,8 +92,11 @@ class SimClient:
     def pump(self) -> None:
         """Let the core do what it is time for, as `mako.client.remote.link` does."""
         core, now = self.core, self.seconds
+        self._note_silence(now)
         core.expire(now)
         if core.leaves(now):
+            if core.ready:
+                self._cluster.reach("silent_server_left")
             self._close()
             core.left(now)
         address = None if self._dialling else core.dial(now)
@@ -97,8 +106,17 @@ class SimClient:
         if data and self.stream is not None:
             self.stream.to_process.send(data)
         when = core.next_time()
+        if self.stream is not None and not core.idle:
+            self._listens_since = now
+            when = now + SLEEP_MAX if when is None else min(when, now + SLEEP_MAX)
         if when is not None and not self._dialling:
             self._wake(max(round(when * SECOND), self._loop.now) + 1)
+
+    def _note_silence(self, now: float) -> None:
+        """Somebody may have listened, in vain: who has heard something says so in `_take`."""
+        since, self._listens_since = self._listens_since, None
+        if since is not None:
+            self.core.quiet(min(now - since, SLEEP_MAX))
 
     def _wake(self, at: int) -> None:
         if not self._loop.now < self._wake_at <= at:
@@ -140,6 +158,7 @@ class SimClient:
     def _take(self, stream: Stream, data: bytes) -> None:
         if stream is not self.stream:
             return
+        self._listens_since = None
         try:
             if data:
                 self.core.feed(data, self.seconds)

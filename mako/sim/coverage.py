@@ -43,6 +43,7 @@ REQUIRED_SERVED: Final = REQUIRED - {
     "judged_discarded",
     "judged_durable",
     "judged_unknown",
+    "silent_server_left",
     "snapshot_served",
     "speculation_discarded",
     "stopped_in_a_commit",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Final
 
+from mako.client.remote.core import SILENCE_MAX
 from mako.entry import GroupId, NodeId
 from mako.raft import Settings
 from mako.raft import planted as raft_planted
@@ -71,8 +72,13 @@ class ClientsPlan:
     #: Shares of what clients do, by the names of mako.sim.traffic.
     shares: dict[str, float] = field(default_factory=dict)
     stream: ByteStreamSettings = field(default_factory=ByteStreamSettings)
+    #: Seconds of silence after which a client leaves a server. A run is hardly longer than what
+    #: real clients wait.
+    silence: float = SILENCE_MAX
 
 
+#: Of `ClientsPlan.silence`.
+SILENCES: Final = (0.4, 1.5, SILENCE_MAX)
 #: What clients do, by the weights that it may be drawn with.
 SHARES: Final = {
     "append": (3.0, 6.0),
@@ -119,6 +125,7 @@ def draw_clients(plan: "Plan", chance: Random) -> None:
         stream=ByteStreamSettings(
             delay_mean=choice((MS // 10, MS // 2, 3 * MS)), pieces_max=choice((1, 3, 10))
         ),
+        silence=choice(SILENCES),
     )
 
 

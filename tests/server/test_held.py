@@ -74,6 +74,105 @@ def test_results_of_a_connection_that_left_are_dropped() -> None:
     assert [one.connection for one in held.take_due(20, 0)] == [2, 2]
 
 
+class Looked(Result):
+    """A result that counts who looks whose it is."""
+
+    looks = 0
+
+    @property
+    def connection(self) -> int:  # type: ignore[override]
+        Looked.looks += 1
+        return self[1]
+
+
+def test_connections_that_leave_do_not_look_at_what_others_have() -> None:
+    held, count, connections = Held(), 3000, 300
+    for i in range(count):
+        result = packed(i + 1, i % connections)
+        held.add(Looked(*result))
+        held.set_aside(Looked(*result))
+        if i % 3 == 0:
+            held.judge(i + 1, Status.UNKNOWN)
+    Looked.looks = 0
+    for connection in range(connections):
+        assert held.drop(connection) == 2 * count // connections
+    assert Looked.looks <= 2 * 2 * count, "each of them is looked at once or twice"
+    assert (held.open, held.due, held.aside) == (False, False, False)
+
+
+def test_a_connection_with_the_number_of_one_that_left_has_its_own() -> None:
+    held = Held()
+    for timestamp in (1, 2, 3):
+        held.add(packed(timestamp, 1))
+        held.add(packed(timestamp, 2))
+        held.set_aside(packed(timestamp, 1))
+        held.set_aside(packed(timestamp, 2))
+    assert held.drop(1) == 6
+    assert held.count_aside(0) == 3
+    held.add(packed(4, 1))
+    held.set_aside(packed(5, 1))
+    assert [one.connection for one in held.those_aside()].count(1) == 1
+    assert [(one.timestamp, one.connection) for one in held.take_aside(lambda at, _: at > 1)] == []
+    assert [one[:2] for one in held.take_aside(lambda at, _: at < 3)] == [(1, 2), (2, 2)]
+    held.reopen()
+    judged, lost = held.judge(2, Status.UNKNOWN)
+    assert judged == Judged(durable=2, lost=4)
+    assert sorted(one[:2] for one in lost) == [(3, 2), (3, 2), (4, 1), (5, 1)]
+    assert [one[:2] for one in held.take_due(9, 9)] == [(1, 2), (2, 2)]
+    assert held.drop(1) == held.drop(2) == 0
+
+
+def test_what_is_kept_against_a_list() -> None:
+    """Random steps against the one-line definitions of what they do."""
+    chance = random.Random(4)
+    for _ in range(30):
+        held = Held()
+        stored: dict[str, list[tuple[int, int]]] = {"open": [], "due": [], "aside": []}
+        for step in range(300):
+            what = chance.choice(("add", "add", "aside", "aside", "drop", "judge", "due", "take"))
+            connection, at = chance.randrange(5), chance.randrange(40)
+            if what == "add":
+                held.add(packed(step, connection))
+                stored["open"].append((step, connection))
+            elif what == "aside":
+                held.set_aside(packed(step, connection))
+                stored["aside"].append((step, connection))
+            elif what == "drop":
+                gone = sum(c == connection for some in stored.values() for _, c in some)
+                assert held.drop(connection) == gone
+                for name, some in stored.items():
+                    stored[name] = [one for one in some if one[1] != connection]
+            elif what == "judge":
+                if chance.random() < 0.3:
+                    held.reopen()
+                    stored["open"] += stored["aside"]
+                    stored["aside"] = []
+                judged, lost = held.judge(step - at, Status.UNKNOWN)
+                durable = [one for one in stored["open"] if one[0] <= step - at]
+                ended = [one for one in stored["open"] if one[0] > step - at]
+                assert judged == (len(durable), len(ended))
+                assert sorted(one[:2] for one in lost) == sorted(ended)
+                stored["due"] += durable
+                stored["open"] = []
+            elif what == "due":
+                taken = held.take_due(step - at, step - at)
+                assert [one[:2] for one in taken] == sorted(
+                    one for one in stored["due"] if one[0] <= step - at
+                )
+                stored["due"] = [one for one in stored["due"] if one[0] > step - at]
+            else:
+                taken = held.take_aside(lambda when, _, until=step - at: when <= until)
+                assert [one[:2] for one in taken] == sorted(
+                    one for one in stored["aside"] if one[0] <= step - at
+                )
+                stored["aside"] = [one for one in stored["aside"] if one[0] > step - at]
+            assert held.open == bool(stored["open"])
+            assert held.due == bool(stored["due"])
+            assert held.aside == bool(stored["aside"])
+            assert held.count_aside(0) == len(stored["aside"])
+            assert sorted(one[:2] for one in held.those_aside()) == sorted(stored["aside"])
+
+
 def test_places_of_a_ring_are_found_around_its_end() -> None:
     ring = bytearray(COMPLETION_RING_BYTES)
     first, second = completion(1, 100), completion(2, 101, data=b"12345678")

@@ -2,10 +2,15 @@
 
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
-from mako.server.workers import WorkerThread
+import pytest
+
+from mako.engine.engine import Engine
+from mako.engine.worker import DRAIN
+from mako.server.workers import Crew, WorkerThread
 
 
 def of_this_thread() -> WorkerThread:
@@ -40,3 +45,22 @@ def test_a_thread_that_has_ended_is_no_error_and_its_last_figure_stays() -> None
 
 def test_who_has_not_begun_has_used_nothing() -> None:
     assert WorkerThread(0, 0, threading.Thread()).cpu_seconds == 0
+
+
+def test_a_thread_that_the_system_refuses_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    engine = Engine(16 << 20, contexts=4, replicated=True)  # It has no keeper, a thread, too.
+    crew = Crew(engine, 5.0)
+    crew.watch()
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    try:
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        with pytest.raises(RuntimeError, match="new thread"):
+            crew.launch(engine.context(0), DRAIN)
+        assert not crew.works()
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
+    finally:
+        crew.close()
+        engine.close()

@@ -1,11 +1,13 @@
 """Servers and remote clients in the simulator: what they do where nothing fails."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 
 import pytest
 
 import mako
 from mako.client.remote.calls import Call
+from mako.client.remote.core import SILENCE_MAX
 from mako.sim.client import SimClient, Task
 from mako.sim.clock import MS, SECOND
 from mako.sim.cluster import Cluster, Mode
@@ -94,6 +96,36 @@ def test_a_request_that_is_run_once_is_run_once_over_two_connections(world: Worl
     world.ended(call)
     assert numbers_in(call.value)[0] == 1
     assert numbers_in(world.append(10, 0).value)[0] == 2
+
+
+@pytest.mark.parametrize("silence", [SILENCE_MAX, 0.6])
+def test_a_client_leaves_a_server_that_goes_silent(world: World, silence: float) -> None:
+    cluster = world.cluster
+    plan = cluster.plan.clients_plan
+    cluster.plan.clients_plan = dataclasses.replace(plan, silence=silence)
+    client = world.client = SimClient(cluster, 51, stay=False)
+    client.pump()
+    world.until(lambda: client.core.ready)
+    there = client.process
+    cut = cluster.network.cut([(client.number, there), (there, client.number)])
+    since = client.seconds
+    call = client.asking.procedure("append", (9, 0, -1, -1), since + 30, early=False, once=True)
+    client.pump()
+    world.until(lambda: client.process != there)
+    assert silence <= client.seconds - since <= silence + 1
+    assert cluster.coverage["silent_server_left"] == 1
+    assert not call.ended
+    cluster.network.mend(cut)
+    assert numbers_in(world.ended(call).value)[0] == 1
+
+
+def test_a_client_that_waits_for_nothing_does_not_listen(world: World) -> None:
+    client = world.client
+    world.ask(Operation.PING)
+    there = client.process
+    world.cluster.network.cut([(client.number, there), (there, client.number)])
+    world.cluster.loop.run(world.cluster.loop.now + 10 * SECOND)
+    assert client.process == there
 
 
 def test_a_table_is_told_of_when_it_stays(world: World) -> None:

@@ -203,6 +203,7 @@ _MESSAGES: Final[dict[int, tuple[type[Error], str]]] = {
 
 
 _ABOUT_TABLES: Final = (Operation.OPEN_TABLE, Operation.CREATE_TABLE)
+_OF_DRIVES: Final = (Operation.DRIVE_SAMPLE, Operation.DRIVE_RESET, Operation.DRIVE_STOP)
 
 
 def failure(call: Call, status: int, detail: int, text: str = "") -> Exception:
@@ -223,6 +224,8 @@ def failure(call: Call, status: int, detail: int, text: str = "") -> Exception:
             )
     if status == Status.REFUSED and call.request and call.request[0] in _ABOUT_TABLES:
         return SchemaError(f"{call.name}: {text}")
+    if status == Status.NO_SESSION and is_of_drive(call):
+        return ConnectionLost(f"{call.name}: {text}; what it has committed stays, start it again")
     if status in _MESSAGES:
         kind, message = _MESSAGES[status]
         return kind(f"{call.name}: {text or message}")
@@ -276,6 +279,11 @@ def is_wait(call: Call) -> bool:
     return bool(call.request) and call.request[0] == Operation.WAIT_WATERMARK
 
 
+def is_of_drive(call: Call) -> bool:
+    """Whether it is about a drive that has been started."""
+    return bool(call.request) and call.request[0] in _OF_DRIVES
+
+
 def ended_with_its_connection(call: Call) -> Exception:
     """It was bound to a connection that is lost."""
     if is_commit(call) and call.state is State.SENT:
@@ -285,6 +293,11 @@ def ended_with_its_connection(call: Call) -> Exception:
 
 def lost_with_its_connection(call: Call) -> Exception:
     """It was not executed."""
+    if is_of_drive(call):
+        return ConnectionLost(
+            f"{call.name}: the connection or the leader was lost, and the drive has ended with it;"
+            " what it has committed stays, start it again"
+        )
     return ConnectionLost(
         f"{call.name}: the connection was lost, and the transaction or snapshot with it; start it"
         " again"

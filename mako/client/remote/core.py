@@ -98,11 +98,12 @@ class Core:
         stay: bool = False,
         partition: int = 0,
         shards: ShardMap | None = None,
+        silence_max: float | None = None,
     ) -> None:
         """With `stay` it talks to whichever server it reaches, leader or not.
 
         `shards` is the map of another core of the same cluster: a server that has another one is
-        not talked to.
+        not talked to. `silence_max` is SILENCE_MAX, or less.
         """
         self.client: Final = chance.getrandbits(62) | 1
         self._chance = chance
@@ -133,6 +134,7 @@ class Core:
         # whether the server was asked if it is there.
         self._unanswered = False
         self._quiet = 0.0
+        self._silence_max = SILENCE_MAX if silence_max is None else silence_max
         self._pinged = False
         self._last_id = 0
         self._output: list[bytes] = []
@@ -161,9 +163,7 @@ class Core:
         if self._closed is not None:
             raise Closed("the database is closed; connect again")
         if call.bound and call.bound != self.connection:
-            raise ConnectionLost(
-                f"{call.name}: the connection it belongs to is lost; start the transaction again"
-            )
+            raise lost_with_its_connection(call)
         assert call.id, "numbered by next_id"
         if call.once:
             heapq.heappush(self._once, call.id)
@@ -216,7 +216,7 @@ class Core:
         if not self.connection:
             return False
         if self._ready:
-            if self._quiet < SILENCE_MAX or not self._pinged:
+            if self._quiet < self._silence_max or not self._pinged:
                 return False
             self.trouble = "a server that was asked says nothing any more"
             return True
@@ -588,7 +588,7 @@ class Core:
         if not (self._ready and self._unanswered):
             return
         self._quiet += seconds
-        if self._quiet >= PATIENCE and not self._pinged:
+        if self._quiet >= min(PATIENCE, self._silence_max / 2) and not self._pinged:
             self._pinged = True
             ping = [self.next_id(), int(Operation.PING)]  # That it is answered is the answer.
             self._output.append(frame(ClientKind.REQUEST, pack_requests([ping])))

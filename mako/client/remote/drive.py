@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from mako.client.remote.calls import Call
+from mako.errors import Error, Unknown
 from mako.histogram import BUCKETS
 from mako.procedure import Workload
 from mako.server.drive import KindSample, Sample
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
 
 
 class RemoteDrive:
-    """See `mako.server.drive.Drive`. It ends with the connection, and when the leader rests."""
+    """See `mako.server.drive.Drive`. It ends with the connection that started it, and when the
+    leader rests: ConnectionLost then, whatever is asked of it."""
 
     def __init__(
         self,
@@ -35,13 +38,39 @@ class RemoteDrive:
         self._row = workload.state
         self._final: Sample | None = None
         packed = [workload.state.pack(state) for state in states]
-        given = (workload.name, packed, seed, rate)
-        call = db._ask(Operation.DRIVE, *given, lane=lane, timeout=timeout, safe=False)
+        call = self._start((workload.name, packed, seed, rate), timeout)
         self._number = call.value
+        # Of the connection that answered: over another one its number is nobody's.
+        self._bound = call.connection
         self._states: list[dict[str, Any]] | None = None
 
+    def _start(self, given: Sequence[Any], timeout: float) -> Call:
+        db, link = self._db, self._lane.link
+        deadline = db._deadline(timeout)
+        with link.lock:
+            call = self._lane.asking.request(Operation.DRIVE, *given, deadline=deadline, safe=False)
+            try:
+                db._ended(call, self._lane)
+            finally:
+                if not call.ended or isinstance(call.error, Unknown):
+                    self._give_up(call)
+        db._raise(call, self._lane)
+        return call
+
+    def _give_up(self, call: Call) -> None:
+        """Nobody waits for it any more: it is not to begin when its workload is compiled, and not
+        to run until the connection ends. The link's lock is held."""
+        link = self._lane.link
+        link.core.give_up(call)
+        if not link.core.connection:  # Nor is there anything that would run.
+            return
+        with suppress(Error):
+            deadline = self._db._deadline()
+            self._lane.asking.request(Operation.CANCEL, call.id, deadline=deadline, safe=False)
+            link.send_soon()
+
     def _ask(self, operation: Operation) -> Call:
-        return self._db._ask(operation, self._number, lane=self._lane, safe=False)
+        return self._db._ask(operation, self._number, lane=self._lane, bound=self._bound)
 
     def sample(self) -> Sample:
         """Counts and latencies so far."""
@@ -69,8 +98,12 @@ class RemoteDrive:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self.stop()
+        except Error:
+            if kind is None:  # Otherwise the block has told of it, or of something else.
+                raise
 
 
 def sample_of(plain: dict[str, Any]) -> Sample:

@@ -6,7 +6,7 @@ from typing import Final
 
 from mako.placement import Kind, Placement, ShardMap, blocks
 from mako.sim.clock import MS, SECOND
-from mako.sim.plan import ClientsPlan, Plan
+from mako.sim.plan import SILENCES, ClientsPlan, Plan
 from mako.sim.shards.tpcc import TABLES
 from mako.sim.streams import StreamSettings
 
@@ -94,7 +94,7 @@ def draw_shards(plan: Plan, chance: Random) -> ShardsPlan:
             delay_mean=choice((MS // 10, MS // 2, 3 * MS)), pieces_max=choice((1, 3))
         ),
     )
-    return ShardsPlan(
+    drawn = ShardsPlan(
         partitions=partitions,
         together=choice((True, False)),
         registers=choice((3, 8)),
@@ -108,6 +108,8 @@ def draw_shards(plan: Plan, chance: Random) -> ShardsPlan:
         echo=choice((0.0, 0.3, 1.0)),
         history_loss=choice((0.0, 0.0, 0.5)),
     )
+    plan.clients_plan = replace(plan.clients_plan, silence=choice(SILENCES))
+    return drawn
 
 
 def shard_map(plan: ShardsPlan) -> ShardMap:
