@@ -180,18 +180,7 @@ class NodeState:
         # Last index and bytes of each proposal that is not committed.
         self.uncommitted: deque[tuple[int, int]] = deque()
         self.uncommitted_bytes = 0
-        self.transfer_target: NodeId = NODE_NONE
-        #: Whether this node takes no leadership that is handed over; and to whom this leader has
-        #: tried to hand over in vain.
-        self.declines = False
-        self.declined: set[NodeId] = set()
-        #: Why this node ceased to lead when it last did, for people; '' if it never has.
-        self.lead_ended = ""
-        self.preferred = preferred
-        self.preferred_penalty = 1
-        self.transfer_elapsed = self.preferred_well_ticks = 0
-        # What it has to acknowledge next, and for how long that has been so.
-        self.preferred_goal = self.preferred_goal_ticks = 0
+        self._begin_transfers(preferred)
         #: The peers whose heartbeats the host sends for all its groups at once.
         self.quiet: frozenset[NodeId] = frozenset()
 
@@ -210,6 +199,22 @@ class NodeState:
         self.after_sync: list[Message] = []
         self.flush_needed = self.commit_held = self.commit_due = False
         self.draw_timeout()
+
+    def _begin_transfers(self, preferred: NodeId) -> None:
+        """The part of the state that is about handing over (mako.raft.transfer)."""
+        self.transfer_target: NodeId = NODE_NONE
+        self.transfer_elapsed = 0
+        #: Whether this node takes no leadership that is handed over; and to whom this leader has
+        #: tried to hand over in vain.
+        self.declines = False
+        self.declined: set[NodeId] = set()
+        #: Why this node ceased to lead when it last did, for people; '' if it never has.
+        self.lead_ended = ""
+        self.preferred = preferred
+        self.preferred_penalty = 1
+        self.preferred_well_ticks = 0
+        # What it has to acknowledge next, and for how long that has been so.
+        self.preferred_goal = self.preferred_goal_ticks = 0
 
     # --- Facts ---------------------------------------------------------------------------------
 

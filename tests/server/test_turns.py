@@ -121,7 +121,12 @@ async def test_turns_go_on_while_work_is_done_aside(
         return turned.wait(60)
 
     driver.aside.put(work, lambda done: ended.set() if done else None)
-    driver.pump = lambda: turned.set() if driver.ticks >= 10 else None  # type: ignore[method-assign]
+
+    def pump() -> None:
+        if driver.ticks >= 10:
+            turned.set()
+
+    driver.pump = pump  # type: ignore[method-assign]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(turns.run)
         await ended.wait()
