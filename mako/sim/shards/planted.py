@@ -46,7 +46,13 @@ ENGINE: Final[Mapping[str, EngineBug]] = MappingProxyType(
         ),
         "mask_not_inherited_on_update": EngineBug(
             "so does whoever changes a row (I3)",
-            (("access", "    inherit(tx, current)\n    length =", "    length ="),),
+            (
+                (
+                    "access",
+                    "        inherit(tx, current)\n    if current == 0 or",
+                    "        pass\n    if current == 0 or",
+                ),
+            ),
         ),
         "proposal_not_compared": EngineBug(
             "a proposal is above the clock of each participant (X1)",
