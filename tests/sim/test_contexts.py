@@ -39,7 +39,7 @@ def change(tx: Any, place: int, number: int) -> int:
 @mako.procedure
 def look(tx: Any, place: int, number: int) -> int:
     found, row = tx.find(ACCOUNT, (place, number))
-    return row.v if found else -1
+    return int(row.v) if found else -1
 
 
 @mako.procedure
@@ -48,7 +48,7 @@ def watch(tx: Any, value: int) -> int:
     seen = tx.read(ACCOUNT, (1, 1)).v
     tx.put(ACCOUNT, (1, 2)).v = value
     tx.put(ACCOUNT, (0, 1)).v = value
-    return seen
+    return int(seen)
 
 
 class World:

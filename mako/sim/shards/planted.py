@@ -51,7 +51,7 @@ ENGINE: Final[Mapping[str, EngineBug]] = MappingProxyType(
             ),
         ),
         "mask_not_inherited_on_delete": EngineBug(
-            "so does whoever deletes a row (I3)",
+            "whoever deletes a row depends on what it depends on (I3)",
             (
                 (
                     "access",
@@ -71,7 +71,7 @@ ENGINE: Final[Mapping[str, EngineBug]] = MappingProxyType(
             ),
         ),
         "mask_not_inherited_on_read": EngineBug(
-            "so does whoever reads a row (I3)",
+            "whoever reads a row depends on what it depends on (I3)",
             (
                 (
                     "access",
@@ -81,7 +81,7 @@ ENGINE: Final[Mapping[str, EngineBug]] = MappingProxyType(
             ),
         ),
         "mask_not_inherited_on_update": EngineBug(
-            "so does whoever changes a row (I3)",
+            "whoever changes a row depends on what it depends on (I3)",
             (
                 (
                     "access",
