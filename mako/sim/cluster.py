@@ -277,6 +277,7 @@ class Cluster:
     def _wait_for_lanes(self, end: int) -> None:
         traffic = self._shard_traffic()
         self._wait(end, lambda: traffic.is_idle, "a transaction over partitions does not end")
+        traffic.rest()
 
     def _shard_traffic(self) -> "ShardTraffic":
         from mako.sim.shards.traffic import ShardTraffic

@@ -134,6 +134,15 @@ class ShardTraffic(Lives):
 
     def stop(self) -> None:
         super().stop()
+        self.rest()
+
+    def rest(self) -> None:
+        """Nothing is under way any more that is known: the last look is at what is above that.
+
+        A transaction may outlive its client: what was in its way is asked for again after up to
+        half a second. Partitions are shown as they are at timestamps of their own, so one that lies
+        between these would be seen in half.
+        """
         now_ms = max(process.now_ms for process in self._cluster.processes)
         self._floor = now_ms + _REST_MS << MILLISECOND_SHIFT
 
