@@ -158,11 +158,12 @@ def write_record(
     if head & DEAD:
         return -_CHANGED
     current = head & POINTER
+    if current != 0:  # A tombstone, too: if it is undone, the row is there.
+        inherit(tx, current)
     if current == 0 or ld8(current + V_LENGTH) & TOMBSTONE:
         add_read(tx, record, 0 if current == 0 else ld8(current + V_TIMESTAMP))
         note_leaf(tx, leaf, leaf_version)
         return 0
-    inherit(tx, current)
     length = ld8(current + V_LENGTH)
     version = new_version(tx, length)
     if version == 0:
@@ -266,11 +267,12 @@ def delete_record(
     current = head & POINTER
     if entry == 0:
         seen = 0 if current == 0 else ld8(current + V_TIMESTAMP)
+        if current != 0:
+            inherit(tx, current)
         if current == 0 or ld8(current + V_LENGTH) & TOMBSTONE:
             add_read(tx, record, seen)
             note_leaf(tx, leaf, leaf_version)
             return 0
-        inherit(tx, current)
     # Even a full memory takes deletes: they are the way out of it.
     version = allocate_reserved(tx, POOL_VALUES, V_VALUE)
     if version == 0:

@@ -131,7 +131,11 @@ class Cluster:
         from mako.sim.shards.plan import draw_shards
 
         #: What is drawn, and what is checked, where there are several partitions.
-        self.shards_plan = draw_shards(self.plan, self.chances.of("plan of shards"))
+        self.shards_plan = draw_shards(
+            self.plan,
+            self.chances.of("plan of shards"),
+            self.chances.of("plan of registers"),
+        )
         self.shard_checks = ShardChecks()
 
     def _plague_shards(self) -> None:
@@ -273,6 +277,7 @@ class Cluster:
     def _wait_for_lanes(self, end: int) -> None:
         traffic = self._shard_traffic()
         self._wait(end, lambda: traffic.is_idle, "a transaction over partitions does not end")
+        traffic.rest()
 
     def _shard_traffic(self) -> "ShardTraffic":
         from mako.sim.shards.traffic import ShardTraffic

@@ -58,6 +58,7 @@ REQUIRED_SHARDED: Final = REQUIRED_SERVED - {
     "history_lost",
     "mail_of_older_epoch",
     "mask_bit_dropped",
+    "said_yes_twice",
     "several_epochs_missed",
     "undone_for_others",
 }

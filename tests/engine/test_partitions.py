@@ -38,6 +38,12 @@ def delete(tx: Any, place: int, number: int) -> int:
 
 
 @mako.procedure
+def change(tx: Any, place: int, number: int) -> int:
+    tx.write(ACCOUNT, (place, number)).v += 1
+    return 0
+
+
+@mako.procedure
 def transfer(tx: Any, p: int, n: int, q: int, m: int, amount: int) -> int:
     """What the two rows had before."""
     one = tx.write(ACCOUNT, (p, n))
@@ -184,6 +190,29 @@ def test_what_is_not_durable_is_inherited(cluster: Cluster) -> None:
     cluster.settle()
     assert cluster.run(0, put, 0, 1, 3).mask == 0b001
     assert [inherited(engine) for engine in cluster.engines] == [2, 0, 0]
+
+
+@pytest.mark.parametrize("how", [delete, change], ids=["delete", "write"])
+def test_that_a_row_is_gone_waits_for_who_has_deleted_it(cluster: Cluster, how: Any) -> None:
+    """If that is lost, the row is there again, and somebody was told that it is not."""
+    cluster.run(0, put, 0, 1, 70)
+    cluster.run(1, put, 1, 1, 30)
+    number = cluster.post(1, move, 0, 1, 1, 2)
+    found: list[Done] = []
+    cluster.serve(1)
+    while not any(done.number == number for done in found):
+        cluster.pass_time(1_000)
+        for place in range(2):
+            cluster.turn(place)
+        found += cluster.done()
+    cluster.turn(0)  # It is deleted there, too.
+    number = cluster.post(0, how, 0, 1)
+    assert cluster.serve(0)
+    (done,) = cluster.done()
+    assert (done.number, done.outcome, done.mask) == (number, Outcome.NOT_FOUND, 0b011)
+    cluster.settle()
+    done = cluster.run(0, how, 0, 1)
+    assert (done.outcome, done.mask) == (Outcome.NOT_FOUND, 0b001), "it is durable"
 
 
 def test_a_key_that_is_taken_elsewhere(cluster: Cluster) -> None:

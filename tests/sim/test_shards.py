@@ -34,6 +34,7 @@ from mako.sim.shards.traffic import ShardTraffic
 REGRESSIONS: dict[int, str] = {
     2: "server: a leader that led again did not look at the masks of what it held (test_deposed)",
     109: "server: what was lost was not sent again while anything came (test_joining)",
+    1002: "sim: one that had outlived its client was looked at while half of it was shown",
     20049: "engine: a pause after an outage was four times as long as that (test_pump)",
 }
 

@@ -1,7 +1,9 @@
 """What must hold in clusters of several partitions as they go on, and at the end.
 
     I1            a final watermark is at or above every watermark announced in an earlier epoch
-    I3            whoever writes over a version inherits its mask (masks)
+    I3            whoever writes over a version inherits its mask (masks); whoever reads it, too
+                  (contexts)
+    X2            what was read is valid at the timestamp that was said yes to (contexts)
     I4            whoever closes stays below what is prepared, or not installed everywhere
 
 Announcements and final watermarks go to mako.sim.checking as facts. Lanes are looked at whenever a
@@ -18,6 +20,7 @@ from mako.recovery.history import EpochStart
 from mako.server.hosting import Hosted
 from mako.sim.checkers import Violation
 from mako.sim.checking.facts import Announced, Fact, FinalWatermark
+from mako.sim.shards.contexts import Contexts
 from mako.sim.shards.masks import Masks
 
 #: States of a lane that hold the closed timestamp below it.
@@ -33,6 +36,7 @@ class ShardChecks:
         self.shown: dict[tuple[int, GroupId], tuple[int, ...]] = {}
         self._announced: dict[tuple[int, int], int] = {}
         self.masks = Masks()
+        self.contexts = Contexts()
 
     def announced(self, message: Gossip) -> None:
         """A leader tells its watermark."""

@@ -6,21 +6,30 @@ Nothing waits: a request for which there is no room stays the oldest one. What o
 told is pumped by whoever called.
 """
 
-from typing import Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
 
 from mako.engine import layout
 from mako.engine.closing import close
 from mako.engine.mesh import turn
 from mako.engine.reclaim import reclaim_some_at_rest
 from mako.engine.worker import oldest_request, serve_oldest
+from mako.sim.shards.contexts import Contexts
 from mako.sim.workers import SimCrew, SimWorker
+
+if TYPE_CHECKING:
+    from mako.engine.engine import Engine
 
 #: Requests that a worker runs in one step, at most.
 _REQUESTS_MAX: Final = 4
 
 
 class ShardCrew(SimCrew):
-    """See the module, and mako.server.serving.Crew."""
+    """See the module, and mako.server.serving.Crew. `contexts` looks at what has run."""
+
+    def __init__(self, engine: "Engine", now_ns: Callable[[], int], contexts: Contexts) -> None:
+        super().__init__(engine, now_ns)
+        self._contexts = contexts
 
     def go_on(self, worker: SimWorker) -> bool:
         """Its transactions are whole: it is never in the middle of one."""
@@ -42,6 +51,7 @@ class ShardCrew(SimCrew):
             if not self.has_requests(worker) or not serve_oldest(context, wall):
                 break
             done += 1
+            self._contexts.ran(engine, context)
         close(engine.base)
         reclaim_some_at_rest(context)
         return done

@@ -30,6 +30,14 @@ SHARES: Final = {
     "pay": (0.0, 1.0, 2.0),
 }
 
+#: What they do with registers beside that, in half of the seeds, and how much more often than the
+#: weights above say they write and read them there.
+HOT_SHARES: Final = {
+    "change": (1.0, 3.0),
+    "watch": (3.0, 6.0),
+}
+_HOTTER: Final = 3.0
+
 
 @dataclass(frozen=True, slots=True)
 class ShardsPlan:
@@ -57,8 +65,9 @@ class ShardsPlan:
     history_loss: float = 0.0
 
 
-def draw_shards(plan: Plan, chance: Random) -> ShardsPlan:
-    """Draw that part of a seed, and change what has to be other with several partitions."""
+def draw_shards(plan: Plan, chance: Random, hot: Random) -> ShardsPlan:
+    """Draw that part of a seed, and change what has to be other with several partitions. `hot`
+    draws whether registers are fought for."""
     choice = chance.choice
     partitions = choice((2, 2, 3, 4))
     plan.groups = partitions
@@ -103,13 +112,22 @@ def draw_shards(plan: Plan, chance: Random) -> ShardsPlan:
         requests=choice((1, 2, 4)),
         busy=choice((MS // 20, MS // 4)),
         idle=choice((MS, 4 * MS)),
-        shares={name: choice(options) for name, options in SHARES.items()},
+        shares=_heated({name: choice(options) for name, options in SHARES.items()}, hot),
         move_distance=int(SECOND * choice((0.0, 0.5, 1.5))),
         echo=choice((0.0, 0.3, 1.0)),
         history_loss=choice((0.0, 0.0, 0.5)),
     )
     plan.clients_plan = replace(plan.clients_plan, silence=choice(SILENCES))
     return drawn
+
+
+def _heated(shares: dict[str, float], hot: Random) -> dict[str, float]:
+    """What clients do, where registers are perhaps fought for."""
+    if hot.random() < 0.5:
+        return shares | dict.fromkeys(HOT_SHARES, 0.0)
+    more = {name: hot.choice(options) for name, options in HOT_SHARES.items()}
+    more |= {name: _HOTTER * (shares[name] or 1.0) for name in ("write", "read")}
+    return shares | more
 
 
 def shard_map(plan: ShardsPlan) -> ShardMap:

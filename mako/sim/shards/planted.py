@@ -34,6 +34,32 @@ ENGINE: Final[Mapping[str, EngineBug]] = MappingProxyType(
                 ),
             ),
         ),
+        "mask_not_inherited_from_tombstone": EngineBug(
+            "whoever finds that a row is gone depends on who has deleted it (I3)",
+            (
+                (
+                    "access",
+                    "    if current != 0:  # A tombstone, too:",
+                    "    if current != 0 and not ld8(current + V_LENGTH) & TOMBSTONE:  #",
+                ),
+                (
+                    "access",
+                    "        if current != 0:\n            inherit(tx, current)\n",
+                    "        if current != 0 and not ld8(current + V_LENGTH) & TOMBSTONE:\n"
+                    "            inherit(tx, current)\n",
+                ),
+            ),
+        ),
+        "mask_not_inherited_on_delete": EngineBug(
+            "whoever deletes a row depends on what it depends on (I3)",
+            (
+                (
+                    "access",
+                    "        if current != 0:\n            inherit(tx, current)\n",
+                    "",
+                ),
+            ),
+        ),
         "mask_not_inherited_on_overwrite": EngineBug(
             "whoever overwrites a version depends on what it depends on (I3)",
             (
@@ -44,9 +70,25 @@ ENGINE: Final[Mapping[str, EngineBug]] = MappingProxyType(
                 ),
             ),
         ),
+        "mask_not_inherited_on_read": EngineBug(
+            "whoever reads a row depends on what it depends on (I3)",
+            (
+                (
+                    "access",
+                    "    inherit(tx, version)\n    if ld8(version + V_LENGTH) & TOMBSTONE",
+                    "    if ld8(version + V_LENGTH) & TOMBSTONE",
+                ),
+            ),
+        ),
         "mask_not_inherited_on_update": EngineBug(
-            "so does whoever changes a row (I3)",
-            (("access", "    inherit(tx, current)\n    length =", "    length ="),),
+            "whoever changes a row depends on what it depends on (I3)",
+            (
+                (
+                    "access",
+                    "        inherit(tx, current)\n    if current == 0 or",
+                    "        pass\n    if current == 0 or",
+                ),
+            ),
         ),
         "proposal_not_compared": EngineBug(
             "a proposal is above the clock of each participant (X1)",

@@ -2,7 +2,7 @@
 
     heads      list -> how many values it has            values are appended, each to up to three
     elements   list, position from 1 -> the value there  lists, in any partitions
-    registers  number -> the value                       written blindly, and deleted
+    registers  number -> the value                       written blindly, changed, and deleted
     accounts   number -> the balance, 0 at first         their sum never changes
 
 Results are three numbers of 20 bits; a list, register or account below 0 is none.
@@ -128,6 +128,29 @@ def write_some(tx: Any, value: int, first: int, second: int, third: int) -> Any:
         else:
             tx.put(REGISTERS, (third,)).value = value
     return 0
+
+
+@procedure
+def change_some(tx: Any, value: int, first: int, second: int, third: int) -> Any:
+    """Give up to three registers that are there a value, and look at nothing else of them."""
+    if first >= 0:
+        tx.write(REGISTERS, (first,)).value = value
+    if second >= 0:
+        tx.write(REGISTERS, (second,)).value = value
+    if third >= 0:
+        tx.write(REGISTERS, (third,)).value = value
+    return 0
+
+
+@procedure
+def watch_some(tx: Any, value: int, seen: int, first: int, second: int) -> Any:
+    """Give up to two registers a value, because of another one, which is only read: its value."""
+    found = value_of(tx, seen)
+    if first >= 0:
+        tx.put(REGISTERS, (first,)).value = value
+    if second >= 0:
+        tx.put(REGISTERS, (second,)).value = value
+    return found
 
 
 @procedure

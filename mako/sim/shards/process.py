@@ -92,7 +92,8 @@ class ShardProcess(HostingProcess):
 
     def _make_machine(self, group: GroupId) -> SimMachine:
         def make_crew(engine: "Engine") -> ShardCrew:
-            crew = self._crews[group] = ShardCrew(engine, lambda: self.now_ms * MS)
+            crew = ShardCrew(engine, lambda: self.now_ms * MS, self._checks.contexts)
+            self._crews[group] = crew
             return crew
 
         hosted = self._host(
@@ -288,7 +289,18 @@ class ShardProcess(HostingProcess):
         for worker in list(crew.workers):
             requests = self._chance.randint(0, self._shards.requests)
             done += crew.step(worker, self.loop.now, requests)
+        if done:
+            self._look_at_lanes(self.hosted[group])
         return done
+
+    def _look_at_lanes(self, hosted: Hosted) -> None:
+        contexts, pumped = self._checks.contexts, hosted.pumped
+        if pumped is None or pumped.station.busy == 0:
+            return
+        twice = contexts.said_twice
+        contexts.turned(hosted.partition.engine, pumped.station.lanes)
+        if contexts.said_twice > twice:
+            self.cluster.reach("said_yes_twice")
 
     def _between(self, group: GroupId) -> None:
         """A turn has closed, and has not taken the log yet: workers go on."""

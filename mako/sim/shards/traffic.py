@@ -3,6 +3,7 @@
     append      a value to up to three lists, in any partitions; perhaps run once, perhaps early
     lengths     of up to three lists; lasts: their last values
     write       up to three registers, blindly, or delete them; read: them
+    change      up to three registers that are there; watch: one is read, others are written
     transfer    between two accounts; balances: of all of them
     order       small TPC-C (terminals): two lines from any warehouses; newest_order: reads one
     pay         at a warehouse, by a customer of any
@@ -104,6 +105,8 @@ class ShardTraffic(Lives):
             "order": self._order,
             "newest_order": self._read_newest_order,
             "pay": self._pay,
+            "change": self._change,
+            "watch": self._watch,
         }
 
     # --- As the cluster sees it ----------------------------------------------------------------
@@ -131,6 +134,15 @@ class ShardTraffic(Lives):
 
     def stop(self) -> None:
         super().stop()
+        self.rest()
+
+    def rest(self) -> None:
+        """Nothing is under way any more that is known: the last look is at what is above that.
+
+        A transaction may outlive its client: what was in its way is asked for again after up to
+        half a second. Partitions are shown as they are at timestamps of their own, so one that lies
+        between these would be seen in half.
+        """
         now_ms = max(process.now_ms for process in self._cluster.processes)
         self._floor = now_ms + _REST_MS << MILLISECOND_SHIFT
 
@@ -217,8 +229,9 @@ class ShardTraffic(Lives):
             self.history.done(one, now, call.timestamp, exact=not call.lost)
             return True
         self._cluster.reach(f"ended_{type(error).__name__}")
-        if isinstance(error, NotFound) and one.name != "write_some":
-            # Only who deletes what is not there has met no row, where the rest is consistent.
+        if isinstance(error, NotFound) and one.name not in ("write_some", "change_some"):
+            # Only who deletes or changes what is not there has met no row, where the rest is
+            # consistent.
             raise Violation("reads", f"{one.name} at {error}: a row is not there")
         outcome = Outcome.ABORTED
         if isinstance(error, Unknown):
@@ -274,6 +287,25 @@ class ShardTraffic(Lives):
         call = self._call(client, one, (value, *_three(keys)))
         yield ended(call)
         self._finish(one, call)
+
+    def _change(self, client: SimClient) -> Task:
+        keys = self._some_of(client, range(self._shards.registers))
+        one = self._begin(client, "change_some")
+        self._next_value += 1
+        one.writes = dict.fromkeys(keys, self._next_value)
+        call = self._call(client, one, (self._next_value, *_three(keys)))
+        yield ended(call)
+        self._finish(one, call)
+
+    def _watch(self, client: SimClient) -> Task:
+        seen, *keys = self._some_of(client, range(self._shards.registers))
+        one = self._begin(client, "watch_some")
+        self._next_value += 1
+        one.writes = dict.fromkeys(keys, self._next_value)
+        call = self._call(client, one, (self._next_value, *_three((seen, *keys))))
+        yield ended(call)
+        if self._finish(one, call):
+            one.reads = {seen: call.value or None}
 
     def _read(self, client: SimClient) -> Task:
         keys = self._some_of(client, range(self._shards.registers))
