@@ -216,6 +216,8 @@ class SnapshotMaker:
     def close(self) -> None:
         """Drop what is not finished; the files go with the next start."""
         for making in self._making.values():
+            # Work that was put aside still knows it, and the engine goes before that does.
+            making.blocks = iter(())
             making.pending.file.close()
         self._making.clear()
 

@@ -235,6 +235,20 @@ def test_a_snapshot_is_synced_now_and_then_while_it_is_written() -> None:
     assert unsynced[-1] == 0, "only its end is left to the last sync"
 
 
+def test_a_process_that_ends_lets_go_of_the_state_of_a_snapshot_that_is_synced() -> None:
+    """The engine that holds it goes first."""
+    world, leader = big_snapshot(sync_bytes=1)
+    while not leader.driver.aside.begin():
+        leader.driver.tick(world.now_ms)
+        leader.driver.pump()
+    making = leader.driver._maker._making[GROUP]
+    blocks = making.blocks
+    opened = leader.disk.memory.open_files
+    leader.driver.close()
+    assert making.blocks is not blocks
+    assert leader.disk.memory.open_files == opened - 1
+
+
 def test_a_snapshot_that_is_abandoned_while_it_is_synced_lets_go_of_the_state_at_once() -> None:
     world, leader = big_snapshot(sync_bytes=1)
     driver = leader.driver
