@@ -14,7 +14,7 @@ The sender of a call or request chooses its id; the answer carries it. Answers c
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
@@ -26,6 +26,8 @@ from mako.wire.frame import HEADER, LENGTH_MIN, Buffer, frame_parts
 
 #: Largest body of a frame that a client may send, and that it accepts.
 CLIENT_BODY_MAX: Final = 3 << 19
+#: Largest request, packed: with its frame's array header it fits.
+REQUEST_BYTES_MAX: Final = CLIENT_BODY_MAX - 8
 REPLY_BODY_MAX: Final = 16 << 20
 
 _CALL: Final = struct.Struct("<IBBHQII")
@@ -202,6 +204,32 @@ def read_results(body: Buffer) -> Iterator[tuple[int, int, int, int, int, int, b
 def pack_requests(requests: Sequence[Sequence[Any]]) -> bytes:
     """The body of a REQUEST frame."""
     return bytes(msgpack.packb(requests, use_bin_type=True))
+
+
+def pack_request(request: Sequence[Any]) -> bytes:
+    """One request for `request_frames`."""
+    return bytes(msgpack.packb(request, use_bin_type=True))
+
+
+def request_frames(requests: Iterable[bytes]) -> list[bytes]:
+    """As few REQUEST frames as take packed requests of at most REQUEST_BYTES_MAX each, in order."""
+    frames: list[bytes] = []
+    held: list[bytes] = []
+    size = 0
+    for request in requests:
+        if size + len(request) > REQUEST_BYTES_MAX:
+            frames.append(_request_frame(held))
+            held, size = [], 0
+        held.append(request)
+        size += len(request)
+    if held:
+        frames.append(_request_frame(held))
+    return frames
+
+
+def _request_frame(requests: Sequence[bytes]) -> bytes:
+    head = msgpack.Packer().pack_array_header(len(requests))
+    return frame(ClientKind.REQUEST, b"".join((head, *requests)))
 
 
 def unpack_requests(body: Buffer) -> list[list[Any]]:

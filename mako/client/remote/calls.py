@@ -19,6 +19,7 @@ from mako.errors import (
     TransactionTooOld,
     Unavailable,
     Unknown,
+    ValueTooLarge,
     error_of,
 )
 from mako.ids import (
@@ -29,7 +30,7 @@ from mako.ids import (
     Outcome,
     Status,
 )
-from mako.wire.requests import Operation
+from mako.wire.requests import REQUEST_BYTES_MAX, Operation
 
 
 class State(IntEnum):
@@ -277,6 +278,14 @@ def is_commit(call: Call) -> bool:
 def is_wait(call: Call) -> bool:
     """Whether it only waits for the watermark."""
     return bool(call.request) and call.request[0] == Operation.WAIT_WATERMARK
+
+
+def too_long(call: Call, size: int) -> Exception:
+    """It does not fit into a frame, and is not sent."""
+    return ValueTooLarge(
+        f"{call.name}: {size} bytes, and a request to a server takes {REQUEST_BYTES_MAX}; split the"
+        " value or the batch"
+    )
 
 
 def is_of_drive(call: Call) -> bool:

@@ -26,7 +26,7 @@ import heapq
 import random
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from mako.call_format import IS_EARLY, IS_NOTICE
 from mako.client.remote.calls import (
@@ -41,6 +41,7 @@ from mako.client.remote.calls import (
     may_last,
     nobody_knows,
     refused,
+    too_long,
 )
 from mako.client.remote.directory import Directory
 from mako.client.remote.route import PAUSE_MAX, PAUSE_MIN, Route
@@ -61,14 +62,16 @@ from mako.wire.frame import FrameKind, FrameReader, goodbye_reason
 from mako.wire.hello import PROCESS_NONE, Hello, Role, expect_hello, hello_parts
 from mako.wire.requests import (
     REPLY_BODY_MAX,
+    REQUEST_BYTES_MAX,
     ClientKind,
     Operation,
     Reply,
     frame,
     pack_batch,
     pack_procedure,
-    pack_requests,
+    pack_request,
     read_results,
+    request_frames,
     unpack_replies,
 )
 
@@ -315,9 +318,7 @@ class Core:
 
     def _fill(self) -> None:
         """Put calls from the queue into frames, as far as there is room."""
-        packed: list[bytes] = []
-        requests: list[Any] = []
-        size = 0
+        packed, requests, size = list[bytes](), list[bytes](), 0
         queue, flying = self._queue, self._flying
         while queue and len(flying) < FLYING_MAX and self._flying_bytes + size < FLYING_BYTES_MAX:
             call = queue.popleft()
@@ -326,8 +327,11 @@ class Core:
             if call.packed:
                 packed.append(call.packed)
                 size += len(call.packed)
+            elif len(request := pack_request([call.id, *call.request])) > REQUEST_BYTES_MAX:
+                self._end(call, too_long(call, len(request)))
+                continue
             else:
-                requests.append([call.id, *call.request])
+                requests.append(request)
             call.state = State.SENT
             flying[call.id] = call
             if size > BATCH_BYTES_MAX:
@@ -337,13 +341,11 @@ class Core:
         self._flying_bytes += size
         if packed:
             self._put_batch(packed)
-        if requests:
-            self._output.append(frame(ClientKind.REQUEST, pack_requests(requests)))
+        self._output += request_frames(requests)
 
     def _put_batch(self, packed: list[bytes]) -> None:
-        self._output.append(
-            frame(ClientKind.CALL, pack_batch(self.client, self._confirmed(), packed))
-        )
+        body = pack_batch(self.client, self._confirmed(), packed)
+        self._output.append(frame(ClientKind.CALL, body))
 
     def _confirmed(self) -> int:
         """The lowest id that may be sent again; 0 if nothing was ever run once."""
@@ -386,9 +388,7 @@ class Core:
         self._describe()
 
     def _describe(self) -> None:
-        self._output.append(
-            frame(ClientKind.REQUEST, pack_requests([[0, int(Operation.DESCRIBE)]]))
-        )
+        self._output += request_frames([pack_request([0, int(Operation.DESCRIBE)])])
 
     def _goodbye(self, reason: str) -> None:
         if not self._greeted:
@@ -590,8 +590,8 @@ class Core:
         self._quiet += seconds
         if self._quiet >= min(PATIENCE, self._silence_max / 2) and not self._pinged:
             self._pinged = True
-            ping = [self.next_id(), int(Operation.PING)]  # That it is answered is the answer.
-            self._output.append(frame(ClientKind.REQUEST, pack_requests([ping])))
+            ping = pack_request([self.next_id(), int(Operation.PING)])
+            self._output += request_frames([ping])  # That it is answered is the answer.
 
     def give_up(self, call: Call) -> None:
         """Nobody waits for a call any more; its answer will be ignored."""
