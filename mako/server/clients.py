@@ -8,18 +8,13 @@ which it depends (DESIGN §6): the packed results by `Serving.collect`, the othe
 the leadership ends, both are held until `judge`.
 When the workers have no room, `blocked` is set and the owner stops reading until `resume` clears
 it: that is the back-pressure.
-
-A client that asks for much and takes little costs little memory: while answers of `ANSWERS_MAX`
-bytes wait for it to take them, or for the gate, its requests are left pending, and with enough of
-these it is not read from. What comes of one request has a limit, too (`GET_BYTES_MAX`, parts).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import struct
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from mako.call_format import BATCH_BYTES
@@ -48,20 +43,12 @@ from mako.wire.requests import (
     Reply,
     batch_head,
     frame,
-    join_replies,
-    pack_reply,
+    pack_replies,
     unpack_requests,
 )
 
 #: Answers that wait for the gate, per connection.
 WAITING_MAX: Final = 4096
-#: Bytes of answers to requests that wait, for the gate or for the client; the next request waits
-#: then. What it adds is about a value, the largest of which has 4 MiB.
-ANSWERS_MAX: Final = 1 << 20
-#: Bytes of requests that wait for that, about; beyond it nothing more is read.
-PENDING_MAX: Final = 256 << 10
-#: Bytes of a frame with several answers.
-FRAME_BYTES: Final = 256 << 10
 #: Rows of requests that are deleted at once, when the client does not send them again.
 FORGET_STEP: Final = 1024
 #: As many times that at once; what is left stays until it is swept (`mako.server.sweeping`).
@@ -87,6 +74,7 @@ ANYWHERE: Final = frozenset(
         Operation.RUN_AT,
         Operation.STATE_HASH,
         Operation.PING,
+        Operation.STATUS,
         Operation.CANCEL,
         Operation.WAIT_WATERMARK,
         Operation.MEET,
@@ -99,37 +87,13 @@ ANYWHERE: Final = frozenset(
 )
 
 
-#: Operations that never wait for room: their answers are small, and no other one depends on them.
-#: Who asks whether the server is there is told so.
-PROMPT: Final = frozenset(
-    {
-        Operation.PING,
-        Operation.STATUS,
-        Operation.CANCEL,
-        Operation.WAIT_WATERMARK,
-        # Their work is begun by who receives.
-        Operation.RUN_AT,
-        Operation.STATE_HASH,
-        Operation.DRIVE,
-    }
-)
-
-
 class ClientConnection:
     """A client as the server sees it."""
 
-    def __init__(
-        self,
-        backend: Backend,
-        write: Callable[[bytes], None],
-        now: float,
-        untaken: Callable[[], int] = lambda: 0,
-    ) -> None:
-        """`write(frames)` takes what is to be sent, `untaken()` is how many bytes of that were not
-        sent yet; who sends calls `resume` then. `now` is monotonic, in seconds."""
+    def __init__(self, backend: Backend, write: Callable[[bytes], None], now: float) -> None:
+        """`write(frames)` takes what is to be sent; `now` is monotonic, in seconds."""
         self._backend = backend
         self._write = write
-        self._untaken = untaken
         self._frames = FrameReader(HELLO_BODY_MAX)
         self._began = now
         # When the unfinished frame began, or it was last not read from.
@@ -140,14 +104,11 @@ class ClientConnection:
         self._confirmed = 0
         #: A batch that was not taken whole: (client, calls, bytes taken).
         self._rest: tuple[int, bytes | memoryview, int] | None = None
-        self._waiting: Gated[Reply] = Gated(_weight)
+        self._waiting: Gated[Reply] = Gated()
         #: The same of an epoch that has ended and that nobody has judged yet.
         self._held: list[Waiting[Reply]] = []
         #: And of one that was judged, as far as they depend on other partitions.
-        self._due: Gated[Reply] = Gated(_weight)
-        #: Requests that wait for room, each with its share of the bytes of its frame.
-        self._pending: deque[tuple[list[Any], int]] = deque()
-        self._pending_bytes = 0
+        self._due: Gated[Reply] = Gated()
         self._asking = Asking(backend)
         self._moves = Moves(backend, self._asking.sessions)
         self._jobs: list[tuple[int, Job]] = []
@@ -157,14 +118,7 @@ class ClientConnection:
     def blocked(self) -> bool:
         """Whether nothing more is to be read for now."""
         waiting = len(self._waiting) + len(self._held) + len(self._due) + len(self._moves)
-        return (
-            self._rest is not None or waiting >= WAITING_MAX or self._pending_bytes >= PENDING_MAX
-        )
-
-    @property
-    def stuck(self) -> bool:
-        """Whether `resume` is to be called when there may be room."""
-        return self.blocked or bool(self._pending)
+        return self._rest is not None or waiting >= WAITING_MAX
 
     @property
     def greeted(self) -> bool:
@@ -206,7 +160,6 @@ class ClientConnection:
             client, calls, taken = self._rest
             self._rest = None
             self._post(client, calls, taken)
-        self._go_on(now)
         partial = self._frames.partial_bytes
         frames = self._frames.feed(data)
         if frames or not partial:
@@ -222,13 +175,7 @@ class ClientConnection:
             self._forget(client, confirmed)
             self._post(client, body, BATCH_BYTES)
         elif kind == ClientKind.REQUEST:
-            requests = unpack_requests(body)
-            share = len(body) // max(len(requests), 1) + 1
-            prompt = [each for each in requests if each[1] in PROMPT]
-            self._pending.extend((each, share) for each in requests if each[1] not in PROMPT)
-            self._pending_bytes += share * (len(requests) - len(prompt))
-            self._answer(self._do(each, now) for each in prompt)
-            self._go_on(now)
+            self._answer([self._do(request, now) for request in unpack_requests(body)])
         else:
             raise WireError(f"a client sends no frame of kind {kind}")
 
@@ -288,24 +235,6 @@ class ClientConnection:
             self._confirmed = end
 
     # --- requests -----------------------------------------------------------------------
-
-    @property
-    def _has_room(self) -> bool:
-        """Whether one more answer may wait."""
-        held = sum(_weight(one.item) for one in self._held)
-        waiting = self._waiting.weight + self._due.weight + held
-        return waiting + self._untaken() < ANSWERS_MAX
-
-    def _go_on(self, now: float) -> None:
-        """Do what is pending, as far as there is room."""
-        self._answer(self._done(now))
-
-    def _done(self, now: float) -> Iterator[Reply | None]:
-        """The answers to what is pending; who takes them writes them before it takes many."""
-        while self._pending and self._open and self._has_room:
-            request, share = self._pending.popleft()
-            self._pending_bytes -= share
-            yield self._do(request, now)
 
     def _do(self, request: list[Any], now: float) -> Reply | None:
         """The reply, or None if it comes later."""
@@ -440,20 +369,10 @@ class ClientConnection:
             self._answer([Reply(arguments[0], Status.TIMED_OUT, text="cancelled")])
         return Reply(number, 0, value=found)
 
-    def _answer(self, replies: Iterable[Reply | None]) -> None:
-        """Write replies, many small ones in a frame."""
-        packed: list[bytes] = []
-        size = 0
-        for reply in replies:
-            if reply is None:
-                continue
-            packed.append(pack_reply(reply))
-            size += len(packed[-1])
-            if size >= FRAME_BYTES:
-                self._write(frame(ClientKind.REPLY, join_replies(packed)))
-                packed, size = [], 0
-        if packed:
-            self._write(frame(ClientKind.REPLY, join_replies(packed)))
+    def _answer(self, replies: Sequence[Reply | None]) -> None:
+        given = [reply for reply in replies if reply is not None]
+        if given:
+            self._write(frame(ClientKind.REPLY, pack_replies(given)))
 
     # --- time and the end ---------------------------------------------------------------
 
@@ -476,19 +395,11 @@ class ClientConnection:
             self._waiting.take_all()
             self._due.take_all()
             self._held.clear()
-            self._pending.clear()
             self._moves.clear()
             self.sessions.close_all()
             self._asking.close()
             if self._number is not None:
                 self._backend.serving.leave(self._number)
-
-
-def _weight(reply: Reply) -> int:
-    """Bytes of the values in an answer that waits: only GET has some then."""
-    if type(reply.value) is not list:
-        return 0
-    return sum(len(value) for value in reply.value if type(value) is bytes)
 
 
 def _is_lost(one: Waiting[Reply], partition: int, final: int) -> bool:

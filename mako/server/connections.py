@@ -92,7 +92,7 @@ class Connections:
             if served in self._served:
                 served.unblocked()
         for served in list(self._served):
-            self.go_on(served, now)
+            self._go_on(served, now)
             waits = waits or served.connection.waiting
         if waits:
             # What was seen before is waited for since then.
@@ -102,12 +102,12 @@ class Connections:
         self._waited = waits or self.holds
         return self._waited
 
-    def go_on(self, served: Served, now: float) -> None:
-        """Something has been handed out, or sent: there may be room, and answers may be ready."""
+    def _go_on(self, served: Served, now: float) -> None:
+        """Results have been handed out: there may be room, and answers may be ready."""
         connection = served.connection
         was_blocked = connection.blocked
         connection.settle()
-        if connection.stuck:
+        if connection.blocked:
             try:
                 connection.resume(now)
             except WireError as error:

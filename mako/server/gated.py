@@ -35,12 +35,9 @@ class Waiting(NamedTuple, Generic[T]):
 class Gated(Generic[T]):
     """See the module. Timestamps and masks are those of transactions, masks without a sign."""
 
-    def __init__(self, weigh: Callable[[T], int] = lambda item: 0) -> None:
+    def __init__(self) -> None:
         self._heaps: dict[int, list[Waiting[T]]] = {}
         self._turn = 0
-        self._weigh = weigh
-        #: Of all that waits.
-        self.weight = 0
 
     def __len__(self) -> int:
         return sum(map(len, self._heaps.values()))
@@ -57,7 +54,6 @@ class Gated(Generic[T]):
         self._turn += 1
         waiting = Waiting(timestamp, self._turn, mask, item)
         heapq.heappush(self._heaps.setdefault(mask, []), waiting)
-        self.weight += self._weigh(item)
 
     def take(self, passed: Passed) -> list[T]:
         """Take out what has passed, in the order of timestamps."""
@@ -67,13 +63,13 @@ class Gated(Generic[T]):
                 found.append(heapq.heappop(heap))
             if not heap:
                 del self._heaps[mask]
-        return [one.item for one in self._taken(found)]
+        return [one.item for one in sorted(found, key=lambda one: one[:2])]
 
     def take_all(self) -> list[Waiting[T]]:
         """Take out everything, in the order of timestamps."""
         found = [one for heap in self._heaps.values() for one in heap]
         self._heaps.clear()
-        return self._taken(found)
+        return sorted(found, key=lambda one: one[:2])
 
     def remove(self, gone: Callable[[Waiting[T]], bool]) -> list[Waiting[T]]:
         """Take out what `gone` says, in the order of timestamps."""
@@ -88,10 +84,6 @@ class Gated(Generic[T]):
                 self._heaps[mask] = left
             else:
                 del self._heaps[mask]
-        return self._taken(found)
-
-    def _taken(self, found: list[Waiting[T]]) -> list[Waiting[T]]:
-        self.weight -= sum(self._weigh(one.item) for one in found)
         return sorted(found, key=lambda one: one[:2])
 
     def count(self, partition: int) -> int:

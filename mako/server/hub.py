@@ -84,7 +84,7 @@ class Hub:
 
         `first` is what has been received already, from the hello on.
         """
-        served = _Served(self._backend, self.connections, stream, first)
+        served = _Served(self._backend, stream, first)
         self.connections.add(served)
         try:
             await served.run()
@@ -96,13 +96,8 @@ class _Served:
     """One connection and its stream."""
 
     def __init__(
-        self,
-        backend: Backend,
-        connections: Connections,
-        stream: trio.abc.HalfCloseableStream,
-        first: bytes,
+        self, backend: Backend, stream: trio.abc.HalfCloseableStream, first: bytes
     ) -> None:
-        self._connections = connections
         self._stream = stream
         self._first = first
         self._output: list[bytes] = []
@@ -111,9 +106,7 @@ class _Served:
         self._has_room = trio.Event()
         self._ending = False
         self._scope = trio.CancelScope()
-        self.connection = ClientConnection(
-            backend, self._write, time.monotonic(), lambda: self._size
-        )
+        self.connection = ClientConnection(backend, self._write, time.monotonic())
 
     def _write(self, data: bytes) -> None:
         self._output.append(data)
@@ -176,10 +169,8 @@ class _Served:
                 with trio.fail_after(OUTPUT_SECONDS_MAX):
                     await self._stream.send_all(data)
                 self._size -= len(data)
-                del data  # It may be large, and the next may be long in coming.
                 if self._ending and not self._output:
                     self._scope.cancel()
-                self._connections.go_on(self, time.monotonic())
             except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
                 self.finish("")
                 return

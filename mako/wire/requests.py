@@ -254,16 +254,6 @@ def pack_replies(replies: Sequence[Reply]) -> bytes:
     return bytes(msgpack.packb(replies, use_bin_type=True))
 
 
-def pack_reply(reply: Reply) -> bytes:
-    """One reply, for `join_replies`."""
-    return bytes(msgpack.packb(reply, use_bin_type=True))
-
-
-def join_replies(packed: Sequence[bytes]) -> bytes:
-    """The body of a REPLY frame, of replies that are packed."""
-    return b"".join((msgpack.Packer().pack_array_header(len(packed)), *packed))
-
-
 def unpack_replies(body: bytes) -> list[Reply]:
     """The replies of a REPLY frame."""
     replies = _unpack(body)
