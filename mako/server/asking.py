@@ -17,7 +17,7 @@ from mako.schema import Table
 from mako.server.backend import Backend
 from mako.server.deploy import described
 from mako.server.drive import Drive
-from mako.server.driving import Preparation, sample_of
+from mako.server.driving import DRIVES_MAX, Preparation, sample_of
 from mako.server.gated import EVERYBODY, NOBODY
 from mako.server.moving import check_move
 from mako.server.sessions import (
@@ -320,6 +320,8 @@ class Asking:
     def _drive(self, name: str, states: list[bytes], seed: int, rate: float) -> Done:
         prepared = self._drives.prepare(name, states, seed, rate)
         request = self._request
+        if len(self._starting) >= DRIVES_MAX:
+            raise Refused(Status.LIMIT, f"{DRIVES_MAX} drives are being compiled; wait for one")
         starting = Starting(request, self._starting)
 
         def start(_: object) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
@@ -355,20 +356,23 @@ class Drive:
         self._engine.reclaim_idle()
 
     def _give_back(self) -> None:
+        with ExitStack() as given:  # What is behind one that fails is given back all the same.
+            for worker in reversed(self._workers):
+                given.callback(self._engine.give_context, worker.context)
+                if self._mesh is not None:
+                    given.callback(self._mesh.detach, self._engine, worker.context)
+                given.callback(self._release, worker)
+
+    def _release(self, worker: _Worker) -> None:
         from mako.engine import layout
         from mako.engine.durability import SLOT_BYTES
 
-        for worker in self._workers:
-            if worker.state:
-                size = max(self.workload.state.size, 8)
-                self._engine.release(worker.context, worker.state, size)
-            if worker.ring:
-                words = layout.DURABLE_SLOTS * SLOT_BYTES
-                self._engine.release(worker.context, worker.ring, words)
-                self._engine.set_word(worker.context + layout.C_DURABLE, 0)
-            if self._mesh is not None:
-                self._mesh.detach(self._engine, worker.context)
-            self._engine.give_context(worker.context)
+        if worker.state:
+            self._engine.release(worker.context, worker.state, max(self.workload.state.size, 8))
+        if worker.ring:
+            words = layout.DURABLE_SLOTS * SLOT_BYTES
+            self._engine.release(worker.context, worker.ring, words)
+            self._engine.set_word(worker.context + layout.C_DURABLE, 0)
 
     def __enter__(self) -> Self:
         return self

@@ -157,7 +157,12 @@ class Drives:
         """Start a drive that was prepared; its number. ConfigError, SchemaError, OutOfMemory,
         Refused."""
         self._check_room()  # Others that were prepared meanwhile may have started.
-        drive = preparation.make()
+        try:
+            drive = preparation.make()
+        except (RuntimeError, OSError) as error:  # From the system, which has no thread for it.
+            raise Refused(
+                Status.BUSY, f"the workers of a drive could not be started: {error}"
+            ) from None
         self._last += 1
         self._running[self._last] = drive
         return self._last

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
 from typing import Final
 
 import trio
@@ -34,6 +35,8 @@ LOOK_SECONDS: Final = 0.001
 TICK_SECONDS: Final = 1.0
 SWEEP_SECONDS: Final = 60.0
 GOODBYE_SECONDS: Final = 1.0
+#: Threads for what clients ask for and the loop has no time for, in a partition.
+JOBS_MAX: Final = 8
 
 
 class Hub:
@@ -42,6 +45,8 @@ class Hub:
     def __init__(self, backend: Backend, connections: Connections | None = None) -> None:
         """`connections`, where somebody else has to tell them things, too."""
         self._backend = backend
+        # Of their own: whatever clients ask for, the log's thread is not to wait for one.
+        self._threads = trio.CapacityLimiter(JOBS_MAX)
         # Not `or`: one that nobody is connected to is empty, and false.
         self.connections = Connections(backend) if connections is None else connections
 
@@ -84,10 +89,10 @@ class Hub:
 
         `first` is what has been received already, from the hello on.
         """
-        served = _Served(self._backend, stream, first)
+        served = _Served(self._backend, stream, first, self._threads)
         self.connections.add(served)
         try:
-            await served.run()
+            await served.run(lambda: self.connections.remove(served))
         finally:
             self.connections.remove(served)
 
@@ -96,8 +101,13 @@ class _Served:
     """One connection and its stream."""
 
     def __init__(
-        self, backend: Backend, stream: trio.abc.HalfCloseableStream, first: bytes
+        self,
+        backend: Backend,
+        stream: trio.abc.HalfCloseableStream,
+        first: bytes,
+        threads: trio.CapacityLimiter,
     ) -> None:
+        self._threads = threads
         self._stream = stream
         self._first = first
         self._output: list[bytes] = []
@@ -124,12 +134,14 @@ class _Served:
             self._ending = True
             self._scope.deadline = min(self._scope.deadline, trio.current_time() + GOODBYE_SECONDS)
 
-    async def run(self) -> None:
+    async def run(self, gone: Callable[[], None]) -> None:
+        """`gone` is called, perhaps again, when the client is: its jobs may take a while yet."""
         with self._scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._send)
                 await self._receive(nursery)
                 if not self._ending:
+                    gone()
                     self._scope.cancel()
         await trio.aclose_forcefully(self._stream)
 
@@ -157,7 +169,7 @@ class _Served:
     async def _work(self, number: int, job: Job) -> None:
         # It cannot be stopped, and its memory must stay until it has ended.
         with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(job.run)
+            await trio.to_thread.run_sync(job.run, limiter=self._threads)
         self.connection.job_done(number, job)
 
     async def _send(self) -> None:

@@ -154,8 +154,10 @@ class Rings:
 
     def take_back(self) -> None:
         if self._lent:
+            from mako.engine.worker import SERVE
+
+            self.thread = self._crew.launch(self.context, SERVE)
             self._lent = False
-            self.go_on()
 
     def _places(self) -> Iterator[tuple[int, int, int]]:
         tail, head = self._engine.word(self._tail), self._engine.word(self._head)

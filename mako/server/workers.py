@@ -102,13 +102,14 @@ class Crew:
             return
         with self._lock:
             if self._watchdog is None:
-                self._watchdog = threading.Thread(
+                watchdog = threading.Thread(
                     target=_watch,
                     args=(weakref.ref(self.engine), self.engine.over, self.procedure_timeout),
                     name="mako-watchdog",
                     daemon=True,
                 )
-                self._watchdog.start()
+                watchdog.start()  # Which the system may refuse: then there is none.
+                self._watchdog = watchdog
 
     def launch(self, context: int, control: int, core: int | None = None) -> WorkerThread:
         """Run a worker in `context`, which is prepared for it, on `core` if one is given."""
@@ -179,9 +180,10 @@ class _Threads:
             taken = {each.number for each in self._running}
             worker.number = next(each for each in itertools.count() if each not in taken)
             self._running.append(worker)
-            if self._keeper is None and not engine.replicated:
-                self._start_keeper()
         try:
+            with self._lock:
+                if self._keeper is None and not engine.replicated:
+                    self._start_keeper()
             thread.start()
         except BaseException:
             self._forget(worker)
@@ -224,15 +226,21 @@ class _Threads:
         engine = self._engine
         stop_word = engine.base + layout.KEEPER
         engine.set_word(stop_word, 0)
+        before = engine.kept, engine.logging
         engine.kept = True
         engine.logging = True
-        self._keeper = threading.Thread(
+        keeper = threading.Thread(
             target=keep,
             args=(engine.base, stop_word, KEEPER_INTERVAL_US),
             name="mako-keeper",
             daemon=True,
         )
-        self._keeper.start()
+        try:
+            keeper.start()
+        except BaseException:
+            engine.kept, engine.logging = before
+            raise
+        self._keeper = keeper
 
     def _stop_keeper(self) -> None:
         from mako.engine import layout

@@ -108,7 +108,9 @@ class SimClient:
         when = core.next_time()
         if self.stream is not None and not core.idle:
             self._listens_since = now
-            when = now + SLEEP_MAX if when is None else min(when, now + SLEEP_MAX)
+            # As often as a link looks, and often enough to ask before it leaves.
+            sleep = min(SLEEP_MAX, self._cluster.plan.clients_plan.silence / 4)
+            when = now + sleep if when is None else min(when, now + sleep)
         if when is not None and not self._dialling:
             self._wake(max(round(when * SECOND), self._loop.now) + 1)
 

@@ -28,6 +28,8 @@ from mako.wire.frame import HEADER, LENGTH_MIN, Buffer, frame_parts
 CLIENT_BODY_MAX: Final = 3 << 19
 #: Largest request, packed: with its frame's array header it fits.
 REQUEST_BYTES_MAX: Final = CLIENT_BODY_MAX - 8
+#: Requests of a frame: as many as may be under way. Each may make an answer far longer than it is.
+REQUESTS_MAX: Final = 4096
 REPLY_BODY_MAX: Final = 16 << 20
 
 _CALL: Final = struct.Struct("<IBBHQII")
@@ -237,6 +239,8 @@ def unpack_requests(body: Buffer) -> list[list[Any]]:
     requests = _unpack(body)
     if not isinstance(requests, list):
         raise WireError("a frame of requests is no list")
+    if len(requests) > REQUESTS_MAX:
+        raise WireError(f"{len(requests)} requests in a frame, at most {REQUESTS_MAX}")
     for request in requests:
         if (
             not isinstance(request, list)

@@ -196,6 +196,42 @@ def test_what_is_wrong_with_a_drive_is_told_and_ends_nothing(
     client.close()
 
 
+class NoThreads(Crew):
+    """The system has no thread for a worker."""
+
+    def launch(self, *arguments: int, **options: int | None) -> object:  # type: ignore[override]
+        raise RuntimeError("can't start new thread")
+
+
+def test_a_drive_for_which_there_are_no_threads_is_refused_and_may_be_asked_for_again(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asking = Asking(backend)
+    with monkeypatch.context() as patch:
+        patch.setattr(Crew, "launch", NoThreads.launch)
+        job = job_of(asking)
+        job.ended()
+        assert isinstance(job.error, Refused)
+        assert job.error.status == Status.BUSY
+        assert "can't start new thread" in str(job.error)
+    again = job_of(asking)
+    again.ended()
+    assert again.error is None
+    asking.close()
+
+
+def test_a_connection_has_only_so_many_drives_compiled(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mako.server.asking.DRIVES_MAX", 1)
+    asking = Asking(backend)
+    job_of(asking)
+    with pytest.raises(Refused) as refused:
+        job_of(asking)
+    assert refused.value.status == Status.LIMIT
+    asking.close()
+
+
 class ShortCrew(Crew):
     """Has no memory for the second worker that it is asked for."""
 

@@ -47,20 +47,31 @@ def test_who_has_not_begun_has_used_nothing() -> None:
     assert WorkerThread(0, 0, threading.Thread()).cpu_seconds == 0
 
 
-def test_a_thread_that_the_system_refuses_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
+@pytest.mark.parametrize("refused", ["mako-watchdog", "mako-keeper", "mako-worker"])
+def test_a_thread_that_the_system_refuses_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    start = threading.Thread.start
 
-    engine = Engine(16 << 20, contexts=4, replicated=True)  # It has no keeper, a thread, too.
+    def refuse(self: threading.Thread) -> None:
+        if self.name.startswith(refused):
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    engine = Engine(16 << 20, contexts=4)
     crew = Crew(engine, 5.0)
-    crew.watch()
-    monkeypatch.setattr(threading.Thread, "start", refuse)
     try:
-        before = len(list(Path("/proc/self/fd").iterdir()))
-        with pytest.raises(RuntimeError, match="new thread"):
-            crew.launch(engine.context(0), DRAIN)
+        before = len(list(Path("/proc/self/fd").iterdir())), engine.kept, engine.logging
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(RuntimeError, match="new thread"):
+                crew.launch(engine.context(0), DRAIN)
         assert not crew.works()
-        assert len(list(Path("/proc/self/fd").iterdir())) == before
+        after = len(list(Path("/proc/self/fd").iterdir())), engine.kept, engine.logging
+        assert after == before
+        crew.stop([crew.launch(engine.context(0), DRAIN)])
+        assert crew._watchdog is not None
+        assert not crew.works()
     finally:
         crew.close()
         engine.close()

@@ -5,11 +5,14 @@ import pytest
 import mako
 from mako.call_format import PUT
 from mako.client.remote.calls import Call, State
+from mako.wire.errors import WireError
 from mako.wire.requests import (
     CLIENT_BODY_MAX,
     REQUEST_BYTES_MAX,
+    REQUESTS_MAX,
     Operation,
     pack_request,
+    pack_requests,
     request_frames,
     unpack_requests,
 )
@@ -55,6 +58,13 @@ def test_the_longest_request_fits_and_one_byte_more_does_not(played: Played) -> 
     assert len(bodies[-1]) <= CLIENT_BODY_MAX
     assert fits.state is State.SENT
     assert isinstance(does_not.error, mako.ValueTooLarge)
+
+
+def test_a_frame_has_only_so_many_requests() -> None:
+    ping = [7, int(Operation.PING)]
+    assert len(unpack_requests(pack_requests([ping] * REQUESTS_MAX))) == REQUESTS_MAX
+    with pytest.raises(WireError, match="at most 4096"):
+        unpack_requests(pack_requests([ping] * (REQUESTS_MAX + 1)))
 
 
 def test_no_requests_are_no_frame() -> None:
