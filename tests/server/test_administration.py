@@ -318,7 +318,13 @@ def test_a_client_hands_over_and_reads_the_log(crew: Crew) -> None:
     asked = Asked(last=2, size=1)
     backend = Backend(crew, asked)
     hand_over, read_log = int(Operation.HAND_OVER), int(Operation.READ_LOG)
-    wrong = [[hand_over], [hand_over, 3, 4], [read_log], [read_log, 0, 1], [read_log, {}]]
+    wrong: list[list[Any]] = [
+        [hand_over],
+        [hand_over, 3, 4],
+        [read_log],
+        [read_log, 0, 1],
+        [read_log, {}],
+    ]
     good = replies(backend, [1, hand_over, 3], [2, read_log, 1])
     assert [reply[:2] for reply in good] == [(1, 0), (2, 0)]
     assert [reply.value for reply in good] == [None, [[1, 2, 1, b"2"]]]

@@ -16,7 +16,7 @@ from mako.server.backend import LoneBackend
 from mako.server.clients import ClientConnection
 from mako.server.drive import Drive
 from mako.server.sessions import Refused
-from mako.server.workers import Crew
+from mako.server.workers import Crew, WorkerThread
 from mako.wire.hello import PROCESS_NONE, Hello, Role, hello_parts
 from mako.wire.requests import ClientKind, Operation, frame, pack_requests, unpack_replies
 
@@ -199,7 +199,7 @@ def test_what_is_wrong_with_a_drive_is_told_and_ends_nothing(
 class NoThreads(Crew):
     """The system has no thread for a worker."""
 
-    def launch(self, *arguments: int, **options: int | None) -> object:  # type: ignore[override]
+    def launch(self, context: int, control: int, core: int | None = None) -> WorkerThread:
         raise RuntimeError("can't start new thread")
 
 
@@ -237,11 +237,11 @@ class ShortCrew(Crew):
 
     launched = 0
 
-    def launch(self, *arguments: int, **options: int | None) -> object:  # type: ignore[override]
+    def launch(self, context: int, control: int, core: int | None = None) -> WorkerThread:
         self.launched += 1
         if self.launched == 2:
             raise mako.OutOfMemory("no memory for another worker")
-        return super().launch(*arguments, **options)  # type: ignore[arg-type]
+        return super().launch(context, control, core)
 
 
 def test_workers_that_cannot_all_start_leave_none_and_can_be_started_later() -> None:

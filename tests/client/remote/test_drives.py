@@ -122,7 +122,11 @@ def test_a_drive_that_does_not_start_in_time_is_cancelled(
     class Slow(Drives):
         def prepare(self, *arguments: Any) -> Preparation:
             prepared = super().prepare(*arguments)
-            return prepared._replace(compile=lambda: bool(compiled.wait(30)) or None)
+
+            def compile_late() -> None:
+                compiled.wait(30)
+
+            return prepared._replace(compile=compile_late)
 
     cancel = Asking.cancel_drive
 
