@@ -15,12 +15,15 @@ value; another error of the disk ends the process.
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from mako.replication.contract import ENDING
 
 _T = TypeVar("_T")
-_NOTHING: Final[Callable[[], None]] = lambda: None  # noqa: E731 - a value.
+
+
+def _nothing() -> None:
+    pass
 
 
 class Aside:
@@ -29,7 +32,7 @@ class Aside:
     def __init__(self) -> None:
         self._waiting: deque[Callable[[], Callable[[], None]]] = deque()
         self._flight: Callable[[], Callable[[], None]] | None = None
-        self._then = _NOTHING
+        self._then: Callable[[], None] = _nothing
 
     def put(self, run: Callable[[], _T], then: Callable[[_T], None]) -> None:
         """Call `run` in another thread, some time; then `then` with what it gave, in this one."""
@@ -59,7 +62,7 @@ class Aside:
 
     def end(self) -> None:
         """What was waiting for it happens; pump afterwards. ProcessMustEnd."""
-        then, self._then = self._then, _NOTHING
+        then, self._then = self._then, _nothing
         self._flight = None
         with ENDING:
             then()

@@ -26,7 +26,7 @@ QUICK = {
 QUICK_SERVED = {
     "clock_read_after_floors": 8,
     "closed_after_draining": 4,
-    "deposed_leader_keeps_versions": 4,
+    "deposed_leader_keeps_versions": 6,
     "replay_ignores_timestamp_order": 4,
 }
 
@@ -78,7 +78,7 @@ QUICK_ENGINE = {
     "closed_before_installed": 1,
     "mask_not_inherited_on_overwrite": 1,
     "mask_not_inherited_on_update": 3,
-    "validated_again_only_by_who_asked": 3,
+    "validated_again_only_by_who_asked": 8,
 }
 
 
