@@ -241,6 +241,8 @@ def test_who_is_told_to_end_hands_over_all_that_it_leads(cluster: Cluster) -> No
 
 
 def test_all_that_are_told_to_end_do_not_hand_over_to_each_other(cluster: Cluster) -> None:
+    for name in set(NAMES) - set(cluster.running):  # What other tests have ended.
+        cluster.start(name)
     while cluster.leader(0) == cluster.leader(1):
         pass  # Until the one that should lead has it again: each could give the other what it has.
     for process in cluster.running.values():
