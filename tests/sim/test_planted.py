@@ -26,9 +26,13 @@ QUICK = {
 QUICK_SERVED = {
     "clock_read_after_floors": 8,
     "closed_after_draining": 4,
-    "deposed_leader_keeps_versions": 6,
+    "deposed_leader_keeps_versions": 4,
     "replay_ignores_timestamp_order": 4,
 }
+
+
+#: The seed to begin with, where it is not 1.
+FIRST_SERVED = {"deposed_leader_keeps_versions": 3}
 
 
 #: The same with several partitions.
@@ -60,7 +64,8 @@ def test_a_planted_bug_is_found(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(QUICK_SERVED))
 def test_a_bug_that_was_planted_in_a_served_group_is_found(name: str) -> None:
     planted = frozenset([name])
-    seeds = range(1, QUICK_SERVED[name] + 1)
+    first = FIRST_SERVED.get(name, 1)
+    seeds = range(first, first + QUICK_SERVED[name])
     problems = (run_seed(seed, planted=planted, mode=Mode.CLIENTS).problem for seed in seeds)
     assert any(problems), f"{name} was not found in {QUICK_SERVED[name]} seeds"
 
