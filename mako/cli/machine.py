@@ -1,5 +1,6 @@
 """What this machine offers to this process: cores and memory, limits of a container included."""
 
+import itertools
 import os
 from pathlib import Path
 from typing import Final
@@ -7,6 +8,7 @@ from typing import Final
 _CGROUP_LIMIT: Final = Path("/sys/fs/cgroup/memory.max")
 _CGROUP_USED: Final = Path("/sys/fs/cgroup/memory.current")
 _MEMINFO: Final = Path("/proc/meminfo")
+_PROCESSES: Final = Path("/proc")
 
 
 def core_count() -> int:
@@ -25,6 +27,19 @@ def memory_bytes() -> tuple[int, int]:
         return total, available
     used = _number_in(_CGROUP_USED) or 0
     return min(total, limit), max(0, min(available, limit - used))
+
+
+def server_count(processes: Path = _PROCESSES) -> int:
+    """How many `mako server` run here, whoever started them; 0 where processes are not listed."""
+    count = 0
+    for file in processes.glob("[0-9]*/cmdline"):
+        try:
+            words = file.read_bytes().split(b"\0")
+        except OSError:
+            continue  # It has ended meanwhile, or is not ours to see.
+        pairs = itertools.pairwise(words)
+        count += any(one.split(b"/")[-1] == b"mako" and two == b"server" for one, two in pairs)
+    return count
 
 
 def format_bytes(count: int) -> str:

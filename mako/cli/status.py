@@ -50,7 +50,7 @@ def collect() -> dict[str, str | int | bool]:
         "memory_available_bytes": available,
         "cache_folder": str(root),
         "cache_warm": cache.stamp_file(root, numba).is_file(),
-        "servers": 0,
+        "servers": machine.server_count(),
     }
 
 
@@ -67,6 +67,7 @@ def format_table(facts: dict[str, str | int | bool]) -> str:
         ("memory", f"{memory}, {available} available"),
         ("cache", facts["cache_folder"]),
         ("compiled", "yes" if warm else "no; run `mako warmup`, or the first use compiles"),
+        ("servers", f"{facts['servers']} running here"),
     ]
     lines = ["This installation; `mako status -f CONFIG` asks a cluster.", ""]
     lines += [f"{name:<10}{value}" for name, value in rows]

@@ -65,7 +65,7 @@ def test_table_is_written_for_a_reader() -> None:
         "memory_available_bytes": 5 << 29,
         "cache_folder": "somewhere/mako",
         "cache_warm": False,
-        "servers": 0,
+        "servers": 3,
     }
     assert status.format_table(facts).splitlines() == [
         "This installation; `mako status -f CONFIG` asks a cluster.",
@@ -77,6 +77,7 @@ def test_table_is_written_for_a_reader() -> None:
         "memory    8.0 GiB, 2.5 GiB available",
         "cache     somewhere/mako",
         "compiled  no; run `mako warmup`, or the first use compiles",
+        "servers   3 running here",
     ]
 
 
@@ -85,7 +86,27 @@ def test_output_may_come_from_the_environment(
 ) -> None:
     monkeypatch.setenv("MAKO_STATUS_OUTPUT", "json")
     assert main(["status"]) == 0
-    assert json.loads(capsys.readouterr().out)["servers"] == 0
+    assert json.loads(capsys.readouterr().out)["servers"] >= 0
+
+
+def test_servers_are_told_from_other_processes(tmp_path: Path) -> None:
+    for number, words in enumerate(
+        (
+            "python -m mako server --process p1",
+            "/x/.venv/bin/python /x/.venv/bin/mako server --process p2",
+            "python -m mako status",
+            "mako bench server",
+            "other server",
+            "",
+        )
+    ):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "cmdline").write_text(words.replace(" ", "\0"))
+    (tmp_path / "99").mkdir()
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self" / "cmdline").write_text("mako\0server\0")
+    assert machine.server_count(tmp_path) == 2
+    assert machine.server_count(tmp_path / "none") == 0
 
 
 @pytest.mark.parametrize(
