@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mako.sim.checking import History, Outcome, Verdict, check, overall
+from mako.sim.checking import History, Outcome, Report, Verdict, check, overall
 from mako.sim.checking.dependencies import Dependencies
 from mako.sim.checking.evidence import Evidence
 from mako.sim.checking.graph import KIND_BITS
-from mako.sim.checking.registers import check_registers
+from mako.sim.checking.registers import STATES_MAX, PrunedSearch, Search, check_registers
 from mako.sim.checking.serializability import check_serializability
 from tests.sim.checking.database import Database, Recording, mutate, possible
 
@@ -79,6 +79,37 @@ def test_few_transactions_of_one_register_are_judged_as_by_trying_all_orders(
     report = check_registers(Evidence(history))
     if report.verdict is not Verdict.UNKNOWN:
         assert (report.verdict is Verdict.OK) == possible(history)
+
+
+@given(SEEDS, st.integers(8, 14), st.sampled_from(["once", "twice"]))
+@settings(max_examples=200)
+def test_the_search_without_what_leads_nowhere_says_what_the_whole_one_says(
+    seed: int, count: int, written: str
+) -> None:
+    draw = random.Random(seed)
+    settings_ = {"clients": 5, "keys": 1, "kinds": "r", "longest": 2, "snapshots": 0.0}
+    history = Recording(draw, count, faults=0.4, **settings_).history  # type: ignore[arg-type]
+    shuffle_register_reads(draw, history)
+    if written == "twice":
+        write_some_values_twice(history)
+    verdicts = []
+    for search in (PrunedSearch, Search):
+        report = Report("linearizability")
+        evidence = Evidence(history)
+        for key, register in evidence.index.registers.items():
+            search(evidence, key, register, report, STATES_MAX).run()
+        verdicts.append(report.verdict)
+    assert verdicts[0] is verdicts[1]
+    assert verdicts[0] is not Verdict.UNKNOWN
+
+
+def write_some_values_twice(history: History) -> None:
+    """Two values become one, wherever they were written and read."""
+    for one in history.transactions:
+        one.operations = [
+            done if done.value is None else done._replace(value=done.value // 2)
+            for done in one.operations
+        ]
 
 
 @given(SEEDS, st.integers(2, 7))
