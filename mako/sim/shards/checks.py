@@ -20,6 +20,7 @@ from mako.recovery.history import EpochStart
 from mako.server.hosting import Hosted
 from mako.sim.checkers import Violation
 from mako.sim.checking.facts import Announced, Fact, FinalWatermark
+from mako.sim.shards.busy import BusyLanes
 from mako.sim.shards.contexts import Contexts
 from mako.sim.shards.masks import Masks
 
@@ -37,6 +38,7 @@ class ShardChecks:
         self._announced: dict[tuple[int, int], int] = {}
         self.masks = Masks()
         self.contexts = Contexts()
+        self.busy_lanes = BusyLanes()
 
     def announced(self, message: Gossip) -> None:
         """A leader tells its watermark."""
@@ -63,10 +65,8 @@ class ShardChecks:
             return
         engine = hosted.partition.engine
         closed = engine.closed
-        for context in pumped.station.lanes:
+        for context in self.busy_lanes.of(engine, pumped.station.lanes):
             state = engine.word(context + lanes.L_STATE)
-            if state == lanes.FREE:
-                continue
             holds = state in _HOLDING
             if state == lanes.VOTING and engine.word(context + lanes.L_ANSWER) >= 0:
                 holds = True

@@ -298,7 +298,8 @@ class ShardProcess(HostingProcess):
         if pumped is None or pumped.station.busy == 0:
             return
         twice = contexts.said_twice
-        contexts.turned(hosted.partition.engine, pumped.station.lanes)
+        engine = hosted.partition.engine
+        contexts.turned(engine, self._checks.busy_lanes.of(engine, pumped.station.lanes))
         if contexts.said_twice > twice:
             self.cluster.reach("said_yes_twice")
 
