@@ -1,10 +1,7 @@
-"""Which lanes have a transaction, found without asking each of some hundred."""
+"""Which lanes have a transaction, found without a call for each of some hundred."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
-
-import numpy as np
-from numpy.typing import NDArray
 
 from mako.engine import lane as lanes
 
@@ -16,15 +13,15 @@ class BusyLanes:
     """See the module."""
 
     def __init__(self) -> None:
-        # By the base of an engine: lanes, and where their states are, in words.
-        self._places: dict[int, tuple[Sequence[int], NDArray[np.intp]]] = {}
+        # By the base of an engine: its lanes, and where the state of each is, in words.
+        self._places: dict[int, tuple[Sequence[int], list[int]]] = {}
 
     def of(self, engine: "Engine", all_lanes: Sequence[int]) -> list[int]:
         """Those of `all_lanes` that are not free; a station gives the same list each time."""
-        known, places = self._places.get(engine.base, (None, None))
-        if known is not all_lanes or places is None:
-            places = np.array(all_lanes, np.intp)
-            places = (places + lanes.L_STATE - engine.base) >> 3
+        known, places = self._places.get(engine.base, (None, []))
+        if known is not all_lanes:
+            places = [(lane + lanes.L_STATE - engine.base) >> 3 for lane in all_lanes]
             self._places[engine.base] = all_lanes, places
-        states = np.asarray(engine.words)[places]
-        return [all_lanes[place] for place in np.flatnonzero(states != lanes.FREE).tolist()]
+        words, free = engine.words, lanes.FREE
+        pairs = zip(places, all_lanes, strict=True)
+        return [lane for place, lane in pairs if words[place] != free]
