@@ -308,6 +308,30 @@ def test_a_database_that_is_forgotten_lets_go_of_its_folder(tmp_path: Path) -> N
     assert "mako-turns" not in {thread.name for thread in threading.enumerate()}
 
 
+def test_a_database_that_is_forgotten_by_work_done_aside_lets_go_of_its_folder(
+    tmp_path: Path,
+) -> None:
+    """The collector runs in any thread, and the turns wait for this one: it waits not for them."""
+    held = [open_at(tmp_path)]
+    held[0].put(b"a", b"1")
+    replica = held[0]._replica
+    assert replica is not None
+    collected = threading.Event()
+
+    def forget() -> None:
+        held.clear()
+        gc.collect()
+        collected.set()
+
+    replica._token.run_sync_soon(replica._driver.aside.put, forget, lambda _: None)
+    replica.stir()
+    assert collected.wait(60)
+    replica._thread.join(60)
+    with open_at(tmp_path) as again:
+        assert again.get(b"a") == b"1"
+    assert replica._abandoned, "it ended there, not here"
+
+
 def test_a_second_log_is_not_recorded(tmp_path: Path) -> None:
     with (
         open_at(tmp_path / "data") as db,

@@ -44,9 +44,11 @@ def run_and_kill(path: Path, first: int, lines: int) -> list[bytes]:
         [sys.executable, "-c", PROGRAM, str(path), str(first)], stdout=subprocess.PIPE
     )
     assert child.stdout is not None
-    assert child.stdout.readline() == b"open\n"
-    said = [child.stdout.readline().strip() for _ in range(lines)]
-    child.send_signal(signal.SIGKILL)
+    try:
+        assert child.stdout.readline() == b"open\n"
+        said = [child.stdout.readline().strip() for _ in range(lines)]
+    finally:  # It would write until the disk is full.
+        child.send_signal(signal.SIGKILL)
     said += child.stdout.read().split()
     child.stdout.close()
     assert child.wait() == -signal.SIGKILL

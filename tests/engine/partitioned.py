@@ -1,9 +1,10 @@
-"""Several partitions in one thread: workers that take a step when a test says so."""
+"""Several partitions in one thread: workers that take a step when a test says so; and accounts,
+with procedures that touch one of them."""
 
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import mako
 from mako.engine import lane as lanes
@@ -214,3 +215,27 @@ class Cluster:
 
 
 ACCOUNT: Final = mako.Table("account", id=7, key={"place": 8, "number": 32}, row={"v": "i8"})
+
+
+@mako.procedure
+def put(tx: Any, place: int, number: int, value: int) -> int:
+    tx.put(ACCOUNT, (place, number)).v = value
+    return 0
+
+
+@mako.procedure
+def insert(tx: Any, place: int, number: int, value: int) -> int:
+    tx.insert(ACCOUNT, (place, number)).v = value
+    return 0
+
+
+@mako.procedure
+def delete(tx: Any, place: int, number: int) -> int:
+    tx.delete(ACCOUNT, (place, number))
+    return 0
+
+
+@mako.procedure
+def change(tx: Any, place: int, number: int) -> int:
+    tx.write(ACCOUNT, (place, number)).v += 1
+    return 0

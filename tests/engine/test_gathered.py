@@ -25,8 +25,7 @@ from mako.ids import (
 from mako.placement import Kind, Placement, blocks
 from mako.schema import BytesTable
 from mako.wire.gathered import pack_item
-from tests.engine.partitioned import ACCOUNT, Cluster, Done
-from tests.engine.test_partitions import put
+from tests.engine.partitioned import ACCOUNT, Cluster, Done, put
 
 pytestmark = pytest.mark.interpreted
 

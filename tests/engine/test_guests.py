@@ -8,8 +8,7 @@ import pytest
 from mako.engine import layout
 from mako.engine.mailbox import listen
 from mako.engine.worker import turn_both
-from tests.engine.partitioned import ACCOUNT, Cluster
-from tests.engine.test_partitions import put
+from tests.engine.partitioned import ACCOUNT, Cluster, put
 
 pytestmark = pytest.mark.interpreted
 

@@ -8,8 +8,8 @@ import pytest
 from mako.engine.builtin import address_of, forget, once
 from mako.ids import TABLE_ID_REQUESTS, Outcome
 from mako.schema import BytesTable
-from tests.engine.partitioned import ACCOUNT, Cluster, Done
-from tests.engine.test_partitions import put, transfer
+from tests.engine.partitioned import ACCOUNT, Cluster, Done, put
+from tests.engine.test_partitions import transfer
 
 pytestmark = pytest.mark.interpreted
 

@@ -10,37 +10,13 @@ import pytest
 import mako
 from mako.engine.station import inherited
 from mako.ids import Outcome
-from tests.engine.partitioned import ACCOUNT, Cluster, Done
+from tests.engine.partitioned import ACCOUNT, Cluster, Done, change, delete, insert, put
 
 pytestmark = pytest.mark.interpreted
 
 PLACES = 3
 NUMBERS = 3
 BASE = 1_000
-
-
-@mako.procedure
-def put(tx: Any, place: int, number: int, value: int) -> int:
-    tx.put(ACCOUNT, (place, number)).v = value
-    return 0
-
-
-@mako.procedure
-def insert(tx: Any, place: int, number: int, value: int) -> int:
-    tx.insert(ACCOUNT, (place, number)).v = value
-    return 0
-
-
-@mako.procedure
-def delete(tx: Any, place: int, number: int) -> int:
-    tx.delete(ACCOUNT, (place, number))
-    return 0
-
-
-@mako.procedure
-def change(tx: Any, place: int, number: int) -> int:
-    tx.write(ACCOUNT, (place, number)).v += 1
-    return 0
 
 
 @mako.procedure

@@ -14,9 +14,9 @@ from mako.engine.pumped import BadMail
 from mako.engine.rounds import interrupt
 from mako.engine.shared import OLD_SECONDS, SharedRegion, sweep
 from mako.ids import Outcome
-from tests.engine.partitioned import ACCOUNT, Cluster
+from tests.engine.partitioned import ACCOUNT, Cluster, put
 from tests.engine.pumping import PumpedMesh
-from tests.engine.test_partitions import put, transfer
+from tests.engine.test_partitions import transfer
 
 pytestmark = pytest.mark.interpreted
 

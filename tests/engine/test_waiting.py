@@ -13,9 +13,9 @@ from mako.engine.entries import workload_entries
 from mako.engine.ring import drain
 from mako.engine.worker import _drive_one
 from mako.ids import Outcome
-from tests.engine.partitioned import ACCOUNT, Cluster, Done
+from tests.engine.partitioned import ACCOUNT, Cluster, Done, put
 from tests.engine.running import DEADLINE_S, until
-from tests.engine.test_partitions import look, put, transfer
+from tests.engine.test_partitions import look, transfer
 
 pytestmark = pytest.mark.interpreted
 

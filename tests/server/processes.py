@@ -104,6 +104,9 @@ class Cluster:
         return [sys.executable, "-m", "mako", "server", "--process", name, *options, *more]
 
     def start(self, name: str) -> None:
+        left = self.running.get(name)
+        # It would be forgotten, and nobody would end it.
+        assert left is None or left.poll() is not None, f"{name} runs already"
         self.running[name] = subprocess.Popen(
             self.command(name), stderr=subprocess.PIPE, text=True, env=dict(os.environ)
         )
@@ -118,9 +121,10 @@ class Cluster:
         pytest.fail(f"{name} ended without saying {wanted!r}")
 
     def end(self, name: str, number: signal.Signals) -> int:
-        process = self.running.pop(name)
+        process = self.running[name]
         process.send_signal(number)
         _, said = process.communicate(timeout=PATIENCE)
+        del self.running[name]  # Not before: who does not end in time is killed by `close`.
         self.said = said
         return process.returncode
 

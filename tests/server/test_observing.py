@@ -3,7 +3,6 @@
 import dataclasses
 import io
 import json
-import socket
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -29,6 +28,7 @@ from mako.server.process import ServerProcess
 from mako.server.running import serve
 from mako.server.status import PartitionStatus, ProcessStatus, hash_of_json, of_json, to_json
 from tests.server.http_client import Client
+from tests.server.processes import free_ports
 
 SECONDS = 60
 #: So far ahead of the watermark that the question comes in time.
@@ -42,14 +42,6 @@ http: {{a: {http}}}
 data: {data}
 memory: 32MiB
 """
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 class Seen:

@@ -163,14 +163,16 @@ def test_transfers_survive_a_leader(cluster: Cluster) -> None:
         for number in accounts:
             db.run("add", number, 100)
         running = [pool.submit(run, seed) for seed in range(4)]
-        leader = cluster.leader(1)
-        while sum(db.run("sum_of", 200, 204, partition=p) for p in (0, 1)) < 200:
-            pass
-        cluster.end(leader, signal.SIGKILL)
-        before = db.run("sum_of", 200, 204, partition=0)
-        while db.run("sum_of", 200, 204, partition=0) < before + 200:
-            pass
-        stop.set()
+        try:
+            leader = cluster.leader(1)
+            while sum(db.run("sum_of", 200, 204, partition=p) for p in (0, 1)) < 200:
+                pass
+            cluster.end(leader, signal.SIGKILL)
+            before = db.run("sum_of", 200, 204, partition=0)
+            while db.run("sum_of", 200, 204, partition=0) < before + 200:
+                pass
+        finally:
+            stop.set()
         moved = sum(each.result() for each in running)
         assert db.run("sum_of", accounts[0], accounts[-1] + 1, partition=0) == 1600
         assert db.run("sum_of", 200, 204, partition=1) == moved

@@ -32,7 +32,7 @@ from mako.server.trace_schema import (
 )
 from tests.server.http_client import Client
 from tests.server.procedures import COUNTER
-from tests.server.test_observing import free_ports
+from tests.server.processes import free_ports
 
 #: For whatever takes as long as it takes: procedures may have to be compiled.
 SECONDS = 300

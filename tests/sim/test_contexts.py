@@ -11,29 +11,11 @@ from mako.engine import layout
 from mako.ids import Outcome
 from mako.sim.checkers import Violation
 from mako.sim.shards.contexts import Contexts
-from tests.engine.partitioned import ACCOUNT, Cluster
+from tests.engine.partitioned import ACCOUNT, Cluster, change, delete, put
 
 pytestmark = pytest.mark.interpreted
 
 PLACES = 2
-
-
-@mako.procedure
-def put(tx: Any, place: int, number: int, value: int) -> int:
-    tx.put(ACCOUNT, (place, number)).v = value
-    return 0
-
-
-@mako.procedure
-def delete(tx: Any, place: int, number: int) -> int:
-    tx.delete(ACCOUNT, (place, number))
-    return 0
-
-
-@mako.procedure
-def change(tx: Any, place: int, number: int) -> int:
-    tx.write(ACCOUNT, (place, number)).v += 1
-    return 0
 
 
 @mako.procedure
