@@ -129,6 +129,10 @@ class Aborted(Error):
     default_reason: ClassVar[AbortReason]
     default_message: ClassVar[str]
 
+    #: Where it was found out: bits of the partitions whose failover may undo what it saw; None:
+    #: that is not known.
+    depends_on: int | None = None
+
     def __init__(self, message: str = "", reason: AbortReason | None = None) -> None:
         self.reason: AbortReason = self.default_reason if reason is None else reason
         super().__init__(message or self.default_message)

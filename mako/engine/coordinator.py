@@ -23,6 +23,7 @@ from mako.engine.atomics import (
     st8,
     store_release,
 )
+from mako.engine.clocks import is_too_far, time_of
 from mako.engine.closing import activate
 from mako.engine.commit import abort, begin, finish, reads_hold, rest, validate
 from mako.engine.fetching import take_range, take_values
@@ -37,7 +38,6 @@ from mako.engine.lane import (
     H_DISTRIBUTED,
     H_INHERITED,
     H_NOW,
-    H_OFFSET,
     H_OWN,
     H_PARKED,
     H_RAISED,
@@ -94,7 +94,6 @@ from mako.engine.layout import (
 from mako.engine.parking import begin_attempt, leave, note_alone, park, take_over
 from mako.engine.participant import (
     hold,
-    inherit_reads,
     install_all,
     lock_all,
 )
@@ -110,6 +109,7 @@ from mako.engine.remote import (
     touched,
 )
 from mako.engine.rounds import ask, begin_round, send_unsent, unlock, withdraw
+from mako.engine.sets import inherit_reads
 from mako.engine.transitions import (
     ADOPTED,
     ANSWERED,
@@ -121,7 +121,7 @@ from mako.engine.transitions import (
     move,
     take_lane,
 )
-from mako.ids import MILLISECOND_SHIFT, Outcome
+from mako.ids import Outcome
 
 COMMITTED = int(Outcome.COMMITTED)
 _LOCKED = int(Outcome.LOCKED)
@@ -276,20 +276,11 @@ def run(lane: int) -> int:
 
 
 @compiled
-def _now(mesh: int) -> int:
-    """The time as a timestamp, to the fraction of a millisecond."""
-    ns = ld8(mesh + H_NOW) + ld8(mesh + H_OFFSET)
-    ms = ns // 1_000_000
-    rest_ns = ns - ms * 1_000_000
-    return (ms << MILLISECOND_SHIFT) + (rest_ns << MILLISECOND_SHIFT) // 1_000_000
-
-
-@compiled
 def _propose(lane: int, above: int) -> int:
     """A timestamp above `above` and above all that this partition has given; its clock has it."""
     clock = ld8(lane + C_ENGINE) + CLOCK
     mesh = ld8(lane + C_MESH)
-    wanted = max(above + 1, _now(mesh) + ld8(mesh + H_SLACK))
+    wanted = max(above + 1, time_of(mesh) + ld8(mesh + H_SLACK))
     while True:
         proposal = max(wanted, load_acquire(clock) + 1)
         if fetch_max(clock, proposal) < proposal:
@@ -348,7 +339,7 @@ def _refuse(lane: int, outcome: int) -> int:
     st8(mesh + H_REFUSED, ld8(mesh + H_REFUSED) + 1)
     if outcome == _EXISTS:
         st8(lane + C_LOOK_FIRST, 1)
-    final = outcome == _TOO_LARGE or ld8(lane + L_TRIES) > TRIES_MAX
+    final = outcome == _TOO_LARGE or outcome == _UNAVAILABLE or ld8(lane + L_TRIES) > TRIES_MAX
     withdraw(lane, outcome, 0, 1 if final else 0)
     return outcome if final else OPEN
 
@@ -427,6 +418,8 @@ def _on_vote(lane: int, partition: int, message: int) -> int:
     vote = ld8(message + B_VOTE)
     if vote < 0:
         return _refuse(lane, -vote)
+    if vote == HIGHER and is_too_far(ld8(lane + C_MESH), ld8(message + B_CLOCK), partition):
+        return _refuse(lane, _UNAVAILABLE)
     st8(lane + L_WAITING, ld8(lane + L_WAITING) & ~bit)
     if vote == HIGHER:
         st8(lane + L_HIGHEST, max(ld8(lane + L_HIGHEST), ld8(message + B_CLOCK)))

@@ -15,7 +15,9 @@ from mako.engine.layout import (
     C_ARGUMENTS,
     C_KEY,
     C_KEY_END,
+    C_MASK,
     C_MODE,
+    C_OWN,
     C_RESULT,
     C_SCAN_USED,
     LENGTH_MASK,
@@ -28,6 +30,7 @@ from mako.engine.layout import (
 from mako.engine.reclaim import make_room, reclaim_some
 from mako.engine.retire import reserve_retired
 from mako.engine.scan import BYTES_SCANNING, PAIR_SCANNING, WORD_SCANNING
+from mako.engine.sets import inherit_reads
 from mako.ids import Outcome
 
 _word_read, _pair_read, _bytes_read = WORD_ACCESS.read, PAIR_ACCESS.read, BYTES_ACCESS.read
@@ -252,6 +255,15 @@ def session_abort(tx: int, outcome: int) -> int:
     reclaim_some(tx)
     rest(tx)
     return outcome
+
+
+@compiled
+def session_saw(tx: int) -> int:
+    """Bits of the partitions on which depends what has been read, this one's among them."""
+    activate(tx)
+    inherit_reads(tx)
+    rest(tx)
+    return ld8(tx + C_OWN) | ld8(tx + C_MASK)
 
 
 @compiled

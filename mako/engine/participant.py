@@ -29,6 +29,7 @@ from mako.engine.channel import (
     room,
     send,
 )
+from mako.engine.clocks import is_too_far
 from mako.engine.closing import activate
 from mako.engine.commit import abort, begin, install, lock_writes, reserve, rest, undo, validate
 from mako.engine.jit import compiled, exported
@@ -68,6 +69,7 @@ from mako.engine.lane import (
     LANES_MAX,
     P_ANSWER,
     P_LANES,
+    P_PARTITION,
     P_SENT,
     PREPARE,
     RAISE,
@@ -90,8 +92,6 @@ from mako.engine.layout import (
     C_MET_PREPARED,
     C_OUTCOME,
     C_OWN,
-    C_READS,
-    C_READSET,
     C_WRITES,
     C_WRITESET,
     CANCELLED,
@@ -100,10 +100,8 @@ from mako.engine.layout import (
     INSERT,
     LOGGING,
     NONE,
-    POINTER,
     PREPARED,
     R_HEAD,
-    READ_BYTES,
     T_KIND,
     TABLE_BYTES,
     TABLES,
@@ -116,7 +114,7 @@ from mako.engine.layout import (
 from mako.engine.lookups import on_rows, on_scan
 from mako.engine.reclaim import reclaim_some
 from mako.engine.ring import append_transaction
-from mako.engine.sets import add_read, inherit, note_leaf
+from mako.engine.sets import add_read, inherit_reads, note_leaf
 from mako.engine.transitions import (
     AGREED,
     FORGOTTEN,
@@ -134,6 +132,7 @@ from mako.ids import Outcome
 
 COMMITTED = int(Outcome.COMMITTED)
 _LOCKED = int(Outcome.LOCKED)
+_UNAVAILABLE = int(Outcome.UNAVAILABLE)
 _CHANGED = int(Outcome.CHANGED)
 
 _word_decode = WORD_ACCESS.index.kind.decode
@@ -209,16 +208,6 @@ def mark_prepared(tx: int) -> None:
         if ld8(entry + W_KIND) != CANCELLED:
             record = ld8(entry + W_RECORD)
             store_release(record + R_HEAD, ld8(record + R_HEAD) | PREPARED)
-
-
-@compiled
-def inherit_reads(tx: int) -> None:
-    """Take over what the versions that were read depend on; those overwritten have done so."""
-    for i in range(ld8(tx + C_READS)):
-        record = ld8(tx + C_READSET + i * READ_BYTES)
-        version = load_acquire(record + R_HEAD) & POINTER
-        if version != 0:
-            inherit(tx, version)
 
 
 @compiled
@@ -327,6 +316,8 @@ def _on_prepare(home: int, port: int, message: int) -> bool:
     mesh = ld8(home + C_MESH)
     transaction = ld8(message + M_TRANSACTION)
     proposal = ld8(message + B_PROPOSAL)
+    if is_too_far(mesh, proposal, ld8(port + P_PARTITION)):
+        return _answer_vote(home, port, transaction, proposal, -_UNAVAILABLE, 0, 0)
     lane = take_lane(mesh, ld8(mesh + H_FREE) & ~ld8(mesh + H_OWN))
     if lane == 0:
         return _answer_vote(home, port, transaction, proposal, -_LOCKED, 0, 0)

@@ -84,9 +84,10 @@ class Pumped:
         event: int = -1,
         slack_us: float = SLACK_US,
         askers: int = ASKERS,
+        ahead_ms: int = 0,
     ) -> None:
         """`event`: an eventfd that is written when something is to be gathered and `listen` was
-        called."""
+        called. `ahead_ms`: see `Station`."""
         assert workers + drivers <= askers
         self.workers = workers
         self.drivers = drivers
@@ -94,7 +95,9 @@ class Pumped:
         self._event = event
         wanted = lanes_for(workers, drivers)
         ports = len(others) * (len(wanted) + askers)
-        self.station = Station(engine, wanted, ports, slack_us=slack_us, sleeps=True)
+        self.station = Station(
+            engine, wanted, ports, slack_us=slack_us, sleeps=True, ahead_ms=ahead_ms
+        )
         self._contexts: dict[int, int] = {}
         # Workers that have ended, and have left something; who takes care of it.
         self._orphans: set[int] = set()

@@ -25,6 +25,8 @@ from mako.engine.layout import (
     C_WRITESET,
     LEAF_BYTES,
     LEAF_MAX,
+    POINTER,
+    R_HEAD,
     READ_BYTES,
     READ_MAX,
     V_MASK,
@@ -157,3 +159,13 @@ def inherit(tx: int, version: int) -> None:
     foreign = ld8(version + V_MASK) & ~ld8(tx + C_OWN)
     if foreign != 0:
         _inherit_foreign(tx, version, foreign)
+
+
+@compiled
+def inherit_reads(tx: int) -> None:
+    """Take over what the versions that were read depend on; those overwritten have done so."""
+    for i in range(ld8(tx + C_READS)):
+        record = ld8(tx + C_READSET + i * READ_BYTES)
+        version = load_acquire(record + R_HEAD) & POINTER
+        if version != 0:
+            inherit(tx, version)

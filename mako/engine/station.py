@@ -32,7 +32,7 @@ from mako.engine.region import Region
 from mako.engine.rounds import abandon, interrupt
 from mako.engine.transitions import broken
 from mako.errors import ConfigError
-from mako.ids import Outcome
+from mako.ids import MILLISECOND_SHIFT, Outcome
 
 if TYPE_CHECKING:
     from mako.engine.engine import Engine
@@ -83,6 +83,10 @@ class MeshCounts:
     read_for_others: int
     waited_for_room: int
     unreached: int
+    #: Transactions that were refused because a timestamp was too far ahead.
+    apart: int
+    #: Requests that were told to come back, as no lane was free.
+    turned_away: int
 
 
 #: How an attempt ends that is made again.
@@ -121,8 +125,10 @@ class Station:
         *,
         slack_us: float = SLACK_US,
         sleeps: bool = False,
+        ahead_ms: int = 0,
     ) -> None:
-        """`sleeps`: whoever sends something wakes the worker, which may sleep until then."""
+        """`sleeps`: whoever sends something wakes the worker, which may sleep until then.
+        `ahead_ms`: how far ahead of the time a timestamp of others may be; 0: at will."""
         for own, others in lanes_of:
             if own < 1 or others < 0 or own + others > lanes.LANES_MAX:
                 raise ConfigError(
@@ -141,7 +147,8 @@ class Station:
         self._ports = ports
         try:
             for number, wanted in enumerate(lanes_of):
-                self._make_mesh(number, wanted, round(slack_us * _UNITS_PER_US), sleeps)
+                mesh = self._make_mesh(number, wanted, round(slack_us * _UNITS_PER_US), sleeps)
+                self._set(mesh + lanes.H_AHEAD, ahead_ms << MILLISECOND_SHIFT)
         except BaseException:
             self.close()
             raise
@@ -160,7 +167,7 @@ class Station:
     def _get(self, address: int) -> int:
         return self._words[(address - self._region.base) >> 3]
 
-    def _make_mesh(self, number: int, wanted: Lanes, slack: int, sleeps: bool) -> None:
+    def _make_mesh(self, number: int, wanted: Lanes, slack: int, sleeps: bool) -> int:
         engine = self.engine
         mesh = self._take(lanes.MESH_BYTES)
         self.meshes.append(mesh)
@@ -177,6 +184,7 @@ class Station:
             engine.set_word(context + lanes.L_INDEX, i)
             engine.set_word(context + lanes.L_STATE, lanes.FREE)
             self._set(mesh + lanes.H_LANE_LIST + 8 * i, context)
+        return mesh
 
     def add_port(self, number: int, there: int, channels: Channels) -> int:
         """A port of worker `number` to partition `there`; its address."""
@@ -261,6 +269,14 @@ class Station:
         return ""
 
     @property
+    def apart(self) -> tuple[int, int]:
+        """The partition whose timestamp was furthest ahead of those that were refused last, and by
+        how many ms; (0, 0): none was."""
+        found = (self._get(mesh + lanes.H_APART_BY) for mesh in self.meshes)
+        ahead, mesh = max(zip(found, self.meshes, strict=True))
+        return self._get(mesh + lanes.H_APART_FROM), ahead >> MILLISECOND_SHIFT
+
+    @property
     def busy(self) -> int:
         """Transactions that are under way here, as it happens to be."""
         return sum(self._get(mesh + lanes.H_BUSY).bit_count() for mesh in self.meshes)
@@ -291,6 +307,8 @@ class Station:
             lanes.H_READ_FOR,
             lanes.H_WAITING,
             lanes.H_UNREACHED,
+            lanes.H_APART,
+            lanes.H_TURNED_AWAY,
         )
         return MeshCounts(
             *(sum(self._get(mesh + field) for mesh in self.meshes) for field in fields)

@@ -56,7 +56,7 @@ _CALLED: Final = {
     "dump": "dump_rows mixed",
     "finding": "forget_found",
     "interactive": "record_key session_abort session_begin session_begin_snapshot session_commit"
-    " session_delete session_get session_put session_rest session_scan",
+    " session_delete session_get session_put session_rest session_saw session_scan",
     "keeper": "keep touch",
     "mailbox": "collected completion_slot listen open_rings post publish request_slot wait_stable"
     " wait_word_above",

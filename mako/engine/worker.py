@@ -44,8 +44,10 @@ from mako.engine.lane import (
     H_BUSY,
     H_FREE,
     H_KEPT,
+    H_NO_LANE,
     H_OWN,
     H_SLEEPS,
+    H_TURNED_AWAY,
     L_KEPT,
     L_KIND,
     L_ORIGIN,
@@ -99,7 +101,7 @@ from mako.engine.remote import forget_rows
 from mako.engine.running import run_once
 from mako.engine.system import monotonic_ns, sleep_us, wait_event
 from mako.engine.waiting import commit_when_log_has_room, has_to_turn
-from mako.ids import Outcome
+from mako.ids import Outcome, Status
 
 __all__ = [
     "DRAIN",
@@ -117,6 +119,7 @@ _PHANTOM = int(Outcome.PHANTOM)
 _ROLLED_BACK = int(Outcome.ROLLED_BACK)
 _LOG_FULL = int(Outcome.LOG_FULL)
 _REMOTE = int(Outcome.REMOTE)
+_BUSY = int(Status.BUSY)
 _TOO_LARGE = int(Outcome.TOO_LARGE)
 _OUT_OF_MEMORY = int(Outcome.OUT_OF_MEMORY)
 
@@ -130,6 +133,8 @@ IDLE_SPINS = 2000
 #: A worker with nothing to do looks for what other partitions want so often, in microseconds:
 #: with transactions over partitions under way, and without.
 MESH_NAP_US = 50
+#: How long requests wait for a lane; then those that need one are told to come back.
+LANE_WAIT_NS = 1_000_000
 IDLE_NAP_US = 200
 
 
@@ -211,6 +216,20 @@ def _request_to_lane(tx: int, request: int) -> bool:
 
 
 @compiled
+def _is_to_go_away(mesh: int, now_ns: int) -> bool:
+    """Whether no lane has been free for so long that requests which need one are told to come
+    back: those behind them may need none, and would wait for other partitions with them."""
+    since = ld8(mesh + H_NO_LANE)
+    if since == 0 or now_ns < since:  # The clock was set back.
+        st8(mesh + H_NO_LANE, now_ns)
+        return False
+    if now_ns - since < LANE_WAIT_NS:
+        return False
+    st8(mesh + H_TURNED_AWAY, ld8(mesh + H_TURNED_AWAY) + 1)
+    return True
+
+
+@compiled
 def serve_oldest(tx: int, now_ns: int) -> bool:
     """Run the oldest request at the time `now_ns`; False if there is no room for it now."""
     request = oldest_request(tx)
@@ -230,9 +249,13 @@ def serve_oldest(tx: int, now_ns: int) -> bool:
         return True
     if outcome == _REMOTE or (mesh != 0 and ld8(tx + C_MET_PREPARED) != 0 and outcome != COMMITTED):
         if _request_to_lane(tx, request):
+            st8(mesh + H_NO_LANE, 0)
             return True
         forget_rows(tx)
-        return False
+        if not _is_to_go_away(mesh, now_ns):
+            return False
+        complete(tx, request, _BUSY, slot)
+        return True
     if mesh != 0 and ld8(tx + C_ROWS) != 0:
         forget_rows(tx)
     if has_to_turn(tx, outcome):

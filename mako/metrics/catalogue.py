@@ -100,7 +100,8 @@ class ServerMetrics:
             " inherited (committed with partitions in the mask that took no part), local_inherited"
             " (the same of those that touched no other partition), reads (rows read for others),"
             " waits (a message waited for room), unavailable (ended, as a partition was out of"
-            " reach).",
+            " reach), apart (refused, as a timestamp was too far ahead of the time), turned_away"
+            " (requests that were told to come back, as no lane was free).",
             (*_REPLICA, "what"),
         )
         self.conflicts = new.counter(

@@ -207,7 +207,7 @@ class Asking:
         lasts = self._backend.is_lasting(handle)
         if lasts:
             return 0, _about(handle), NOBODY
-        return self._engine.clock + 1, _about(handle), EVERYBODY
+        return self._engine.clock + 1, _about(handle), 1 << self._backend.partition
 
     # --- reads --------------------------------------------------------------------------
 

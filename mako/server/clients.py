@@ -261,7 +261,8 @@ class ClientConnection:
             failed = Reply(number, outcome_of(error), text=str(error))
             if error.retryable:  # That says nothing of what is there.
                 return failed
-            return self._later(self._backend.engine.clock, EVERYBODY, failed)
+            mask = EVERYBODY if error.depends_on is None else error.depends_on
+            return self._later(self._backend.engine.clock, mask, failed)
         except (SchemaError, ConfigError) as error:
             return Reply(number, Status.REFUSED, text=str(error))
         except Error as error:

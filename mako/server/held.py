@@ -64,6 +64,7 @@ SAYS_NOTHING: Final = frozenset(
         int(Outcome.PHANTOM),
         int(Outcome.LOG_FULL),
         int(Outcome.UNAVAILABLE),
+        int(Status.BUSY),
         int(Status.DISCARDED),
     }
 )

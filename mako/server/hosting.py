@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 #: Tables of which every partition has its own.
 _NOT_SHARDED: Final = (REQUESTS_TABLE.name,)
 _LATER: Final = 3600.0
+#: A timestamp of another partition that is further ahead than clocks may differ, and this, is
+#: refused: so much more does no harm, and hosts that were halted for a moment stay on terms.
+AHEAD_MORE_MS: Final = 100
 #: Leads of a replica that are remembered (`mako.server.waiting`).
 LEADS_MAX: Final = 16
 #: The role of a follower without a vote.
@@ -87,6 +90,8 @@ def _by_what(pumped: Pumped) -> dict[str, int]:
         "reads": counts.read_for_others,
         "waits": counts.waited_for_room,
         "unavailable": counts.unreached,
+        "apart": counts.apart,
+        "turned_away": counts.turned_away,
     }
 
 
@@ -373,6 +378,7 @@ class Hosted:
             self.plan.drivers,
             event=self._event,
             askers=self.plan.askers,
+            ahead_ms=self.plan.clock_offset_ms + AHEAD_MORE_MS,
         )
         self.pumped.station.set_view(wrong.view(self.plan, view))
         self.closed = others  # Until they are heard of.

@@ -97,6 +97,8 @@ class Joining:
         # when the other one is silent.
         self._waiting: dict[tuple[int, int], float] = {}
         self._silent: dict[tuple[int, int], float] = {}
+        # By own partition: whose clock was ahead when a transaction was refused, and by how much.
+        self._apart: dict[int, tuple[int, int]] = {}
         # By own partition, where it is not the usual one: how long it waits before it gives up.
         self._patience: dict[int, float] = {}
 
@@ -185,6 +187,7 @@ class Joining:
         now = self._clock()
         for hosted, pumped in self._leading():
             assert not pumped.station.broken, pumped.station.broken
+            self._tell_of_clocks(hosted, pumped)
             for there in pumped.pairs:
                 self._share(hosted, pumped, there)
             silent = [there for there in pumped.pairs if not self._reaches(pumped, there, now)]
@@ -195,6 +198,18 @@ class Joining:
             for there in pumped.pairs:
                 self._look_at(hosted, pumped, there, now, silent=there in silent)
             self._look_for_stuck(hosted, pumped, silent, now)
+
+    def _tell_of_clocks(self, hosted: Hosted, pumped: Pumped) -> None:
+        own, apart = hosted.replica.partition, pumped.station.apart
+        if apart == self._apart.get(own, (0, 0)):
+            return
+        self._apart[own] = apart
+        there, ahead_ms = apart
+        self._complain(
+            f"clocks {own} {there}",
+            f"partition {own} refuses transactions with partition {there}, whose clock is"
+            f" {ahead_ms} ms ahead; set the clocks of their hosts",
+        )
 
     @staticmethod
     def _with_still(hosted: Hosted, pumped: Pumped, silent: Sequence[int]) -> list[int]:

@@ -227,7 +227,9 @@ class ServedTransaction(Session):
             self._outcome
         ):
             self._engine.set_word(self._outcome, outcome)
-        return super()._failure(outcome)
+        failure = super()._failure(outcome)
+        failure.depends_on = self._calls.session_saw(self._context) & EVERYBODY
+        return failure
 
     def put(self, handle: TableHandle, key: bytes, value: bytes, *, replace: bool) -> None:
         """Insert, or with `replace` put. Aborted (Exists) if it may not."""
@@ -266,7 +268,7 @@ class ServedTransaction(Session):
             if outcome == Outcome.LOG_FULL:  # Nobody waits in the thread of the event loop.
                 self._calls.session_abort(self._context, outcome)
             if outcome != Outcome.COMMITTED:
-                raise self._failure(outcome)
+                raise super()._failure(outcome)  # It has forgotten what it saw.
             own, inherited = (self._engine.word(place) for place in self._masks)
             self.mask = (own | inherited) & EVERYBODY
             return self._engine.word(self._timestamp)

@@ -104,7 +104,12 @@ class Crew:
             if self._watchdog is None:
                 watchdog = threading.Thread(
                     target=_watch,
-                    args=(weakref.ref(self.engine), self.engine.over, self.procedure_timeout),
+                    args=(
+                        weakref.ref(self.engine),
+                        self.engine.over,
+                        self.procedure_timeout,
+                        weakref.ref(self._threads),
+                    ),
                     name="mako-watchdog",
                     daemon=True,
                 )
@@ -150,6 +155,16 @@ class _Threads:
     @property
     def some(self) -> bool:
         return bool(self._running)
+
+    def tell_time(self) -> None:
+        """Workers know the time of a clock that is never set; how far the wall's is ahead of it
+        changes when that one is. With the old difference theirs would be ahead for ever."""
+        from mako.engine import layout
+
+        with self._lock:
+            for worker in self._running:
+                ahead = time.time_ns() - time.monotonic_ns()
+                self._engine.set_word(worker.context + layout.K_OFFSET, ahead)
 
     def launch(self, context: int, control: int, core: int | None) -> WorkerThread:
         from mako.engine import layout
@@ -256,8 +271,14 @@ class _Threads:
         engine.settle()
 
 
-def _watch(held: weakref.ref[Engine], over: threading.Event, limit: float) -> None:
-    """Doom what runs for longer than `limit` seconds, until the engine is over or forgotten."""
+def _watch(
+    held: weakref.ref[Engine],
+    over: threading.Event,
+    limit: float,
+    threads: weakref.ref[_Threads],
+) -> None:
+    """Doom what runs for longer than `limit` seconds, and tell workers the time, until the engine
+    is over or forgotten."""
     from mako.engine import layout
     from mako.engine.worker import doom, watch
 
@@ -266,6 +287,9 @@ def _watch(held: weakref.ref[Engine], over: threading.Event, limit: float) -> No
         engine = held()
         if engine is None or not engine.pin():
             return
+        if (running := threads()) is not None:
+            running.tell_time()
+            del running
         now = time.monotonic()
         for number in range(engine.context_count):
             context = engine.context(number)

@@ -125,6 +125,22 @@ host: {a: 127.0.0.1, b: 127.0.0.1, c: 127.0.0.1}
 """
 
 
+@pytest.mark.parametrize(
+    ("files", "ms"),
+    [
+        ([TWO, "host: {a: 10.0.0.1, b: 10.0.0.2}", "max_clock_offset_ms: 20"], 21),
+        ([TWO, "max_clock_offset_ms: 20"], 20),
+        ([TWO], 1),
+        (["host: {a: 10.0.0.1, b: 10.0.0.2}", "max_clock_offset_ms: 20"], 20),
+    ],
+)
+def test_between_hosts_an_acknowledgement_waits_for_a_whole_ms_more(
+    tmp_path: Path, files: list[str], ms: int
+) -> None:
+    """Where there are several partitions, whose timestamps count within a ms each on its own."""
+    assert plan_of(loaded(tmp_path, GOOD, *files), "b").clock_offset_ms == ms
+
+
 def test_tables_are_placed_by_hash_unless_something_else_is_said(tmp_path: Path) -> None:
     assert loaded(tmp_path, GOOD).shards == by_hash(1)
     assert loaded(tmp_path, TWO).shards == by_hash(2)

@@ -17,7 +17,7 @@ from mako.engine.mesh import turn
 from mako.engine.partitions import Mesh, contexts_for
 from mako.engine.region import Region
 from mako.engine.worker import oldest_request, serve_oldest
-from mako.ids import Outcome
+from mako.ids import Outcome, Status
 from mako.placement import Placement, blocks
 from mako.procedure import Procedure
 from mako.schema import BytesTable, Table
@@ -32,7 +32,7 @@ class Done:
     """What became of a request."""
 
     number: int
-    outcome: Outcome
+    outcome: Outcome | Status
     timestamp: int
     mask: int
     value: int
@@ -147,7 +147,8 @@ class Cluster:
                 _, number, outcome, *rest, _ = _COMPLETION.unpack_from(
                     self._rings[partition].view, place
                 )
-                found.append(Done(number, Outcome(outcome), *rest))
+                ended = Status(outcome) if outcome >= Status.NOT_LEADER else Outcome(outcome)
+                found.append(Done(number, ended, *rest))
                 tail += size
             self._seen[partition] = tail
             engine.set_word(home + layout.K_COMPLETION_TAIL, tail)

@@ -25,7 +25,9 @@ class FakePumped:
 
     def __init__(self) -> None:
         self.pairs = {1: SimpleNamespace(epoch=7, shared=None)}
-        self.station = SimpleNamespace(set_closed=lambda closed: None, waiting_for=dict, broken="")
+        self.station = SimpleNamespace(
+            set_closed=lambda closed: None, waiting_for=dict, broken="", apart=(0, 0)
+        )
         self.outgoing: list[bytes] = []
         self.incoming: list[tuple[int, bytes]] = []
         self.not_taken = False
@@ -284,3 +286,24 @@ def test_who_holds_nothing_stays(world: World) -> None:
     world.now += 10 * STUCK_SECONDS
     world.joining.look()
     assert world.given_up == []
+
+
+def test_whose_clock_is_ahead_is_told_once_a_minute(world: World) -> None:
+    world.joining.look()
+    assert world.said == []
+    world.pumped.station.apart = (1, 3_600_000)
+    for _ in range(3):
+        world.joining.look()
+    world.pumped.station.apart = (1, 3_600_001)
+    world.joining.look()
+    line = (
+        "partition 0 refuses transactions with partition 1, whose clock is 3600000 ms ahead;"
+        " set the clocks of their hosts"
+    )
+    assert world.said == [line]
+    world.now += 61
+    world.joining.look()
+    assert len(world.said) == 1, "nothing was refused since"
+    world.pumped.station.apart = (1, 7)
+    world.joining.look()
+    assert len(world.said) == 2

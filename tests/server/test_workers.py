@@ -8,9 +8,10 @@ from typing import cast
 
 import pytest
 
+from mako.engine import layout
 from mako.engine.engine import Engine
 from mako.engine.worker import DRAIN
-from mako.server.workers import Crew, WorkerThread
+from mako.server.workers import Crew, WorkerThread, _Threads
 
 
 def of_this_thread() -> WorkerThread:
@@ -71,6 +72,36 @@ def test_a_thread_that_the_system_refuses_leaves_nothing(
         assert after == before
         assert crew._threads._keeper is None, "none is believed to run"
         assert (crew._watchdog is None) == (refused == "mako-watchdog")
+    finally:
+        crew.close()
+        engine.close()
+
+
+def test_workers_are_told_when_the_clock_of_the_wall_was_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Or those that began before would be ahead of it for ever, and hold up what is told."""
+    engine = Engine(16 << 20, contexts=4)
+    threads = Crew(engine, 5.0)._threads
+    context = engine.context(0)
+    threads._running.append(WorkerThread(context, 0, threading.Thread()))
+    try:
+        monkeypatch.setattr(time, "time_ns", lambda: time.monotonic_ns() + 7_000)
+        threads.tell_time()
+        assert 0 <= engine.word(context + layout.K_OFFSET) <= 7_000
+    finally:
+        threads._running.clear()
+        engine.close()
+
+
+def test_the_watchdog_tells_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = threading.Event()
+    monkeypatch.setattr(_Threads, "tell_time", lambda self: told.set())
+    engine = Engine(16 << 20, contexts=4)
+    crew = Crew(engine, 0.2)
+    try:
+        crew.watch()
+        assert told.wait(60)
     finally:
         crew.close()
         engine.close()
