@@ -7,8 +7,8 @@ import pytest
 from mako.engine import lane as lanes
 from mako.engine.closing import set_word
 from mako.ids import MILLISECOND_SHIFT, Outcome
-from tests.engine.partitioned import ACCOUNT, Cluster
-from tests.engine.test_partitions import put, transfer
+from tests.engine.partitioned import ACCOUNT, Cluster, put
+from tests.engine.test_partitions import transfer
 
 pytestmark = pytest.mark.interpreted
 

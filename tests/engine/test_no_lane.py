@@ -6,8 +6,8 @@ import pytest
 
 from mako.engine.worker import LANE_WAIT_NS
 from mako.ids import Outcome, Status
-from tests.engine.partitioned import ACCOUNT, Cluster
-from tests.engine.test_partitions import put, transfer
+from tests.engine.partitioned import ACCOUNT, Cluster, put
+from tests.engine.test_partitions import transfer
 
 pytestmark = pytest.mark.interpreted
 
