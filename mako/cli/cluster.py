@@ -32,6 +32,8 @@ from mako.errors import ConfigError
 _END_SECONDS: Final = 20.0
 #: Seconds until one of them leads; the first time procedures may have to be compiled.
 _LEAD_SECONDS: Final = 180.0
+#: Seconds that the preferred leaders have then to take over, which ends what workers drive.
+_SETTLE_SECONDS: Final = 5.0
 _COLORS: Final = ("cyan", "green", "yellow", "magenta", "blue", "red")
 
 _FILES = config_files()
@@ -136,7 +138,9 @@ def _wait_for_leaders(
 ) -> list[str]:
     """The names of the processes that lead, by partition. TimeoutError says what is wrong."""
     served = {f"{one.host}:{one.ports[0]}": one.name for one in config.processes if one.sites}
+    sites = [config.preferred(partition) for partition in range(len(config.partitions))]
     deadline = time.monotonic() + _LEAD_SECONDS
+    settled = 0.0  # Until then the lead may still go to the preferred ones.
     while time.monotonic() < deadline:
         for name, process in processes.items():
             if process.poll() is not None:
@@ -152,7 +156,12 @@ def _wait_for_leaders(
         except (mako.Error, TimeoutError, LookupError):
             time.sleep(0.1)
         else:
-            return leaders
+            settled = settled or time.monotonic() + _SETTLE_SECONDS
+            pairs = zip(sites, leaders, strict=True)
+            led = all(site is None or site.process == leader for site, leader in pairs)
+            if led or time.monotonic() >= settled:
+                return leaders
+            time.sleep(0.1)
     raise TimeoutError(f"not all are led after {_LEAD_SECONDS:g} s; look into the logs")
 
 

@@ -90,6 +90,13 @@ class ClusterConfig:
         known = ", ".join(process.name for process in self.processes)
         raise ConfigError(f"there is no process {name!r} in the configuration; it has {known}")
 
+    def preferred(self, partition: int) -> Site | None:
+        """The site that leads a partition as soon as it is well; None: whoever is elected."""
+        sites = self.partitions[partition]
+        wanted = self.document.preferred.get(str(partition))
+        leads = [each for each in sites if each.name == wanted] if wanted else list(sites)
+        return leads[0] if leads and not leads[0].is_learner else None
+
     def process_of_shard(self, name: str, shard: int) -> Process:
         """The process `name` if it has a replica of the shard, else the one called `name-shard`."""
         called = [f"{name}-{shard}", name]

@@ -79,9 +79,8 @@ def _replica(config: ClusterConfig, site: Site) -> ReplicaPlan:
         frozenset(NodeId(each.first_node) for each in began if not each.is_learner),
         learners=frozenset(NodeId(each.first_node) for each in began if each.is_learner),
     )
-    wanted = config.document.preferred.get(str(site.partition))
-    leads = [each for each in sites if each.name == wanted] if wanted else list(sites)
-    preferred = NodeId(leads[0].node) if leads and not leads[0].is_learner else NODE_NONE
+    leads = config.preferred(site.partition)
+    preferred = NODE_NONE if leads is None else NodeId(leads.node)
     return ReplicaPlan(site.partition, NodeId(site.node), first, preferred)
 
 
