@@ -10,10 +10,16 @@ holds what another partition's failure may still take back; at or below it nothi
 discarded. So a snapshot is of the last entry that is closed at or below the stable timestamp, with
 the history and the tables as they were there, and the log is needed from behind that entry on. In
 a cluster of one partition that is the last applied entry.
+
+While another partition stands still the stable timestamp does, too, and entries go on. Then not
+each of them is remembered: beyond `LATER_MAX` every second one is, then every fourth, and so on.
 """
 
 from collections import deque
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+#: Entries above the stable timestamp that are remembered at most.
+LATER_MAX: Final = 1 << 14
 
 
 class Cut(NamedTuple):
@@ -35,17 +41,28 @@ class Cuts:
         #: The last one that is stable.
         self.base = base
         self._later: deque[Cut] = deque()
+        self._last = base
+        # So many entries lie between two that are remembered, but for the newest one.
+        self._every = 1
 
     def add(self, cut: Cut) -> None:
         """An entry is applied."""
-        last = self._later[-1] if self._later else self.base
-        assert cut.index == last.index + 1, "every entry is a cut"
-        assert cut.closed >= last.closed, "P1"
-        self._later.append(cut)
+        assert cut.index == self._last.index + 1, "every entry is a cut"
+        assert cut.closed >= self._last.closed, "P1"
+        self._last = cut
+        later = self._later
+        if later and later[-1].index % self._every:  # It was there as the newest one.
+            later.pop()
+        later.append(cut)
+        if len(later) > LATER_MAX:
+            self._every *= 2
+            self._later = deque(one for one in later if one.index % self._every == 0 or one is cut)
 
     def advance(self, stable: int) -> int:
         """The stable timestamp has moved; the closed timestamp of the cut that is stable now."""
         later = self._later
         while later and later[0].closed <= stable:
             self.base = later.popleft()
+        if not later:
+            self._every = 1
         return self.base.closed
