@@ -448,13 +448,13 @@ class Asking:
 
 
 def _values(session: Session, handle: TableHandle, keys: list[bytes]) -> list[bytes | None]:
-    """The values of the first keys: of all, or as many as may be in one answer."""
+    """The values of the first keys: of all, or as many as may be in one answer; one always."""
     values: list[bytes | None] = []
     size = 0
     for key in keys:
         value = session.get(handle, key)
         size += len(value or b"")
-        if values and size > GET_BYTES_MAX:
+        if size > GET_BYTES_MAX:
             break
         values.append(value)
     return values

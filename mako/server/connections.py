@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Protocol
 
+from mako.errors import ConfigError
 from mako.ids import Status
 from mako.server.backend import Backend
 from mako.server.clients import ClientConnection
@@ -114,7 +115,7 @@ class Connections:
         if connection.stuck:
             try:
                 connection.resume(now)
-            except WireError as error:
+            except (WireError, ConfigError) as error:  # As of what has just been received.
                 served.finish(str(error))
             if connection.has_jobs:
                 served.begin_jobs()

@@ -186,7 +186,7 @@ class _Served:
 
     def begin_jobs(self) -> None:
         """Each in a thread, unless the connection ends: then nobody is there who waits for one."""
-        if self._nursery is None or self._ending or self._scope.cancel_called:
+        if self._nursery is None or self._scope.cancel_called:
             return
         for number, job in self.connection.take_jobs():
             self._nursery.start_soon(self._work, number, job)

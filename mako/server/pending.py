@@ -97,9 +97,8 @@ class Pending:
         return True
 
     def remove(self, gone: Callable[[Request], bool]) -> list[int]:
-        """Take out those that were not done and of which `gone` says so; their numbers."""
-        every = self._requests.values()
-        found = [request for request in every if request.reply is None and gone(request)]
+        """Take out those of which `gone` says so; their numbers."""
+        found = list(filter(gone, self._requests.values()))
         for request in found:
             self._drop(request)
         return [request.number for request in found]

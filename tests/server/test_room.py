@@ -300,6 +300,14 @@ def test_what_is_pending_can_be_cancelled(client: Client) -> None:
     assert client.taken() == [(1, OK), (4, OK), (5, OK)], "in its turn"
 
 
+def test_a_cancel_that_waits_to_be_answered_is_not_cancelled(client: Client) -> None:
+    client.fill()
+    cancel = int(Operation.CANCEL)
+    client.ask([1, int(Operation.STATUS)], [2, cancel, 99], [3, cancel, 2])
+    client.take()
+    assert client.taken() == [(1, OK), (2, OK), (3, OK)]
+
+
 def test_what_only_a_leader_does_is_refused_when_it_is_deposed(
     client: Client, world: World
 ) -> None:
@@ -384,6 +392,26 @@ def test_no_more_answers_wait_than_may_though_a_frame_has_more(
     assert client.rooms == 1
 
 
+def test_what_comes_behind_a_cancel_does_not_overtake_what_is_pending(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clients, "WAITING_MAX", 1)
+    writes = [[i, int(Operation.WRITE), [["put", TABLE, b"k", b"v"]], 0, 0, 0] for i in range(1, 4)]
+    client.ask(*writes[:2], [9, int(Operation.CANCEL), 1], writes[2])
+    assert [one.item.id for one in client.connection._waiting.waiting] == [2]
+    assert client.taken() == [(1, int(Status.TIMED_OUT))]
+    assert client.connection.pending == 2
+
+
+def test_a_read_behind_a_cancel_does_not_overtake_others(client: Client) -> None:
+    client.put(b"big", 2 * MIB)
+    gets = [client.get(i, 0, b"big") for i in range(1, 4)]
+    client.ask(*gets[:2], [9, int(Operation.CANCEL), 1], gets[2])
+    assert [one.item.id for one in client.connection._waiting.waiting] == [2]
+    assert client.taken() == [(1, int(Status.TIMED_OUT)), (9, OK)]
+    assert client.connection.pending == 1
+
+
 def test_reads_that_wait_for_the_gate_hold_up_reads_alone(client: Client, world: World) -> None:
     """As when a partition on which they depend stands still."""
     client.put(b"big", 700 << 10)
@@ -444,6 +472,8 @@ def test_what_does_not_wait_any_more_makes_room(client: Client, world: World, ho
     world.depose()
     assert client.taken() == [(3, int(Status.NOT_LEADER))]
     assert client.connection._read > 2 * MIB
+    client.ask(client.get(4, 0, b"big"))
+    assert client.taken() == [(4, int(Status.NOT_LEADER))], "it does not wait for room"
     if how != "deposed":
         final = 0 if how == "discarded" else world.engine.clock
         world.connections.judge(final, Status.DISCARDED)

@@ -184,11 +184,23 @@ def test_nothing_is_kept_for_who_is_cut(world: World, monkeypatch: pytest.Monkey
 
     async def play(taker: Taker) -> None:
         served = taker.served
-        for _ in range(50):
+        for _ in range(4):
             served._write(bytes(30_000))
+        served._write(b"little")
         assert served._output == []
         await trio.testing.wait_all_tasks_blocked()
         assert len(world.connections) == 0
+
+    run(world, play)
+
+
+def test_nothing_is_kept_for_who_takes_nothing(world: World) -> None:
+    """It is cut as its time is over, and has less to take than may be."""
+
+    async def play(taker: Taker) -> None:
+        taker.served.finish("")
+        taker.served._write(bytes(30_000))
+        assert taker.served._output == []
 
     run(world, play)
 
