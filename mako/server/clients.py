@@ -37,7 +37,7 @@ from mako.server.backend import Backend
 from mako.server.gated import EVERYBODY, NOBODY, Gated, Waiting, is_lost, parted
 from mako.server.held import Judged
 from mako.server.moving import Move, Moves
-from mako.server.pending import Pending, Request, busy
+from mako.server.pending import Pending, Request, busy, is_read, weight_of, work_of
 from mako.server.sessions import Refused, Sessions
 from mako.wire.errors import WireError
 from mako.wire.frame import HELLO_BODY_MAX, Frame, FrameReader
@@ -72,8 +72,9 @@ READS_MAX: Final = 1 << 20
 PENDING_MAX: Final = 256 << 10
 #: Bytes of a frame of several answers.
 FRAME_BYTES: Final = 256 << 10
-#: Bytes that a value costs while it waits, besides its own; also one that is not there.
-VALUE_EACH: Final = 48
+#: Requests, and elements of their arguments, such as keys, that are done before others have their
+#: turn: some milliseconds. One with more is done by itself.
+TURN_WORK: Final = 512
 #: Rows of requests that are deleted at once, when the client does not send them again.
 FORGET_STEP: Final = 1024
 #: As many times that at once; what is left stays until it is swept (`mako.server.sweeping`).
@@ -153,6 +154,8 @@ class ClientConnection:
         self._asking = Asking(backend)
         self._moves = Moves(backend, self._asking.sessions)
         self._jobs: list[tuple[int, Job]] = []
+        #: What may be done of `TURN_WORK` yet.
+        self._left = TURN_WORK
         self._open = True
 
     @property
@@ -166,6 +169,7 @@ class ClientConnection:
             self._rest is not None
             or self._pending.size >= PENDING_MAX
             or self._waiting_count >= WAITING_MAX
+            or self._left <= 0
         )
 
     @property
@@ -223,6 +227,14 @@ class ClientConnection:
     def _take(self, data: bytes, now: float) -> None:
         if not self._open:
             return
+        self._left = TURN_WORK
+        self._take_some(data, now)
+        if self._left <= 0:
+            self._left = TURN_WORK
+            if self.stuck:  # Others have their turn, and then it goes on.
+                self._backend.serving.wake()
+
+    def _take_some(self, data: bytes, now: float) -> None:
         if self._rest is not None:
             client, calls, taken = self._rest
             self._rest = None
@@ -309,20 +321,23 @@ class ClientConnection:
     @property
     def _has_room(self) -> bool:
         """Whether one more answer may come of something."""
-        return self._untaken() < ANSWERS_MAX and self._waiting_count < WAITING_MAX
+        return (
+            self._untaken() < ANSWERS_MAX and self._waiting_count < WAITING_MAX and self._left > 0
+        )
 
     def _asked(self, requests: list[list[Any]], now: float) -> Iterator[Reply | None]:
         """The answers to the requests of a frame. Who takes them writes them before he takes many.
 
         Without room they are pending, but a PING: who asks whether the server is there is told so.
-        A CANCEL is done at once, and answered in its turn.
+        A CANCEL is done at once, if it is this connection's turn, and answered in its own.
         """
         for request in requests:
             if request[1] == Operation.PING or (not self._pending and self._has_room):
+                self._left -= work_of(request)
                 yield self._begin(request, now)
                 continue
             try:
-                if request[1] == Operation.CANCEL:
+                if request[1] == Operation.CANCEL and self._left > 0:
                     self._pending.add_answered(self._cancel(request[0], request[2:]), now)
                 else:
                     self._pending.add(request, now)
@@ -338,15 +353,20 @@ class ClientConnection:
         while self._reads and self._read < READS_MAX and self._has_room:
             request = self._reads.take()
             assert not isinstance(request, Reply), "no CANCEL is a read"
+            self._left -= work_of(request)
             yield self._do(request, now)
         while self._pending and self._has_room:
             taken = self._pending.take()
-            yield taken if isinstance(taken, Reply) else self._begin(taken, now)
+            if isinstance(taken, Reply):
+                yield taken
+            else:
+                self._left -= work_of(taken)
+                yield self._begin(taken, now)
 
     def _begin(self, request: list[Any], now: float) -> Reply | None:
         """The reply, or None if it comes later."""
         waits = bool(self._reads) or self._read >= READS_MAX
-        if not waits or not self._backend.leads or not _is_read(request):
+        if not waits or not self._backend.leads or not is_read(request):
             return self._do(request, now)
         if self._reads.size >= PENDING_MAX:
             return busy(request[0])
@@ -429,7 +449,7 @@ class ClientConnection:
         if self._backend.passed(timestamp, mask):
             return reply
         self._waiting.add(timestamp, mask, reply)
-        self._read += _weight(reply)
+        self._read += weight_of(reply)
         self._backend.on_waiting(timestamp)
         return None
 
@@ -444,7 +464,7 @@ class ClientConnection:
 
     def _out(self, replies: list[Reply]) -> list[Reply]:
         """The same, which do not wait any more."""
-        self._read -= sum(map(_weight, replies))
+        self._read -= sum(map(weight_of, replies))
         return replies
 
     def deposed(self) -> None:
@@ -498,6 +518,7 @@ class ClientConnection:
         if len(arguments) != 1:
             return Reply(number, 0, value=False)
         (asked,) = arguments
+        self._left -= self._waiting_count >> 4  # It looks at each.
         gone = self._waiting.remove(lambda one: one.item.id == asked)
         gone += self._due.remove(lambda one: one.item.id == asked)
         these, self._held = parted(self._held, lambda one: one.item.id == asked)
@@ -558,20 +579,6 @@ class ClientConnection:
                 job.drop()
             if self._number is not None:
                 self._backend.serving.leave(self._number)
-
-
-def _is_read(request: list[Any]) -> bool:
-    """Whether it is a GET without a session, whose values wait for the gate."""
-    # Not by its type: what is equal to 0 is taken for it, too.
-    return request[1] == Operation.GET and len(request) > 2 and request[2] == 0
-
-
-def _weight(reply: Reply) -> int:
-    """Bytes of the values of a read, which is the only answer with values that waits."""
-    if type(reply.value) is not list:
-        return 0
-    values = [each for each in reply.value if type(each) is bytes]
-    return VALUE_EACH * len(reply.value) + sum(map(len, values))
 
 
 def _is_lost(one: Waiting[Reply], partition: int, final: int) -> bool:

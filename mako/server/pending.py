@@ -1,4 +1,5 @@
-"""Requests of one connection that were not begun, as there is no room for their answers.
+"""Requests of one connection that were not begun, as there is no room for their answers; and what
+requests and answers cost.
 
     add ──▶ [oldest] ... [newest] ──take──▶ begun, in the order in which they came
                │ late: BUSY      └─cancel, remove: answered in another way
@@ -21,6 +22,8 @@ from mako.wire.requests import Operation, Reply, pack_request, unpack_request
 PENDING_SECONDS: Final = 5.0
 #: Bytes that a request costs besides its own, about.
 PENDING_EACH: Final = 256
+#: Bytes that a value costs while it waits, besides its own; also one that is not there.
+VALUE_EACH: Final = 48
 
 
 class Request(NamedTuple):
@@ -118,3 +121,22 @@ def busy(number: int) -> Reply:
     return Reply(
         number, Status.BUSY, text="answers that were asked for before wait; take them, or ask later"
     )
+
+
+def work_of(request: list[Any]) -> int:
+    """Requests, or elements of their arguments, that it counts for."""
+    return 1 + sum(len(each) for each in request if type(each) is list)
+
+
+def is_read(request: list[Any]) -> bool:
+    """Whether it is a GET without a session, whose values wait for the gate."""
+    # Not by its type: what is equal to 0 is taken for it, too.
+    return request[1] == Operation.GET and len(request) > 2 and request[2] == 0
+
+
+def weight_of(reply: Reply) -> int:
+    """Bytes of the values of a read, which is the only answer with values that waits."""
+    if type(reply.value) is not list:
+        return 0
+    values = [each for each in reply.value if type(each) is bytes]
+    return VALUE_EACH * len(reply.value) + sum(map(len, values))

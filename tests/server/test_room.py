@@ -11,7 +11,13 @@ from mako.call_format import GET, PUT
 from mako.ids import Status
 from mako.server import clients, serving
 from mako.server.asking import GET_BYTES_MAX, Asking
-from mako.server.clients import ANSWERS_MAX, PENDING_MAX, READS_MAX, ClientConnection
+from mako.server.clients import (
+    ANSWERS_MAX,
+    PENDING_MAX,
+    READS_MAX,
+    TURN_WORK,
+    ClientConnection,
+)
 from mako.server.held import ASIDE_BYTES_MAX
 from mako.server.pending import PENDING_EACH, PENDING_SECONDS
 from mako.wire.frame import FrameReader
@@ -371,6 +377,73 @@ def test_what_takes_long_and_was_not_begun_gives_back_its_session(
     assert not client.connection.has_jobs
 
 
+# --- Turns ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def wakes(world: World, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """One for each time that somebody asked to be looked at soon."""
+    found: list[int] = []
+    monkeypatch.setattr(world.backend.serving, "wake", lambda: found.append(1))
+    return found
+
+
+def test_many_requests_are_done_in_turns(client: Client, world: World, wakes: list[int]) -> None:
+    """Between which others have theirs."""
+    status = int(Operation.STATUS)
+    client.ask(*([i, status] for i in range(TURN_WORK + 10)))
+    assert client.connection.pending == 10
+    assert wakes == [1]
+    world.look()
+    assert client.connection.pending == 0
+    assert wakes == [1]
+    assert client.taken() == [(i, OK) for i in range(TURN_WORK + 10)]
+
+
+def test_requests_with_many_keys_take_as_many_turns(
+    client: Client, world: World, wakes: list[int]
+) -> None:
+    client.ask(*(client.get(i, LATEST, *[b"key"] * TURN_WORK) for i in range(4)))
+    for turn in range(1, 5):
+        assert len(client.taken()) == 1
+        assert client.connection.pending == 4 - turn
+        assert len(wakes) == min(turn, 3)
+        world.look()
+
+
+@pytest.mark.parametrize("behind", [0, 1])
+def test_a_cancel_counts_for_all_that_it_looks_at(
+    client: Client, world: World, wakes: list[int], behind: int
+) -> None:
+    for number in range(160):
+        write = [["put", TABLE, b"k", b"v"]]
+        client.ask([number, int(Operation.WRITE), write, 0, 0, 0])
+    many = [[i, int(Operation.STATUS)] for i in range(TURN_WORK * behind)]
+    client.ask(*many, *([i, int(Operation.CANCEL), i] for i in range(2000, 2100)))
+    kept = [one for one in client.connection._pending._requests.values() if one.packed]
+    assert 40 < len(kept) <= 100
+    assert len(wakes) == 1
+    for _ in range(5):
+        world.look()
+    assert len(client.taken()) == len(many) + 100
+
+
+def test_frames_take_as_many_turns_as_they_have_requests(
+    client: Client, world: World, wakes: list[int]
+) -> None:
+    """Also of those that overtake what waits."""
+    pings = frame(
+        ClientKind.REQUEST, pack_requests([[i, int(Operation.PING)] for i in range(TURN_WORK)])
+    )
+    client.send(pings, pings, pings)
+    for turn in range(1, 4):
+        assert len(client.taken()) == TURN_WORK
+        assert client.connection.blocked == (turn < 3)
+        assert client.rooms == (turn == 3)
+        assert len(wakes) == min(turn, 2)
+        world.look()
+
+
 # --- The gate -------------------------------------------------------------------------------------
 
 
@@ -447,7 +520,8 @@ def test_with_enough_reads_that_wait_the_others_are_busy(client: Client, world: 
 
 
 def test_many_values_that_are_not_there_count_too(client: Client, world: World) -> None:
-    client.ask(*(client.get(i, 0, *[b""] * 10_000) for i in range(1, 6)))
+    for number in range(1, 6):
+        client.ask(client.get(number, 0, *[b""] * 10_000))
     assert client.connection._waiting_count == 3
     assert client.connection.pending == 2
 
