@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from mako.server import clients, hub
-from mako.server.clients import ANSWERS_MAX
+from mako.server.clients import ANSWERS_MAX, TURN_WORK
 from mako.server.hub import Hub
 from mako.wire.frame import FrameReader
 from mako.wire.hello import PROCESS_NONE, Hello, Role, hello_parts
@@ -25,6 +25,7 @@ from mako.wire.requests import (
     unpack_replies,
 )
 from tests.server.test_deposed import TABLE, World
+from tests.server.test_room import Client
 
 MIB: Final = 1 << 20
 Stream = trio.StapledStream[trio.abc.SendStream, trio.abc.ReceiveStream]
@@ -248,3 +249,17 @@ def test_pending_requests_of_who_ends_with_a_reason_are_dropped(world: World) ->
 
     put(world, b"key", 2 * MIB)
     run(world, play)
+
+
+def test_reads_that_waited_for_others_are_done_in_turns(world: World) -> None:
+    client = Client(world)
+    client.put(b"big", 2 * MIB)
+    client.ask(client.get(1, 0, b"big"))
+    for number in range(2, 5):
+        client.ask(client.get(number, 0, *[b"key"] * TURN_WORK))
+    world.limit = 1 << 62
+    world.look()
+    assert client.taken() == [(1, 0)]
+    for left in (2, 1, 0):
+        world.look()
+        assert client.connection.pending == left
