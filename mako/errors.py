@@ -231,8 +231,8 @@ class KeyTooLarge(Aborted):
 
 
 class ValueTooLarge(Aborted):
-    """The value is longer than 4 MiB, or than a request to a server takes. Split it over several
-    keys."""
+    """The value is longer than 4 MiB, or than a request to a server takes; or values that a server
+    is to read at once are longer than that together. Split it over several keys, or read fewer."""
 
     default_reason = AbortReason.VALUE_TOO_LARGE
     default_message = "the value is longer than 4 MiB; split it over several keys"

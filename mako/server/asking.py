@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mako.engine.codec import Description
 from mako.errors import Aborted, Error
-from mako.ids import Status
+from mako.ids import VALUE_BYTES_MAX, Status
 from mako.row import Row
 from mako.schema import Table
 from mako.server.backend import Backend
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 #: Keys of one GET, writes of one WRITE.
 KEYS_MAX: Final = 10_000
+#: Bytes of the values of one GET; one of the largest values has room. See `mako.server.clients`.
+GET_BYTES_MAX: Final = VALUE_BYTES_MAX
 #: The partition that gives the numbers of tables that are only named: they are the same in all.
 CATALOG: Final = 0
 #: Times that a WRITE is tried before its conflict is the client's.
@@ -71,6 +73,10 @@ class Job:
             self.value = self._act()
         except Exception as error:  # Whatever it is, the loop's thread gets it.
             self.error = error
+
+    def drop(self) -> None:
+        """It was not begun, and nobody waits for it any more: the session is given back."""
+        self._session.rest()
 
     def ended(self) -> None:
         """Back in the loop's thread."""
@@ -217,13 +223,18 @@ class Asking:
         handle = table_of(self._engine, number)
         checked = [check_key(handle, key) for key in keys]
         if session not in (0, LATEST):
-            found = self.sessions.find(session, self._now)
-            return 0, [found.get(handle, key) for key in checked], NOBODY
+            return 0, _values(self.sessions.find(session, self._now), handle, checked), NOBODY
 
         def read(transaction: ServedTransaction) -> Done:
-            values = [transaction.get(handle, key) for key in checked]
+            values = _values(transaction, handle, checked)
             if session == LATEST:
                 return 0, values, NOBODY
+            if len(values) < len(checked):
+                raise Refused(
+                    Status.TOO_LONG,
+                    f"the values of {len(checked)} keys have more than {GET_BYTES_MAX >> 20} MiB;"
+                    " read them in a transaction or at a snapshot, or fewer at once",
+                )
             gated = "read_only_not_gated" not in self._backend.planted
             timestamp = transaction.commit()
             return timestamp, values, transaction.mask if gated else NOBODY
@@ -434,6 +445,19 @@ class Asking:
         if type(timestamp) is not int or not 0 <= timestamp < 1 << 63:
             raise Refused(Status.REFUSED, "that is no timestamp")
         return timestamp, None, EVERYBODY
+
+
+def _values(session: Session, handle: TableHandle, keys: list[bytes]) -> list[bytes | None]:
+    """The values of the first keys: of all, or as many as may be in one answer; one always."""
+    values: list[bytes | None] = []
+    size = 0
+    for key in keys:
+        value = session.get(handle, key)
+        size += len(value or b"")
+        if size > GET_BYTES_MAX:
+            break
+        values.append(value)
+    return values
 
 
 def _at_once(act: Callable[..., Any], *arguments: Any) -> Done:

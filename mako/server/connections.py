@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Protocol
 
+from mako.errors import ConfigError
 from mako.ids import Status
 from mako.server.backend import Backend
 from mako.server.clients import ClientConnection
@@ -38,6 +39,10 @@ class Served(Protocol):
 
     def unblocked(self) -> None:
         """The connection takes bytes again."""
+        ...
+
+    def begin_jobs(self) -> None:
+        """The connection has jobs, which did not come of what it has just received."""
         ...
 
 
@@ -92,7 +97,7 @@ class Connections:
             if served in self._served:
                 served.unblocked()
         for served in list(self._served):
-            self._go_on(served, now)
+            self.go_on(served, now)
             waits = waits or served.connection.waiting
         if waits:
             # What was seen before is waited for since then.
@@ -102,26 +107,32 @@ class Connections:
         self._waited = waits or self.holds
         return self._waited
 
-    def _go_on(self, served: Served, now: float) -> None:
-        """Results have been handed out: there may be room, and answers may be ready."""
+    def go_on(self, served: Served, now: float) -> None:
+        """Results have been handed out, or taken: there may be room, and answers may be ready."""
         connection = served.connection
         was_blocked = connection.blocked
         connection.settle()
-        if connection.blocked:
+        if connection.stuck:
             try:
                 connection.resume(now)
-            except WireError as error:
+            except (WireError, ConfigError) as error:  # As of what has just been received.
                 served.finish(str(error))
+            if connection.has_jobs:
+                served.begin_jobs()
         if was_blocked and not connection.blocked:
             served.unblocked()
 
     def tick(self, now: float) -> None:
         """Some time has passed: who left something open is cut off."""
         for served in list(self._served):
+            was_blocked = served.connection.blocked
             try:
                 served.connection.tick(now)
             except WireError as error:
                 served.finish(str(error))
+            self._note_freed(served, was_blocked=was_blocked)
+        if self._freed:
+            self._backend.serving.wake()
 
     def drop_all(self, reason: str) -> None:
         """End every connection: the engine that it looks at goes."""

@@ -38,9 +38,10 @@ class Gated(Generic[T]):
     def __init__(self) -> None:
         self._heaps: dict[int, list[Waiting[T]]] = {}
         self._turn = 0
+        self._count = 0
 
     def __len__(self) -> int:
-        return sum(map(len, self._heaps.values()))
+        return self._count
 
     def __bool__(self) -> bool:
         return bool(self._heaps)
@@ -52,6 +53,7 @@ class Gated(Generic[T]):
 
     def add(self, timestamp: int, mask: int, item: T) -> None:
         self._turn += 1
+        self._count += 1
         waiting = Waiting(timestamp, self._turn, mask, item)
         heapq.heappush(self._heaps.setdefault(mask, []), waiting)
 
@@ -63,13 +65,13 @@ class Gated(Generic[T]):
                 found.append(heapq.heappop(heap))
             if not heap:
                 del self._heaps[mask]
-        return [one.item for one in sorted(found, key=lambda one: one[:2])]
+        return [one.item for one in self._out(found)]
 
     def take_all(self) -> list[Waiting[T]]:
         """Take out everything, in the order of timestamps."""
         found = [one for heap in self._heaps.values() for one in heap]
         self._heaps.clear()
-        return sorted(found, key=lambda one: one[:2])
+        return self._out(found)
 
     def remove(self, gone: Callable[[Waiting[T]], bool]) -> list[Waiting[T]]:
         """Take out what `gone` says, in the order of timestamps."""
@@ -84,6 +86,10 @@ class Gated(Generic[T]):
                 self._heaps[mask] = left
             else:
                 del self._heaps[mask]
+        return self._out(found)
+
+    def _out(self, found: list[Waiting[T]]) -> list[Waiting[T]]:
+        self._count -= len(found)
         return sorted(found, key=lambda one: one[:2])
 
     def count(self, partition: int) -> int:

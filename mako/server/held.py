@@ -25,7 +25,16 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from mako.call_format import IS_BYTES, IS_NOTICE, RESULT_BYTES, RESULT_MASK, RESULT_STATUS
+from mako.call_format import (
+    IS_BYTES,
+    IS_NOTICE,
+    RESULT_BYTES,
+    RESULT_FLAGS,
+    RESULT_ID,
+    RESULT_MASK,
+    RESULT_SIZE,
+    RESULT_STATUS,
+)
 from mako.engine.layout import (
     COMPLETION_RING_BYTES,
     D_BYTES,
@@ -49,6 +58,9 @@ from mako.server.gated import EVERYBODY, NOBODY, Gated, Passed, is_lost, parted
 _COMPLETION: Final = struct.Struct("<8q")
 _RESULT: Final = struct.Struct("<IHHqqqqq")
 _STATUS: Final = struct.Struct("<H")
+_FLAGS: Final = struct.Struct("<H")
+_NUMBER: Final = struct.Struct("<q")
+_SIZE: Final = struct.Struct("<I")
 _MASK: Final = struct.Struct("<q")
 assert _RESULT.size == RESULT_BYTES
 # In the order in which they are unpacked.
@@ -56,6 +68,11 @@ _WORDS: Final = (D_SIZE, D_ID, D_OUTCOME, D_TIMESTAMP, D_MASK, D_RESULT, D_DETAI
 assert tuple(range(0, _COMPLETION.size, 8)) == _WORDS
 
 
+#: Bytes of values of a connection that are set aside. Beyond it whoever reads is BUSY: it may read
+#: again, and what was told of a partition that stands still is old by then, anyway.
+ASIDE_BYTES_MAX: Final = 1 << 20
+#: Bytes of what was dropped that stay until they are more than the others.
+DROPPED_BYTES_MAX: Final = 16 << 20
 #: Without an effect, and they say nothing of what is there: nobody has to wait before he is told.
 SAYS_NOTHING: Final = frozenset(
     {
@@ -97,6 +114,11 @@ class Result(NamedTuple):
             _STATUS.unpack_from(self.packed, RESULT_STATUS)[0] == Status.DISCARDED
         )
 
+    @property
+    def value_bytes(self) -> int:
+        """Bytes of the value that a read has found."""
+        return max(len(self.packed) - RESULT_BYTES, 0)
+
     def depends_on(self, partition: int) -> bool:
         """Whether its dependency mask has the bit of a partition."""
         return bool(self.mask >> partition & 1)
@@ -105,6 +127,21 @@ class Result(NamedTuple):
         """The same with another status."""
         before, behind = self.packed[:RESULT_STATUS], self.packed[RESULT_STATUS + _STATUS.size :]
         return self._replace(packed=before + _STATUS.pack(status) + behind)
+
+    def noted(self) -> "Result":
+        """The same without what a read has found, if that was told before."""
+        flags = _FLAGS.unpack_from(self.packed, RESULT_FLAGS)[0]
+        if not flags & IS_NOTICE or not self.value_bytes:
+            return self
+        head = bytearray(self.packed[:RESULT_BYTES])
+        _SIZE.pack_into(head, RESULT_SIZE, RESULT_BYTES)
+        _FLAGS.pack_into(head, RESULT_FLAGS, flags & ~IS_BYTES)
+        return self._replace(packed=bytes(head))
+
+    def busy(self) -> "Result":
+        """What is said instead of a read: it had no effect."""
+        number = _NUMBER.unpack_from(self.packed, RESULT_ID)[0]
+        return self._replace(packed=_refusal(number, Status.BUSY))
 
 
 class Judged(NamedTuple):
@@ -143,8 +180,11 @@ def result_of(completion: bytes) -> Result:
 
 def refused(request: Abandoned, status: Status) -> Result:
     """What is said of a request that has no effect."""
-    packed = _RESULT.pack(RESULT_BYTES, status, 0, request.number, 0, 0, 0, 0)
-    return Result(0, request.origin >> ORIGIN_SHIFT, packed)
+    return Result(0, request.origin >> ORIGIN_SHIFT, _refusal(request.number, status))
+
+
+def _refusal(number: int, status: Status) -> bytes:
+    return _RESULT.pack(RESULT_BYTES, status, 0, number, 0, 0, 0, 0)
 
 
 def places_in(ring: bytes, tail: int, head: int) -> Iterator[tuple[int, int, int]]:
@@ -194,6 +234,10 @@ class Held:
         # How many are where, and how many of those that were dropped are still there.
         self._counts: Counter[int] = Counter()
         self._dropped = 0
+        # Of each connection that has some: bytes of values that are set aside. And of what was
+        # dropped, and may still be there.
+        self._aside_bytes: Counter[int] = Counter()
+        self._dropped_bytes = 0
 
     @property
     def open(self) -> bool:
@@ -231,7 +275,10 @@ class Held:
         def is_gone(kept: _Kept) -> bool:
             return kept.result.timestamp > final and kept.result.depends_on(partition)
 
-        gone = [one.item for one in self._aside.remove(lambda one: is_lost(one, partition, final))]
+        aside = self._aside.remove(lambda one: is_lost(one, partition, final))
+        gone = [one.item for one in aside]
+        for kept in gone:
+            self._take_off(kept)
         ended, self._open = parted(self._open, is_gone)
         gone += ended
         ended, self._due_everywhere = parted(self._due_everywhere, is_gone)
@@ -252,9 +299,18 @@ class Held:
 
     # --- Set aside -----------------------------------------------------------------------------
 
-    def set_aside(self, result: Result) -> None:
+    def set_aside(self, result: Result) -> bool:
+        """Keep it until its watermarks have passed. False: it is a read, and its connection has as
+        many bytes set aside as it may."""
         mask = result.mask
+        result = result.noted()
+        size = result.value_bytes
+        if size:
+            if self._aside_bytes[result.connection] + size > ASIDE_BYTES_MAX:
+                return False
+            self._aside_bytes[result.connection] += size
         self._aside.add(result.timestamp, mask, self._keep(result, mask))
+        return True
 
     @property
     def aside(self) -> bool:
@@ -271,11 +327,23 @@ class Held:
         return [one.item.result for one in self._aside.waiting if self._is_kept(one.item)]
 
     def take_aside(self, passed: Passed) -> list[Result]:
-        return [kept.result for kept in self._aside.take(passed) if self._let_go(kept)]
+        taken = self._aside.take(passed)
+        for kept in taken:
+            self._take_off(kept)
+        return [kept.result for kept in taken if self._let_go(kept)]
+
+    def _take_off(self, kept: _Kept) -> None:
+        """It is not set aside any more. What was dropped does not count, and was counted off."""
+        size = kept.result.value_bytes
+        if size and self._is_kept(kept):
+            self._aside_bytes[kept.result.connection] -= size
+            if not self._aside_bytes[kept.result.connection]:
+                del self._aside_bytes[kept.result.connection]
 
     def reopen(self) -> None:
         """The epoch has ended: whoever judges the others judges those that are set aside."""
         again = [one.item for one in self._aside.take_all()]
+        self._aside_bytes.clear()
         self._open += [kept for kept in again if self._move(kept, _OPEN)]
 
     # --- Of a connection -----------------------------------------------------------------------
@@ -286,7 +354,8 @@ class Held:
         for where in dropped.values():
             self._count_off(where)
         self._dropped += len(dropped)
-        if self._dropped > self._counts.total():
+        self._dropped_bytes += self._aside_bytes.pop(connection, 0)
+        if self._dropped > self._counts.total() or self._dropped_bytes > DROPPED_BYTES_MAX:
             self._sweep()
         return len(dropped)
 
@@ -336,4 +405,4 @@ class Held:
         heapq.heapify(self._due)
         heapq.heapify(self._due_everywhere)
         self._aside.remove(lambda one: not self._is_kept(one.item))
-        self._dropped = 0
+        self._dropped = self._dropped_bytes = 0

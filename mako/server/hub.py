@@ -1,7 +1,8 @@
 """All clients of a process, on trio: their streams, and the results that workers have ready.
 
     reader   one per connection: receives, unless the workers have no room for what came
-    writer   one per connection: sends what has been written; a client that does not take it is cut
+    writer   one per connection: sends what has been written, and has the connection go on with what
+             waited for that; a client that does not take it is cut
     results  one: woken by workers through an eventfd, hands out what has passed the gate
 
 Nothing polls: only while a result waits for the watermark, and nobody says when it has moved,
@@ -26,8 +27,11 @@ from mako.server.sweeping import sweep
 from mako.wire.errors import WireError
 from mako.wire.frame import goodbye_parts
 
-#: Bytes that wait for a client to take them, and seconds it has for each piece, before it is cut.
-OUTPUT_BYTES_MAX: Final = 8 << 20
+#: Bytes that wait for a client to take them, before it is cut. More than all that may come of what
+#: is pending and what waits for the gate: only results of calls under way reach it.
+OUTPUT_BYTES_MAX: Final = 12 << 20
+#: Bytes that are sent at a time, and seconds that a client has to take them.
+PIECE_BYTES: Final = 256 << 10
 OUTPUT_SECONDS_MAX: Final = 10.0
 RECEIVE_BYTES: Final = 256 << 10
 #: Seconds between two looks while results wait for the watermark.
@@ -89,7 +93,7 @@ class Hub:
 
         `first` is what has been received already, from the hello on.
         """
-        served = _Served(self._backend, stream, first, self._threads)
+        served = _Served(self._backend, self.connections, stream, first, self._threads)
         self.connections.add(served)
         try:
             await served.run(lambda: self.connections.remove(served))
@@ -103,10 +107,12 @@ class _Served:
     def __init__(
         self,
         backend: Backend,
+        connections: Connections,
         stream: trio.abc.HalfCloseableStream,
         first: bytes,
         threads: trio.CapacityLimiter,
     ) -> None:
+        self._connections = connections
         self._threads = threads
         self._stream = stream
         self._first = first
@@ -115,10 +121,16 @@ class _Served:
         self._written = trio.Event()
         self._has_room = trio.Event()
         self._ending = False
+        self._is_cut = False
         self._scope = trio.CancelScope()
-        self.connection = ClientConnection(backend, self._write, time.monotonic())
+        self._nursery: trio.Nursery | None = None
+        self.connection = ClientConnection(
+            backend, self._write, time.monotonic(), lambda: self._size
+        )
 
     def _write(self, data: bytes) -> None:
+        if self._is_cut:  # Whatever was under way may still have a lot to say.
+            return
         self._output.append(data)
         self._size += len(data)
         if self._size > OUTPUT_BYTES_MAX:
@@ -128,6 +140,8 @@ class _Served:
     def finish(self, reason: str) -> None:
         """End it: at once, or, if there is a reason to give, when that has been sent."""
         if not reason:
+            self._is_cut = True
+            self._output.clear()
             self._scope.cancel()
         elif not self._ending:
             self._write(b"".join(goodbye_parts(reason)))
@@ -138,33 +152,44 @@ class _Served:
         """`gone` is called, perhaps again, when the client is: its jobs may take a while yet."""
         with self._scope:
             async with trio.open_nursery() as nursery:
+                self._nursery = nursery
                 nursery.start_soon(self._send)
-                await self._receive(nursery)
+                await self._receive()
                 if not self._ending:
                     gone()
                     self._scope.cancel()
         await trio.aclose_forcefully(self._stream)
 
-    async def _receive(self, nursery: trio.Nursery) -> None:
+    async def _receive(self) -> None:
         data: bytes | bytearray = self._first
         while True:
+            await self._room()
             try:
                 data = data or await self._stream.receive_some(RECEIVE_BYTES)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return
             if not data:
                 return
+            await self._room()  # What was pending may have filled it meanwhile.
             try:
                 self.connection.receive(bytes(data), time.monotonic())
                 data = b""
             except (WireError, ConfigError) as error:
                 self.finish(str(error))
                 return
-            for number, job in self.connection.take_jobs():
-                nursery.start_soon(self._work, number, job)
-            while self.connection.blocked:
-                self._has_room = trio.Event()
-                await self._has_room.wait()
+            self.begin_jobs()
+
+    async def _room(self) -> None:
+        while self.connection.blocked:
+            self._has_room = trio.Event()
+            await self._has_room.wait()
+
+    def begin_jobs(self) -> None:
+        """Each in a thread, unless the connection ends: then nobody is there who waits for one."""
+        if self._nursery is None or self._scope.cancel_called:
+            return
+        for number, job in self.connection.take_jobs():
+            self._nursery.start_soon(self._work, number, job)
 
     async def _work(self, number: int, job: Job) -> None:
         # It cannot be stopped, and its memory must stay until it has ended.
@@ -176,16 +201,28 @@ class _Served:
         while True:
             await self._written.wait()
             self._written = trio.Event()
-            data, self._output = b"".join(self._output), []
             try:
-                with trio.fail_after(OUTPUT_SECONDS_MAX):
-                    await self._stream.send_all(data)
-                self._size -= len(data)
-                if self._ending and not self._output:
-                    self._scope.cancel()
+                await self._send_all(self._take_output())
             except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
                 self.finish("")
                 return
+            if self._ending and not self._output:
+                self._scope.cancel()
+
+    def _take_output(self) -> bytes:
+        output, self._output = self._output, []
+        return b"".join(output)
+
+    async def _send_all(self, data: bytes) -> None:
+        # Of its own: nobody else holds on to the bytes, which may be many, until there are others.
+        view = memoryview(data)
+        for at in range(0, len(view), PIECE_BYTES):
+            piece = view[at : at + PIECE_BYTES]
+            with trio.fail_after(OUTPUT_SECONDS_MAX):
+                await self._stream.send_all(piece)
+            self._size -= len(piece)
+            if self.connection.stuck:
+                self._connections.go_on(self, time.monotonic())
 
     def unblocked(self) -> None:
         """The workers have room again."""

@@ -42,6 +42,8 @@ REQUESTS_TABLE: Final = BytesTable("mako.requests", id=int(TABLE_ID_REQUESTS))
 _WORD: Final = struct.Struct("<q")
 #: Results that were held in one frame.
 RESULTS_BYTES_MAX: Final = 128 << 10
+#: Ranges of rows of requests that wait to be deleted.
+DEFERRED_MAX: Final = 1024
 
 Sink = Callable[[bytes], None]
 
@@ -352,7 +354,10 @@ class Serving:
         return begun
 
     def forget(self, client: int, first: int, end: int) -> None:
-        """Delete the rows of the requests of `client` from `first` to before `end`, some time."""
+        """Delete the rows of the requests of `client` from `first` to before `end`, some time; if
+        too many wait for that they stay until they are swept (`mako.server.sweeping`)."""
+        if len(self._deferred) >= DEFERRED_MAX:
+            return
         signed = client - (1 << 64) if client >> 63 else client
         self._deferred.append((signed, first, end))
         self._forget_some()
@@ -399,8 +404,8 @@ class Serving:
             self._landed(result.connection, -1)  # `collect` takes it for answered.
             if result.says_nothing:
                 at_once.append(result)
-            else:
-                self._held.set_aside(result)
+            elif not self._held.set_aside(result):
+                at_once.append(result.busy())
         self._send(at_once)
         return bool(found)
 

@@ -185,7 +185,7 @@ class Session:
             version = engine.word(base + i * layout.SCAN_BYTES + 8)
             size = self._calls.record_key(handle.address, record, self._result)
             length = engine.word(version + layout.V_LENGTH) & layout.LENGTH_MASK
-            copied += length
+            copied += size + length
             rows.append(
                 (engine.read(self._result, size), engine.read(version + layout.V_VALUE, length))
             )

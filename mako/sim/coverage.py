@@ -43,6 +43,7 @@ REQUIRED_SERVED: Final = REQUIRED - {
     "judged_discarded",
     "judged_durable",
     "judged_unknown",
+    "request_pending",
     "silent_server_left",
     "snapshot_served",
     "speculation_discarded",

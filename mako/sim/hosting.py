@@ -53,8 +53,14 @@ class ServedStream:
         self._stream = stream
         self._unread = b""
         self._ending = False
-        self.connection = ClientConnection(hosted.backend, stream.to_client.send, process.seconds)
+        self.connection = ClientConnection(
+            hosted.backend,
+            stream.to_client.send,
+            process.seconds,
+            lambda: process.untaken_weight * stream.to_client.untaken,
+        )
         stream.to_process.take = self._take
+        stream.to_client.on_taken = self._was_taken
 
     def _take(self, data: bytes) -> None:
         self._process.receive(self, data)
@@ -76,8 +82,17 @@ class ServedStream:
                 self.connection.receive(data, self._process.seconds)
             except WireError as error:
                 self.finish(str(error))
-            for number, job in self.connection.take_jobs():
-                self._process.begin_job(self, number, job)
+            self.begin_jobs()
+            if self.connection.pending:
+                self._process.cluster.reach("request_pending")
+
+    def begin_jobs(self) -> None:
+        for number, job in self.connection.take_jobs():
+            self._process.begin_job(self, number, job)
+
+    def _was_taken(self) -> None:
+        if self.connection.stuck:
+            self._process.was_taken(self)
 
     def finish(self, reason: str) -> None:
         if self._ending:
@@ -114,6 +129,8 @@ class HostingProcess(SimProcess, ABC):
         self._turn_at = self._look_at = 0
         self._discarded: dict[GroupId, int] = {}
         # Some wait for so short a time that it is over before they can be told.
+        #: As so many bytes each one counts that a client has not taken: answers are short here.
+        self.untaken_weight = cluster.chances.of("untaken").choice((1, 256, 4096))
         self._judged_seconds = cluster.chances.of("judged").choice((0.02, 0.2, 1.5))
 
     @property
@@ -256,6 +273,12 @@ class HostingProcess(SimProcess, ABC):
             served.receive(data)
             if not data:
                 del self._streams[served]
+            self._call_workers()
+
+    def was_taken(self, served: ServedStream) -> None:
+        """A client has taken something, and there may be room for what is pending."""
+        if not self._deferred(self.was_taken, served) and served in self._streams:
+            served.hosted.connections.go_on(served, self.seconds)
             self._call_workers()
 
     def begin_job(self, served: ServedStream, number: int, job: Job) -> None:

@@ -42,6 +42,10 @@ class Pipe:
         link: tuple[int, int],
     ) -> None:
         self.take: Callable[[bytes], None] = lambda data: None
+        #: Called when a piece was taken.
+        self.on_taken: Callable[[], None] = lambda: None
+        #: Bytes that were sent and not taken yet.
+        self.untaken = 0
         self._loop = loop
         self._network = network
         self._chance = chance
@@ -75,6 +79,7 @@ class Pipe:
         """Nothing arrives any more."""
         self._dead = True
         self._waiting.clear()
+        self.untaken = 0
 
     def _put(self, piece: bytes) -> None:
         if self._dead:
@@ -83,6 +88,7 @@ class Pipe:
         delay = settings.delay_min + int(self._chance.expovariate(1.0 / settings.delay_mean))
         self._last = max(self._last, self._loop.now + delay)
         self._waiting.append(piece)
+        self.untaken += len(piece)
         self._loop.at(self._last, self._arrive)
 
     def _arrive(self) -> None:
@@ -91,7 +97,10 @@ class Pipe:
         if self._network.is_cut(self._link):
             self._loop.after(_LOOK, self._arrive)
             return
-        self.take(self._waiting.popleft())
+        piece = self._waiting.popleft()
+        self.untaken -= len(piece)
+        self.take(piece)
+        self.on_taken()
 
 
 class Stream:

@@ -209,8 +209,14 @@ def pack_requests(requests: Sequence[Sequence[Any]]) -> bytes:
 
 
 def pack_request(request: Sequence[Any]) -> bytes:
-    """One request for `request_frames`."""
+    """One request, for `request_frames` or `unpack_request`."""
     return bytes(msgpack.packb(request, use_bin_type=True))
+
+
+def unpack_request(packed: Buffer) -> list[Any]:
+    """What `pack_request` has packed."""
+    request: list[Any] = _unpack(packed)
+    return request
 
 
 def request_frames(requests: Iterable[bytes]) -> list[bytes]:
@@ -256,6 +262,16 @@ def unpack_requests(body: Buffer) -> list[list[Any]]:
 def pack_replies(replies: Sequence[Reply]) -> bytes:
     """The body of a REPLY frame."""
     return bytes(msgpack.packb(replies, use_bin_type=True))
+
+
+def pack_reply(reply: Reply) -> bytes:
+    """One reply, for `join_replies`."""
+    return bytes(msgpack.packb(reply, use_bin_type=True))
+
+
+def join_replies(packed: Sequence[bytes]) -> bytes:
+    """The body of a REPLY frame, of replies that are packed."""
+    return b"".join((msgpack.Packer().pack_array_header(len(packed)), *packed))
 
 
 def unpack_replies(body: bytes) -> list[Reply]:

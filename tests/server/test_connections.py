@@ -68,6 +68,9 @@ class Served:
             trouble = str(said.value)
         self.client.core.lost(self.client.now, trouble)
 
+    def begin_jobs(self) -> None:
+        raise AssertionError("nobody asks for one")
+
     def unblocked(self) -> None:
         raise AssertionError("it was not blocked")
 

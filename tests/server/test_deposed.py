@@ -54,6 +54,9 @@ class Served:
     def finish(self, reason: str) -> None:
         raise AssertionError(reason)
 
+    def begin_jobs(self) -> None:
+        raise AssertionError("nobody asks for one")
+
     def unblocked(self) -> None:
         self.rooms += 1
 

@@ -4,11 +4,19 @@ import random
 import struct
 from functools import partial
 
-from mako.call_format import IS_BYTES, IS_NOTICE
+from mako.call_format import IS_BYTES, IS_NOTICE, RESULT_BYTES
 from mako.engine.layout import COMPLETION_RING_BYTES, D_BYTES, FLAG_ANSWERED, FLAG_EARLY, RING_SKIP
 from mako.ids import Status
 from mako.server.gated import Gated, Waiting
-from mako.server.held import Held, Judged, Result, places_in, results_in
+from mako.server.held import (
+    ASIDE_BYTES_MAX,
+    DROPPED_BYTES_MAX,
+    Held,
+    Judged,
+    Result,
+    places_in,
+    results_in,
+)
 from mako.wire.requests import read_results
 
 
@@ -269,3 +277,67 @@ def test_many_results_are_discarded_in_one_pass() -> None:
     assert len(held.lost(1, MANY // 2)) == 3 * MANY // 2
     assert Compared.count < MANY * MANY / 10
     assert len(held.lost(1, 0)) == 3 * MANY // 2
+
+
+def read_of(connection: int, timestamp: int, size: int, *, flags: int = IS_BYTES) -> Result:
+    """What a packed get has found: so many bytes."""
+    words = (RESULT_BYTES + size, 0, flags, 9, timestamp, 1, size, 0)
+    return Result(timestamp, connection, struct.pack("<IHHqqqqq", *words) + bytes(size))
+
+
+def test_values_that_are_set_aside_have_a_bound_for_each_connection() -> None:
+    held = Held()
+    half = ASIDE_BYTES_MAX // 2
+    assert held.set_aside(read_of(1, 1, half))
+    assert held.set_aside(read_of(1, 2, half))
+    assert not held.set_aside(read_of(1, 3, 8))
+    assert held.set_aside(packed(3, 1)), "what has no value does not count"
+    assert held.set_aside(read_of(2, 4, half))
+    assert len(held.take_aside(lambda at, _: at == 1)) == 1
+    assert held.set_aside(read_of(1, 5, half))
+    assert not held.set_aside(read_of(1, 6, 8))
+    assert len(held.lost(0, 4)) == 1
+    assert held.set_aside(read_of(1, 6, half))
+    held.reopen()
+    assert held.set_aside(read_of(1, 7, 2 * half))
+
+
+def test_who_reads_and_has_no_room_is_busy() -> None:
+    (number, status, flags, *_, data) = next(read_results(read_of(1, 5, 800).busy().packed))
+    assert (number, status, flags, data) == (9, Status.BUSY, 0, b"")
+
+
+def test_what_was_told_is_not_kept_twice() -> None:
+    held = Held()
+    early = read_of(1, 5, ASIDE_BYTES_MAX + 8, flags=IS_BYTES | IS_NOTICE)
+    assert held.set_aside(early)
+    (found,) = held.take_aside(lambda at, mask: True)
+    assert len(found.packed) == RESULT_BYTES
+    assert next(read_results(found.packed))[:4] == (9, 0, IS_NOTICE, 5)
+    assert (found.timestamp, found.mask) == (early.timestamp, early.mask)
+
+
+def test_values_of_those_who_have_left_do_not_pile_up() -> None:
+    """Those who stay have more results, but short ones."""
+    held = Held()
+    for timestamp in range(1000):
+        held.set_aside(packed(timestamp, 1))
+    for connection in range(2, 200):
+        for timestamp in range(4):
+            assert held.set_aside(read_of(connection, timestamp, ASIDE_BYTES_MAX // 4))
+        held.drop(connection)
+        kept = [one.item.result for one in held._aside.waiting]
+        assert sum(one.value_bytes for one in kept) <= DROPPED_BYTES_MAX + ASIDE_BYTES_MAX
+    assert len(held.take_aside(lambda at, mask: True)) == 1000
+
+
+def test_what_a_connection_has_aside_is_its_own_though_its_number_was_used_before() -> None:
+    held = Held()
+    half = ASIDE_BYTES_MAX // 2
+    held.set_aside(packed(1, 2))
+    held.set_aside(read_of(1, 1, half))
+    held.drop(1)
+    assert held.set_aside(read_of(1, 2, half))
+    assert len(held.take_aside(lambda at, _: at == 1)) == 1
+    assert held.set_aside(read_of(1, 3, half))
+    assert not held.set_aside(read_of(1, 4, 8))

@@ -8,7 +8,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
-from typing import Self
+from typing import Any, Self
 
 import msgpack
 import pytest
@@ -16,6 +16,8 @@ import pytest
 import mako
 from mako.call_format import BATCH_BYTES, PUT
 from mako.ids import Status
+from mako.server import hub
+from mako.server.clients import ANSWERS_MAX
 from mako.wire.frame import FrameKind, FrameReader, goodbye_reason
 from mako.wire.hello import PROCESS_NONE, Hello, Role, hello_parts
 from mako.wire.requests import (
@@ -262,24 +264,70 @@ def test_wrong_arguments_of_what_runs_in_a_thread_are_refused(server: Loopback) 
     still_serves(server)
 
 
-def test_a_client_that_does_not_read_is_cut(server: Loopback) -> None:
+def ask_for_much(raw: Raw) -> int:
+    """Ask for 1000 answers with 600 KiB each, and read none of them; how many were asked for."""
+    table = raw.ask(Operation.OPEN_TABLE, "big").value[0]
+    value = bytes(30_000)
+    raw.send(
+        frame(ClientKind.CALL, pack_batch(1, 0, [pack_key_call(PUT, table, 1, 0, b"k", value)]))
+    )
+    raw.frame()
+    get = frame(ClientKind.REQUEST, pack_requests([[2, 4, 0, table, [b"k"] * 20]]))
+    sent = 0
+    with contextlib.suppress(ConnectionError):
+        for _ in range(1000):
+            raw.send(get)
+            sent += 1
+    return sent
+
+
+def answers_in(raw: Raw, most: int) -> int:
+    """Read so many answers, or as many as come before the end."""
+    answers = 0
+    while answers < most and (found := raw.frame()) is not None:
+        if found[0] == ClientKind.REPLY:
+            answers += len(unpack_replies(found[1]))
+    return answers
+
+
+@pytest.fixture
+def peaks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The bytes that waited for a client whenever something was written."""
+    found: list[int] = []
+    write = hub._Served._write
+
+    def write_and_note(served: Any, data: bytes) -> None:
+        write(served, data)
+        found.append(served._size)
+
+    monkeypatch.setattr(hub._Served, "_write", write_and_note)
+    return found
+
+
+def test_a_client_that_does_not_read_is_cut(
+    server: Loopback, peaks: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It asks for more than it takes; the server's memory for it is bounded."""
+    monkeypatch.setattr(hub, "OUTPUT_SECONDS_MAX", 0.2)
+    before = len(server.hub.connections)
     with Raw(server) as raw:
-        table = raw.ask(Operation.OPEN_TABLE, "big").value[0]
-        value = bytes(30_000)
-        raw.send(
-            frame(ClientKind.CALL, pack_batch(1, 0, [pack_key_call(PUT, table, 1, 0, b"k", value)]))
-        )
-        raw.frame()
-        get = frame(ClientKind.REQUEST, pack_requests([[2, 4, 0, table, [b"k"] * 20]]))
-        with contextlib.suppress(ConnectionError):
-            for _ in range(1000):
-                raw.send(get)
-        answers = 0
-        while (found := raw.frame()) is not None:
-            answers += found[0] == ClientKind.REPLY
-        assert answers < 100  # Of 1000 with 600 KiB each.
+        ask_for_much(raw)
+        deadline = time.monotonic() + 20
+        while len(server.hub.connections) > before and time.monotonic() < deadline:
+            still_serves(server)
+        assert len(server.hub.connections) <= before
+        assert answers_in(raw, 1000) < 100  # Of 1000 with 600 KiB each.
+    assert max(peaks) < ANSWERS_MAX + (1 << 20)
     still_serves(server)
+
+
+def test_a_client_that_takes_its_time_gets_all_that_it_asked_for(
+    server: Loopback, peaks: list[int]
+) -> None:
+    """It was cut when it asked for more than it had taken."""
+    with Raw(server) as raw:
+        assert answers_in(raw, ask_for_much(raw)) == 1000
+    assert max(peaks) < ANSWERS_MAX + (1 << 20)
 
 
 def test_a_client_that_goes_away_with_calls_under_way(server: Loopback) -> None:

@@ -57,6 +57,9 @@ class World:
     def finish(self, reason: str) -> None:
         raise AssertionError(reason)
 
+    def begin_jobs(self) -> None:
+        raise AssertionError("nobody asks for one")
+
     def unblocked(self) -> None:
         raise AssertionError("nothing is blocked here")
 

@@ -273,6 +273,12 @@ class Asking:
 _NAMES: Final = {GET: "get", PUT: "put", INSERT: "insert", DELETE: "delete", ADD: "add"}
 
 
+def rest_of(keys: Sequence[bytes], values: Sequence[bytes | None]) -> Sequence[bytes]:
+    """The keys of a GET whose values did not have room in the answer: to be asked for again."""
+    assert values or not keys, "one value has always room"
+    return keys[len(values) :]
+
+
 def value_of(call: Call) -> bytes | None:
     """What a packed GET found."""
     return None if call.value < 0 else call.data or b""

@@ -11,7 +11,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mako.client import counters
-from mako.client.remote.asking import PAGE_ROWS, Known, check_limit
+from mako.client.remote.asking import PAGE_ROWS, Known, check_limit, rest_of
 from mako.client.remote.async_link import AsyncLink
 from mako.client.remote.calls import Call
 from mako.client.remote.gathered import Gathered
@@ -80,10 +80,21 @@ class AsyncSession(ABC):
         values: list[bytes | None] = [None] * len(packed)
         parts = await self._at(list(groups), known)
         for part, places in zip(parts, groups.values(), strict=True):
-            found = await self._ask(part, Operation.GET, known.number, [packed[i] for i in places])
+            found = await self._values_at(part, known, [packed[i] for i in places])
             for place, value in zip(places, found, strict=True):
                 values[place] = value
         return values
+
+    async def _values_at(
+        self, part: _Part, known: Known, keys: Sequence[bytes]
+    ) -> list[bytes | None]:
+        """The values of keys of one partition: an answer has room for so many."""
+        found: list[bytes | None] = []
+        while keys:
+            more = await self._ask(part, Operation.GET, known.number, keys)
+            found += more
+            keys = rest_of(keys, more)
+        return found
 
     async def get_int(self, key: Any, default: int = 0, *, table: Any = None) -> int:
         """The number in the counter `key`, or `default`."""
@@ -257,8 +268,9 @@ class AsyncTransaction(AsyncSession):
         except (Error, TimeoutError) as error:
             gathered.note_failure(error)
             raise
-        for call, keys in zip(calls, asked, strict=True):
-            for key, value in zip(keys, call.value, strict=True):
+        for part, call, keys in zip(parts, calls, asked, strict=True):
+            rest = await self._values_at(part, known, rest_of(keys, call.value))
+            for key, value in zip(keys, [*call.value, *rest], strict=True):
                 gathered.saw(known, key, value)
         return gathered.values(known, packed)
 

@@ -189,7 +189,7 @@ _MESSAGES: Final[dict[int, tuple[type[Error], str]]] = {
         Unknown,
         "the server lost its lead before it was durable; it may last or not, so look",
     ),
-    Status.TOO_LONG: (Rejected, "it is too long for this message"),
+    Status.TOO_LONG: (ValueTooLarge, "it is too long for this message"),
     Status.NO_SESSION: (
         TransactionTooOld,
         "the transaction or snapshot has ended at the server; start it again",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from mako.client import counters
 from mako.client.mapping import Readable, Writable
-from mako.client.remote.asking import PAGE_ROWS, Known, check_limit
+from mako.client.remote.asking import PAGE_ROWS, Known, check_limit, rest_of
 from mako.client.remote.calls import Call
 from mako.client.remote.gathered import Gathered
 from mako.client.remote.lanes import Lane, everywhere, together
@@ -80,10 +80,19 @@ class RemoteSession(Readable):
         groups = split(known.placement, packed)
         values: list[bytes | None] = [None] * len(packed)
         for part, places in zip(self._at(list(groups), known), groups.values(), strict=True):
-            found = self._ask(part, Operation.GET, known.number, [packed[i] for i in places])
+            found = self._values_at(part, known, [packed[i] for i in places])
             for place, value in zip(places, found, strict=True):
                 values[place] = value
         return values
+
+    def _values_at(self, part: _Part, known: Known, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The values of keys of one partition: an answer has room for so many."""
+        found: list[bytes | None] = []
+        while keys:
+            more = self._ask(part, Operation.GET, known.number, keys)
+            found += more
+            keys = rest_of(keys, more)
+        return found
 
     def get_int(self, key: Any, default: int = 0, *, table: Any = None) -> int:
         """The number in the counter `key` (see `Transaction.add`), or `default`."""
@@ -278,8 +287,9 @@ class RemoteTransaction(RemoteSession, Writable):
         except (Error, TimeoutError) as error:
             gathered.note_failure(error)
             raise
-        for call, keys in zip(calls, asked, strict=True):
-            for key, value in zip(keys, call.value, strict=True):
+        for part, call, keys in zip(parts, calls, asked, strict=True):
+            rest = self._values_at(part, known, rest_of(keys, call.value))
+            for key, value in zip(keys, [*call.value, *rest], strict=True):
                 gathered.saw(known, key, value)
         return gathered.values(known, packed)
 
