@@ -117,7 +117,14 @@ class Joining:
             if hosted is None or hosted.pumped is None:
                 continue
             pair = hosted.pumped.pairs.get(each.partition)
-            if pair is None or not self._is_current(hosted, pair.epoch, each):
+            if pair is None:
+                self._complain(
+                    f"lacks {each.partition}",
+                    f"ignores mail of partition {each.partition}, which the configuration does not"
+                    " have: give all processes the same one",
+                )
+                continue
+            if not self._is_current(hosted, pair.epoch, each):
                 continue
             if self._is_to_share(pair, each.source):
                 continue

@@ -96,6 +96,7 @@ class ServerProcess:
             lambda process, messages: self._send(process, messages),
             trio.current_time,
             lambda message: self._joining.hear(message),
+            log,
         )
         self._joining = Joining(
             plan.process,

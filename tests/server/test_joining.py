@@ -220,6 +220,14 @@ def test_without_memory_it_stays_out_of_reach_and_says_why(world: World) -> None
     assert world.hosted.closed == []
 
 
+def test_mail_of_a_partition_that_the_configuration_lacks_is_said_once(world: World) -> None:
+    for _ in range(3):
+        world.joining.take_in([Mail(4, 3, 9, 7, 0, 5, b"in")])
+    assert world.pumped.incoming == []
+    (said,) = world.said
+    assert said.startswith("ignores mail of partition 9")
+
+
 def test_what_is_not_taken_is_sent_again(world: World) -> None:
     world.hear()
     world.pumped.not_taken = True
