@@ -8,10 +8,11 @@ import pytest
 from mako.client.remote.calls import Call
 from mako.engine import lane
 from mako.errors import Exists, Unavailable
+from mako.raft.message import AppendReply
 from mako.recovery.gossip import Gossip
 from mako.recovery.mail import Mail
 from mako.replication.outbox import PeerMessage
-from mako.server.joining import STUCK_SECONDS
+from mako.server.joining import STILL_MS, STUCK_SECONDS
 from mako.sim.clock import MS, SECOND
 from mako.sim.shards.plan import key_of
 from mako.sim.shards.procedures import REGISTERS, ZERO
@@ -95,6 +96,11 @@ class Scene:
             or (isinstance(message, Gossip) and message.partition == 0)
         )
 
+    def write_nothing(self, partition: int) -> None:
+        """The followers of a partition answer, and say of no entry that they have it."""
+        group = self.cluster.groups[partition]
+        self.keep = lambda message: not isinstance(message, AppendReply) or message.group != group
+
     def heal(self) -> None:
         self.keep = lambda message: True
 
@@ -146,6 +152,22 @@ def test_others_go_on_without_a_partition_that_has_no_majority(scene: Scene) -> 
     assert inherits.error is None
     assert hosted.backend.serving.count_aside(1) == 0
     scene.check_end()
+
+
+@pytest.mark.parametrize("step_ms", [-3_600_000, 5_000])
+def test_a_step_of_the_wall_clock_is_not_taken_for_time(scene: Scene, step_ms: int) -> None:
+    """Whether the other partition stands still is measured by a clock that goes on as ever."""
+    leader = scene.world.leader(0)
+    assert leader is not None
+    across = leader.hosted[scene.cluster.groups[0]].partition.across
+    scene.write_nothing(1)
+    scene.pass_by(SOON)
+    assert across.still(STILL_MS) == 0
+    leader.wall_offset_ms += step_ms
+    scene.pass_by((STILL_MS // 2 - 100) * MS)
+    assert across.still(STILL_MS) == 0
+    scene.pass_by(STILL_MS * MS)
+    assert across.still(STILL_MS) == 0b10
 
 
 def test_a_leader_that_is_stuck_gives_its_epoch_up(scene: Scene) -> None:
