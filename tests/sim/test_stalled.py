@@ -170,6 +170,28 @@ def test_a_step_of_the_wall_clock_is_not_taken_for_time(scene: Scene, step_ms: i
     assert across.still(STILL_MS) == 0b10
 
 
+def test_a_leader_whose_own_partition_stands_still_says_so_at_once(scene: Scene) -> None:
+    """What has no effect need not wait until its own watermark has passed it."""
+    scene.world.call(0, "transfer", scene.key(0), scene.key(1), 5)
+    leader = scene.world.leader(0)
+    assert leader is not None
+    hosted = leader.hosted[scene.cluster.groups[0]]
+    scene.write_nothing(0)
+    waits = scene.submit("write_some", 9, scene.key(0), -1, -1)
+    scene.world.until(lambda: hosted.closed == [1])
+    late = scene.submit("transfer", scene.key(2), scene.key(1), 1, seconds=0.3)
+    scene.pass_by(SECOND)
+    assert scene.world.leader(0) is leader
+    assert hosted.closed == [1]
+    assert late.why is Unavailable
+    assert late.error is not None
+    assert not waits.ended
+    scene.heal()
+    scene.world.until(lambda: waits.ended)
+    assert waits.error is None
+    scene.check_end()
+
+
 def test_a_leader_that_is_stuck_gives_its_epoch_up(scene: Scene) -> None:
     """It has decided a transaction, and does not know if the other side has installed it."""
     scene.world.call(0, "transfer", scene.key(0), scene.key(1), 5)
