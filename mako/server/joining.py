@@ -267,7 +267,15 @@ class Joining:
             return False
         if self._is_to_share(pumped.pairs[there], leader.process):
             return False
-        return leader.process == self._process or now - leader.heard < SILENT_SECONDS
+        return self._talks(there, leader, now)
+
+    def _talks(self, there: int, leader: Leader, now: float) -> bool:
+        """Whether a leader is heard. One that is here need not be, as long as it leads."""
+        if leader.process == self._process:
+            hosted = self._by_partition(there)
+            if hosted is not None and hosted.pumped is not None:
+                return hosted.partition.epoch == leader.epoch
+        return now - leader.heard < SILENT_SECONDS
 
     def _look_at(
         self, hosted: Hosted, pumped: Pumped, there: int, now: float, *, silent: bool

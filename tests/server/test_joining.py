@@ -74,9 +74,10 @@ class World:
             share=self.share,
             backend=SimpleNamespace(serving=SimpleNamespace(wake_worker=lambda number: None)),
         )
+        self.all_hosted: dict[GroupId, Any] = {GroupId(1): self.hosted}
         self.joining = Joining(
             3,
-            cast(Any, {GroupId(1): self.hosted}),
+            cast(Any, self.all_hosted),
             lambda process, mail: self.sent.extend((process, each) for each in mail),
             self.given_up.append,
             lambda: self.now,
@@ -89,6 +90,22 @@ class World:
         if self.full:
             raise OSError("no room")
         self.pumped.pairs[there].shared = name
+
+    def lead_here(self) -> Any:
+        """A replica of partition 1 in this process leads it in epoch 7."""
+        other = FakePumped()
+        other.pairs = {0: SimpleNamespace(epoch=5, shared=None)}
+        self.all_hosted[GroupId(2)] = hosted = SimpleNamespace(
+            pumped=other,
+            closed=[0],
+            given_up=0,
+            replica=SimpleNamespace(partition=1, group=GroupId(2)),
+            partition=SimpleNamespace(epoch=7, across=SimpleNamespace(still=lambda ms: 0)),
+            plan=SimpleNamespace(planted=frozenset()),
+            backend=self.hosted.backend,
+        )
+        self.hear(source=3)
+        return hosted
 
     def hear(self, epoch: int = 7, source: int = 4) -> None:
         self.joining.hear(Gossip(source, 3, 1, epoch, 10, 0))
@@ -226,6 +243,35 @@ def test_mail_of_a_partition_that_the_configuration_lacks_is_said_once(world: Wo
     assert world.pumped.incoming == []
     (said,) = world.said
     assert said.startswith("ignores mail of partition 9")
+
+
+def test_a_leader_in_this_process_need_not_be_heard(world: World) -> None:
+    world.lead_here()
+    world.now += 10 * SILENT_SECONDS
+    world.joining.look()
+    assert world.hosted.closed == []
+
+
+def test_a_leader_in_this_process_that_steps_down_is_silent_like_any_other(world: World) -> None:
+    """Nobody follows it, so nobody else is heard of in its place."""
+    there = world.lead_here()
+    world.pumped.station.waiting_for = lambda: {1: 1}
+    world.now += 10 * SILENT_SECONDS
+    world.joining.look()
+    there.pumped = None
+    world.joining.look()
+    assert world.hosted.closed == [1]
+    world.now += STUCK_SECONDS + 0.01
+    world.joining.look()
+    assert world.given_up == [1]
+
+
+def test_a_leader_in_this_process_is_reached_in_the_epoch_that_it_leads(world: World) -> None:
+    there = world.lead_here()
+    world.now += 10 * SILENT_SECONDS
+    there.partition.epoch = 8  # It leads again, and that is not known yet.
+    world.joining.look()
+    assert world.hosted.closed == [1]
 
 
 def test_what_is_not_taken_is_sent_again(world: World) -> None:

@@ -7,7 +7,9 @@ import pytest
 
 from mako.client.remote.calls import Call
 from mako.engine import lane
+from mako.entry import NodeId
 from mako.errors import Exists, Unavailable
+from mako.raft import Role
 from mako.raft.message import AppendReply
 from mako.recovery.gossip import Gossip
 from mako.recovery.mail import Mail
@@ -16,6 +18,7 @@ from mako.server.joining import STILL_MS, STUCK_SECONDS
 from mako.sim.clock import MS, SECOND
 from mako.sim.shards.plan import key_of
 from mako.sim.shards.procedures import REGISTERS, ZERO
+from mako.sim.shards.process import ShardProcess
 from mako.wire.requests import Operation
 from tests.sim.test_shards import World
 
@@ -100,6 +103,23 @@ class Scene:
         """The followers of a partition answer, and say of no entry that they have it."""
         group = self.cluster.groups[partition]
         self.keep = lambda message: not isinstance(message, AppendReply) or message.group != group
+
+    def lead_both(self) -> ShardProcess:
+        """The process that leads partition 0 leads the other one, too."""
+        for process in self.cluster.processes:
+            driver = process.driver
+            assert driver is not None
+            for group in self.cluster.groups:
+                driver.replicas[group].node.prefer(NodeId(1))
+        self.world.until(lambda: all(map(self._leads_first, range(2))))
+        found = self.world.leader(0)
+        assert found is not None
+        self.world.until(lambda: all(not hosted.closed for hosted in found.hosted.values()))
+        return found
+
+    def _leads_first(self, partition: int) -> bool:
+        leader = self.world.leader(partition)
+        return leader is not None and leader.number == 1
 
     def heal(self) -> None:
         self.keep = lambda message: True
@@ -189,6 +209,42 @@ def test_a_leader_whose_own_partition_stands_still_says_so_at_once(scene: Scene)
     scene.heal()
     scene.world.until(lambda: waits.ended)
     assert waits.error is None
+    scene.check_end()
+
+
+def test_a_leader_of_the_same_process_that_has_no_successor_is_silent(scene: Scene) -> None:
+    """It has prepared a transaction, and steps down before it learns what was decided."""
+    leader = scene.lead_both()
+    hosted, other = (leader.hosted[group] for group in scene.cluster.groups)
+    scene.world.call(0, "transfer", scene.key(0), scene.key(1), 5)
+    joining = leader._joining
+    assert joining is not None
+    assert hosted.pumped is not None
+    station = hosted.pumped.station
+    decided = scene.submit("transfer", scene.key(0), scene.key(1), 7)
+
+    def is_decided() -> bool:
+        return any(station._lane(each, lane.L_STATE) == lane.COMMITTED_ for each in station.lanes)
+
+    for _ in range(1000):
+        if is_decided():
+            break
+        scene.pass_by(MS // 50)
+    assert is_decided()
+    take_in = joining.take_in
+    setattr(joining, "take_in", lambda mail: None)  # noqa: B010
+    scene.cut_majority()
+    scene.world.until(lambda: other.node is not None and other.node.role is not Role.LEADER)
+    setattr(joining, "take_in", take_in)  # noqa: B010
+    local = scene.submit("write_some", 9, scene.key(0), -1, -1)
+    scene.pass_by(round((STUCK_SECONDS - 0.1) * SECOND))
+    assert not local.ended
+    scene.pass_by(2 * SECOND)
+    assert hosted.given_up == 1
+    assert local.ended
+    scene.is_well()
+    scene.heal()
+    scene.world.until(lambda: decided.ended)
     scene.check_end()
 
 
