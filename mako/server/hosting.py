@@ -394,14 +394,14 @@ class Hosted:
         self.pumped.station.set_closed(others)
 
     def share(self, there: int, name: str) -> None:
-        """Talk to the leader of a partition, which is on this host, through memory."""
+        """Talk to the leader of a partition, which is on this host, through memory. OSError: it
+        cannot be had, and workers were not disturbed."""
         assert self.pumped is not None
+        region = self.pumped.open_memory(there, name)
         self.backend.pause()
         self.pumped.station.interrupt({})
-        try:
-            self.pumped.share(there, name)
-        finally:
-            self.backend.resume()
+        self.pumped.share(there, region)
+        self.backend.resume()
 
     @property
     def distributed(self) -> dict[str, int]:
