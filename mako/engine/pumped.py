@@ -268,13 +268,20 @@ class Pumped:
             pair.shared = None
             self.station.set_sleeps(not any(each.shared for each in self.pairs.values()))
 
-    def share(self, there: int, name: str) -> None:
-        """The leader of `there` is on this host: use channels in memory that it opens by the same
-        name. Nothing was sent to it. OSError."""
+    def _side(self, there: int) -> int:
+        """Who asks: the lower partition comes first."""
+        return int(self.station.partition > there)
+
+    def open_memory(self, there: int, name: str) -> SharedRegion:
+        """Memory that the leader of `there`, which is on this host, opens by the same name. Workers
+        may run. OSError."""
+        return SharedRegion(name, 4 * self._askers * CHANNEL_SIZE, self._side(there))
+
+    def share(self, there: int, region: SharedRegion) -> None:
+        """Use channels in memory that the leader of `there` opens, too. Nothing was sent to it."""
         pair = self.pairs[there]
         assert pair.shared is None
-        mine = int(self.station.partition > there)  # Who asks: the lower partition comes first.
-        region = SharedRegion(name, 4 * self._askers * CHANNEL_SIZE, mine)
+        mine = self._side(there)
         pair.shared = region
         self.station.set_sleeps(False)
 

@@ -13,7 +13,8 @@ Python then sends as they are. Nothing here is Python per request.
 A completion is handed out when its timestamp is at or below the gate: the own watermark, and
 physical time. Completions of one worker come in the order of their timestamps, so the first that
 has to wait ends the turn. One whose early result was asked for is seen twice: when it is there,
-and when it has passed the gate.
+and when it has passed the gate. What ended Unavailable is told when it is there: it has no effect,
+and says nothing of what is durable.
 
     tail            seen            head
      v               v               v
@@ -150,6 +151,7 @@ BOARD_BYTES: Final = B_BUFFERS + CONNECTIONS_MAX * BUFFER_BYTES
 FLYING_MAX: Final = 4096
 
 _COMMITTED = int(Outcome.COMMITTED)
+_UNAVAILABLE = int(Outcome.UNAVAILABLE)
 _NO_PROCEDURE = int(Status.NO_PROCEDURE)
 _WRONG_ARGUMENTS = int(Status.WRONG_ARGUMENTS)
 _NO_TABLE = int(Status.NO_TABLE)
@@ -389,7 +391,8 @@ def _hand_out(board: int, done: int, status: int, flags: int) -> bool:
 
 @compiled
 def _show_early(board: int, tx: int) -> bool:
-    """Send the early results that are wanted; False if a buffer is full."""
+    """Send the early results that are wanted, and what waits for nothing; False if a buffer is
+    full."""
     ring = ld8(tx + K_COMPLETIONS)
     seen = ld8(tx + K_COMPLETION_SEEN)
     head = load_acquire(tx + K_COMPLETION_HEAD)
@@ -400,8 +403,8 @@ def _show_early(board: int, tx: int) -> bool:
             seen += COMPLETION_RING_BYTES - place
             continue
         origin = ld8(done + D_ORIGIN)
-        if origin & FLAG_EARLY:
-            outcome = ld8(done + D_OUTCOME)
+        outcome = ld8(done + D_OUTCOME)
+        if origin & FLAG_EARLY or outcome == _UNAVAILABLE:
             early = IS_EARLY if outcome == _COMMITTED else 0
             if not _hand_out(board, done, outcome, early):
                 st8(tx + K_COMPLETION_SEEN, seen)

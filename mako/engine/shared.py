@@ -47,8 +47,9 @@ class SharedRegion:
             self._map = mmap.mmap(descriptor, _HEAD + size)
         finally:
             os.close(descriptor)
+        self._other = 1 - side
         self._map[side] = 1
-        if self._map[1 - side]:  # Both may come here at the same time.
+        if self.met:  # Both may come here at the same time.
             self._remove()
         self._anchor = ctypes.c_char.from_buffer(self._map)
         self._first = ctypes.addressof(self._anchor)
@@ -58,6 +59,11 @@ class SharedRegion:
 
             self._view = memoryview(self._map)
             add_region(self._first, self._view)
+
+    @property
+    def met(self) -> bool:
+        """Whether the other side has come."""
+        return self._map[self._other] == 1
 
     def _remove(self) -> None:
         with contextlib.suppress(FileNotFoundError):

@@ -83,7 +83,8 @@ class _Peer:
     counters: LinkCounters = field(default_factory=LinkCounters)
     line: _Line | None = None
     connected_before: bool = False
-    boot: int = 0
+    #: The last one; None before the first.
+    hello: Hello | None = None
 
 
 class PeerLinks:
@@ -143,10 +144,10 @@ class PeerLinks:
         line = self._peers[process].line
         return line.queued_bytes if line is not None else 0
 
-    def boot_of(self, process: int) -> int:
-        """Boot id of the process by its last hello, 0 before the first."""
+    def hello_of(self, process: int) -> Hello | None:
+        """The last hello of the process, None before the first."""
         peer = self._peers.get(process)
-        return 0 if peer is None else peer.boot
+        return None if peer is None else peer.hello
 
     def meet(self, process: int, name: str, address: Address) -> None:
         """Link to a process that is new, or has moved to another address."""
@@ -312,8 +313,8 @@ class PeerLinks:
         line = peer.line = _Line(connection)
         peer.counters.reconnects += peer.connected_before
         peer.connected_before = True
-        restarted = " after a restart" if peer.boot not in (0, theirs.boot) else ""
-        peer.boot = theirs.boot
+        before, peer.hello = peer.hello, theirs
+        restarted = "" if before is None or before.boot == theirs.boot else " after a restart"
         self._greeted(theirs)
         name = self._name(peer.process)
         self._log(f"peer {name}: connected{restarted}, {connection.address}, {theirs.software}")

@@ -27,7 +27,8 @@ FORGET_EPOCHS: Final = 64
 
 
 class Across:
-    """See the module. `partitions` are all of the cluster, or none if there is only `own`."""
+    """See the module. `partitions` are all of the cluster, or none if there is only `own`;
+    `now_ms` is a clock that never steps."""
 
     def __init__(
         self,

@@ -102,7 +102,9 @@ class Partition:
     """See the module, and `mako.replication.replica.Machine` for the contract.
 
     `tables` are declared in every replica; whoever leads has the log describe them. `transact` runs
-    a request of `execute`; servers have workers instead and need none. `now_ms` tells the time.
+    a request of `execute`; servers have workers instead and need none. `now_ms` is the wall clock,
+    and `passing_ms` one that never steps, by which other partitions are found to stand still (None:
+    there are none, or `now_ms` does not step either).
     `on_lead` is called when transactions may run, `on_rest` when none may run any more: it
     returns after the last worker has stopped. `on_judged` is called once after each of these,
     before the next `on_lead`, unless the partition is closed first. `between` is called in `drain`,
@@ -124,6 +126,7 @@ class Partition:
         on_judged: OnJudged = tell_nobody,
         on_lost: OnLost = tell_nobody_of_loss,
         between: Callable[[], None] = lambda: None,
+        passing_ms: Callable[[], int] | None = None,
     ) -> None:
         self.applied = 0
         #: Epoch of the last applied epoch entry, and its final watermark.
@@ -132,7 +135,9 @@ class Partition:
         #: Versions that the own epochs took back, since the start; `across` counts the others.
         self.discarded = 0
         #: What it knows of the other partitions.
-        self.across = Across(settings.partition, settings.partitions, now_ms, settings.planted)
+        self.across = Across(
+            settings.partition, settings.partitions, passing_ms or now_ms, settings.planted
+        )
         self._settings = settings
         self._declared = list(tables)
         self._now_ms = now_ms

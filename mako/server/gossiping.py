@@ -4,7 +4,8 @@
                       heard, and told by neighbours ──▶ replicas of other partitions
 
 A history that a leader does not know has it catch up (`Hosted.hear`). In a cluster of one
-partition nothing is said.
+partition nothing is said. What is about a partition that the configuration lacks is ignored: its
+sender has another configuration, and no log is to name such a partition.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from mako.net.once import OncePerMinute
 from mako.recovery.gossip import Gossip, Gossiper
+from mako.server.plan import partition_of
 
 if TYPE_CHECKING:
     from mako.entry import GroupId, NodeId
@@ -31,6 +34,7 @@ class Gossiping:
         send: Callable[[int, Sequence[Gossip]], None],
         clock: Callable[[], float],
         on_heard: Callable[[Gossip], None] = lambda message: None,
+        log: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._process = process
         self._process_of = process_of
@@ -38,7 +42,9 @@ class Gossiping:
         self._send = send
         self._clock = clock
         self._on_heard = on_heard
+        self._complain = OncePerMinute(log, clock)
         self._gossiper = Gossiper(process)
+        self._partitions = frozenset(partition_of(group) for group, _ in process_of)
         # All processes, and whether there are several partitions, as of so many replicas.
         self._targets: list[int] = []
         self._several = False
@@ -86,6 +92,16 @@ class Gossiping:
         self._gossiper.met(process)
 
     def _hear(self, message: Gossip) -> None:
+        named = {message.partition}
+        if message.history is not None:
+            named.update(message.history.vector())
+        if lacking := sorted(named - self._partitions):
+            self._complain(
+                f"lacks {message.source} {lacking}",
+                f"ignores what process {message.source} says of partitions {lacking}, which the"
+                " configuration does not have: give all processes the same one",
+            )
+            return
         self._on_heard(message)
         for hosted in self._hosted.values():
             if hosted.replica.partition != message.partition:

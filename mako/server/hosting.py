@@ -22,6 +22,7 @@ from mako.recovery.catching_up import Undo, catch_up
 from mako.recovery.gossip import Gossip, Led
 from mako.recovery.history import BadHistory, Forgotten, History
 from mako.replication.partition import Partition, PartitionSettings
+from mako.schema import BytesTable, Table
 from mako.server import wrong
 from mako.server.connections import Connections
 from mako.server.deploy import Deployed
@@ -67,6 +68,16 @@ def _settings(plan: ServerPlan, replica: ReplicaPlan) -> PartitionSettings:
         entry_bytes=plan.ring_bytes // 2,
         planted=plan.driver.planted,
     )
+
+
+def _declared(
+    procedures: Mapping[str, Deployed], workloads: Mapping[str, Workload]
+) -> list[Table | BytesTable]:
+    """The tables that every replica has from the start."""
+    functions: list[Function] = [one.procedure for one in procedures.values()]
+    functions += [each for one in workloads.values() for each in (one.generate, one.execute)]
+    tables = {table for each in functions for table in each.tables()}
+    return [REQUESTS_TABLE, *sorted(tables, key=lambda table: int(table.id))]
 
 
 def _lanes_of(plan: ServerPlan) -> int:
@@ -176,19 +187,17 @@ class Hosted:
         # What was done over partitions, of leaderships that are over.
         self._distributed: Counter[str] = Counter()
         self._conflicts: Counter[Conflict] = Counter()
-        functions: list[Function] = [one.procedure for one in procedures.values()]
-        functions += [each for one in workloads.values() for each in (one.generate, one.execute)]
-        tables = {table for each in functions for table in each.tables()}
-        declared = [REQUESTS_TABLE, *sorted(tables, key=lambda table: int(table.id))]
         self.partition = Partition(
             _settings(plan, replica),
-            declared,
+            _declared(procedures, workloads),
             now_ms,
             on_lead=self._lead,
             on_rest=self._rest,
             on_judged=self._judged,
             on_lost=self._lost,
             between=between,
+            # A step of the wall clock is no reason to find that others stand still, or not to.
+            passing_ms=lambda: round(1000 * clock()),
         )
         self.backend = ReplicatedBackend(self, procedures, workloads, hello, now_ms, make_crew)
         self.connections = Connections(self.backend, judged_seconds=plan.judged_seconds)
@@ -385,14 +394,14 @@ class Hosted:
         self.pumped.station.set_closed(others)
 
     def share(self, there: int, name: str) -> None:
-        """Talk to the leader of a partition, which is on this host, through memory."""
+        """Talk to the leader of a partition, which is on this host, through memory. OSError: it
+        cannot be had, and workers were not disturbed."""
         assert self.pumped is not None
+        region = self.pumped.open_memory(there, name)
         self.backend.pause()
         self.pumped.station.interrupt({})
-        try:
-            self.pumped.share(there, name)
-        finally:
-            self.backend.resume()
+        self.pumped.share(there, region)
+        self.backend.resume()
 
     @property
     def distributed(self) -> dict[str, int]:

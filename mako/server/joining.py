@@ -4,12 +4,15 @@
     workers ◀── channels ◀──────── mail ◀─────────
 
 Who leads a partition, and in which epoch, is known from gossip. Mail goes to the leader of the
-epoch in which both sides have their channels, and waits while there is none. A partition that is
-silent is *closed*: what needs it ends Unavailable at once. So is one that makes nothing durable, as
-if its leader had no majority, and to such a leader all others are: what they did together would
-only wait. If something is held for a partition
-that stays silent, this leader gives its epoch up: the next one undoes what was speculative, instead
-of waiting for ever (DESIGN §8). Each time that it comes to that again it waits for twice as long.
+epoch in which both sides have their channels, and waits while there is none. With a process that
+has the same memory (`mako.server.neighbours`) it is shared instead, and until both leaders have
+opened it neither reaches the other.
+
+A partition that is silent is *closed*: what needs it ends Unavailable at once. So is one that makes
+nothing durable, as if its leader had no majority, and to such a leader all others are: what they
+did together would only wait. If something is held for a partition that stays silent, this leader
+gives its epoch up: the next one undoes what was speculative, instead of waiting for ever
+(DESIGN §8). Each time that it comes to that again it waits for twice as long.
 
 In a cluster of one partition nothing happens here.
 """
@@ -49,6 +52,8 @@ STUCK_SECONDS: Final = 3.0
 STUCK_TIMES_MAX: Final = 16
 #: How often all of that is looked at.
 LOOK_SECONDS: Final = 0.02
+#: After this it is said that a leader of this host does not open the memory that both would share.
+UNMET_SECONDS: Final = 3.0
 
 
 class Leader(NamedTuple):
@@ -76,10 +81,10 @@ class Joining:
         wall_ns: Callable[[], int] = time.time_ns,
         jitter: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        """`shared_with(process)`: what distinguishes memory that is shared with a process of this
-        host; empty: there is none, or that is not known yet. `now_ns` and `wall_ns`: the same
-        monotonic time, and that of the wall. `jitter` draws from [0, 1), so that two that are stuck
-        because of each other do not give up at the same time again and again."""
+        """`shared_with(process)`: what distinguishes memory that is shared with a process, which
+        finds the same; empty: there is none, or that is not known yet. `now_ns` and `wall_ns`: the
+        same monotonic time, and that of the wall. `jitter` draws from [0, 1), so that two that are
+        stuck because of each other do not give up at the same time again and again."""
         self._shared_with = shared_with
         self._complain = OncePerMinute(log, clock)
         self._now_ns = now_ns
@@ -97,6 +102,8 @@ class Joining:
         # when the other one is silent.
         self._waiting: dict[tuple[int, int], float] = {}
         self._silent: dict[tuple[int, int], float] = {}
+        # Since when this side has opened memory, and the other one, which talks, has not.
+        self._unmet: dict[tuple[int, int], float] = {}
         # By own partition: whose clock was ahead when a transaction was refused, and by how much.
         self._apart: dict[int, tuple[int, int]] = {}
         # By own partition, where it is not the usual one: how long it waits before it gives up.
@@ -117,7 +124,14 @@ class Joining:
             if hosted is None or hosted.pumped is None:
                 continue
             pair = hosted.pumped.pairs.get(each.partition)
-            if pair is None or not self._is_current(hosted, pair.epoch, each):
+            if pair is None:
+                self._complain(
+                    f"lacks {each.partition}",
+                    f"ignores mail of partition {each.partition}, which the configuration does not"
+                    " have: give all processes the same one",
+                )
+                continue
+            if not self._is_current(hosted, pair.epoch, each):
                 continue
             if self._is_to_share(pair, each.source):
                 continue
@@ -252,20 +266,50 @@ class Joining:
         try:
             hosted.share(there, f"{between}-{name}")
         except OSError as error:  # It stays out of reach, as the other side waits there.
-            self._complain("memory", f"cannot share memory with another process: {error}")
+            self._complain(
+                f"memory {there}",
+                f"cannot share memory with the leader of partition {there}, which stays out of"
+                f" reach: {error}",
+            )
 
     def _reaches(self, pumped: Pumped, there: int, now: float) -> bool:
+        pair, leader = pumped.pairs[there], self.leaders.get(there)
+        if leader is None or leader.epoch != pair.epoch:
+            return False
+        if self._is_to_share(pair, leader.process) or self._is_unmet(pair):
+            return False
+        return self._talks(there, leader, now)
+
+    def _talks(self, there: int, leader: Leader, now: float) -> bool:
+        """Whether a leader is heard. One that is here need not be, as long as it leads."""
+        if leader.process == self._process:
+            hosted = self._by_partition(there)
+            if hosted is not None and hosted.pumped is not None:
+                return hosted.partition.epoch == leader.epoch
+        return now - leader.heard < SILENT_SECONDS
+
+    @staticmethod
+    def _is_unmet(pair: Pair) -> bool:
+        """Whether the other leader has not opened the memory. It may never be able to, and what is
+        written there is read by nobody."""
+        return pair.shared is not None and not pair.shared.met
+
+    def _tell_of_unmet(self, pair: Pair, own: int, there: int, now: float) -> None:
         leader = self.leaders.get(there)
-        if leader is None or leader.epoch != pumped.pairs[there].epoch:
-            return False
-        if self._is_to_share(pumped.pairs[there], leader.process):
-            return False
-        return leader.process == self._process or now - leader.heard < SILENT_SECONDS
+        if not self._is_unmet(pair) or leader is None or not self._talks(there, leader, now):
+            self._unmet.pop((own, there), None)
+        elif now - self._unmet.setdefault((own, there), now) >= UNMET_SECONDS:
+            self._complain(
+                f"unmet {there}",
+                f"the leader of partition {there} does not open the memory that both would share,"
+                " and stays out of reach: look into its log",
+            )
 
     def _look_at(
         self, hosted: Hosted, pumped: Pumped, there: int, now: float, *, silent: bool
     ) -> None:
         pair = hosted.replica.partition, there
+        self._tell_of_unmet(pumped.pairs[there], *pair, now)
         if silent:
             self._silent.setdefault(pair, now)
         else:

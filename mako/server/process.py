@@ -33,6 +33,7 @@ from mako.server.gossiping import Gossiping
 from mako.server.hosting import Hosted
 from mako.server.hub import Hub
 from mako.server.joining import Joining
+from mako.server.neighbours import name_between
 from mako.server.plan import Address, ReplicaPlan, ServerPlan, group_of
 from mako.server.recovering import Recovery
 from mako.server.turns import Links, Turns
@@ -96,6 +97,7 @@ class ServerProcess:
             lambda process, messages: self._send(process, messages),
             trio.current_time,
             lambda message: self._joining.hear(message),
+            log,
         )
         self._joining = Joining(
             plan.process,
@@ -114,8 +116,8 @@ class ServerProcess:
         self.ending = False
         #: Told of a process that is new, or has moved.
         self.on_meet: Callable[[int, str, Address], None] = lambda process, name, address: None
-        #: The number of the start of another process, 0 if it is not known.
-        self.boot_of: Callable[[int], int] = lambda process: 0
+        #: What another process last said of itself, None if it has said nothing yet.
+        self.hello_of: Callable[[int], Hello | None] = lambda process: None
         #: Told how long each write and sync took.
         self.on_write: Callable[[float], None] = lambda seconds: None
 
@@ -353,19 +355,10 @@ class ServerProcess:
         ]
 
     def _shared_with(self, process: int) -> str:
-        """The name of memory that is shared with a process of this host, without what it is for.
-
-        Each start of a process has a number of its own, so nobody finds what was left by another.
-        """
-        own = self.plan.process
-        boots = {own: self._hello().boot}
-        if process != own:
-            boots[process] = self.boot_of(process)
-            hosts = {self.plan.addresses[number][0] for number in boots}
-            if not boots[process] or len(hosts) > 1:
-                return ""
-        names = "-".join(f"p{number}.{boots[number]:x}" for number in sorted(boots))
-        return f"{self.plan.cluster_id:x}-{names}"
+        """The name of memory that is shared with a process (mako.server.neighbours)."""
+        own = self._hello()
+        other = own if process == own.process else self.hello_of(process)
+        return name_between(self.plan.cluster_id, own, other)
 
     def _begin_epoch(self, group: GroupId) -> None:
         """A leader cannot go on in its epoch."""

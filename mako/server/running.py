@@ -20,6 +20,7 @@ from mako.server.deploy import Deployed
 from mako.server.elsewhere import Elsewhere, serve_elsewhere
 from mako.server.events import EventLog
 from mako.server.http import serve_http
+from mako.server.neighbours import own_memory
 from mako.server.observing import Observer
 from mako.server.plan import ServerPlan
 from mako.server.process import ServerProcess
@@ -73,9 +74,11 @@ async def serve(
             boot,
             SOFTWARE,
             has_history=server.history,
+            memory=memory,
         )
 
     _load_engine(log)
+    memory = own_memory(plan.addresses[plan.process][0])
     server = ServerProcess(plan, log, now_ms, hello=identity)
     try:
         _load_procedures(server.procedures, log)
@@ -150,7 +153,7 @@ async def _serve(
         await hub.serve(connection.stream, b"".join(hello_parts(hello)))
 
     server.on_meet = links.meet
-    server.boot_of = links.boot_of
+    server.hello_of = links.hello_of
     observer = Observer(server, links, plan.cluster)
     async with trio.open_nursery() as nursery:
         if plan.http is not None:

@@ -32,9 +32,12 @@ TEXT_BYTES_MAX: Final = 255
 HELLO_TIMEOUT_S: Final = 5.0
 
 _HISTORY: Final = 1  # in the flags; the others are for later versions
+_MEMORY: Final = 2
 #: magic, version min, version max, role, flags, partition, cluster, boot, process, bytes of name,
 #: bytes of software. The two texts follow.
 _FIXED: Final = struct.Struct("<8sHHBBHQQIHH")
+#: Behind the texts, if the flags say so.
+_MEMORY_ID: Final = struct.Struct("<Q")
 
 
 class Role(IntEnum):
@@ -63,6 +66,9 @@ class Hello:
     version_max: int = VERSION_MAX
     #: What a client asks about, and a server answers for; between processes 0.
     partition: int = 0
+    #: What memory the process can share: the same number as that of another process if, and only
+    #: if, both can open the same files in it. 0: it shares none, or does not say.
+    memory: int = 0
 
 
 def encode_hello(hello: Hello) -> bytes:
@@ -74,7 +80,7 @@ def encode_hello(hello: Hello) -> bytes:
         hello.version_min,
         hello.version_max,
         hello.role,
-        _HISTORY if hello.has_history else 0,
+        (_HISTORY if hello.has_history else 0) | (_MEMORY if hello.memory else 0),
         hello.partition,
         hello.cluster,
         hello.boot,
@@ -82,7 +88,7 @@ def encode_hello(hello: Hello) -> bytes:
         len(name),
         len(software),
     )
-    return fixed + name + software
+    return fixed + name + software + (_MEMORY_ID.pack(hello.memory) if hello.memory else b"")
 
 
 def decode_hello(body: Buffer) -> Hello:
@@ -104,9 +110,25 @@ def decode_hello(body: Buffer) -> Hello:
     if partition >= PARTITIONS_MAX:
         raise bad(f"hello about partition {partition}, there are {PARTITIONS_MAX} at most,", 14)
     name, end = _text(body, _FIXED.size, name_bytes)
-    software, _ = _text(body, end, software_bytes)
-    history = bool(flags & _HISTORY)
-    return Hello(cluster, known_role, process, name, boot, software, history, low, high, partition)
+    software, end = _text(body, end, software_bytes)
+    memory = 0
+    if flags & _MEMORY:
+        if len(body) < end + _MEMORY_ID.size:
+            raise bad("hello ends in the number of its memory,", len(body))
+        memory = _MEMORY_ID.unpack_from(body, end)[0]
+    return Hello(
+        cluster,
+        known_role,
+        process,
+        name,
+        boot,
+        software,
+        bool(flags & _HISTORY),
+        low,
+        high,
+        partition,
+        memory,
+    )
 
 
 def _text(body: Buffer, start: int, length: int) -> tuple[str, int]:

@@ -113,7 +113,8 @@ class PumpedMesh:
         for here, pumped in self.pumped.items():
             for there in pumped.pairs:
                 low, high = sorted((here, there))
-                pumped.share(there, f"test-{unique}-{low}-{high}")
+                region = pumped.open_memory(there, f"test-{unique}-{low}-{high}")
+                pumped.share(there, region)
 
     def close(self) -> None:
         for pumped in self.pumped.values():

@@ -192,8 +192,11 @@ def test_memory_has_no_name_once_both_have_it() -> None:
     name = f"test-{secrets.token_hex(8)}"
     one = SharedRegion(name, 4096, 0)
     assert one.path.exists()
+    assert not one.met
     other = SharedRegion(name, 4096, 1)
     assert not one.path.exists()
+    assert one.met
+    assert other.met
     one.close()
     other.close()
 

@@ -237,7 +237,7 @@ async def test_a_restarted_peer_is_dialled_again(
     await nursery.start(again.run)
     await trio.sleep(3)
     assert one.links.connected == {2}
-    assert one.links.boot_of(2) == 2
+    assert one.links.hello_of(2) == again.identity
     assert one.links.counters[2].reconnects == 1
     assert any("p2: connected after a restart" in line for line in one.lines)
     one.links.send(2, [beat(5)])

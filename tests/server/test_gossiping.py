@@ -42,7 +42,17 @@ class Process:
             for node in (1, 2)
         }
         hosted = {group_of(one.partition): one for one in replicas}
-        self.gossiping = Gossiping(number, places, cast(Any, hosted), self._send, lambda: 5.0)
+        self.said: list[str] = []
+        self.led: list[int] = []
+        self.gossiping = Gossiping(
+            number,
+            places,
+            cast(Any, hosted),
+            self._send,
+            lambda: 5.0,
+            lambda message: self.led.append(message.partition),
+            self.said.append,
+        )
 
     def _send(self, process: int, messages: Sequence[Gossip]) -> None:
         self.sent += [(process, message) for message in messages]
@@ -103,3 +113,18 @@ def test_a_lone_partition_says_nothing() -> None:
     process.gossiping.turn([])
     assert process.sent == []
     assert GroupId(1) == group_of(0)
+
+
+def test_partitions_that_the_configuration_lacks_are_ignored_and_said_once() -> None:
+    """Its log would name them, and no replica could read it."""
+    zero = Replica(0, leads=True)
+    process = Process(1, zero)
+    names_it = History([EpochStart(1, 1, 0), EpochStart(7, 1, 0)])
+    for _ in range(2):
+        process.gossiping.hear([Gossip(2, 1, 7, 1, 30, 0)])
+        process.gossiping.hear([Gossip(2, 1, 1, 1, 30, names_it.hash, names_it)])
+    assert (zero.heard, process.led) == ([], [])
+    (said,) = process.said
+    assert said.startswith("ignores what process 2 says of partitions [7]")
+    process.gossiping.hear([Gossip(2, 1, 1, 1, 30, 0)])
+    assert (zero.heard, process.led) == ([(1, 30, False)], [1])

@@ -16,6 +16,7 @@ from mako.server.joining import (
     SILENT_SECONDS,
     STUCK_SECONDS,
     STUCK_TIMES_MAX,
+    UNMET_SECONDS,
     Joining,
 )
 
@@ -24,7 +25,7 @@ class FakePumped:
     """Of a partition in epoch 5, which knows partition 1 in epoch 7."""
 
     def __init__(self) -> None:
-        self.pairs = {1: SimpleNamespace(epoch=7, shared=None)}
+        self.pairs: dict[int, Any] = {1: SimpleNamespace(epoch=7, shared=None)}
         self.station = SimpleNamespace(
             set_closed=lambda closed: None, waiting_for=dict, broken="", apart=(0, 0)
         )
@@ -58,6 +59,8 @@ class World:
         #: What is shared with other processes.
         self.between = ""
         self.full = False
+        #: Whether the other leader opens that memory.
+        self.met = True
         #: Mask of the partitions that make nothing durable.
         self.still = 0
         self.sent: list[tuple[int, Mail]] = []
@@ -74,9 +77,10 @@ class World:
             share=self.share,
             backend=SimpleNamespace(serving=SimpleNamespace(wake_worker=lambda number: None)),
         )
+        self.all_hosted: dict[GroupId, Any] = {GroupId(1): self.hosted}
         self.joining = Joining(
             3,
-            cast(Any, {GroupId(1): self.hosted}),
+            cast(Any, self.all_hosted),
             lambda process, mail: self.sent.extend((process, each) for each in mail),
             self.given_up.append,
             lambda: self.now,
@@ -88,7 +92,23 @@ class World:
     def share(self, there: int, name: str) -> None:
         if self.full:
             raise OSError("no room")
-        self.pumped.pairs[there].shared = name
+        self.pumped.pairs[there].shared = SimpleNamespace(name=name, met=self.met)
+
+    def lead_here(self) -> Any:
+        """A replica of partition 1 in this process leads it in epoch 7."""
+        other = FakePumped()
+        other.pairs = {0: SimpleNamespace(epoch=5, shared=None)}
+        self.all_hosted[GroupId(2)] = hosted = SimpleNamespace(
+            pumped=other,
+            closed=[0],
+            given_up=0,
+            replica=SimpleNamespace(partition=1, group=GroupId(2)),
+            partition=SimpleNamespace(epoch=7, across=SimpleNamespace(still=lambda ms: 0)),
+            plan=SimpleNamespace(planted=frozenset()),
+            backend=self.hosted.backend,
+        )
+        self.hear(source=3)
+        return hosted
 
     def hear(self, epoch: int = 7, source: int = 4) -> None:
         self.joining.hear(Gossip(source, 3, 1, epoch, 10, 0))
@@ -191,7 +211,8 @@ def test_a_leader_on_this_host_is_reached_through_memory(world: World) -> None:
     assert world.pumped.pairs[1].shared is None
     world.hear(7)
     world.joining.look()
-    assert world.pumped.pairs[1].shared == "host-0.5-1.7"
+    (pair,) = world.pumped.pairs.values()
+    assert pair.shared.name == "host-0.5-1.7"
     assert world.hosted.closed == []
 
 
@@ -214,10 +235,82 @@ def test_without_memory_it_stays_out_of_reach_and_says_why(world: World) -> None
     for _ in range(3):
         world.joining.look()
     assert world.hosted.closed == [1]
-    assert world.said == ["cannot share memory with another process: no room"]
+    (said,) = world.said
+    assert said.startswith("cannot share memory with the leader of partition 1")
+    assert said.endswith(": no room")
     world.full = False
     world.joining.look()
     assert world.hosted.closed == []
+
+
+def test_memory_that_only_one_side_has_opened_reaches_nobody(world: World) -> None:
+    """What is written there is read by nobody: the other one may have no room for it."""
+    world.between, world.met = "host", False
+    world.joining.look()
+    world.now += 10 * UNMET_SECONDS  # It has not been there, which is another matter.
+    for _ in range(2):
+        world.hear()
+        world.joining.look()
+        assert world.hosted.closed == [1]
+        assert world.said == []
+        world.now += UNMET_SECONDS / 2 + 0.01
+    assert world.pumped.pairs[1].shared is not None
+    for _ in range(3):
+        world.hear()
+        world.joining.look()
+        world.now += UNMET_SECONDS
+    (said,) = world.said
+    assert said.startswith("the leader of partition 1 does not open the memory")
+    world.pumped.pairs[1].shared.met = True
+    world.hear()
+    world.joining.look()
+    assert world.hosted.closed == []
+
+
+def test_a_leader_that_has_gone_is_not_blamed_for_memory(world: World) -> None:
+    world.between, world.met = "host", False
+    world.hear()
+    world.joining.look()
+    world.now += 10 * UNMET_SECONDS
+    world.joining.look()
+    assert world.said == []
+
+
+def test_mail_of_a_partition_that_the_configuration_lacks_is_said_once(world: World) -> None:
+    for _ in range(3):
+        world.joining.take_in([Mail(4, 3, 9, 7, 0, 5, b"in")])
+    assert world.pumped.incoming == []
+    (said,) = world.said
+    assert said.startswith("ignores mail of partition 9")
+
+
+def test_a_leader_in_this_process_need_not_be_heard(world: World) -> None:
+    world.lead_here()
+    world.now += 10 * SILENT_SECONDS
+    world.joining.look()
+    assert world.hosted.closed == []
+
+
+def test_a_leader_in_this_process_that_steps_down_is_silent_like_any_other(world: World) -> None:
+    """Nobody follows it, so nobody else is heard of in its place."""
+    there = world.lead_here()
+    world.pumped.station.waiting_for = lambda: {1: 1}
+    world.now += 10 * SILENT_SECONDS
+    world.joining.look()
+    there.pumped = None
+    world.joining.look()
+    assert world.hosted.closed == [1]
+    world.now += STUCK_SECONDS + 0.01
+    world.joining.look()
+    assert world.given_up == [1]
+
+
+def test_a_leader_in_this_process_is_reached_in_the_epoch_that_it_leads(world: World) -> None:
+    there = world.lead_here()
+    world.now += 10 * SILENT_SECONDS
+    there.partition.epoch = 8  # It leads again, and that is not known yet.
+    world.joining.look()
+    assert world.hosted.closed == [1]
 
 
 def test_what_is_not_taken_is_sent_again(world: World) -> None:

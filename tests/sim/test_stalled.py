@@ -7,14 +7,18 @@ import pytest
 
 from mako.client.remote.calls import Call
 from mako.engine import lane
+from mako.entry import NodeId
 from mako.errors import Exists, Unavailable
+from mako.raft import Role
+from mako.raft.message import AppendReply
 from mako.recovery.gossip import Gossip
 from mako.recovery.mail import Mail
 from mako.replication.outbox import PeerMessage
-from mako.server.joining import STUCK_SECONDS
+from mako.server.joining import STILL_MS, STUCK_SECONDS
 from mako.sim.clock import MS, SECOND
 from mako.sim.shards.plan import key_of
 from mako.sim.shards.procedures import REGISTERS, ZERO
+from mako.sim.shards.process import ShardProcess
 from mako.wire.requests import Operation
 from tests.sim.test_shards import World
 
@@ -95,6 +99,28 @@ class Scene:
             or (isinstance(message, Gossip) and message.partition == 0)
         )
 
+    def write_nothing(self, partition: int) -> None:
+        """The followers of a partition answer, and say of no entry that they have it."""
+        group = self.cluster.groups[partition]
+        self.keep = lambda message: not isinstance(message, AppendReply) or message.group != group
+
+    def lead_both(self) -> ShardProcess:
+        """The process that leads partition 0 leads the other one, too."""
+        for process in self.cluster.processes:
+            driver = process.driver
+            assert driver is not None
+            for group in self.cluster.groups:
+                driver.replicas[group].node.prefer(NodeId(1))
+        self.world.until(lambda: all(map(self._leads_first, range(2))))
+        found = self.world.leader(0)
+        assert found is not None
+        self.world.until(lambda: all(not hosted.closed for hosted in found.hosted.values()))
+        return found
+
+    def _leads_first(self, partition: int) -> bool:
+        leader = self.world.leader(partition)
+        return leader is not None and leader.number == 1
+
     def heal(self) -> None:
         self.keep = lambda message: True
 
@@ -145,6 +171,80 @@ def test_others_go_on_without_a_partition_that_has_no_majority(scene: Scene) -> 
     assert over_both.error is None
     assert inherits.error is None
     assert hosted.backend.serving.count_aside(1) == 0
+    scene.check_end()
+
+
+@pytest.mark.parametrize("step_ms", [-3_600_000, 5_000])
+def test_a_step_of_the_wall_clock_is_not_taken_for_time(scene: Scene, step_ms: int) -> None:
+    """Whether the other partition stands still is measured by a clock that goes on as ever."""
+    leader = scene.world.leader(0)
+    assert leader is not None
+    across = leader.hosted[scene.cluster.groups[0]].partition.across
+    scene.write_nothing(1)
+    scene.pass_by(SOON)
+    assert across.still(STILL_MS) == 0
+    leader.wall_offset_ms += step_ms
+    scene.pass_by((STILL_MS // 2 - 100) * MS)
+    assert across.still(STILL_MS) == 0
+    scene.pass_by(STILL_MS * MS)
+    assert across.still(STILL_MS) == 0b10
+
+
+def test_a_leader_whose_own_partition_stands_still_says_so_at_once(scene: Scene) -> None:
+    """What has no effect need not wait until its own watermark has passed it."""
+    scene.world.call(0, "transfer", scene.key(0), scene.key(1), 5)
+    leader = scene.world.leader(0)
+    assert leader is not None
+    hosted = leader.hosted[scene.cluster.groups[0]]
+    scene.write_nothing(0)
+    waits = scene.submit("write_some", 9, scene.key(0), -1, -1)
+    scene.world.until(lambda: hosted.closed == [1])
+    late = scene.submit("transfer", scene.key(2), scene.key(1), 1, seconds=0.3)
+    scene.pass_by(SECOND)
+    assert scene.world.leader(0) is leader
+    assert hosted.closed == [1]
+    assert late.why is Unavailable
+    assert late.error is not None
+    assert not waits.ended
+    scene.heal()
+    scene.world.until(lambda: waits.ended)
+    assert waits.error is None
+    scene.check_end()
+
+
+def test_a_leader_of_the_same_process_that_has_no_successor_is_silent(scene: Scene) -> None:
+    """It has prepared a transaction, and steps down before it learns what was decided."""
+    leader = scene.lead_both()
+    hosted, other = (leader.hosted[group] for group in scene.cluster.groups)
+    scene.world.call(0, "transfer", scene.key(0), scene.key(1), 5)
+    joining = leader._joining
+    assert joining is not None
+    assert hosted.pumped is not None
+    station = hosted.pumped.station
+    decided = scene.submit("transfer", scene.key(0), scene.key(1), 7)
+
+    def is_decided() -> bool:
+        return any(station._lane(each, lane.L_STATE) == lane.COMMITTED_ for each in station.lanes)
+
+    for _ in range(1000):
+        if is_decided():
+            break
+        scene.pass_by(MS // 50)
+    assert is_decided()
+    take_in = joining.take_in
+    setattr(joining, "take_in", lambda mail: None)  # noqa: B010
+    scene.cut_majority()
+    scene.world.until(lambda: other.node is not None and other.node.role is not Role.LEADER)
+    setattr(joining, "take_in", take_in)  # noqa: B010
+    local = scene.submit("write_some", 9, scene.key(0), -1, -1)
+    scene.pass_by(round((STUCK_SECONDS - 0.1) * SECOND))
+    assert not local.ended
+    scene.pass_by(2 * SECOND)
+    assert hosted.given_up == 1
+    assert local.ended
+    scene.is_well()
+    scene.heal()
+    scene.world.until(lambda: decided.ended)
     scene.check_end()
 
 

@@ -36,6 +36,7 @@ HELLOS = st.builds(
     U64,
     TEXT,
     partition=st.integers(0, 63),
+    memory=st.one_of(st.just(0), U64),
 )
 
 
@@ -57,6 +58,15 @@ def test_what_is_cut_or_changed_is_an_error_or_a_hello(hello: Hello, data: st.Da
     except WireError:
         return
     assert changed != hello or at == 13
+
+
+def test_memory_that_is_not_said_is_none() -> None:
+    """As software says hello that does not know the field: nobody shares anything with it."""
+    said = encode_hello(replace(MINE, memory=5))
+    assert decode_hello(said).memory == 5
+    older = encode_hello(MINE)
+    assert said[13] == older[13] | 2
+    assert decode_hello(older).memory == decode_hello(older + said[-8:]).memory == 0
 
 
 def test_a_hello_about_a_partition_that_no_cluster_has() -> None:
