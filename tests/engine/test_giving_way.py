@@ -12,9 +12,9 @@ from mako.engine.entries import workload_entries
 from mako.engine.watching import give_way
 from mako.engine.worker import _drive_one, doom
 from mako.ids import Outcome
-from tests.engine.partitioned import ACCOUNT, Cluster
+from tests.engine.partitioned import ACCOUNT, Cluster, put
 from tests.engine.pumping import PumpedMesh
-from tests.engine.test_partitions import look, put, transfer
+from tests.engine.test_partitions import look, transfer
 
 pytestmark = pytest.mark.interpreted
 
