@@ -81,7 +81,7 @@ from mako.engine.memory import release, size_class
 from mako.engine.prune import BYTES_PRUNING, PAIR_PRUNING, WORD_PRUNING
 from mako.engine.retire import reserve_retired, retire
 from mako.engine.ring import append_transaction, log_room
-from mako.engine.sets import doomed, note_leaf, own_write
+from mako.engine.sets import doomed, note_leaf, own_write, why_doomed
 from mako.ids import Outcome
 
 COMMITTED = int(Outcome.COMMITTED)
@@ -90,7 +90,6 @@ _CHANGED = int(Outcome.CHANGED)
 _PHANTOM = int(Outcome.PHANTOM)
 _OUT_OF_MEMORY = int(Outcome.OUT_OF_MEMORY)
 _LOG_FULL = int(Outcome.LOG_FULL)
-_TIMED_OUT = int(Outcome.TIMED_OUT)
 _NOT_FOUND = int(Outcome.NOT_FOUND)
 _EXISTS = int(Outcome.EXISTS)
 _ROLLED_BACK = int(Outcome.ROLLED_BACK)
@@ -418,7 +417,7 @@ def commit(tx: int) -> int:
     if outcome != COMMITTED:
         return abort(tx, outcome)
     if doomed(tx):
-        return abort(tx, _TIMED_OUT)
+        return abort(tx, why_doomed(tx))
     engine = ld8(tx + C_ENGINE)
     if ld8(tx + C_WRITES) == 0:
         # Nothing to install or to order after: a timestamp that is already drawn will do.

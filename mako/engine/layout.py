@@ -115,6 +115,7 @@ C_FLOOR: Final = 1 * LINE  # below the timestamp it will draw; NONE when not com
 C_ACTIVE: Final = 1 * LINE + 8  # closed timestamp at its last transaction boundary, or NONE
 C_SNAPSHOT: Final = 1 * LINE + 16  # timestamp of the snapshot it reads, or NONE
 C_DOOMED: Final = 1 * LINE + 24  # the C_PROGRESS of a transaction the watchdog gave up on
+C_INTERRUPTED: Final = 1 * LINE + 32  # the same, of one that is to be run again
 C_LOG_HEAD: Final = 2 * LINE  # bytes ever appended; written by the worker
 C_LOG_TAIL: Final = 3 * LINE  # bytes ever taken; written by the drainer
 C_PROGRESS: Final = 4 * LINE  # transactions begun: the watchdog sees it stand still

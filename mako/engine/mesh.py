@@ -11,7 +11,7 @@ rest, as soon as it learns what is known here.
 """
 
 from mako.engine.atomics import ld8, load_acquire, shl, st8
-from mako.engine.channel import M_KIND, M_TRANSACTION, M_VIEW, oldest, room, send, take
+from mako.engine.channel import M_KIND, M_TRANSACTION, M_VIEW, oldest, room, send, take, waiting
 from mako.engine.closing import learn_watermark
 from mako.engine.completing import COMMITTED, DRIVE, completion_room, record_latency, report_at
 from mako.engine.coordinator import OPEN, give_up, on_answer, run
@@ -264,12 +264,12 @@ def turn(home: int, now: int) -> int:
 
 @compiled
 def has_mail(home: int) -> bool:
-    """Whether anything has come that was not handled."""
+    """Whether anything has come that was not handled. Any thread may ask."""
     mesh = ld8(home + C_MESH)
     for i in range(ld8(mesh + H_PORTS)):
         port = ld8(mesh + H_PORT_LIST + 8 * i)
-        if ld8(port + P_ANSWERED) != 0 and oldest(ld8(port + P_ANSWERED)) != 0:
+        if ld8(port + P_ANSWERED) != 0 and waiting(ld8(port + P_ANSWERED)) != 0:
             return True
-        if ld8(port + P_ASKED) != 0 and oldest(ld8(port + P_ASKED)) != 0:
+        if ld8(port + P_ASKED) != 0 and waiting(ld8(port + P_ASKED)) != 0:
             return True
     return False

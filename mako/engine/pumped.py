@@ -18,12 +18,20 @@ from mako.engine import lane as lanes
 from mako.engine.buffers import addressed
 from mako.engine.channel import CHANNEL_SIZE, H_HEAD, H_TAIL, H_TAIL_SEEN, MESSAGE_MAX
 from mako.engine.closing import get_word, set_word
-from mako.engine.layout import C_STATE, K_OFFSET, PARTITION
-from mako.engine.mesh import turn
+from mako.engine.layout import (
+    C_GUEST,
+    C_STATE,
+    K_OFFSET,
+    K_RANDOM,
+    K_REQUEST_TAIL,
+    PARTITION,
+)
+from mako.engine.mesh import has_mail, turn
 from mako.engine.pump import ANSWERS, PIECE_BYTES, REQUESTS, gather, rewind, scatter, waits
 from mako.engine.region import Region
 from mako.engine.shared import SharedRegion
 from mako.engine.station import OTHER_LANES, OWN_LANES, SLACK_US, Channels, Lanes, Station
+from mako.engine.watching import give_way
 from mako.engine.worker import SLEEPING
 
 if TYPE_CHECKING:
@@ -190,6 +198,39 @@ class Pumped:
             if not self.station.is_busy(number):
                 self._orphans.remove(number)
         self.station.detach(self._caretaker)
+
+    # --- who is waited for --------------------------------------------------------------------
+
+    def awaited(self) -> dict[int, int]:
+        """Workers for whom something has come that they have not taken, and when each began its
+        last turn, in monotonic ns."""
+        return {
+            number: self.station.turned(number)
+            for number, context in self._contexts.items()
+            if has_mail(context)
+        }
+
+    def runs(self, number: int) -> tuple[int, ...]:
+        """What tells what runs in the thread of a worker from what ran or will run there. It is
+        the same while the same transaction is run again and again."""
+        word, found = self.station.engine.word, []
+        for context in self._in_thread(number):
+            # Of one that serves the first changes with each request, of one that is driven the
+            # second with each transaction.
+            found += [context, word(context + K_REQUEST_TAIL), word(context + K_RANDOM)]
+        return (*found, *self.station.runs(number))
+
+    def give_way(self, number: int, *, final: bool) -> None:
+        """Have what runs in the thread of a worker end, so that it takes its turn: it is run again
+        then, unless this is `final` (`mako.engine.watching`)."""
+        for context in self._in_thread(number):
+            give_way(context, int(final))
+
+    def _in_thread(self, number: int) -> list[int]:
+        """The context of a worker, and of the driven one that has taken its place."""
+        own, word = self._contexts[number], self.station.engine.word
+        hosts = [each for each in self._contexts.values() if word(each + C_GUEST) == own]
+        return [own, *hosts]
 
     # --- moving bytes -------------------------------------------------------------------------
 

@@ -436,10 +436,11 @@ def is_durable(engine: int, mask: int, timestamp: int) -> bool:
 
 @compiled
 def collect(board: int, number: int, limit: int, lost: int) -> int:
-    """Hand out what the worker `number` has completed and has passed the watermark and `limit`.
+    """Hand out what the worker `number` has completed and has passed the watermarks and `limit`.
 
-    Bytes of completions that have to wait, or -1 if a buffer is full: send and call again. With
-    `lost`, a Status, nothing waits: what is above `limit` is answered with it.
+    What waits for another partition is passed over: those behind it may depend on less. Bytes of
+    the completions from the first one on that has to wait, or -1 if a buffer is full: send and
+    call again. With `lost`, a Status, nothing waits: what is above `limit` is answered with it.
     """
     tx = ld8(board + B_WORKER_LIST + 8 * number)
     if not _show_early(board, tx):
@@ -451,27 +452,37 @@ def collect(board: int, number: int, limit: int, lost: int) -> int:
     if tail == head:
         return 0
     close(engine)
-    while tail < head:
-        place = tail % COMPLETION_RING_BYTES
+    others = 0 if ld8(engine + PEERS) == 0 else ~shl(1, ld8(engine + PARTITION))
+    own = own_watermark(engine)
+    at = tail
+    while at < head:
+        place = at % COMPLETION_RING_BYTES
         done = ring + place
+        passed_over = tail < at
         if ld8(done + D_SIZE) == RING_SKIP:
-            tail += COMPLETION_RING_BYTES - place
+            at += COMPLETION_RING_BYTES - place
+            tail = tail if passed_over else at
             continue
+        at += ld8(done + D_SIZE)
         origin = ld8(done + D_ORIGIN)
         if not origin & FLAG_ANSWERED:
             status = ld8(done + D_OUTCOME)
             timestamp = ld8(done + D_TIMESTAMP)
-            if timestamp > limit or (
-                lost == 0 and not is_durable(engine, ld8(done + D_MASK), timestamp)
-            ):
+            mask = ld8(done + D_MASK)
+            if timestamp > limit or (lost == 0 and own < timestamp and mask & ~others != 0):
                 if lost == 0:
-                    break
+                    break  # Those behind it are about as young.
                 status = lost
+            elif lost == 0 and mask & others and not is_durable(engine, mask & others, timestamp):
+                continue
             if not _hand_out(board, done, status, IS_NOTICE if origin & FLAG_EARLY else 0):
                 store_release(tx + K_COMPLETION_TAIL, tail)
                 return -1
-        _flying(board, origin >> ORIGIN_SHIFT, -1)
-        tail += ld8(done + D_SIZE)
+            if passed_over:
+                st8(done + D_ORIGIN, origin | FLAG_ANSWERED)
+        if not passed_over:
+            _flying(board, origin >> ORIGIN_SHIFT, -1)
+            tail = at
     # The worker may write there as soon as it sees this.
     store_release(tx + K_COMPLETION_TAIL, tail)
     return head - tail

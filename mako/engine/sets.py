@@ -12,6 +12,7 @@ from mako.engine.jit import compiled
 from mako.engine.layout import (
     C_DOOMED,
     C_ENGINE,
+    C_INTERRUPTED,
     C_LEAFSET,
     C_LEAVES,
     C_MASK,
@@ -46,6 +47,7 @@ from mako.engine.layout import (
 )
 from mako.ids import Outcome
 
+LOCKED = int(Outcome.LOCKED)
 TOO_LARGE = int(Outcome.TOO_LARGE)
 TIMED_OUT = int(Outcome.TIMED_OUT)
 _MIX = -7046029254386353131
@@ -53,15 +55,24 @@ _MIX = -7046029254386353131
 
 @compiled
 def doomed(tx: int) -> bool:
-    """Whether the watchdog has given up on the transaction that runs."""
+    """Whether the watchdog, or somebody in a hurry, has given up on the transaction that runs."""
     return ld8(tx + C_DOOMED) == ld8(tx + C_PROGRESS)
 
 
 @compiled
+def interrupted(tx: int) -> bool:
+    """Whether the last transaction was asked to give way, for others that wait for its worker."""
+    return ld8(tx + C_INTERRUPTED) == ld8(tx + C_PROGRESS)
+
+
+@compiled
 def why_doomed(tx: int) -> int:
-    """The Outcome of a doomed transaction: what went wrong in it, or that it took too long."""
+    """The Outcome of a doomed transaction: what went wrong in it, or that it took too long. One
+    that gives way has met a conflict, as it were: it is run again."""
     outcome = ld8(tx + C_OUTCOME)
-    return outcome if outcome != 0 else TIMED_OUT
+    if outcome != 0:
+        return outcome
+    return LOCKED if interrupted(tx) else TIMED_OUT
 
 
 @compiled

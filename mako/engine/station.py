@@ -31,6 +31,7 @@ from mako.engine.participant import note_loss, release_lane
 from mako.engine.region import Region
 from mako.engine.rounds import abandon, interrupt
 from mako.engine.transitions import broken
+from mako.engine.worker import watch
 from mako.errors import ConfigError
 from mako.ids import MILLISECOND_SHIFT, Outcome
 
@@ -45,6 +46,8 @@ SLACK_US: Final = 20
 _UNITS_PER_US: Final = (1 << 20) / 1000
 
 
+#: What a lane's transaction keeps while it is run again: who asked for it, or when it began.
+_WHOSE: Final = (lanes.L_INDEX, lanes.L_REQUEST, lanes.L_ORIGIN, lanes.L_STARTED)
 _PARTICIPATING: Final = (lanes.VOTING, lanes.HOLDING, lanes.TELLING, lanes.VOID)
 
 
@@ -284,6 +287,18 @@ class Station:
     def is_busy(self, number: int) -> bool:
         """Whether transactions of this worker are under way."""
         return self._get(self.meshes[number] + lanes.H_BUSY) != 0
+
+    def turned(self, number: int) -> int:
+        """When a worker began its last turn, in monotonic ns."""
+        return self._get(self.meshes[number] + lanes.H_NOW)
+
+    def runs(self, number: int) -> list[int]:
+        """What lanes of a worker run at this moment: whose transactions these are."""
+        mesh, found = self.meshes[number], []
+        for lane in self.lanes:
+            if self.engine.word(lane + C_MESH) == mesh and watch(lane):
+                found += [self._lane(lane, field) for field in _WHOSE]
+        return found
 
     def waiting_for(self) -> dict[int, int]:
         """By partition: transactions that hold something here until its leader answers."""

@@ -49,6 +49,7 @@ from mako.engine.layout import (
 from mako.engine.layout import TABLE_BYTES as ENTRY_BYTES
 from mako.engine.loops import with_checked_loops
 from mako.engine.rows import address_of, chars_of, size_of, view_of
+from mako.engine.sets import why_doomed
 from mako.ids import Outcome
 from mako.procedure import Function
 from mako.row import Row
@@ -61,7 +62,6 @@ _ROLLED_BACK = int(Outcome.ROLLED_BACK)
 _KEY_TOO_LARGE = int(Outcome.KEY_TOO_LARGE)
 _VALUE_TOO_LARGE = int(Outcome.VALUE_TOO_LARGE)
 _TOO_LARGE = int(Outcome.TOO_LARGE)
-_TIMED_OUT = int(Outcome.TIMED_OUT)
 
 
 class Stop(Exception):
@@ -215,7 +215,7 @@ def stop(tx: int, code: int, otherwise: int, number: int) -> None:
 @compiled
 def _end_if_doomed(tx: int) -> None:
     if load_relaxed(tx + C_DOOMED) == ld8(tx + C_PROGRESS):
-        stop(tx, 0, _TIMED_OUT, 0)
+        stop(tx, 0, why_doomed(tx), 0)
         raise Stop
 
 

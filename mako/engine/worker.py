@@ -99,6 +99,7 @@ from mako.engine.mesh import has_mail, turn
 from mako.engine.reclaim import make_room, reclaim_some, reclaim_some_at_rest
 from mako.engine.remote import forget_rows
 from mako.engine.running import run_once
+from mako.engine.sets import interrupted
 from mako.engine.system import monotonic_ns, sleep_us, wait_event
 from mako.engine.waiting import commit_when_log_has_room, has_to_turn
 from mako.ids import Outcome, Status
@@ -115,6 +116,7 @@ __all__ = [
     "WAITING_FOR_LOG",
 ]
 COMMITTED = int(Outcome.COMMITTED)
+_LOCKED = int(Outcome.LOCKED)
 _PHANTOM = int(Outcome.PHANTOM)
 _ROLLED_BACK = int(Outcome.ROLLED_BACK)
 _LOG_FULL = int(Outcome.LOG_FULL)
@@ -177,7 +179,7 @@ def _run_until_no_conflict(tx: int, entry: int, arguments: int) -> int:
         if outcome == _OUT_OF_MEMORY and make_room(tx, rooms):
             rooms += 1
         elif COMMITTED < outcome <= _PHANTOM:
-            if ld8(tx + C_MET_PREPARED) != 0:
+            if ld8(tx + C_MET_PREPARED) != 0 or interrupted(tx):
                 return outcome
             if tries & (TRIES_PER_TURN - 1) == 0 and has_to_turn(tx, outcome):
                 return outcome
@@ -230,6 +232,12 @@ def _is_to_go_away(mesh: int, now_ns: int) -> bool:
 
 
 @compiled
+def _gave_way(tx: int, outcome: int) -> bool:
+    """Whether a transaction has ended for others that wait for this worker: it is run again."""
+    return COMMITTED < outcome <= _PHANTOM and interrupted(tx)
+
+
+@compiled
 def serve_oldest(tx: int, now_ns: int) -> bool:
     """Run the oldest request at the time `now_ns`; False if there is no room for it now."""
     request = oldest_request(tx)
@@ -258,7 +266,7 @@ def serve_oldest(tx: int, now_ns: int) -> bool:
         return True
     if mesh != 0 and ld8(tx + C_ROWS) != 0:
         forget_rows(tx)
-    if has_to_turn(tx, outcome):
+    if has_to_turn(tx, outcome) or _gave_way(tx, outcome):
         return False
     complete(tx, request, outcome, slot)
     return True
@@ -330,8 +338,9 @@ def _to_lane(tx: int, started: int, kind: int, prepared: int) -> int:
 
 @compiled
 def _pause_before_retry(tx: int, tries: int) -> None:
-    """What is in the way may be held by a lane of this worker, which has to go on for it."""
-    if ld8(tx + C_MESH) != 0 and tries & 3 == 3:
+    """What is in the way may be held by a lane of this worker, which has to go on for it; and if
+    others were in a hurry, this is what they wait for."""
+    if ld8(tx + C_MESH) != 0 and (tries & 3 == 3 or interrupted(tx)):
         turn_both(tx, monotonic_ns())
     for _ in range(1 << min(tries, 8)):
         pause()
@@ -371,6 +380,8 @@ def _drive_one(tx: int, started: int) -> int:
     st8(tx + C_OUTCOME, COMMITTED)
     store_release(tx + C_PROGRESS, ld8(tx + C_PROGRESS) + 1)
     if call_entry(ld8(tx + K_GENERATE), tx, state, tx + C_RESULT) != 0:
+        if ld8(tx + C_OUTCOME) == _LOCKED:  # It was asked to give way; nothing was begun.
+            return monotonic_ns()
         st8(tx + K_FAILED, ld8(tx + C_OUTCOME))
         return -1
     kind = ld8(tx + C_RESULT)
@@ -408,7 +419,7 @@ def _drive_one(tx: int, started: int) -> int:
                 st8(tx + K_FAILED, outcome)
             return -1
         tries += 1
-        if tries & 63 == 0 and load_acquire(tx + C_CONTROL) != DRIVE:
+        if (tries & 63 == 0 or interrupted(tx)) and load_acquire(tx + C_CONTROL) != DRIVE:
             return -1
         _pause_before_retry(tx, tries)
     if ld8(tx + C_ROWS) != 0:  # It asked for some, and needed none.

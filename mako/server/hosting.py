@@ -157,8 +157,8 @@ class Hosted:
         self.node: RaftNode | None = None
         #: Times that it stood for election.
         self.elections = self._stood_in = 0
-        #: Times that it gave up its epoch as the leader, since another partition did not answer.
-        self.given_up = 0
+        #: Times that, as the leader, it gave its epoch up, and had what ran give way (`joining`).
+        self.given_up = self.gave_way = 0
         #: By process: times that, as the leader, it learned that it is out of reach.
         self.replication_failures: Counter[int] = Counter()
         self._store = store
@@ -411,7 +411,8 @@ class Hosted:
             total.update(_by_what(self.pumped))
         from mako.engine.station import inherited
 
-        return dict(total) | {"local_inherited": inherited(self.partition.engine)}
+        counts = {"local_inherited": inherited(self.partition.engine), "gave_way": self.gave_way}
+        return dict(total) | counts
 
     @property
     def conflicts(self) -> dict[Conflict, int]:

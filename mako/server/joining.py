@@ -31,6 +31,7 @@ from mako.engine.pumped import BadMail
 from mako.net.once import OncePerMinute
 from mako.recovery.gossip import Gossip
 from mako.recovery.mail import Mail
+from mako.server.giving_way import HELD_UP_SECONDS, GivingWay
 from mako.server.serving import new_event
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 SILENT_SECONDS: Final = 0.5
 #: And one whose watermark stands still for so long while others move.
 STILL_MS: Final = 1_000
+assert 1000 * HELD_UP_SECONDS < STILL_MS, "who gives way is not taken for one that stands still"
 #: What was sent and is not taken is sent again after this, whatever has come meanwhile: that may be
 #: about something else, and come for ever.
 AGAIN_SECONDS: Final = 0.1
@@ -108,6 +110,7 @@ class Joining:
         self._apart: dict[int, tuple[int, int]] = {}
         # By own partition, where it is not the usual one: how long it waits before it gives up.
         self._patience: dict[int, float] = {}
+        self._giving_way = GivingWay(self._on_gave_way)
 
     def hear(self, message: Gossip) -> None:
         """A leader, of another process or here, has said something."""
@@ -212,6 +215,18 @@ class Joining:
             for there in pumped.pairs:
                 self._look_at(hosted, pumped, there, now, silent=there in silent)
             self._look_for_stuck(hosted, pumped, silent, now)
+            self._giving_way.look(hosted.replica.partition, pumped, now)
+
+    def _on_gave_way(self, own: int, number: int, *, final: bool) -> None:
+        hosted = self._by_partition(own)
+        assert hosted is not None
+        hosted.gave_way += 1
+        end = "it was ended" if final else "it is run again after them"
+        self._complain(
+            f"gave way {own} {final}",
+            f"a transaction of worker {number} of partition {own} held other partitions up for"
+            f" {HELD_UP_SECONDS:g} s: {end}",
+        )
 
     def _tell_of_clocks(self, hosted: Hosted, pumped: Pumped) -> None:
         own, apart = hosted.replica.partition, pumped.station.apart

@@ -37,7 +37,7 @@ from mako.server.neighbours import name_between
 from mako.server.plan import Address, ReplicaPlan, ServerPlan, group_of
 from mako.server.recovering import Recovery
 from mako.server.turns import Links, Turns
-from mako.server.workers import Crew
+from mako.server.workers import PATIENCE_SECONDS, Crew
 from mako.storage.disk import Disk
 from mako.storage.errors import Damaged, StorageError
 from mako.storage.memory_disk import MemoryDisk
@@ -220,7 +220,7 @@ class ServerProcess:
             clock=trio.current_time,
             hello=self._hello,
             kick=self.kick,
-            make_crew=lambda engine: Crew(engine, plan.procedure_seconds),
+            make_crew=lambda engine: Crew(engine, plan.procedure_seconds, PATIENCE_SECONDS),
             event=self._joining.event,
         )
         self._hubs[replica.group] = Hub(hosted.backend, hosted.connections)

@@ -32,6 +32,12 @@ PROCEDURE_SECONDS_MAX: Final = 10.0
 #: What runs at a snapshot holds up nobody, and may read the whole database: it gets so many
 #: times as long.
 SNAPSHOT_FACTOR: Final = 30
+#: Who is in a hurry waits so long for workers to end what they run. Far longer than almost all
+#: transactions take; and what is interrupted is only run again.
+PATIENCE_SECONDS: Final = 0.01
+#: And then so long for them to notice that they are to give way, before they are told again: they
+#: may have begun something else meanwhile.
+_NOTICE_SECONDS: Final = 0.002
 #: The watchdog is late by at most one part in so many.
 _WATCHES_PER_LIMIT: Final = 20
 
@@ -83,10 +89,14 @@ def _clock_of(thread: int) -> int:
 class Crew:
     """Starts and stops the threads of one engine."""
 
-    def __init__(self, engine: Engine, procedure_timeout: float) -> None:
+    def __init__(
+        self, engine: Engine, procedure_timeout: float, patience: float | None = None
+    ) -> None:
+        """`patience`: how many seconds `stop` waits before what runs has to give way; None: it
+        may end, which takes up to `procedure_timeout`."""
         self.engine = engine
         self.procedure_timeout = procedure_timeout
-        self._threads = _Threads(engine)
+        self._threads = _Threads(engine, patience)
         self._watchdog: threading.Thread | None = None
         self._lock = threading.Lock()
         # Also when the interpreter ends.
@@ -122,7 +132,9 @@ class Crew:
         return self._threads.launch(context, control, core)
 
     def stop(self, workers: Iterable[WorkerThread]) -> None:
-        """Stop workers and wait for them. They end what they run, which the watchdog bounds."""
+        """Stop workers and wait for them. They end what they run, which the watchdog bounds; or,
+        after the patience, it ends without an effect: a request stays in its ring, and a workload
+        goes on with another transaction."""
         self._threads.stop(list(workers))
 
     def cpu_seconds(self) -> dict[int, float]:
@@ -137,8 +149,9 @@ class Crew:
 class _Threads:
     """The workers that run, and the keeper, which does as long as there are any."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, patience: float | None) -> None:
         self._engine = engine
+        self._patience = patience
         self._lock = threading.Lock()
         self._running: list[WorkerThread] = []
         self._keeper: threading.Thread | None = None
@@ -219,6 +232,8 @@ class _Threads:
             for worker in workers:
                 if worker in self._running:  # Otherwise its eventfd may be somebody else's.
                     worker.tell_to_stop()
+        if self._patience is not None:
+            self._hurry(workers, time.monotonic() + self._patience)
         for worker in workers:
             worker.thread.join()
         with self._lock:
@@ -230,6 +245,18 @@ class _Threads:
                     os.close(worker.event)
             if not self._running and self._keeper is not None:
                 self._stop_keeper()
+
+    @staticmethod
+    def _hurry(workers: list[WorkerThread], due: float) -> None:
+        """Wait for workers that were told to stop; whatever runs after `due` has to give way."""
+        from mako.engine.watching import give_way
+
+        for worker in workers:
+            worker.thread.join(max(due - time.monotonic(), 0.0))
+        while late := [worker for worker in workers if worker.thread.is_alive()]:
+            for worker in late:
+                give_way(worker.context, 0)
+            late[0].thread.join(_NOTICE_SECONDS)
 
     def stop_all(self) -> None:
         self.stop(list(self._running))

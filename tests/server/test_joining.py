@@ -14,6 +14,7 @@ from mako.recovery.mail import Mail
 from mako.server.joining import (
     AGAIN_SECONDS,
     SILENT_SECONDS,
+    STILL_MS,
     STUCK_SECONDS,
     STUCK_TIMES_MAX,
     UNMET_SECONDS,
@@ -33,6 +34,9 @@ class FakePumped:
         self.incoming: list[tuple[int, bytes]] = []
         self.not_taken = False
         self.rewound = 0
+        #: Whether its worker 0 runs something for long while something has come for it.
+        self.is_awaited = False
+        self.gave_way: list[tuple[int, bool]] = []
 
     def turn(self, now: int, offset: int) -> None:
         pass
@@ -48,6 +52,15 @@ class FakePumped:
 
     def waits(self, there: int) -> bool:
         return self.not_taken
+
+    def awaited(self) -> dict[int, int]:
+        return {0: 5} if self.is_awaited else {}
+
+    def runs(self, number: int) -> tuple[int, ...]:
+        return (number,)
+
+    def give_way(self, number: int, *, final: bool) -> None:
+        self.gave_way.append((number, final))
 
     def rewind(self, there: int) -> None:
         self.rewound += 1
@@ -71,6 +84,7 @@ class World:
             pumped=self.pumped,
             closed=[1],
             given_up=0,
+            gave_way=0,
             replica=SimpleNamespace(partition=0, group=GroupId(1)),
             partition=SimpleNamespace(epoch=5, across=SimpleNamespace(still=lambda ms: self.still)),
             plan=SimpleNamespace(planted=frozenset()),
@@ -191,6 +205,18 @@ def test_a_partition_that_makes_nothing_durable_is_closed_though_it_talks(world:
         world.still = still
         world.joining.look()
         assert world.hosted.closed == closed
+
+
+def test_a_transaction_that_holds_others_up_gives_way(world: World) -> None:
+    """Long before anybody takes this partition for one that makes nothing durable."""
+    world.hear()
+    world.pumped.is_awaited = True
+    world.joining.look()
+    world.now += STILL_MS / 1000
+    world.joining.look()
+    assert world.pumped.gave_way == [(0, False)]
+    assert world.hosted.gave_way == 1
+    assert "held other partitions up" in world.said[0]
 
 
 def test_who_talks_is_no_reason_to_give_up(world: World) -> None:
