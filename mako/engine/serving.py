@@ -13,8 +13,8 @@ Python then sends as they are. Nothing here is Python per request.
 A completion is handed out when its timestamp is at or below the gate: the own watermark, and
 physical time. Completions of one worker come in the order of their timestamps, so the first that
 has to wait ends the turn. One whose early result was asked for is seen twice: when it is there,
-and when it has passed the gate. What ended Unavailable is told when it is there: it has no effect,
-and says nothing of what is durable.
+and when it has passed the gate. What ended Unavailable, or was told to come back, is told when it
+is there: it has no effect, and says nothing of what is durable.
 
     tail            seen            head
      v               v               v
@@ -152,6 +152,7 @@ FLYING_MAX: Final = 4096
 
 _COMMITTED = int(Outcome.COMMITTED)
 _UNAVAILABLE = int(Outcome.UNAVAILABLE)
+_BUSY = int(Status.BUSY)
 _NO_PROCEDURE = int(Status.NO_PROCEDURE)
 _WRONG_ARGUMENTS = int(Status.WRONG_ARGUMENTS)
 _NO_TABLE = int(Status.NO_TABLE)
@@ -404,7 +405,7 @@ def _show_early(board: int, tx: int) -> bool:
             continue
         origin = ld8(done + D_ORIGIN)
         outcome = ld8(done + D_OUTCOME)
-        if origin & FLAG_EARLY or outcome == _UNAVAILABLE:
+        if origin & FLAG_EARLY or outcome == _UNAVAILABLE or outcome == _BUSY:
             early = IS_EARLY if outcome == _COMMITTED else 0
             if not _hand_out(board, done, outcome, early):
                 st8(tx + K_COMPLETION_SEEN, seen)
