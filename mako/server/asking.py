@@ -48,6 +48,28 @@ WRITE_TRIES: Final = 100
 
 #: Timestamp, answer, and the mask of the partitions whose watermarks have to pass it before.
 Done = tuple[int, Any, int]
+#: Operations that any replica does; the others are the leader's.
+ANYWHERE: Final = frozenset(
+    {
+        Operation.DESCRIBE,
+        Operation.OPEN_TABLE,
+        Operation.SNAPSHOT,
+        Operation.MOVE_SNAPSHOT,
+        Operation.CLOSE,
+        Operation.RUN_AT,
+        Operation.STATE_HASH,
+        Operation.PING,
+        Operation.STATUS,
+        Operation.CANCEL,
+        Operation.WAIT_WATERMARK,
+        Operation.MEET,
+        Operation.PREFER,
+        Operation.TAKE_SNAPSHOT,
+        Operation.NEWEST_SNAPSHOT,
+        Operation.READ_SNAPSHOT,
+        Operation.READ_LOG,
+    }
+)
 
 
 class Job:
@@ -229,15 +251,17 @@ class Asking:
             values = _values(transaction, handle, checked)
             if session == LATEST:
                 return 0, values, NOBODY
+            gated = "read_only_not_gated" not in self._backend.planted
+            timestamp = transaction.commit()
+            mask = transaction.mask if gated else NOBODY
             if len(values) < len(checked):
                 raise Refused(
                     Status.TOO_LONG,
                     f"the values of {len(checked)} keys have more than {GET_BYTES_MAX >> 20} MiB;"
                     " read them in a transaction or at a snapshot, or fewer at once",
+                    (timestamp, mask),
                 )
-            gated = "read_only_not_gated" not in self._backend.planted
-            timestamp = transaction.commit()
-            return timestamp, values, transaction.mask if gated else NOBODY
+            return timestamp, values, mask
 
         return self._retrying(read)
 

@@ -32,7 +32,7 @@ from mako.call_format import BATCH_BYTES
 from mako.errors import Aborted, ConfigError, Error, SchemaError, outcome_of
 from mako.ids import Status
 from mako.net.limits import DEFAULT_LIMITS
-from mako.server.asking import Asking, Job
+from mako.server.asking import ANYWHERE, Asking, Job
 from mako.server.backend import Backend
 from mako.server.gated import EVERYBODY, NOBODY, Gated, Waiting, is_lost, parted
 from mako.server.held import Judged
@@ -89,28 +89,6 @@ _WRONG: Final = (
     RecursionError,
     struct.error,
 )
-#: Operations that any replica does; the others are the leader's.
-ANYWHERE: Final = frozenset(
-    {
-        Operation.DESCRIBE,
-        Operation.OPEN_TABLE,
-        Operation.SNAPSHOT,
-        Operation.MOVE_SNAPSHOT,
-        Operation.CLOSE,
-        Operation.RUN_AT,
-        Operation.STATE_HASH,
-        Operation.PING,
-        Operation.STATUS,
-        Operation.CANCEL,
-        Operation.WAIT_WATERMARK,
-        Operation.MEET,
-        Operation.PREFER,
-        Operation.TAKE_SNAPSHOT,
-        Operation.NEWEST_SNAPSHOT,
-        Operation.READ_SNAPSHOT,
-        Operation.READ_LOG,
-    }
-)
 
 
 class ClientConnection:
@@ -156,6 +134,7 @@ class ClientConnection:
         self._jobs: list[tuple[int, Job]] = []
         #: What may be done of `TURN_WORK` yet.
         self._left = TURN_WORK
+        self._taken_at = now
         self._open = True
 
     @property
@@ -219,6 +198,10 @@ class ClientConnection:
         """Take what has come. WireError: say goodbye and close the connection."""
         assert not self.blocked or not data, "the owner stops reading"
         self._take(data, now)
+
+    def took(self, now: float) -> None:
+        """The client has taken something: what is pending waits for that, and gets more time."""
+        self._taken_at = now
 
     def resume(self, now: float) -> None:
         """Go on with what there was no room for."""
@@ -391,7 +374,8 @@ class ClientConnection:
         try:
             timestamp, value, wait = self._asking.do(operation, arguments, now, number)
         except Refused as error:
-            return Reply(number, error.status, text=str(error))
+            refused = Reply(number, error.status, text=str(error))
+            return refused if error.saw is None else self._later(*error.saw, refused)
         except Aborted as error:
             # What it saw, to find that it must fail, has to be durable, too.
             failed = Reply(number, outcome_of(error), text=str(error))
@@ -474,8 +458,11 @@ class ClientConnection:
         self.settle()
         self._held += self._waiting.take_all()
         gone = self._reads.remove(lambda request: True)
+        # As it may have been for what is discarded now: any watermark passes it one day.
+        waits = self._pending.remove(lambda one: one.operation == Operation.WAIT_WATERMARK)
         gone += self._pending.remove(self._is_leaders)
         leader = self._backend.leader
+        self._answer(Reply(number, Status.UNKNOWN) for number in waits)
         self._answer(Reply(number, Status.NOT_LEADER, text=leader) for number in gone)
         self.sessions.abort_transactions()
 
@@ -560,8 +547,18 @@ class ClientConnection:
         limit = DEFAULT_LIMITS.partial_frame_s
         if self._frames.partial_bytes and now - self._partial_since > limit:
             raise WireError(f"a frame that was begun did not end within {limit:g} s")
-        self._answer(self._pending.late(now) + self._reads.late(now))
+        late = self._pending.late(now, self._taken_at) + self._reads.late(now, self._taken_at)
+        self._answer(self._too_late(request, now) for request in late)
         self.sessions.expire(now)
+
+    def _too_late(self, request: Request, now: float) -> Reply | None:
+        """The answer to one that was pending for too long. What ends a session needs no room worth
+        mentioning, and ends it: nobody asks for that again."""
+        if request.operation in (Operation.CLOSE, Operation.ABORT):
+            return self._do([request.number, request.operation, request.session], now)
+        if request.operation == Operation.COMMIT:
+            self.sessions.end(request.session)
+        return request.reply or busy(request.number)
 
     def close(self) -> None:
         """The connection has ended: nobody is answered, transactions are aborted."""

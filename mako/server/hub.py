@@ -1,6 +1,7 @@
 """All clients of a process, on trio: their streams, and the results that workers have ready.
 
-    reader   one per connection: receives, unless the workers have no room for what came
+    reader   one per connection: receives, and reads ahead while there is no room for what came
+    feeder   one per connection: hands over what was read ahead, as soon as there is room
     writer   one per connection: sends what has been written, and has the connection go on with what
              waited for that; a client that does not take it is cut
     results  one: woken by workers through an eventfd, hands out what has passed the gate
@@ -34,6 +35,9 @@ OUTPUT_BYTES_MAX: Final = 12 << 20
 PIECE_BYTES: Final = 256 << 10
 OUTPUT_SECONDS_MAX: Final = 10.0
 RECEIVE_BYTES: Final = 256 << 10
+#: Bytes that are read ahead. More than a client of ours has under way (FLYING_BYTES_MAX, and one
+#: request more): so it is never kept from sending, whatever it reads meanwhile.
+AHEAD_BYTES_MAX: Final = 6 << 20
 #: Seconds between two looks while results wait for the watermark.
 LOOK_SECONDS: Final = 0.001
 TICK_SECONDS: Final = 1.0
@@ -120,6 +124,10 @@ class _Served:
         self._size = 0  # Bytes written and not sent yet.
         self._written = trio.Event()
         self._has_room = trio.Event()
+        # What was read while there was no room for it.
+        self._ahead = bytearray()
+        self._fed = trio.Event()
+        self._used = trio.Event()
         self._ending = False
         self._is_cut = False
         self._scope = trio.CancelScope()
@@ -154,6 +162,7 @@ class _Served:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 nursery.start_soon(self._send)
+                nursery.start_soon(self._feed)
                 await self._receive()
                 if not self._ending:
                     gone()
@@ -162,27 +171,46 @@ class _Served:
 
     async def _receive(self) -> None:
         data: bytes | bytearray = self._first
-        while True:
-            await self._room()
+        while not self._ending:
+            if self._ahead or self.connection.blocked:
+                self._ahead += data
+                self._fed.set()
+                while len(self._ahead) >= AHEAD_BYTES_MAX:
+                    self._used = trio.Event()
+                    await self._used.wait()
+            elif data:
+                self._hand_over(bytes(data))
             try:
-                data = data or await self._stream.receive_some(RECEIVE_BYTES)
+                data = await self._stream.receive_some(RECEIVE_BYTES)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return
             if not data:
                 return
-            await self._room()  # What was pending may have filled it meanwhile.
-            try:
-                self.connection.receive(bytes(data), time.monotonic())
-                data = b""
-            except (WireError, ConfigError) as error:
-                self.finish(str(error))
-                return
-            self.begin_jobs()
 
-    async def _room(self) -> None:
-        while self.connection.blocked:
-            self._has_room = trio.Event()
-            await self._has_room.wait()
+    async def _feed(self) -> None:
+        while True:
+            await self._fed.wait()
+            self._fed = trio.Event()
+            while self._ahead:
+                while self.connection.blocked:
+                    self._has_room = trio.Event()
+                    await self._has_room.wait()
+                if self._ending:
+                    return
+                data = bytes(self._ahead[:RECEIVE_BYTES])
+                del self._ahead[:RECEIVE_BYTES]
+                self._hand_over(data)
+                self._used.set()
+                await trio.lowlevel.checkpoint()
+
+    def _hand_over(self, data: bytes) -> None:
+        try:
+            self.connection.receive(data, time.monotonic())
+        except (WireError, ConfigError) as error:
+            self._ahead.clear()
+            self.finish(str(error))
+            return
+        self.begin_jobs()
 
     def begin_jobs(self) -> None:
         """Each in a thread, unless the connection ends: then nobody is there who waits for one."""
@@ -222,6 +250,7 @@ class _Served:
                 await self._stream.send_all(piece)
             self._size -= len(piece)
             if self.connection.stuck:
+                self.connection.took(time.monotonic())
                 self._connections.go_on(self, time.monotonic())
 
     def unblocked(self) -> None:

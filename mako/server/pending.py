@@ -17,8 +17,9 @@ from typing import Any, Final, NamedTuple
 from mako.ids import Status
 from mako.wire.requests import Operation, Reply, pack_request, unpack_request
 
-#: Seconds that a request may be pending; then the answer is BUSY. Nothing was executed, and the
-#: client may ask again. It is less than what a client that takes nothing has until it is cut.
+#: Seconds that a request may be pending while the client takes nothing; then the answer is BUSY.
+#: Nothing was executed, and the client may ask again. It is less than what a client that takes
+#: nothing has until it is cut.
 PENDING_SECONDS: Final = 5.0
 #: Bytes that a request costs besides its own, about.
 PENDING_EACH: Final = 256
@@ -81,14 +82,15 @@ class Pending:
         self.size -= request.cost
         return unpack_request(request.packed) if request.reply is None else request.reply
 
-    def late(self, now: float) -> list[Reply]:
-        """Take out those that have waited for too long; their answers."""
-        found: list[Reply] = []
+    def late(self, now: float, taken_at: float) -> list[Request]:
+        """Take out those that have waited for too long, also since the client has taken something,
+        which was at `taken_at`."""
+        found: list[Request] = []
         for request in list(self._requests.values()):
-            if now - request.since <= PENDING_SECONDS:
+            if now - max(request.since, taken_at) <= PENDING_SECONDS:
                 break
             self._drop(request)
-            found.append(request.reply or busy(request.number))
+            found.append(request)
         return found
 
     def cancel(self, number: object) -> bool:

@@ -45,11 +45,13 @@ _REQUEST_ROW: Final = struct.Struct("<qq")
 
 
 class Refused(Exception):
-    """A request that cannot be done: the status and the text of its reply."""
+    """A request that cannot be done: the status and the text of its reply. `saw`: a timestamp and
+    the partitions that have to pass it before that may be told, if it depends on what was read."""
 
-    def __init__(self, status: int, text: str) -> None:
+    def __init__(self, status: int, text: str, saw: tuple[int, int] | None = None) -> None:
         super().__init__(text)
         self.status = status
+        self.saw = saw
 
 
 class Write(NamedTuple):

@@ -92,6 +92,7 @@ class ServedStream:
 
     def _was_taken(self) -> None:
         if self.connection.stuck:
+            self.connection.took(self._process.seconds)
             self._process.was_taken(self)
 
     def finish(self, reason: str) -> None:

@@ -10,9 +10,11 @@ import pytest
 import trio
 import trio.testing
 
+from mako.call_format import PUT
 from mako.server import clients, hub
 from mako.server.clients import ANSWERS_MAX, TURN_WORK
-from mako.server.hub import Hub
+from mako.server.hub import AHEAD_BYTES_MAX, Hub
+from mako.server.sessions import ServedTransaction
 from mako.wire.frame import FrameReader
 from mako.wire.hello import PROCESS_NONE, Hello, Role, hello_parts
 from mako.wire.requests import (
@@ -21,6 +23,8 @@ from mako.wire.requests import (
     Operation,
     Reply,
     frame,
+    pack_batch,
+    pack_key_call,
     pack_requests,
     unpack_replies,
 )
@@ -162,6 +166,66 @@ def test_who_is_blocked_by_what_was_pending_is_not_received_from(
         world.limit = world.engine.clock
         world.look()
         assert await taker.take_until(3) == [2, 3]
+
+    put(world, b"key", 2 * MIB)
+    run(world, play)
+
+
+def writes(first: int, count: int, size: int) -> list[list[Any]]:
+    return [
+        [number, int(Operation.WRITE), [["put", TABLE, b"%d" % number, bytes(size)]], 0, 0, 0]
+        for number in range(first, first + count)
+    ]
+
+
+def test_a_client_may_send_though_it_takes_nothing(world: World) -> None:
+    """One that sends in the task that would receive can do nothing else meanwhile."""
+    world.limit = 1 << 62
+
+    async def play(taker: Taker) -> None:
+        await taker.ask(*(get(number) for number in range(1, 5)))
+        for each in writes(5, 5, MIB):
+            await taker.ask(each)
+        connection = taker.served.connection
+        assert connection.blocked
+        before = connection._taken_at
+        assert 3 * MIB < len(taker.served._ahead) < AHEAD_BYTES_MAX
+        assert await taker.take_until(9) == list(range(1, 10))
+        assert not taker.served._ahead
+        assert connection._taken_at > before, "what is pending has waited since then"
+
+    put(world, b"key", 2 * MIB)
+    run(world, play)
+
+
+def test_what_is_read_ahead_has_a_bound(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.limit = 1 << 62
+    monkeypatch.setattr(hub, "AHEAD_BYTES_MAX", MIB)
+
+    async def play(taker: Taker) -> None:
+        await taker.ask(get(1), get(2))
+        for each in writes(3, 40, 100 << 10):
+            await taker.ask(each)
+        assert MIB <= len(taker.served._ahead) < MIB + hub.RECEIVE_BYTES
+        assert await taker.take_until(42) == list(range(1, 43))
+
+    put(world, b"key", 2 * MIB)
+    run(world, play)
+
+
+def test_behind_something_broken_nothing_is_done(world: World) -> None:
+    async def play(taker: Taker) -> None:
+        await taker.ask(get(1), get(2))
+        call = frame(ClientKind.CALL, pack_batch(1, 0, [pack_key_call(PUT, TABLE, 7, 0, b"a")]))
+        await taker.send(call + call + frame(63, b"broken"))
+        for each in writes(10, 3, 10):
+            await taker.ask(each)
+        while len(world.connections):
+            await taker.take()
+        handle = world.engine.tables[TABLE]
+        transaction = ServedTransaction(world.engine, 0.0)
+        assert [transaction.get(handle, b"%d" % number) for number in (10, 11, 12)] == [None] * 3
+        transaction.abort()
 
     put(world, b"key", 2 * MIB)
     run(world, play)

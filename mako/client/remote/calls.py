@@ -63,6 +63,7 @@ class Call:
         "pause",
         "request",
         "safe",
+        "size",
         "source",
         "state",
         "timestamp",
@@ -91,6 +92,8 @@ class Call:
         #: The packed call, or the request without its id.
         self.packed = packed
         self.request: Final = request
+        #: Bytes of either, once it was sent.
+        self.size = 0
         #: Name and arguments of a procedure, for a server that numbers it otherwise.
         self.source: Final = source
         #: Whether the server is to answer before it is durable, too; see `ask_again`.

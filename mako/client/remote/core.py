@@ -80,7 +80,7 @@ SOFTWARE: Final = "mako client 0.1.0"
 BATCH_BYTES_MAX: Final = 256 << 10
 #: Calls, and bytes of calls, that are under way at a time; more wait here.
 FLYING_MAX: Final = 2048
-FLYING_BYTES_MAX: Final = 2 << 20
+FLYING_BYTES_MAX: Final = 4 << 20
 #: Seconds that a server may take to say what it has, or to answer what is under way once it has
 #: said that it does not lead.
 PATIENCE: Final = 2.0
@@ -320,7 +320,7 @@ class Core:
         """Put calls from the queue into frames, as far as there is room."""
         packed, requests, size = list[bytes](), list[bytes](), 0
         queue, flying = self._queue, self._flying
-        while queue and len(flying) < FLYING_MAX and self._flying_bytes + size < FLYING_BYTES_MAX:
+        while queue and len(flying) < FLYING_MAX and self._flying_bytes < FLYING_BYTES_MAX:
             call = queue.popleft()
             if call.state is State.ENDED:
                 continue
@@ -332,13 +332,13 @@ class Core:
                 continue
             else:
                 requests.append(request)
+            call.size = len(call.packed or request)
+            self._flying_bytes += call.size
             call.state = State.SENT
             flying[call.id] = call
             if size > BATCH_BYTES_MAX:
-                self._flying_bytes += size
                 self._put_batch(packed)
                 packed, size = [], 0
-        self._flying_bytes += size
         if packed:
             self._put_batch(packed)
         self._output += request_frames(requests)
@@ -459,8 +459,7 @@ class Core:
                 call.state = State.EARLY
                 call.timestamp, call.value = timestamp, value
             elif status == 0:
-                del flying[number]
-                self._flying_bytes -= len(call.packed)
+                self._forget(call)
                 if not flags & IS_NOTICE:
                     call.timestamp, call.value, call.data = timestamp, value, data
                 call.state = State.ENDED
@@ -468,8 +467,7 @@ class Core:
                 if call.once:
                     once.discard(number)
             else:
-                del flying[number]
-                self._flying_bytes -= len(call.packed)
+                self._forget(call)
                 self._not_done(call, status, detail, "", now)
                 continue
             if call.on_change is not None:
@@ -479,9 +477,10 @@ class Core:
         if reply.id == 0:
             self._described(reply, now)
             return
-        call = self._flying.pop(reply.id, None)
+        call = self._flying.get(reply.id)
         if call is None:
             return
+        self._forget(call)
         if reply.status == 0:
             call.timestamp, call.value = reply.timestamp, reply.value
             self.acknowledged = max(self.acknowledged, reply.timestamp)
@@ -548,7 +547,7 @@ class Core:
 
     def _forget(self, call: Call) -> None:
         if self._flying.pop(call.id, None) is not None:
-            self._flying_bytes -= len(call.packed)
+            self._flying_bytes -= call.size
 
     # --- time ---------------------------------------------------------------------------
 

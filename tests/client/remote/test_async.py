@@ -55,6 +55,33 @@ def test_keys_counters_and_scans(run: Callable[[Act], None]) -> None:
     run(act)
 
 
+def test_much_is_read_and_written_at_once(run: Callable[[Act], None]) -> None:
+    """Who sends may be the task that receives for all others, and the server sends, too."""
+
+    async def act(db: mako.AsyncDatabase) -> None:
+        table = await db.table(f"much {next(_numbers)}")
+        long = bytes(1_300_000)
+        await table.put(b"long", long)
+        done = []
+
+        async def read() -> None:
+            done.append(await table.get_many([b"long"] * 3) == [long] * 3)
+
+        async def write(number: int) -> None:
+            await table.put(b"%d" % (number % 6), long[: 1 << 20])
+            done.append(True)
+
+        before = db._lanes.first.core.connection
+        async with anyio.create_task_group() as group:
+            for number in range(12):
+                group.start_soon(read)
+                group.start_soon(write, number)
+        assert done == [True] * 24
+        assert db._lanes.first.core.connection == before, "it was not lost"
+
+    run(act)
+
+
 def test_procedures_and_submitted(run: Callable[[Act], None]) -> None:
     async def act(db: mako.AsyncDatabase) -> None:
         key = next(_numbers)

@@ -5,6 +5,7 @@ import pytest
 import mako
 from mako.call_format import PUT
 from mako.client.remote.calls import Call, State
+from mako.server.hub import AHEAD_BYTES_MAX
 from mako.wire.errors import WireError
 from mako.wire.requests import (
     CLIENT_BODY_MAX,
@@ -47,6 +48,22 @@ def test_requests_that_are_long_together_travel_in_several_frames(played: Played
     assert all(len(body) <= CLIENT_BODY_MAX for _, body in frames)
     sent = [request[0] for _, body in frames for request in unpack_requests(body)]
     assert sent == [call.id for call in calls]
+
+
+def test_what_is_under_way_has_a_bound(played: Played) -> None:
+    """The server reads so much ahead, whatever it has no room for: to send never waits for long."""
+    calls = [put(played, 1 << 20) for _ in range(12)]
+    first = played.calls()
+    assert first == [call.id for call in calls[:4]]
+    assert played.core._flying_bytes + REQUEST_BYTES_MAX < AHEAD_BYTES_MAX
+    assert not played.core.has_room
+    played.feed(*(reply(number, timestamp=9) for number in first[:2]))
+    assert played.calls() == [call.id for call in calls[4:6]]
+    while left := [call.id for call in calls if call.state is State.SENT]:
+        played.feed(*(reply(number, timestamp=9) for number in left))
+        played.calls()
+    assert all(call.error is None and call.ended for call in calls)
+    assert played.core._flying_bytes == 0
 
 
 def test_the_longest_request_fits_and_one_byte_more_does_not(played: Played) -> None:
