@@ -595,14 +595,3 @@ def test_a_failure_is_no_fact_if_what_it_met_may_be_lost(world: World, when: str
     world.limit = TIMESTAMP_MASK
     world.look()
     assert sorted(client.answers()) == [(1, OK, None), (2, OK, None), (4, OK, None)]
-
-
-def test_a_failure_that_depends_on_this_partition_alone_waits_for_nobody_else(world: World) -> None:
-    world.stand_still()
-    client = world.client()
-    world.limit = TIMESTAMP_MASK
-    write(world, client, 1, 0)
-    client.answers()
-    client.ask(2, Operation.WRITE, [["insert", TABLE, b"1", b"v"]], 0, 0, 0)
-    world.look()
-    assert client.answers() == [(2, int(Outcome.EXISTS), None)]

@@ -15,8 +15,9 @@ from mako.engine.layout import (
     NONE,
     PEERS,
 )
-from mako.ids import Status
-from tests.server.test_deposed import LOST, OK, World
+from mako.ids import TIMESTAMP_MASK, Outcome, Status
+from mako.wire.requests import Operation
+from tests.server.test_deposed import LOST, OK, TABLE, World, write
 
 
 @pytest.fixture
@@ -129,3 +130,14 @@ def test_who_was_told_out_of_turn_is_told_once(lagging: World, how: str) -> None
     number = client.connection._number
     assert number is not None
     assert serving.flying(number) == 0
+
+
+def test_a_failure_that_depends_on_this_partition_alone_waits_for_nobody_else(world: World) -> None:
+    world.stand_still()
+    client = world.client()
+    world.limit = TIMESTAMP_MASK
+    write(world, client, 1, 0)
+    client.answers()
+    client.ask(2, Operation.WRITE, [["insert", TABLE, b"1", b"v"]], 0, 0, 0)
+    world.look()
+    assert client.answers() == [(2, int(Outcome.EXISTS), None)]

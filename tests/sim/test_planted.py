@@ -83,7 +83,7 @@ QUICK_ENGINE = {
     "closed_before_installed": 1,
     "mask_not_inherited_on_overwrite": 1,
     "mask_not_inherited_on_update": 3,
-    "validated_again_only_by_who_asked": 8,
+    "validated_again_only_by_who_asked": 1,
 }
 
 
