@@ -5,9 +5,10 @@ there, and it is in its log: a failover does not help. So who proposes one is re
 who asks for one (DESIGN §7). Reading timestamps of others harms nobody.
 """
 
-from mako.engine.atomics import ld8, st8
+from mako.engine.atomics import ld8, load_acquire, st8
 from mako.engine.jit import compiled
 from mako.engine.lane import H_AHEAD, H_APART, H_APART_BY, H_APART_FROM, H_NOW, H_OFFSET
+from mako.engine.layout import CLOCK
 from mako.ids import MILLISECOND_SHIFT
 
 
@@ -21,11 +22,15 @@ def time_of(mesh: int) -> int:
 
 
 @compiled
-def is_too_far(mesh: int, timestamp: int, partition: int) -> bool:
+def is_too_far(engine: int, mesh: int, timestamp: int, partition: int) -> bool:
     """Whether a timestamp of `partition` is further ahead than clocks may differ; then it is
-    counted, and `Station.apart` tells of it."""
+    counted, and `Station.apart` tells of it.
+
+    Ahead of the own clock, too: that knows of later times than this turn's when the worker was
+    halted, or the clock of the wall was just set, and what it has reached already does no harm.
+    """
     most = ld8(mesh + H_AHEAD)
-    ahead = timestamp - time_of(mesh)
+    ahead = timestamp - max(time_of(mesh), load_acquire(engine + CLOCK))
     if most == 0 or ahead <= most:
         return False
     st8(mesh + H_APART, ld8(mesh + H_APART) + 1)

@@ -418,7 +418,9 @@ def _on_vote(lane: int, partition: int, message: int) -> int:
     vote = ld8(message + B_VOTE)
     if vote < 0:
         return _refuse(lane, -vote)
-    if vote == HIGHER and is_too_far(ld8(lane + C_MESH), ld8(message + B_CLOCK), partition):
+    if vote == HIGHER and is_too_far(
+        ld8(lane + C_ENGINE), ld8(lane + C_MESH), ld8(message + B_CLOCK), partition
+    ):
         return _refuse(lane, _UNAVAILABLE)
     st8(lane + L_WAITING, ld8(lane + L_WAITING) & ~bit)
     if vote == HIGHER:

@@ -316,7 +316,7 @@ def _on_prepare(home: int, port: int, message: int) -> bool:
     mesh = ld8(home + C_MESH)
     transaction = ld8(message + M_TRANSACTION)
     proposal = ld8(message + B_PROPOSAL)
-    if is_too_far(mesh, proposal, ld8(port + P_PARTITION)):
+    if is_too_far(ld8(home + C_ENGINE), mesh, proposal, ld8(port + P_PARTITION)):
         return _answer_vote(home, port, transaction, proposal, -_UNAVAILABLE, 0, 0)
     lane = take_lane(mesh, ld8(mesh + H_FREE) & ~ld8(mesh + H_OWN))
     if lane == 0:

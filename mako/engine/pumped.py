@@ -213,12 +213,19 @@ class Pumped:
     def runs(self, number: int) -> tuple[int, ...]:
         """What tells what runs in the thread of a worker from what ran or will run there. It is
         the same while the same transaction is run again and again."""
-        word, found = self.station.engine.word, []
-        for context in self._in_thread(number):
-            # Of one that serves the first changes with each request, of one that is driven the
-            # second with each transaction.
-            found += [context, word(context + K_REQUEST_TAIL), word(context + K_RANDOM)]
-        return (*found, *self.station.runs(number))
+        contexts, word = self._in_thread(number), self.station.engine.word
+        in_lanes = [
+            field
+            for each, context in self._contexts.items()
+            if context in contexts
+            for field in self.station.runs(each)
+        ]
+        if in_lanes:  # Then nothing else runs: requests come and go between two turns.
+            return tuple(in_lanes)
+        # Of one that serves the first changes with each request, of one that is driven the second
+        # with each transaction.
+        words = (K_REQUEST_TAIL, K_RANDOM)
+        return tuple(word(context + field) for context in contexts for field in words)
 
     def give_way(self, number: int, *, final: bool) -> None:
         """Have what runs in the thread of a worker end, so that it takes its turn: it is run again
@@ -227,10 +234,12 @@ class Pumped:
             give_way(context, int(final))
 
     def _in_thread(self, number: int) -> list[int]:
-        """The context of a worker, and of the driven one that has taken its place."""
+        """The context of a worker, of the driven one that has taken its place, and of the one whose
+        place it has taken."""
         own, word = self._contexts[number], self.station.engine.word
         hosts = [each for each in self._contexts.values() if word(each + C_GUEST) == own]
-        return [own, *hosts]
+        guest = word(own + C_GUEST)
+        return [own, *hosts, *([guest] if guest else [])]
 
     # --- moving bytes -------------------------------------------------------------------------
 

@@ -57,6 +57,8 @@ class Cuts:
         if len(later) > LATER_MAX:
             self._every *= 2
             self._later = deque(one for one in later if one.index % self._every == 0 or one is cut)
+        elif self._every > 1 and len(later) < LATER_MAX // 4:
+            self._every //= 2
 
     def advance(self, stable: int) -> int:
         """The stable timestamp has moved; the closed timestamp of the cut that is stable now."""

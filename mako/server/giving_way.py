@@ -11,7 +11,8 @@ holds its own until it hears the decision: so one long procedure would have the 
 several partitions stand still, and each leader would take the others for ones without a majority.
 """
 
-from dataclasses import dataclass
+from collections import OrderedDict
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ LET_THROUGH_SECONDS: Final = 0.25
 #: How often one and the same transaction is run again after that. Then it has TIMED_OUT: run once
 #: more it would only hold others up for longer.
 AGAIN_MAX: Final = 3
+#: Of so many of a worker it is known how often they have given way.
+REMEMBERED_MAX: Final = 256
 
 
 @dataclass(slots=True)
@@ -36,16 +39,25 @@ class _Waiting:
     since: float
     #: How it was asked to give way in that turn; None: not yet.
     final: bool | None = None
+    #: And what that was.
+    runs: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)
 class _Before:
-    """For one worker: what had to give way last, how often in a row, and until when it does so at
-    once."""
+    """For one worker: what had to give way last, until when it does so at once, and how often
+    what has given way did so; the oldest is forgotten. Several may take turns."""
 
     runs: tuple[int, ...] = ()
-    times: int = 0
     until: float = 0.0
+    times: OrderedDict[tuple[int, ...], int] = field(default_factory=OrderedDict)
+
+    def count(self, runs: tuple[int, ...]) -> int:
+        """It has to give way once more; how often it has."""
+        self.times[runs] = self.times.pop(runs, 0) + 1
+        while len(self.times) > REMEMBERED_MAX:
+            self.times.popitem(last=False)
+        return self.times[runs]
 
 
 class _Tell(Protocol):
@@ -73,13 +85,14 @@ class GivingWay:
                 waiting = self._waiting[own, number] = _Waiting(turn, now)
             before = self._before.setdefault((own, number), _Before())
             if waiting.final is None and now - waiting.since >= HELD_UP_SECONDS:
-                runs = pumped.runs(number)
-                times = before.times + 1 if runs == before.runs else 1
-                waiting.final = times > AGAIN_MAX
-                self._before[own, number] = _Before(runs, times, now + LET_THROUGH_SECONDS)
+                before.runs = waiting.runs = pumped.runs(number)
+                before.until = now + LET_THROUGH_SECONDS
+                waiting.final = before.count(waiting.runs) > AGAIN_MAX
                 self._tell(own, number, final=waiting.final)
             if waiting.final is not None:
-                # Also as long as it has not noticed: something else may have begun just before.
-                pumped.give_way(number, final=waiting.final)
+                # Also as long as it has not noticed. Something else may have begun meanwhile: that
+                # only gives way.
+                same = pumped.runs(number) == waiting.runs
+                pumped.give_way(number, final=waiting.final and same)
             elif now < before.until and pumped.runs(number) == before.runs:
                 pumped.give_way(number, final=False)

@@ -230,7 +230,10 @@ class Joining:
 
     def _tell_of_clocks(self, hosted: Hosted, pumped: Pumped) -> None:
         own, apart = hosted.replica.partition, pumped.station.apart
-        if apart == self._apart.get(own, (0, 0)):
+        if apart == (0, 0):  # Of this leadership: the last one's may have been another.
+            self._apart.pop(own, None)
+            return
+        if apart == self._apart.get(own):
             return
         self._apart[own] = apart
         there, ahead_ms = apart

@@ -82,3 +82,12 @@ def test_without_a_limit_any_clock_is_followed(cluster: Cluster) -> None:
     ahead = set_ahead(cluster, 0, HOUR_MS)
     assert cluster.run(0, transfer, 0, 1, 1, 2, 5).outcome is Outcome.COMMITTED
     assert clock_ms(cluster, 1) >= ahead
+
+
+def test_who_is_as_far_ahead_is_no_reason_to_refuse(cluster: Cluster) -> None:
+    """As on one host whose clock was set back, or in a turn of a worker that was halted in it."""
+    for partition in (0, 1):
+        set_ahead(cluster, partition, HOUR_MS)
+    assert cluster.run(0, transfer, 0, 1, 1, 2, 5).outcome is Outcome.COMMITTED
+    assert cluster.run(1, transfer, 1, 2, 0, 1, 5).outcome is Outcome.COMMITTED
+    assert [cluster.mesh.station_of(engine).apart for engine in cluster.engines] == [(0, 0)] * 2

@@ -34,6 +34,16 @@ def test_what_stands_still_for_long_takes_bounded_memory() -> None:
     assert len(cuts._later) == 7, "each is remembered again"
 
 
+def test_who_is_a_little_behind_is_exact_again_after_a_while() -> None:
+    cuts = Cuts(Cut(0, 0))
+    for index in range(1, 5 * LATER_MAX):
+        cuts.add(Cut(index, index))
+    for index in range(5 * LATER_MAX, 5 * LATER_MAX + 100):
+        cuts.add(Cut(index, index))
+        cuts.advance(index - 10)  # There is always something that is not stable.
+    assert cuts.base.index == index - 10
+
+
 def test_an_entry_is_never_left_out() -> None:
     cuts = Cuts(Cut(0, 0))
     cuts.add(Cut(1, 5))

@@ -111,3 +111,20 @@ def test_different_ones_are_counted_each_for_itself(world: World) -> None:
     for turn in range(3 * AGAIN_MAX):
         world.pumped.what = (turn // 2,)
         assert held_up(world, turn) == [(0, False)]
+
+
+def test_two_that_take_turns_are_both_ended(world: World) -> None:
+    """Or each of them would be run again for ever, and the watchdog count from the start."""
+    finals = []
+    for turn in range(2 * AGAIN_MAX + 2):
+        world.pumped.what = (turn % 2,)
+        finals += [final for _, final in held_up(world, turn)]
+    assert finals == [False] * 2 * AGAIN_MAX + [True] * 2
+
+
+def test_what_begins_behind_one_that_was_ended_is_only_run_again(world: World) -> None:
+    for turn in range(AGAIN_MAX + 1):
+        asked = held_up(world, turn)
+    assert asked == [(0, True)]
+    world.pumped.what = (2,)
+    assert world.look(0.02) == [(0, False)], "in the same turn"

@@ -426,3 +426,15 @@ def test_whose_clock_is_ahead_is_told_once_a_minute(world: World) -> None:
     world.pumped.station.apart = (1, 7)
     world.joining.look()
     assert len(world.said) == 2
+
+
+def test_a_new_leadership_knows_of_no_clock_that_is_ahead(world: World) -> None:
+    world.pumped.station.apart = (1, 500)
+    world.joining.look()
+    world.pumped.station.apart = (0, 0)
+    world.now += 61
+    world.joining.look()
+    assert len(world.said) == 1
+    world.pumped.station.apart = (1, 500)
+    world.joining.look()
+    assert len(world.said) == 2
