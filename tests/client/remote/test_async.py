@@ -68,7 +68,7 @@ def test_much_is_read_and_written_at_once(run: Callable[[Act], None]) -> None:
             done.append(await table.get_many([b"long"] * 3) == [long] * 3)
 
         async def write(number: int) -> None:
-            await table.put(b"%d" % (number % 6), long[: 1 << 20])
+            await table.put(b"%d" % (number % 6), long[: 200 << 10])
             done.append(True)
 
         before = db._lanes.first.core.connection
