@@ -139,13 +139,13 @@ def test_a_partition_that_does_not_come_to_the_moment_is_named(
     del db
 
     async def main() -> None:
-        async with await mako.aconnect(divided.address, timeout=0.5) as tasks:
+        async with await mako.aconnect(divided.address, timeout=2) as tasks:
             await tasks.get_many([HERE, THERE])
             monkeypatch.setattr(divided.servers[0].backend, "leads", False)
             async with tasks.snapshot():
                 raise AssertionError("it is never there")
 
-    with mako.connect(divided.address, timeout=0.5) as made:
+    with mako.connect(divided.address, timeout=2) as made:
         made.get_many([HERE, THERE])
         # The clock of a partition where nobody works stands still, unless it leads.
         monkeypatch.setattr(divided.servers[0].backend, "leads", False)
