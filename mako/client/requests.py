@@ -8,7 +8,6 @@ full ring of requests makes the submitter wait, which is the back-pressure.
 
 from __future__ import annotations
 
-import os
 import struct
 import threading
 import time
@@ -220,7 +219,7 @@ class _Mailbox:
             self._waiting[number] = submitted
             self._posted += 1
             if self._calls.post(self.context, slot, number, entry):
-                os.eventfd_write(self.worker.event, 1)
+                self.worker.wake()
             return submitted
 
     def collect(self) -> None:

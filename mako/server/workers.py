@@ -17,7 +17,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from mako.ids import Outcome
@@ -53,6 +53,8 @@ class WorkerThread:
     number: int = 0
     #: Processor time that it has used in all, once it has ended.
     used_s: float | None = None
+    _waking: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _closed: bool = False
 
     @property
     def cpu_seconds(self) -> float:
@@ -66,8 +68,17 @@ class WorkerThread:
         return self.used_s or 0.0
 
     def wake(self) -> None:
-        """Have it go on if it sleeps."""
-        os.eventfd_write(self.event, 1)
+        """Have it go on if it sleeps. Any thread may call it, also when the worker has ended: the
+        number of its eventfd may be that of another file by then."""
+        with self._waking:
+            if not self._closed:
+                os.eventfd_write(self.event, 1)
+
+    def close(self) -> None:
+        """Its thread has ended, and nobody wakes it any more."""
+        with self._waking:
+            self._closed = True
+            os.close(self.event)
 
     def tell_to_stop(self) -> None:
         from mako.engine import layout
@@ -75,7 +86,7 @@ class WorkerThread:
         from mako.engine.worker import STOP
 
         set_word(self.context + layout.C_CONTROL, STOP)
-        os.eventfd_write(self.event, 1)
+        self.wake()
 
 
 def _clock_of(thread: int) -> int:
@@ -223,7 +234,7 @@ class _Threads:
         with self._lock:
             if worker in self._running:
                 self._running.remove(worker)
-                os.close(worker.event)
+                worker.close()
             if not self._running and self._keeper is not None:
                 self._stop_keeper()
 
@@ -242,7 +253,7 @@ class _Threads:
                     self._running.remove(worker)
                     used = self._used_s.get(worker.number, 0.0)
                     self._used_s[worker.number] = used + worker.cpu_seconds
-                    os.close(worker.event)
+                    worker.close()
             if not self._running and self._keeper is not None:
                 self._stop_keeper()
 

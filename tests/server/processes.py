@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -155,9 +156,14 @@ class Cluster:
         )
 
     def leader(self, shard: int = 0) -> str:
-        with self.connect(partition=shard) as db:
-            port = int(db.status()["leader_address"].rpartition(":")[2])
-        return next(name for name in self.names if self.ports[name] == port)
+        """Who leads, as one of them says; nobody may for a moment."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            with self.connect(partition=shard) as db:
+                port = str(db.status()["leader_address"]).rpartition(":")[2]
+            if port:
+                return next(name for name in self.names if str(self.ports[name]) == port)
+            assert time.monotonic() < deadline, f"nobody leads shard {shard}"
 
     def start_all(self) -> None:
         """Until the first site of the list leads, at the latest when it was given the lead."""

@@ -1,5 +1,6 @@
 """The threads of an engine: the processor time that they have used."""
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -105,3 +106,19 @@ def test_the_watchdog_tells_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     finally:
         crew.close()
         engine.close()
+
+
+def test_who_has_ended_is_not_woken_through_the_number_of_another_file() -> None:
+    event = os.eventfd(0)
+    worker = WorkerThread(0, event, threading.Thread())
+    worker.wake()
+    assert os.eventfd_read(event) == 1
+    worker.close()
+    other = os.eventfd(0, os.EFD_NONBLOCK)
+    try:
+        assert other == event, "the lowest number that is free"
+        worker.wake()
+        with pytest.raises(BlockingIOError):
+            os.eventfd_read(other)
+    finally:
+        os.close(other)
