@@ -9,9 +9,9 @@ the leadership ends, both are held until `judge`.
 When the workers have no room, `blocked` is set and the owner stops reading until `resume` clears
 it: that is the back-pressure.
 
-A client that asks for much and takes little costs little memory. While it has not taken
-`ANSWERS_MAX` bytes, its calls and requests wait (`mako.server.pending`), and with enough of these
-it is not read from. What comes of one request has a limit, too (`GET_BYTES_MAX`, parts).
+What a client costs that asks for much and takes little is bounded (docs/wire.md). While it has not
+taken `ANSWERS_MAX` bytes, its calls and requests wait (`mako.server.pending`), and with enough of
+these nothing more of it is looked at. What comes of one request has a limit, too (`GET_BYTES_MAX`).
 
     REQUEST --room?--> done -----------> gate -> REPLY
        |                 ^  reads: while few bytes wait for the gate
