@@ -7,6 +7,7 @@ import pytest
 
 from mako.client.remote.calls import Call
 from mako.engine import lane
+from mako.engine.station import Station
 from mako.entry import NodeId
 from mako.errors import Exists, Unavailable
 from mako.raft import Role
@@ -121,6 +122,19 @@ class Scene:
         leader = self.world.leader(partition)
         return leader is not None and leader.number == 1
 
+    def wait_until_decided(self, station: Station) -> None:
+        """A lane of partition 0 has committed, and the other side may not know it yet."""
+
+        def is_decided() -> bool:
+            states = (station._lane(each, lane.L_STATE) for each in station.lanes)
+            return lane.COMMITTED_ in states
+
+        for _ in range(1000):
+            if is_decided():
+                break
+            self.pass_by(MS // 50)
+        assert is_decided()
+
     def heal(self) -> None:
         self.keep = lambda message: True
 
@@ -223,14 +237,7 @@ def test_a_leader_of_the_same_process_that_has_no_successor_is_silent(scene: Sce
     station = hosted.pumped.station
     decided = scene.submit("transfer", scene.key(0), scene.key(1), 7)
 
-    def is_decided() -> bool:
-        return any(station._lane(each, lane.L_STATE) == lane.COMMITTED_ for each in station.lanes)
-
-    for _ in range(1000):
-        if is_decided():
-            break
-        scene.pass_by(MS // 50)
-    assert is_decided()
+    scene.wait_until_decided(station)
     take_in = joining.take_in
     setattr(joining, "take_in", lambda mail: None)  # noqa: B010
     scene.cut_majority()
@@ -258,14 +265,7 @@ def test_a_leader_that_is_stuck_gives_its_epoch_up(scene: Scene) -> None:
     station = hosted.pumped.station
     decided = scene.submit("transfer", scene.key(0), scene.key(1), 7)
 
-    def is_decided() -> bool:
-        return any(station._lane(each, lane.L_STATE) == lane.COMMITTED_ for each in station.lanes)
-
-    for _ in range(1000):
-        if is_decided():
-            break
-        scene.pass_by(MS // 50)
-    assert is_decided()
+    scene.wait_until_decided(station)
     scene.silence()
     epoch = hosted.partition.epoch
     local = scene.submit("write_some", 9, scene.key(0), -1, -1)
