@@ -41,6 +41,7 @@ from mako.server.tracing import (
     found_result,
     found_session,
     waits_of,
+    without_writes,
 )
 from mako.server.unacknowledged import set_aside, unacknowledged
 from mako.server.waiting import Counted, Facts, Logged, Look, Session, Write
@@ -143,7 +144,7 @@ class Tracer:
             both = list(zip(rows, chains, strict=True))
             found.append(found_of(facts, one, cause, both, tables, limit))
         wrote = {(one.timestamp, one.mask) for one, _ in logged}
-        results = [one for one in look.results(timestamp) if one[:2] not in wrote]
+        results = without_writes(look.results(timestamp), wrote)
         found += [found_result(facts, one) for one in results]
         session = look.session(timestamp)
         if not found and session is not None:

@@ -8,7 +8,7 @@ version says what was read. So what no row explains is shown as that, and never 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from mako.errors import SchemaError
@@ -45,9 +45,9 @@ class Waits(NamedTuple):
 
 def waits_of(facts: Facts, logged: Sequence[Logged], limit: int) -> Waits:
     """What waits: the transactions of `logged`, and results and sessions besides."""
-    askers = {(one.timestamp, one.mask): one for one in facts.results}
-    sessions = {one.timestamp: one for one in facts.sessions}
     known = {(one.timestamp, one.mask) for one in logged}
+    askers, others = _askers(facts.results, known)
+    sessions = {one.timestamp: one for one in facts.sessions}
     shown = [
         _waiting(
             facts,
@@ -58,10 +58,9 @@ def waits_of(facts: Facts, logged: Sequence[Logged], limit: int) -> Waits:
         )
         for one in logged
     ]
-    for result in facts.results:
-        if result[:2] not in known:
-            one = _waiting(facts, result.timestamp, result.mask, 0, _asker(result, None))
-            shown.append(one if result.outcome == Outcome.COMMITTED else _ended(one, result))
+    for result in others:
+        one = _waiting(facts, result.timestamp, result.mask, 0, _asker(result, None))
+        shown.append(one if result.outcome == Outcome.COMMITTED else _ended(one, result))
     everybody = sum(1 << partition for partition in facts.watermarks)
     for session in sessions.values():
         if session.timestamp <= facts.clock:
@@ -71,6 +70,32 @@ def waits_of(facts: Facts, logged: Sequence[Logged], limit: int) -> Waits:
     totals = [Count(partition=p, transactions=counts[p]) for p in sorted(counts)]
     shown.sort(key=lambda one: one.timestamp)
     return Waits(len(shown), totals, shown[:limit])
+
+
+def without_writes(
+    results: Sequence[Unacknowledged], wrote: Container[tuple[int, int]]
+) -> list[Unacknowledged]:
+    """Those that are not of a transaction in `wrote`, each a timestamp and a mask."""
+    return _askers(results, wrote)[1]
+
+
+def _askers(
+    results: Sequence[Unacknowledged], wrote: Container[tuple[int, int]]
+) -> tuple[dict[tuple[int, int], Unacknowledged], list[Unacknowledged]]:
+    """The results of transactions in `wrote`, and all others.
+
+    Who only reads gets the newest timestamp drawn, which is that of the last one that wrote, and
+    the same mask: of several the first is the one that wrote, as nobody read it before.
+    """
+    askers: dict[tuple[int, int], Unacknowledged] = {}
+    others = []
+    for one in results:
+        key = one.timestamp, one.mask
+        did_write = key in wrote and one.outcome in (Outcome.COMMITTED, Status.DISCARDED)
+        if did_write and askers.setdefault(key, one) is one:
+            continue
+        others.append(one)
+    return askers, others
 
 
 def _waiting(

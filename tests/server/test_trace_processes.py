@@ -94,12 +94,18 @@ def look_while_stopped(capsys: pytest.CaptureFixture[str], cluster: Cluster) -> 
             while db.run("value_of", THERE, partition=1) < before + 20:
                 pass
         cluster.running["b"].send_signal(signal.SIGSTOP)
-        status, found = traced(capsys, cluster)
-        (silent, missing) = found["problems"]
-        assert status == 1
-        assert silent.startswith("b does not answer at 127.0.0.1:")
-        assert missing == "partition 1: no leader answers"
-        (here,) = found["partitions"]
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            status, found = traced(capsys, cluster)
+            (silent, missing) = found["problems"]
+            assert status == 1
+            assert silent.startswith("b does not answer at 127.0.0.1:")
+            assert missing == "partition 1: no leader answers"
+            (here,) = found["partitions"]
+            # What was executed a moment ago waits for the disk of its own partition, too.
+            if all(each["partition"] == 1 for each in here["waiting_for"]):
+                break
+            assert time.monotonic() < deadline, found
         waits_for = {each["partition"]: each["transactions"] for each in here["waiting_for"]}
         if not waits_for.get(1):
             return None

@@ -14,6 +14,7 @@ from mako.server.tracing import (
     found_result,
     found_session,
     waits_of,
+    without_writes,
 )
 from mako.server.waiting import Counted, Facts, Logged, Look, Session, Write
 from tests.server.traced import at, entry, facts, logged, mask, result, write
@@ -56,6 +57,26 @@ def test_a_transaction_and_the_result_that_waits_for_it_are_one() -> None:
         (at(3), "discarded", [0, 1], [], 0),
     ]
     assert who == [(17, "move"), None, (18, ""), (21, "move"), (19, "move"), (20, "move")]
+
+
+def test_who_reads_what_was_written_last_waits_beside_it_with_the_same_timestamp() -> None:
+    """The reader's timestamp is the newest drawn, and its mask is what it read."""
+    known = facts(
+        entries=[(at(70), entry(logged(at(70), BOTH, write())))],
+        results=[
+            result(at(70), BOTH, request=19, outcome=int(Outcome.ROLLED_BACK)),
+            result(at(70), BOTH, request=17),
+            result(at(70), BOTH, request=18, name="value_of"),
+        ],
+    )
+    total, totals, rows, who = shown(known)
+    assert (total, totals) == (3, {1: 3})
+    assert [(state, writes) for _, state, _, _, writes in rows] == [
+        ("waiting", 1), ("failed", 0), ("waiting", 0),
+    ]  # fmt: skip
+    assert who == [(17, "move"), (19, "move"), (18, "value_of")]
+    others = without_writes(known.results, {(at(70), BOTH)})
+    assert [one.request for one in others] == [19, 18]
 
 
 def test_a_session_waits_for_its_commit_or_for_all_partitions() -> None:
