@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+import mako
 from mako import errors
 from mako.errors import Aborted, AbortReason, Conflict, Error, error_of, reason_of
 from mako.ids import Outcome
@@ -59,6 +60,12 @@ def test_every_abort_can_be_reported_by_compiled_code(kind: type[Aborted]) -> No
 def test_no_exception_for_what_is_no_failure(outcome: int) -> None:
     with pytest.raises((KeyError, ValueError)):
         error_of(outcome)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_all_errors_are_caught_by_a_name_of_the_package(kind: type[Exception]) -> None:
+    assert getattr(mako, kind.__name__) is kind
+    assert kind.__name__ in mako.__all__
 
 
 @pytest.mark.parametrize("kind", CLASSES)

@@ -121,15 +121,16 @@ def advance_pinned(context: int, timestamp: int) -> None:
 
 
 @exported
-def close(engine: int) -> int:
-    """Compute and publish the closed timestamp and the horizon; return the closed timestamp.
+def close_after(engine: int) -> int:
+    """Compute and publish the closed timestamp and the horizon; return the closed timestamp, or
+    NONE if somebody else is closing just now, who may have looked at the clock before.
 
     A lone partition is durable as far as it is closed: its watermark and the stable
     timestamp follow at once; those of a replicated one follow its log, see
-    `advance_watermark`. Somebody else closing just now is good enough.
+    `advance_watermark`.
     """
     if cas(engine + CLOSING, 0, 1) == 0:
-        return load_acquire(engine + CLOSED)
+        return NONE
     closed = load_acquire(engine + CLOCK)  # E2: the clock before the floors
     contexts = ld8(engine + CONTEXTS)
     count = load_acquire(engine + CONTEXT_COUNT)
@@ -145,6 +146,13 @@ def close(engine: int) -> int:
     raise_horizon(engine)
     store_release(engine + CLOSING, 0)
     return closed
+
+
+@exported
+def close(engine: int) -> int:
+    """`close_after` for who does not mind that somebody else is closing just now."""
+    closed = close_after(engine)
+    return load_acquire(engine + CLOSED) if closed == NONE else closed
 
 
 @compiled

@@ -81,7 +81,7 @@ from mako.engine.memory import release, size_class
 from mako.engine.prune import BYTES_PRUNING, PAIR_PRUNING, WORD_PRUNING
 from mako.engine.retire import reserve_retired, retire
 from mako.engine.ring import append_transaction, log_room
-from mako.engine.sets import doomed, note_leaf, own_write, why_doomed
+from mako.engine.sets import doomed, note_leaf, own_write, refuses, why_doomed
 from mako.ids import Outcome
 
 COMMITTED = int(Outcome.COMMITTED)
@@ -95,6 +95,7 @@ _EXISTS = int(Outcome.EXISTS)
 _ROLLED_BACK = int(Outcome.ROLLED_BACK)
 _RAISED = int(Outcome.RAISED)
 _TOO_LARGE = int(Outcome.TOO_LARGE)
+_UNAVAILABLE = int(Outcome.UNAVAILABLE)
 
 #: Times an aborted insert tries to leave its tree, each time as patient as any search.
 UNLINK_TRIES = 16
@@ -418,6 +419,8 @@ def commit(tx: int) -> int:
         return abort(tx, outcome)
     if doomed(tx):
         return abort(tx, why_doomed(tx))
+    if ld8(tx + C_MASK) != 0 and refuses(tx, ld8(tx + C_MASK)):
+        return abort(tx, _UNAVAILABLE)
     engine = ld8(tx + C_ENGINE)
     if ld8(tx + C_WRITES) == 0:
         # Nothing to install or to order after: a timestamp that is already drawn will do.
@@ -470,6 +473,8 @@ def finish(tx: int) -> int:
         valid = reads_hold(tx)
         if valid != COMMITTED:
             outcome = valid
+        elif refuses(tx, ld8(tx + C_MASK)):  # To be told so it would have to wait, too.
+            outcome = _UNAVAILABLE
     return abort(tx, outcome)
 
 

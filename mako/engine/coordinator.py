@@ -109,7 +109,7 @@ from mako.engine.remote import (
     touched,
 )
 from mako.engine.rounds import ask, begin_round, send_unsent, unlock, withdraw
-from mako.engine.sets import inherit_reads
+from mako.engine.sets import inherit_reads, refuses
 from mako.engine.transitions import (
     ADOPTED,
     ANSWERED,
@@ -306,6 +306,10 @@ def _prepare(lane: int, outcome: int) -> int:
         abort(lane, _TOO_LARGE)
         leave(lane, LEFT)
         return _TOO_LARGE
+    if refuses(lane, ld8(lane + C_MASK)):
+        abort(lane, _UNAVAILABLE)
+        leave(lane, LEFT)
+        return _UNAVAILABLE
     if outcome == COMMITTED:
         locked = lock_all(lane)
         if locked != COMMITTED:
@@ -333,6 +337,12 @@ def _prepare(lane: int, outcome: int) -> int:
 
 
 @compiled
+def _count_unavailable(lane: int) -> None:
+    counter = lane + C_OUTCOMES + 8 * _UNAVAILABLE
+    st8(counter, ld8(counter) + 1)
+
+
+@compiled
 def _refuse(lane: int, outcome: int) -> int:
     """Somebody's validation failed: everybody forgets it, and it is run again."""
     mesh = ld8(lane + C_MESH)
@@ -340,6 +350,8 @@ def _refuse(lane: int, outcome: int) -> int:
     if outcome == _EXISTS:
         st8(lane + C_LOOK_FIRST, 1)
     final = outcome == _TOO_LARGE or outcome == _UNAVAILABLE or ld8(lane + L_TRIES) > TRIES_MAX
+    if outcome == _UNAVAILABLE:
+        _count_unavailable(lane)
     withdraw(lane, outcome, 0, 1 if final else 0)
     return outcome if final else OPEN
 
@@ -354,8 +366,7 @@ def give_up(lane: int) -> int:
     if ld8(lane + L_WAITING) & load_acquire(mesh + H_CLOSED) == 0:
         return OPEN
     st8(mesh + H_UNREACHED, ld8(mesh + H_UNREACHED) + 1)
-    counter = lane + C_OUTCOMES + 8 * _UNAVAILABLE
-    st8(counter, ld8(counter) + 1)
+    _count_unavailable(lane)
     withdraw(lane, _LOCKED, 0, 1)
     return _UNAVAILABLE
 
@@ -425,7 +436,10 @@ def _on_vote(lane: int, partition: int, message: int) -> int:
     st8(lane + L_WAITING, ld8(lane + L_WAITING) & ~bit)
     if vote == HIGHER:
         st8(lane + L_HIGHEST, max(ld8(lane + L_HIGHEST), ld8(message + B_CLOCK)))
-    st8(lane + L_BITS, ld8(lane + L_BITS) | ld8(message + B_BITS))
+    bits = ld8(lane + L_BITS) | ld8(message + B_BITS)
+    if refuses(lane, bits):
+        return _refuse(lane, _UNAVAILABLE)
+    st8(lane + L_BITS, bits)
     if ld8(lane + L_WAITING) != 0:
         return OPEN
     return _raise(lane) if ld8(lane + L_HIGHEST) != 0 else _decide(lane)

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from mako.engine.closing import close, open_snapshot, tick
+from mako.engine.closing import close_after, open_snapshot, tick
 from mako.engine.codec import Description
 from mako.engine.described import description_of, table_of
 from mako.engine.discard import empty_table
@@ -482,7 +482,9 @@ class Engine:
 
     def settle(self) -> int:
         """Close, so that what is committed is stable; the closed timestamp."""
-        return close(self.base)
+        while (closed := close_after(self.base)) == NONE:
+            time.sleep(0)  # Somebody else is, and may have got no processor.
+        return closed
 
     def open_snapshot(self, context: int) -> int:
         """Pin the stable timestamp in `context` until `close_snapshot`; return it."""

@@ -114,7 +114,7 @@ from mako.engine.layout import (
 from mako.engine.lookups import on_rows, on_scan
 from mako.engine.reclaim import reclaim_some
 from mako.engine.ring import append_transaction
-from mako.engine.sets import add_read, inherit_reads, note_leaf
+from mako.engine.sets import add_read, inherit_reads, note_leaf, refuses
 from mako.engine.transitions import (
     AGREED,
     FORGOTTEN,
@@ -301,8 +301,11 @@ def _judge(lane: int) -> None:
     outcome = validate(lane)  # X2: the clock has been raised.
     if outcome == COMMITTED:
         inherit_reads(lane)
-        st8(lane + L_ANSWER, YES)
         st8(lane + L_BITS, ld8(lane + C_OWN) | ld8(lane + C_MASK))
+        if refuses(lane, ld8(lane + C_MASK)):
+            outcome = _UNAVAILABLE
+    if outcome == COMMITTED:
+        st8(lane + L_ANSWER, YES)
     else:
         unlock_all(lane, outcome)
         st8(lane + L_ANSWER, -outcome)

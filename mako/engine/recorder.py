@@ -137,7 +137,7 @@ class Recorder:
     def _nothing_yet(self) -> bool:
         engine = self._engine
         with engine.borrowed() as context:
-            close(engine.base)
+            engine.settle()
             timestamp = engine.open_snapshot(context)
             try:
                 return is_empty(engine, context, timestamp)
@@ -155,7 +155,7 @@ class Recorder:
     def _turn(self, *, last: bool = False) -> None:
         """Close, drain and write; without transactions nothing is written but at the end."""
         engine = self._engine
-        closed = close(engine.base)
+        closed = engine.settle() if last else close(engine.base)
         context = 0
         body = self._space.base + HEADER_BYTES
         while context < self._contexts:

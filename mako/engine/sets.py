@@ -22,6 +22,7 @@ from mako.engine.layout import (
     C_READS,
     C_READSET,
     C_RECORD_BUCKETS,
+    C_REFUSED,
     C_WRITES,
     C_WRITESET,
     LEAF_BYTES,
@@ -30,6 +31,7 @@ from mako.engine.layout import (
     R_HEAD,
     READ_BYTES,
     READ_MAX,
+    STALLED,
     V_MASK,
     V_TIMESTAMP,
     W_HEAD,
@@ -170,6 +172,16 @@ def inherit(tx: int, version: int) -> None:
     foreign = ld8(version + V_MASK) & ~ld8(tx + C_OWN)
     if foreign != 0:
         _inherit_foreign(tx, version, foreign)
+
+
+@compiled
+def refuses(tx: int, mask: int) -> bool:
+    """Whether a transaction that depends on the partitions of `mask` ends here, as one of them
+    makes nothing durable: it would wait for that with all that comes after it (DESIGN §6)."""
+    if mask & load_acquire(ld8(tx + C_ENGINE) + STALLED) == 0:
+        return False
+    st8(tx + C_REFUSED, ld8(tx + C_REFUSED) + 1)
+    return True
 
 
 @compiled

@@ -23,8 +23,10 @@ from mako.engine.layout import (
     C_MESH,
     C_OUTCOMES,
     C_PARKED_OUTCOMES,
+    C_REFUSED,
     PARTITION,
     PEERS,
+    STALLED,
     VIEW,
 )
 from mako.engine.participant import note_loss, release_lane
@@ -100,6 +102,12 @@ def inherited(engine: Engine) -> int:
     """Commits that were of this partition alone and depended on others, ever."""
     contexts = map(engine.context, range(engine.context_count))
     return sum(engine.word(context + C_INHERITED) for context in contexts)
+
+
+def refused_as_stalled(engine: Engine) -> int:
+    """Transactions that ended since they inherited from a partition that stalls, ever."""
+    contexts = map(engine.context, range(engine.context_count))
+    return sum(engine.word(context + C_REFUSED) for context in contexts)
 
 
 class Conflicts(NamedTuple):
@@ -257,6 +265,11 @@ class Station:
         bits = _signed(sum(1 << partition for partition in partitions))
         for mesh in self.meshes:
             set_word(mesh + lanes.H_CLOSED, bits)
+
+    def set_stalled(self, partitions: Sequence[int]) -> None:
+        """These others make nothing durable: nobody inherits from them. Workers may run."""
+        bits = _signed(sum(1 << partition for partition in partitions))
+        self.engine.set_word(self.engine.base + STALLED, bits)
 
     @property
     def is_stale(self) -> bool:

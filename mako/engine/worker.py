@@ -124,6 +124,7 @@ _REMOTE = int(Outcome.REMOTE)
 _BUSY = int(Status.BUSY)
 _TOO_LARGE = int(Outcome.TOO_LARGE)
 _OUT_OF_MEMORY = int(Outcome.OUT_OF_MEMORY)
+_UNAVAILABLE = int(Outcome.UNAVAILABLE)
 
 #: Transactions between two closings by the worker itself; about 200 microseconds of TPC-C.
 #: More often costs a look at every other worker's lines, more seldom colder memory.
@@ -353,10 +354,7 @@ def _when_it_may_begin(tx: int, started: int) -> int:
     while not may_begin(tx, now):
         if load_acquire(tx + C_CONTROL) != DRIVE:
             return -1
-        rest(tx)
-        close(ld8(tx + C_ENGINE))
         now = _rest_a_little(tx)
-        settle(tx, now)
         if ld8(tx + K_INTERVAL) == 0:
             started = now  # Nobody was waiting for it.
     return started
@@ -405,21 +403,18 @@ def _drive_one(tx: int, started: int) -> int:
                 return monotonic_ns()
             forget_rows(tx)
         elif waits:
-            rest(tx)
-            close(ld8(tx + C_ENGINE))
             _rest_a_little(tx)
-            if load_acquire(tx + C_CONTROL) != DRIVE:
-                return -1
         elif outcome == _OUT_OF_MEMORY and make_room(tx, rooms):
             rooms += 1
-            if load_acquire(tx + C_CONTROL) != DRIVE:
-                return -1
+        elif outcome == _UNAVAILABLE:  # It is counted; the next one may do without who stalls.
+            return _rest_a_little(tx)
         elif outcome > _PHANTOM:
             if load_acquire(tx + C_CONTROL) == DRIVE:
                 st8(tx + K_FAILED, outcome)
             return -1
         tries += 1
-        if (tries & 63 == 0 or interrupted(tx)) and load_acquire(tx + C_CONTROL) != DRIVE:
+        is_long = waits or rooms > 0 or tries & 63 == 0 or interrupted(tx)
+        if is_long and load_acquire(tx + C_CONTROL) != DRIVE:
             return -1
         _pause_before_retry(tx, tries)
     if ld8(tx + C_ROWS) != 0:  # It asked for some, and needed none.
@@ -438,12 +433,15 @@ def _drive_one(tx: int, started: int) -> int:
 @compiled
 def _rest_a_little(tx: int) -> int:
     """Sleep for some tens of microseconds, unless other partitions want something; the time."""
-    now = monotonic_ns()
+    rest(tx)
+    close(ld8(tx + C_ENGINE))
     if ld8(tx + C_MESH) == 0:
         sleep_us(50)
-    elif turn_both(tx, now) == 0:
+    elif turn_both(tx, monotonic_ns()) == 0:
         sleep_us(20)
-    return monotonic_ns()
+    now = monotonic_ns()
+    settle(tx, now)
+    return now
 
 
 @compiled

@@ -100,10 +100,11 @@ class ServerMetrics:
             " inherited (committed with partitions in the mask that took no part), local_inherited"
             " (the same of those that touched no other partition), reads (rows read for others),"
             " waits (a message waited for room), unavailable (ended, as a partition was out of"
-            " reach), apart (refused, as a timestamp was too far ahead of the time), turned_away"
-            " (requests that were told to come back, as no lane was free), gave_way"
-            " (transactions that were run again, or ended, as other partitions had waited for"
-            " their worker for half a second).",
+            " reach), stalled (ended, as they read or overwrote what waits for a partition that"
+            " makes nothing durable), apart (refused, as a timestamp was too far ahead of the"
+            " time), turned_away (requests that were told to come back, as no lane was free),"
+            " gave_way (transactions that were run again, or ended, as other partitions had waited"
+            " for their worker for half a second).",
             (*_REPLICA, "what"),
         )
         self.conflicts = new.counter(

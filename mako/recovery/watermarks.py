@@ -91,6 +91,7 @@ class Watermarks:
         }
         assert own in self._all, "the own partition is one of the cluster"
         self._floor = stable
+        self._shown: tuple[int, ...] = ()
         self._stable = self.everywhere
         for one in self._all.values():
             one.left_out = one.watermark < self._stable
@@ -142,6 +143,7 @@ class Watermarks:
             return False
         one.watermark = watermark
         one.behind_ms = None
+        self._shown = ()
         self._look(now_ms)
         return True
 
@@ -177,6 +179,13 @@ class Watermarks:
 
     def all(self) -> Mapping[int, int]:
         return {partition: one.watermark for partition, one in self._all.items()}
+
+    @property
+    def shown(self) -> tuple[int, ...]:
+        """Those of all, in the order of the partitions; it is asked for at every turn."""
+        if not self._shown:
+            self._shown = tuple(one.watermark for one in self._all.values())
+        return self._shown
 
     @property
     def everywhere(self) -> int:

@@ -222,7 +222,7 @@ class Across:
     @property
     def shown(self) -> tuple[int, ...]:
         """The watermarks that count here: whoever waits looks again when they have moved."""
-        return (self.pinned,) if self.alone else tuple(self.watermarks.all().values())
+        return (self.pinned,) if self.alone else self.watermarks.shown
 
     @property
     def readable(self) -> int:

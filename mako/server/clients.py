@@ -35,7 +35,7 @@ from mako.net.limits import DEFAULT_LIMITS
 from mako.server.asking import ANYWHERE, Asking, Job
 from mako.server.backend import Backend
 from mako.server.gated import EVERYBODY, NOBODY, Gated, Waiting, is_lost, parted
-from mako.server.held import Judged
+from mako.server.held import SAYS_NOTHING, Judged
 from mako.server.moving import Move, Moves
 from mako.server.pending import Pending, Request, busy, is_read, weight_of, work_of
 from mako.server.sessions import Refused, Sessions
@@ -154,6 +154,13 @@ class ClientConnection:
     @property
     def _waiting_count(self) -> int:
         return len(self._waiting) + len(self._held) + len(self._due) + len(self._moves)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing waits here, so that `settle` and `resume` have nothing to do."""
+        waits = self._waiting or self._held or self._due or self._moves
+        held_up = self._pending or self._reads or self._backlog or self._rest is not None
+        return not waits and not held_up and self._left > 0
 
     @property
     def pending(self) -> int:
@@ -379,7 +386,7 @@ class ClientConnection:
         except Aborted as error:
             # What it saw, to find that it must fail, has to be durable, too.
             failed = Reply(number, outcome_of(error), text=str(error))
-            if error.retryable:  # That says nothing of what is there.
+            if failed.status in SAYS_NOTHING:  # Of what is there.
                 return failed
             mask = EVERYBODY if error.depends_on is None else error.depends_on
             return self._later(self._backend.engine.clock, mask, failed)

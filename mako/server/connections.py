@@ -110,6 +110,8 @@ class Connections:
     def go_on(self, served: Served, now: float) -> None:
         """Results have been handed out, or taken: there may be room, and answers may be ready."""
         connection = served.connection
+        if connection.quiet:
+            return
         was_blocked = connection.blocked
         connection.settle()
         if connection.stuck:

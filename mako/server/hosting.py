@@ -181,6 +181,8 @@ class Hosted:
         self.pumped: Pumped | None = None
         #: Of them, those whose leaders do not answer (`mako.server.joining`).
         self.closed: list[int] = []
+        #: And those that make nothing durable.
+        self.stalled: list[int] = []
         #: Of its last leads, the newest first: the final watermark before it, and the clock as it
         #: began. Nothing in between has survived, and what it executes is above both.
         self.leads: deque[tuple[int, int]] = deque(maxlen=LEADS_MAX)
@@ -392,6 +394,8 @@ class Hosted:
         self.pumped.station.set_view(wrong.view(self.plan, view))
         self.closed = others  # Until they are heard of.
         self.pumped.station.set_closed(others)
+        self.stalled = []
+        self.pumped.station.set_stalled([])
 
     def share(self, there: int, name: str) -> None:
         """Talk to the leader of a partition, which is on this host, through memory. OSError: it
@@ -409,10 +413,14 @@ class Hosted:
         total = self._distributed.copy()
         if self.pumped is not None:
             total.update(_by_what(self.pumped))
-        from mako.engine.station import inherited
+        from mako.engine.station import inherited, refused_as_stalled
 
-        counts = {"local_inherited": inherited(self.partition.engine), "gave_way": self.gave_way}
-        return dict(total) | counts
+        engine = self.partition.engine
+        return dict(total) | {
+            "local_inherited": inherited(engine),
+            "stalled": refused_as_stalled(engine),
+            "gave_way": self.gave_way,
+        }
 
     @property
     def conflicts(self) -> dict[Conflict, int]:

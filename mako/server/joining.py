@@ -10,9 +10,11 @@ opened it neither reaches the other.
 
 A partition that is silent is *closed*: what needs it ends Unavailable at once. So is one that makes
 nothing durable, as if its leader had no majority, and to such a leader all others are: what they
-did together would only wait. If something is held for a partition that stays silent, this leader
-gives its epoch up: the next one undoes what was speculative, instead of waiting for ever
-(DESIGN §8). Each time that it comes to that again it waits for twice as long.
+did together would only wait. Nor does anybody inherit from who makes nothing durable: what reads
+or overwrites a version that waits for such a partition ends Unavailable, too. If something is held
+for a partition that stays silent, this leader gives its epoch up: the next one undoes what was
+speculative, instead of waiting for ever (DESIGN §8). Each time that it comes to that again it waits
+for twice as long.
 
 In a cluster of one partition nothing happens here.
 """
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 #: A partition whose leader has said nothing for so long is out of reach. It says something ten
 #: times a second.
 SILENT_SECONDS: Final = 0.5
-#: And one whose watermark stands still for so long while others move.
+#: And one whose watermark stands still for so long while others move (docs/decisions/0012).
 STILL_MS: Final = 1_000
 assert 1000 * HELD_UP_SECONDS < STILL_MS, "who gives way is not taken for one that stands still"
 #: What was sent and is not taken is sent again after this, whatever has come meanwhile: that may be
@@ -208,10 +210,15 @@ class Joining:
             for there in pumped.pairs:
                 self._share(hosted, pumped, there)
             silent = [there for there in pumped.pairs if not self._reaches(pumped, there, now)]
-            closed = self._with_still(hosted, pumped, silent)
+            still = hosted.partition.across.still(STILL_MS)
+            closed = self._with_still(hosted, pumped, silent, still)
             if closed != hosted.closed:
                 hosted.closed = closed
                 pumped.station.set_closed(closed)
+            stalled = [there for there in pumped.pairs if still >> there & 1]
+            if stalled != hosted.stalled:
+                hosted.stalled = stalled
+                pumped.station.set_stalled(stalled)
             for there in pumped.pairs:
                 self._look_at(hosted, pumped, there, now, silent=there in silent)
             self._look_for_stuck(hosted, pumped, silent, now)
@@ -244,9 +251,8 @@ class Joining:
         )
 
     @staticmethod
-    def _with_still(hosted: Hosted, pumped: Pumped, silent: Sequence[int]) -> list[int]:
+    def _with_still(hosted: Hosted, pumped: Pumped, silent: Sequence[int], still: int) -> list[int]:
         """Those that are silent, and those with which nothing would become durable."""
-        still = hosted.partition.across.still(STILL_MS)
         if still >> hosted.replica.partition & 1:
             return list(pumped.pairs)
         return [there for there in pumped.pairs if there in silent or still >> there & 1]

@@ -124,7 +124,7 @@ class _Worker(Generic[T, R]):
                     return said
                 self.ready = True
         except (EOFError, OSError):
-            self._process.join(1.0)
+            self._process.join(60.0)
             if not self.task:
                 raise RuntimeError(f"a process ended, {self._process.exitcode}") from None
             return Lost(f"its process ended, {self._process.exitcode}")

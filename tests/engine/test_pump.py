@@ -4,10 +4,11 @@ import random
 import secrets
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from mako.engine import channel, lane, pump
+from mako.engine import channel, lane, pump, shared
 from mako.engine.closing import get_word, set_word
 from mako.engine.parking import PARKED_DOUBLINGS, PARKED_NS, PARKED_NS_MAX
 from mako.engine.pumped import BadMail
@@ -178,9 +179,14 @@ def test_another_epoch_begins_with_channels_of_its_own(cluster: Cluster) -> None
     assert cluster.run(0, transfer, 0, 1, 1, 2, 5).outcome is Outcome.COMMITTED
 
 
-def test_what_a_killed_process_has_left_is_swept_away() -> None:
+def test_what_a_killed_process_has_left_is_swept_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of a folder of its own: a day from now what other tests share at this moment is old, too.
+    monkeypatch.setattr(shared, "shared_folder", lambda: tmp_path)
     region = SharedRegion(f"test-{secrets.token_hex(8)}", 4096, 0)
     left = region.path
+    assert left.parent == tmp_path
     sweep(left.stat().st_mtime + OLD_SECONDS - 1)
     assert left.exists()
     sweep(left.stat().st_mtime + OLD_SECONDS + 1)

@@ -6,11 +6,13 @@ inserted again; when it is closed, what only it needed comes back.
 
 import random
 from collections.abc import Callable, Iterator
+from math import inf
 from typing import Any, Final
 
 import pytest
 
 import mako
+from mako.client import transaction
 from mako.engine import layout
 from tests.conftest import INTERPRETED
 from tests.engine.running import together, until
@@ -25,7 +27,8 @@ STATE: Final = mako.Row({"number": "i8", "value": "i8", "delete": "i8"}, name="s
 
 @pytest.fixture
 def db() -> Iterator[mako.Database]:
-    with mako.open(memory="64MiB", sessions=6) as made:
+    # Room for what two workers at a given rate leave behind a snapshot in more than a minute.
+    with mako.open(memory="512MiB", sessions=6) as made:
         yield made
 
 
@@ -201,9 +204,11 @@ def test_a_snapshot_stands_still_while_two_workers_write(db: mako.Database, seed
 
 
 def test_an_interactive_transaction_survives_that_what_it_read_is_freed(
-    db: mako.Database, seed: int
+    db: mako.Database, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between its calls it pins nothing: what it read may be gone, and it must notice."""
+    # However long it takes to compile what happens meanwhile, and to run it.
+    monkeypatch.setattr(transaction, "AGE_MAX", inf)
     db.create(ROW)
     db.run(load, ROWS)
     tx = db.begin()

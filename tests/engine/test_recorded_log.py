@@ -18,6 +18,8 @@ from tests.engine.replaying import cut, dump_of, follower, state_at
 from tests.engine.running import together, until
 
 SMALL_RING: Final = 1 << 16
+#: Transactions a second: what is logged while nobody looks is decoded one by one afterwards.
+RATE: Final = 200_000
 
 
 @pytest.fixture
@@ -99,7 +101,8 @@ def test_a_log_of_workers_and_sessions_gives_the_same_bytes(db: Database, seed: 
     with db.record_log(file) as log:
         db.create(ITEM, EDGE)
         change(db, random.Random(seed), 50)
-        drive = db.drive(WORKLOAD, workers=2, states=[START, START], seed=seed % 1000)
+        states = [START, START]
+        drive = db.drive(WORKLOAD, workers=2, states=states, seed=seed % 1000, rate=RATE)
 
         def wait() -> None:
             try:
@@ -241,7 +244,8 @@ def test_a_slow_file_holds_up_the_workers_and_loses_nothing(seed: int) -> None:
         db.create(ITEM, EDGE)
         until(lambda: log.entries >= 1)
         file.gate.clear()
-        drive = db.drive(WORKLOAD, workers=2, states=[START, START], seed=seed % 1000)
+        states = [START, START]
+        drive = db.drive(WORKLOAD, workers=2, states=states, seed=seed % 1000, rate=RATE)
         stuck = list[int]()
 
         def waiting() -> bool:

@@ -14,7 +14,7 @@ from mako.engine import layout
 from mako.engine.engine import Engine
 from mako.engine.interactive import session_abort
 from mako.ids import Outcome
-from tests.engine.running import until
+from tests.engine.running import DEADLINE_S, until
 
 RING_BYTES: Final = 1 << 16
 ROW: Final = mako.Table("row", id=1, key={"number": 32}, row={"value": "i8", "text": "S2000"})
@@ -127,7 +127,7 @@ def test_requests_end_though_the_log_is_not_written(db: Database) -> None:
     failed = 0
     for each in submitted:
         try:
-            each.result(30)
+            each.result(DEADLINE_S)
         except mako.Error:
             failed += 1
     assert failed > 50

@@ -27,7 +27,7 @@ def explore(name: str, *arguments: str) -> tuple[int, str]:
         env={**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=1800,  # Most take some seconds, once others leave them a processor.
         check=False,
     )
     return made.returncode, made.stdout + made.stderr

@@ -18,6 +18,9 @@ from mako.replication.outbox import PeerMessage
 from mako.wire.hello import PROCESS_NONE, Hello, Role, hello_parts
 from tests.net.test_links import NAMES, append, beat, hello
 
+#: Nothing here is about time: who waits for a processor is not cut.
+PATIENT = Limits(hello_s=600, write_stall_s=600, partial_frame_s=600, silence_s=600, dial_s=600)
+
 
 @asynccontextmanager
 async def over_sockets(got: list[PeerMessage]) -> AsyncIterator[PeerLinks]:
@@ -35,9 +38,14 @@ async def over_sockets(got: list[PeerMessage]) -> AsyncIterator[PeerLinks]:
 
     up = trio.Event()
     one = PeerLinks(
-        lambda: hello(1), addresses, deliver=lambda *_: None, log=lambda line: up.set(), names=NAMES
+        lambda: hello(1),
+        addresses,
+        deliver=lambda *_: None,
+        log=lambda line: up.set(),
+        names=NAMES,
+        limits=PATIENT,
     )
-    two = PeerLinks(lambda: hello(2), addresses, deliver=deliver, names=NAMES)
+    two = PeerLinks(lambda: hello(2), addresses, deliver=deliver, names=NAMES, limits=PATIENT)
     async with trio.open_nursery() as inner:
 
         async def serve(task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -47,6 +55,7 @@ async def over_sockets(got: list[PeerMessage]) -> AsyncIterator[PeerLinks]:
                 on_peer=two.accept,
                 on_client=no_client,
                 processes=NAMES,
+                limits=PATIENT,
                 task_status=task_status,
             )
 
@@ -63,7 +72,7 @@ async def test_over_sockets_with_large_messages() -> None:
     async with over_sockets(got) as one:
         for _ in range(3):
             one.send(2, batch)
-        with trio.fail_after(60):
+        with trio.fail_after(120):
             # It has arrived before who sent it counts it.
             while len(got) < 12 or one.counters[2].bytes_out <= 12 << 20:
                 await trio.lowlevel.checkpoint()

@@ -9,6 +9,7 @@ from typing import Any, Self
 import mako
 from mako.placement import Kind, Placement, ShardMap, blocks
 from tests.server.loopback import Loopback
+from tests.server.processes import PATIENCE
 
 ACCOUNT = mako.Table("account", id=41, key={"branch": 16, "number": 32}, row={"cents": "i8"})
 RATE = mako.Table("rate", id=42, key={"year": 16}, row={"percent": "i4"})
@@ -66,7 +67,7 @@ class Divided:
 
     def at(self, partition: int) -> mako.RemoteDatabase:
         """A database of one partition alone."""
-        return mako.connect(self.servers[partition].address, partition=partition)
+        return mako.connect(self.servers[partition].address, partition=partition, timeout=PATIENCE)
 
     def stop(self, partition: int) -> None:
         self._undo[partition].close()

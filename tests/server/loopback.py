@@ -14,6 +14,7 @@ from mako.server.backend import LoneBackend
 from mako.server.deploy import deploy
 from mako.server.hub import Hub
 from mako.server.workers import Crew
+from tests.server.processes import PATIENCE
 
 
 class Loopback:
@@ -52,7 +53,7 @@ class Loopback:
 
         assert self._token is not None
         self._token.run_sync_soon(run)
-        assert done.wait(30), "the server answers"
+        assert done.wait(PATIENCE), "the server answers"
 
     async def _run(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
@@ -67,7 +68,7 @@ class Loopback:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._started.wait(10), "the server starts"
+        assert self._started.wait(PATIENCE), "the server starts"
         return self
 
     def __exit__(
@@ -78,7 +79,7 @@ class Loopback:
     ) -> None:
         assert self._token is not None
         self._token.run_sync_soon(self._scope.cancel)
-        self._thread.join(30)
+        self._thread.join(PATIENCE)
         assert not self._thread.is_alive(), "the server ends"
         self.backend.close()
         self.crew.close()

@@ -17,6 +17,7 @@ from mako.server.sessions import SCAN_BYTES_MAX, Refused
 from mako.server.workers import Crew
 from mako.wire.requests import LATEST, Operation
 from tests.server.loopback import Loopback
+from tests.server.processes import PATIENCE
 
 MIB: Final = 1 << 20
 
@@ -102,11 +103,14 @@ def server() -> Iterator[Loopback]:
                 asking.do(Operation.WRITE, [[["put", number, key, bytes(size)]], 0, 0, 0], 0.0)
 
         made.call(fill)
+        # When this is durable, so is all of that: until then a snapshot may be older.
+        with mako.connect(made.address, timeout=PATIENCE) as db:
+            db.put(b"filled", b"")
         yield made
 
 
 def test_a_client_gets_more_than_has_room_in_an_answer(server: Loopback) -> None:
-    with mako.connect(server.address) as db:
+    with mako.connect(server.address, timeout=PATIENCE) as db:
         with db.snapshot() as snapshot:
             assert sizes_of(snapshot.get_many(KEYS)) == SIZES
         with db.transaction() as tx:
@@ -120,7 +124,7 @@ def test_a_client_gets_more_than_has_room_in_an_answer(server: Loopback) -> None
 
 def test_a_task_gets_more_than_has_room_in_an_answer(server: Loopback) -> None:
     async def main() -> None:
-        async with await mako.aconnect(server.address) as db:
+        async with await mako.aconnect(server.address, timeout=PATIENCE) as db:
             async with db.snapshot() as snapshot:
                 assert sizes_of(await snapshot.get_many(KEYS)) == SIZES
             tx = await db.begin()
@@ -132,7 +136,7 @@ def test_a_task_gets_more_than_has_room_in_an_answer(server: Loopback) -> None:
 
 def test_many_that_ask_for_much_over_one_connection_are_all_answered(server: Loopback) -> None:
     """They were cut when their answers had more than 8 MiB together."""
-    with mako.connect(server.address) as db:
+    with mako.connect(server.address, timeout=PATIENCE) as db:
         core = db._lanes.first.core
         asked = [(0, Operation.GET, (LATEST, db._find("default").number, [KEYS[3]]))] * 20
         assert [sizes_of(call.value) for call in db._ask_each(asked)] == [[SIZES[3]]] * 20

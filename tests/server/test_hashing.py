@@ -52,7 +52,10 @@ async def refused(replica: Replica, timestamp: int) -> NoHash:
     return caught.value
 
 
-async def test_the_watermark_is_waited_for(replica: Replica) -> None:
+async def test_the_watermark_is_waited_for(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hashing, "WAIT_SECONDS", 600.0)  # By a real clock, see below.
     found: list[StateHash] = []
 
     async def ask() -> None:

@@ -34,6 +34,11 @@ from mako.wire.requests import (
 )
 from tests.server import procedures as p
 from tests.server.loopback import Loopback
+from tests.server.processes import PATIENCE
+
+#: Rows of a test of its own. Calls with a few wrong bytes write into those with small numbers.
+COUNTED = 0x7777_7777_7777
+CALLED_ONCE = 0x6666_6666_6666
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +51,7 @@ class Raw:
     """A client that says what it is told to."""
 
     def __init__(self, server: Loopback, *, cluster: int = 0, hello: bool = True) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+        self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
         self._reader = FrameReader(16 << 20)
         self._frames: list[tuple[int, bytes]] = []
         if hello:
@@ -93,7 +98,7 @@ class Raw:
 
 
 def still_serves(server: Loopback) -> None:
-    with mako.connect(server.address) as db:
+    with mako.connect(server.address, timeout=PATIENCE) as db:
         db.put(b"alive", b"yes")
         assert db.get(b"alive") == b"yes"
 
@@ -173,7 +178,7 @@ def test_another_cluster_is_refused(server: Loopback) -> None:
     with Raw(server, cluster=77) as raw:
         assert "cluster" in raw.goodbye()
     with pytest.raises(mako.Rejected, match="cluster"):
-        mako.connect(server.address, cluster=77)
+        mako.connect(server.address, cluster=77, timeout=PATIENCE)
 
 
 def test_wrong_requests_are_answered_and_the_connection_goes_on(server: Loopback) -> None:
@@ -272,11 +277,11 @@ def ask_for_much(raw: Raw) -> int:
         frame(ClientKind.CALL, pack_batch(1, 0, [pack_key_call(PUT, table, 1, 0, b"k", value)]))
     )
     raw.frame()
-    get = frame(ClientKind.REQUEST, pack_requests([[2, 4, 0, table, [b"k"] * 20]]))
     sent = 0
     with contextlib.suppress(ConnectionError):
-        for _ in range(1000):
-            raw.send(get)
+        for number in range(2, 1002):  # Two of one number are refused while one is pending.
+            get = [number, Operation.GET, 0, table, [b"k"] * 20]
+            raw.send(frame(ClientKind.REQUEST, pack_requests([get])))
             sent += 1
     return sent
 
@@ -315,7 +320,7 @@ def test_a_client_that_does_not_read_is_cut(
         # Others may still be leaving.
         (mine,) = set(server.hub.connections._served) - before
         ask_for_much(raw)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE
         while mine in server.hub.connections._served and time.monotonic() < deadline:
             still_serves(server)
         assert mine not in server.hub.connections._served
@@ -325,9 +330,10 @@ def test_a_client_that_does_not_read_is_cut(
 
 
 def test_a_client_that_takes_its_time_gets_all_that_it_asked_for(
-    server: Loopback, peaks: list[int]
+    server: Loopback, peaks: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was cut when it asked for more than it had taken."""
+    monkeypatch.setattr(hub, "OUTPUT_SECONDS_MAX", PATIENCE)  # However busy this process is.
     with Raw(server) as raw:
         assert answers_in(raw, ask_for_much(raw)) == 1000
     assert max(peaks) < ANSWERS_MAX + (1 << 20)
@@ -340,7 +346,7 @@ def test_a_client_that_goes_away_with_calls_under_way(server: Loopback) -> None:
             raw.frame()
             raw.send(frame(ClientKind.CALL, pack_batch(1, 0, [call(i) for i in range(500)])))
     still_serves(server)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while len(server.hub.connections) > before and time.monotonic() < deadline:
         still_serves(server)
     assert len(server.hub.connections) <= before
@@ -354,7 +360,7 @@ def test_more_calls_than_may_be_under_way_are_all_answered(server: Loopback) -> 
         raw.frame()
         number = dict(enumerate(sorted(server.backend.procedures)))
         add = next(i for i, name in number.items() if name == "add")
-        calls = [pack_procedure(add, i, 0, [77, 1]) for i in range(1, total + 1)]
+        calls = [pack_procedure(add, i, 0, [COUNTED, 1]) for i in range(1, total + 1)]
         seen: set[int] = set()
         for at in range(0, total, 2000):
             raw.send(frame(ClientKind.CALL, pack_batch(1, 0, calls[at : at + 2000])))
@@ -366,8 +372,8 @@ def test_more_calls_than_may_be_under_way_are_all_answered(server: Loopback) -> 
                 assert result[1] == 0
                 assert result[0] not in seen
                 seen.add(result[0])
-    with mako.connect(server.address) as db:
-        assert db.run(p.value_of, 77) == total
+    with mako.connect(server.address, timeout=PATIENCE) as db:
+        assert db.run(p.value_of, COUNTED) == total
 
 
 def test_rows_of_requests_are_forgotten(server: Loopback) -> None:
@@ -395,28 +401,28 @@ def test_rows_of_requests_are_forgotten(server: Loopback) -> None:
         return found[0]
 
     before = rows()
-    with mako.connect(server.address, once=True) as db:
+    with mako.connect(server.address, once=True, timeout=PATIENCE) as db:
         for _ in range(300):
-            db.run(p.add, 78, 1)
+            db.run(p.add, CALLED_ONCE, 1)
         assert rows() >= before + 300
         for _ in range(4):
-            submitted = [db.submit(p.add, 78, 1) for _ in range(1000)]
+            submitted = [db.submit(p.add, CALLED_ONCE, 1) for _ in range(1000)]
             for each in submitted:
                 each.wait_durable()
-        assert db.run(p.value_of, 78) == 4300
+        assert db.run(p.value_of, CALLED_ONCE) == 4300
     assert rows() <= before + 2100
 
 
 def test_old_rows_of_requests_are_swept(server: Loopback) -> None:
     from mako.server.sweeping import AGE_MAX_MS, sweep
 
-    with mako.connect(server.address, once=True) as db:
+    with mako.connect(server.address, once=True, timeout=PATIENCE) as db:
         for _ in range(20):
             db.run(p.add, 79, 1)
     swept: list[bytes | None] = []
     now = time.time_ns() // 1_000_000
     server.call(lambda: swept.append(sweep(server.engine, b"", now)))
-    with mako.connect(server.address) as db:
+    with mako.connect(server.address, timeout=PATIENCE) as db:
         before = db.status()
         assert before["role"] == "leader"
 
@@ -426,6 +432,7 @@ def test_old_rows_of_requests_are_swept(server: Loopback) -> None:
             first = sweep(server.engine, first, now + AGE_MAX_MS + 60_000)
 
     server.call(sweep_all)
+    still_serves(server)  # It writes: what is durable then is no older than what was swept.
     left: list[object] = []
 
     def look() -> None:
@@ -442,7 +449,7 @@ def test_old_rows_of_requests_are_swept(server: Loopback) -> None:
 
 
 def test_an_idle_transaction_is_ended(server: Loopback) -> None:
-    with mako.connect(server.address) as db:
+    with mako.connect(server.address, timeout=PATIENCE) as db:
         tx = db.begin()
         tx.put(b"idle", b"1")
 

@@ -27,8 +27,14 @@ class FakePumped:
 
     def __init__(self) -> None:
         self.pairs: dict[int, Any] = {1: SimpleNamespace(epoch=7, shared=None)}
+        #: From whom nobody inherits, each time that this was told to workers.
+        self.stalled: list[list[int]] = []
         self.station = SimpleNamespace(
-            set_closed=lambda closed: None, waiting_for=dict, broken="", apart=(0, 0)
+            set_closed=lambda closed: None,
+            set_stalled=self.stalled.append,
+            waiting_for=dict,
+            broken="",
+            apart=(0, 0),
         )
         self.outgoing: list[bytes] = []
         self.incoming: list[tuple[int, bytes]] = []
@@ -83,6 +89,7 @@ class World:
         self.hosted: Any = SimpleNamespace(
             pumped=self.pumped,
             closed=[1],
+            stalled=[],
             given_up=0,
             gave_way=0,
             replica=SimpleNamespace(partition=0, group=GroupId(1)),
@@ -115,6 +122,7 @@ class World:
         self.all_hosted[GroupId(2)] = hosted = SimpleNamespace(
             pumped=other,
             closed=[0],
+            stalled=[],
             given_up=0,
             replica=SimpleNamespace(partition=1, group=GroupId(2)),
             partition=SimpleNamespace(epoch=7, across=SimpleNamespace(still=lambda ms: 0)),
@@ -205,6 +213,8 @@ def test_a_partition_that_makes_nothing_durable_is_closed_though_it_talks(world:
         world.still = still
         world.joining.look()
         assert world.hosted.closed == closed
+    # Nobody inherits from it, either; but if it is this one, the other one is not to blame.
+    assert world.pumped.stalled == [[1], []]
 
 
 def test_a_transaction_that_holds_others_up_gives_way(world: World) -> None:

@@ -80,7 +80,8 @@ class Taker:
 
 
 @pytest.fixture
-def world() -> Iterator[World]:
+def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    monkeypatch.setattr(hub, "OUTPUT_SECONDS_MAX", 600.0)  # It is taken when the test says so.
     made = World()
     # Time is a number there, and goes on by itself here.
     made.now = time.monotonic()

@@ -161,7 +161,10 @@ _LATE: Final[dict[type[Error], str]] = {
     NotLeader: "no server leads, or none says who does; look with `mako status` and try again",
     Busy: "the server had no room in time; try again later, or send less at once",
     ConnectionLost: "no server could be reached in time; look whether they run, and try again",
-    Unavailable: "a partition that it needs has no leader that answers; look with `mako status`",
+    Unavailable: (
+        "a partition that it needs, or on which depends what it reads or writes, does not answer or"
+        " makes nothing durable; look with `mako status`"
+    ),
     Discarded: "a failover undid it, and it could not be run again in time; run it again",
 }
 

@@ -1,27 +1,18 @@
-"""Which lanes have a transaction, found without a call for each of some hundred."""
+"""Which lanes have a transaction, found without a look at each of some hundred."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from mako.engine import lane as lanes
-
-if TYPE_CHECKING:
-    from mako.engine.engine import Engine
+from mako.engine.closing import get_word
 
 
-class BusyLanes:
-    """See the module."""
-
-    def __init__(self) -> None:
-        # By the base of an engine: its lanes, and where the state of each is, in words.
-        self._places: dict[int, tuple[Sequence[int], list[int]]] = {}
-
-    def of(self, engine: "Engine", all_lanes: Sequence[int]) -> list[int]:
-        """Those of `all_lanes` that are not free; a station gives the same list each time."""
-        known, places = self._places.get(engine.base, (None, []))
-        if known is not all_lanes:
-            places = [(lane + lanes.L_STATE - engine.base) >> 3 for lane in all_lanes]
-            self._places[engine.base] = all_lanes, places
-        words, free = engine.words, lanes.FREE
-        pairs = zip(places, all_lanes, strict=True)
-        return [lane for place, lane in pairs if words[place] != free]
+def busy_lanes(meshes: Sequence[int]) -> list[int]:
+    """The contexts of those that are not free, of all workers of a station."""
+    found = []
+    for mesh in meshes:
+        bits = get_word(mesh + lanes.H_BUSY)
+        while bits:
+            lowest = bits & -bits
+            found.append(get_word(mesh + lanes.H_LANE_LIST + 8 * (lowest.bit_length() - 1)))
+            bits ^= lowest
+    return found

@@ -20,7 +20,7 @@ from mako.recovery.history import EpochStart
 from mako.server.hosting import Hosted
 from mako.sim.checkers import Violation
 from mako.sim.checking.facts import Announced, Fact, FinalWatermark
-from mako.sim.shards.busy import BusyLanes
+from mako.sim.shards.busy import busy_lanes
 from mako.sim.shards.contexts import Contexts
 from mako.sim.shards.masks import Masks
 
@@ -38,7 +38,6 @@ class ShardChecks:
         self._announced: dict[tuple[int, int], int] = {}
         self.masks = Masks()
         self.contexts = Contexts()
-        self.busy_lanes = BusyLanes()
 
     def announced(self, message: Gossip) -> None:
         """A leader tells its watermark."""
@@ -65,7 +64,7 @@ class ShardChecks:
             return
         engine = hosted.partition.engine
         closed = engine.closed
-        for context in self.busy_lanes.of(engine, pumped.station.lanes):
+        for context in busy_lanes(pumped.station.meshes):
             state = engine.word(context + lanes.L_STATE)
             holds = state in _HOLDING
             if state == lanes.VOTING and engine.word(context + lanes.L_ANSWER) >= 0:

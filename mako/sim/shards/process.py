@@ -27,6 +27,7 @@ from mako.sim.clock import MS, SECOND
 from mako.sim.hosting import SOON, HostingProcess
 from mako.sim.model import SimMachine
 from mako.sim.process import Life
+from mako.sim.shards.busy import busy_lanes
 from mako.sim.shards.checks import ShardChecks
 from mako.sim.shards.crew import ShardCrew
 from mako.sim.shards.plan import ShardsPlan, shard_map
@@ -299,7 +300,7 @@ class ShardProcess(HostingProcess):
             return
         twice = contexts.said_twice
         engine = hosted.partition.engine
-        contexts.turned(engine, self._checks.busy_lanes.of(engine, pumped.station.lanes))
+        contexts.turned(engine, busy_lanes(pumped.station.meshes))
         if contexts.said_twice > twice:
             self.cluster.reach("said_yes_twice")
 

@@ -1,0 +1,129 @@
+"""Nobody inherits from a partition that makes nothing durable: who would is refused (DESIGN §6)."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from mako.engine.station import refused_as_stalled
+from mako.ids import Outcome
+from mako.procedure import Procedure
+from tests.engine.partitioned import ACCOUNT, Cluster, Done, change, delete, insert, put
+from tests.engine.test_partitions import BASE, look, refuse, transfer
+
+pytestmark = pytest.mark.interpreted
+
+#: The partition that will stall.
+STILL = 2
+
+
+def until_done(cluster: Cluster, number: int) -> Done:
+    """Without the watermark of STILL, which would let go of what depends on it."""
+    for _ in range(10_000):
+        cluster.pass_time(1_000)
+        for partition in (0, 1):
+            cluster.serve(partition)
+            cluster.turn(partition)
+        for done in cluster.done():
+            if done.number == number:
+                return done
+    raise AssertionError("it is not done")
+
+
+def stall(cluster: Cluster, *partitions: int) -> None:
+    """These partitions take STILL for one that stalls."""
+    for partition in partitions:
+        cluster.mesh.station_of(cluster.engines[partition]).set_stalled([STILL])
+
+
+def unstall(cluster: Cluster, partition: int) -> None:
+    cluster.mesh.station_of(cluster.engines[partition]).set_stalled([])
+
+
+def refused(cluster: Cluster) -> list[int]:
+    return [refused_as_stalled(engine) for engine in cluster.engines]
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """The first row of partition 0 depends on STILL."""
+    made = Cluster([ACCOUNT], partitions=3)
+    for partition in range(3):
+        for number in (1, 2):
+            made.run(partition, put, partition, number, 50)
+    number = made.post(0, transfer, 0, 1, STILL, 1, 5)
+    found: list[Done] = []
+    while not found:
+        made.pass_time(1_000)
+        made.serve(0)
+        for partition in range(3):
+            made.turn(partition)
+        found = made.done()
+    assert [(done.number, done.mask) for done in found] == [(number, 0b101)]
+    yield made
+    made.close()
+
+
+def ask(cluster: Cluster, partition: int, procedure: Procedure, *arguments: int) -> Done:
+    return until_done(cluster, cluster.post(partition, procedure, *arguments))
+
+
+@pytest.mark.parametrize(
+    ("procedure", "arguments"),
+    [
+        (put, (0, 1, 9)),
+        (change, (0, 1)),
+        (delete, (0, 1)),
+        (look, (0, 1, 0, 2)),
+        (insert, (0, 1, 9)),
+        (refuse, (0, 1)),
+    ],
+    ids=["put", "write", "delete", "read", "exists", "rolled back"],
+)
+def test_who_reads_or_overwrites_what_depends_on_it_is_refused(
+    cluster: Cluster, procedure: Procedure, arguments: tuple[int, ...]
+) -> None:
+    """Also to be told that a row is there it would have to wait."""
+    stall(cluster, 0)
+    assert ask(cluster, 0, procedure, *arguments).outcome is Outcome.UNAVAILABLE
+    assert refused(cluster) == [1, 0, 0]
+    assert ask(cluster, 0, look, 0, 2, 0, 2).value == 50 * BASE + 50, "others go on"
+    unstall(cluster, 0)
+    assert ask(cluster, 0, look, 0, 1, 0, 1).value == 45 * BASE + 45, "it has no effect"
+
+
+def test_what_it_has_made_durable_is_for_everybody(cluster: Cluster) -> None:
+    stall(cluster, 0)
+    cluster.settle()  # Everybody hears how far it has come.
+    assert ask(cluster, 0, change, 0, 1).mask == 0b001
+    assert refused(cluster) == [0, 0, 0]
+
+
+def test_a_coordinator_asks_nobody_for_what_it_would_refuse(cluster: Cluster) -> None:
+    stall(cluster, 0)
+    number = cluster.post(0, transfer, 0, 1, 1, 1, 5)
+    cluster.serve(0)
+    cluster.turn(1)  # Rows.
+    cluster.turn(0)
+    assert [(done.number, done.outcome) for done in cluster.done()] == [
+        (number, Outcome.UNAVAILABLE)
+    ]
+    assert cluster.mesh.busy == 0
+    assert refused(cluster) == [1, 0, 0]
+    assert ask(cluster, 0, transfer, 0, 2, 1, 1, 5).outcome is Outcome.COMMITTED
+    assert ask(cluster, 1, look, 1, 1, 0, 2).value == 55 * BASE + 45
+
+
+@pytest.mark.parametrize("who", [0, 1], ids=["participant", "coordinator"])
+def test_either_side_refuses_what_both_would_wait_for(cluster: Cluster, who: int) -> None:
+    """A participant says no; and a coordinator withdraws what a participant said yes to."""
+    stall(cluster, who)
+    done = ask(cluster, 1, transfer, 1, 1, 0, 1, 5)
+    assert done.outcome is Outcome.UNAVAILABLE
+    for partition in (0, 1):
+        cluster.turn(partition)
+    assert cluster.mesh.busy == 0, "nobody holds anything"
+    assert refused(cluster) == [int(who == 0), int(who == 1), 0]
+    unstall(cluster, who)
+    done = ask(cluster, 1, transfer, 1, 1, 0, 1, 5)
+    assert (done.outcome, done.mask) == (Outcome.COMMITTED, 0b111)
+    assert ask(cluster, 1, look, 1, 1, 0, 1).value == 45 * BASE + 50
