@@ -202,7 +202,7 @@ class Runner:
             self._interrupt.requested = True
             self._note("interrupted during the checks: the conditions were not evaluated")
             return
-        except Error as error:
+        except (Error, TimeoutError) as error:
             self._stop(f"the consistency checks could not run: {error}", broken=True)
             return
         self._run.checks += results

@@ -114,7 +114,9 @@ class TerminalDrive:
         """Counts and latencies so far; `committed` counts what is durable."""
         if self._final is not None:
             return self._final
-        counts, facts, now = self._counts, self._facts, self._clock()
+        counts, facts = self._counts, self._facts
+        # In the other order than they are counted: those over partitions are never more than all.
+        endings_over, endings = dict(counts.endings_over), dict(counts.endings)
         kinds = tuple(
             mako.KindSample(
                 name,
@@ -125,6 +127,7 @@ class TerminalDrive:
             )
             for k, name in enumerate(self._kinds)
         )
+        now = self._clock()  # After counting, or there were more than it had time for.
         # As long as nobody answers, it falls behind with the clock.
         silent_s = max(now - self._seen_at - 2 * LOOK_SECONDS, 0.0)
         return SidedSample(
@@ -138,8 +141,8 @@ class TerminalDrive:
             watermark=facts.get("watermark", 0),
             watermark_lag_ms=facts.get("watermark_lag_ms", 0) + 1000 * silent_s,
             stopped=self._stopped,
-            endings=dict(counts.endings),
-            endings_over=dict(counts.endings_over),
+            endings=endings,
+            endings_over=endings_over,
             sides=sides_of(kinds) if any(map(is_cross, self._kinds)) else (),
         )
 

@@ -16,13 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 INTERPRETED = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
 INTERPRETED_FOLDER = Path(__file__).parent / "interpreted"
 
-# The first use of compiled code loads it, and the machine is shared: no example has a deadline.
-settings.register_profile("mako", deadline=None, print_blob=True)
+# The first use of compiled code loads it, and the machine is shared: no example has a deadline,
+# nor is it a fault of a strategy that its thread waits for a processor.
+settings.register_profile(
+    "mako", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("mako")
 
 

@@ -6,6 +6,7 @@ own: a checker that finds nothing is otherwise indistinguishable from one that d
 """
 
 import ast
+import os
 import re
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -72,11 +73,17 @@ def is_ours(relative: Path) -> bool:
 
 
 def files(root: Path, *suffixes: str, folders: tuple[str, ...] = (".",)) -> Iterator[Path]:
-    """Our files below `folders` with one of the suffixes, in a fixed order."""
+    """Our files below `folders` with one of the suffixes, in a fixed order.
+
+    What others have is not looked into: tools that run meanwhile make and remove folders there.
+    """
     for folder in folders:
-        for file in sorted((root / folder).rglob("*")):
-            if file.is_file() and file.suffix in suffixes and is_ours(file.relative_to(root)):
-                yield file
+        for place, below, names in os.walk(root / folder):
+            here = Path(place)
+            below[:] = sorted(each for each in below if is_ours((here / each).relative_to(root)))
+            for file in sorted(here / name for name in names):
+                if file.suffix in suffixes and is_ours(file.relative_to(root)) and file.is_file():
+                    yield file
 
 
 @cache

@@ -565,11 +565,9 @@ class Engine:
 
     def outcomes(self) -> dict[Outcome, int]:
         """How often attempts ended in each way, over all contexts."""
+        contexts = [self.context(i) for i in range(self.context_count)]
         return {
-            outcome: sum(
-                self.word(self.context(i) + C_OUTCOMES + 8 * outcome)
-                for i in range(self.context_count)
-            )
+            outcome: sum(self.word(context + C_OUTCOMES + 8 * outcome) for context in contexts)
             for outcome in Outcome
         }
 

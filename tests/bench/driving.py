@@ -9,7 +9,10 @@ import mako
 
 #: Seconds between two looks: a drive tells nobody that it has done enough.
 _LOOK_S: Final = 0.01
-_DEADLINE_S: Final = 60
+_DEADLINE_S: Final = 300
+#: What memory has to have room for: nobody looks while this thread waits for a processor, and
+#: workers at full speed go on. It is reserved, and not taken before it is used.
+MEMORY: Final = "2GiB"
 
 
 def drive(

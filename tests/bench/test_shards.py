@@ -1,25 +1,81 @@
 """Transactions over partitions with workers that really run side by side."""
 
 import json
+import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import mako
-from bench.shards import micro, tpca, tpcc
+from bench.shards import cluster, micro, tpca, tpcc
 from bench.shards.__main__ import main
 from bench.shards.cluster import Measured, Partitions
 from bench.tpca import janus
 from bench.tpcc.scale import SCALES
+from mako.engine.partitions import Mesh
+from mako.server.drive import Drive
+from tests.engine.running import until
 
-MEMORY = 256 << 20
+#: Reserved, and taken only as far as it is used.
+MEMORY = 1 << 30
+SECONDS = 0.3
+
+
+class Enough:
+    """Has workers measured until they have done enough to be looked at, instead of for SECONDS:
+    in those a fast machine fills its memory, and a slow one may do nothing."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.rolled_back = 0
+        self._drives: list[Drive] = []
+        self._meshes: list[Mesh] = []
+        made = SimpleNamespace(sleep=self._sleep, monotonic=time.monotonic)
+        monkeypatch.setattr(cluster, "time", made)
+        monkeypatch.setattr(cluster, "Drive", self._drive)
+        monkeypatch.setattr(cluster, "Mesh", self._mesh)
+        monkeypatch.setattr(cluster, "DRAIN_SECONDS", 600.0)
+
+    def _drive(self, *given: Any, **more: Any) -> Drive:
+        self._drives.append(Drive(*given, **more))
+        return self._drives[-1]
+
+    def _mesh(self, *given: Any) -> Mesh:
+        self._meshes.append(Mesh(*given))
+        return self._meshes[-1]
+
+    def _sleep(self, seconds: float) -> None:
+        if seconds in (SECONDS, cluster.WARMUP_SECONDS):
+            before = self._others()
+            until(lambda: self._is_enough(before))
+
+    def _others(self) -> tuple[int, int]:
+        """Transactions over partitions, and reads for others."""
+        (mesh,) = self._meshes
+        counts = [mesh.counts(partition) for partition in mesh.stations]
+        return sum(c.distributed for c in counts), sum(c.read_for_others for c in counts)
+
+    def _is_enough(self, before: tuple[int, int]) -> bool:
+        samples = [drive.sample() for drive in self._drives]
+        assert not any(sample.stopped for sample in samples), samples
+        kinds = [kind for sample in samples for kind in sample.kinds]
+        return (
+            all(now - then > 20 for now, then in zip(self._others(), before, strict=True))
+            and sum(kind.committed for kind in kinds) > 200
+            and sum(kind.rolled_back for kind in kinds) >= self.rolled_back
+        )
+
+
+@pytest.fixture(autouse=True)
+def enough(monkeypatch: pytest.MonkeyPatch) -> Enough:
+    return Enough(monkeypatch)
 
 
 @pytest.mark.parametrize(("count", "keys"), [(2, 4), (3, 1000)])
 def test_transfers_of_workers_side_by_side_lose_nothing(count: int, keys: int) -> None:
     """With four accounts nearly every transaction is in the way of another one."""
     with Partitions(count, MEMORY) as partitions:
-        measured = micro.run(partitions, keys, 60, 0.3)
+        measured = micro.run(partitions, keys, 60, SECONDS)
     assert measured.committed > 100
     assert measured.counts["distributed"] > 10
     assert measured.counts["read_for_others"] > 10
@@ -28,7 +84,7 @@ def test_transfers_of_workers_side_by_side_lose_nothing(count: int, keys: int) -
 
 def test_tpca_of_two_partitions_adds_up() -> None:
     with Partitions(2, MEMORY) as partitions:
-        measured = tpca.run(partitions, 500, 0.3)
+        measured = tpca.run(partitions, 500, SECONDS)
     drawn = sum(state["n_transactions"] for state in measured.states)
     over = sum(state["n_cross"] for state in measured.states)
     assert 0 < over < drawn
@@ -49,12 +105,13 @@ def test_sums_of_tpca_that_differ_are_noticed() -> None:
 
         partitions.drive = drive  # type: ignore[method-assign]
         with pytest.raises(mako.Error, match="the tables add up to 0, -1, 0; all should be equal"):
-            tpca.run(partitions, 6, 0.3)
+            tpca.run(partitions, 6, SECONDS)
 
 
-def test_tpcc_over_two_partitions_takes_in_what_is_paid() -> None:
+def test_tpcc_over_two_partitions_takes_in_what_is_paid(enough: Enough) -> None:
+    enough.rolled_back = 1  # One new order in a hundred is.
     with Partitions(2, MEMORY) as partitions:
-        measured = tpcc.run(partitions, SCALES["tiny"], 1, tpcc.Shares(1, 15), 0.3)
+        measured = tpcc.run(partitions, SCALES["tiny"], 1, tpcc.Shares(1, 15), SECONDS)
     assert measured.counts["distributed"] > 10
     assert measured.rolled_back > 0
     assert {state["home_first"] for state in measured.states} == {1, 2}
@@ -73,7 +130,7 @@ def test_a_sum_that_is_wrong_is_noticed() -> None:
 
         partitions.drive = drive  # type: ignore[method-assign]
         with pytest.raises(mako.Error, match="the values add up to 1199, not to 1200"):
-            micro.run(partitions, 6, 60, 0.3)
+            micro.run(partitions, 6, 60, SECONDS)
 
 
 def measured(given: Any, *, remote: bool) -> Measured:

@@ -135,7 +135,8 @@ def hashing(tmp_path: Path, *hashes: str) -> Iterator[tuple[ClusterConfig, list[
 
 
 def seen_by(monkeypatch: pytest.MonkeyPatch, lags: list[int]) -> None:
-    """The processes answer, with watermarks so many ms ago."""
+    """The processes answer, with watermarks so many ms ago, however long that takes."""
+    monkeypatch.setattr(watching, "HASH_SECONDS", 120.0)
 
     def ask(process: Process, partition: int, cluster: int) -> Answer:
         del partition, cluster

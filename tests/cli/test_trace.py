@@ -1,6 +1,7 @@
 """`mako trace`: what is made of the answers of a cluster's processes, and who is asked for what."""
 
 import json
+import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -82,6 +83,12 @@ BUSY = of_partition(
 )  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who answers is a thread of this process, and may have to wait for a processor."""
+    monkeypatch.setattr("mako.cli.asking.ASK_SECONDS", 120.0)
+
+
 class Said(BaseHTTPRequestHandler):
     """The HTTP port of a process that says what a test has it say."""
 
@@ -107,15 +114,16 @@ def cluster(
     with ExitStack() as stack:
         ports = {}
         for at, answer in enumerate(said):
+            if answer is None:  # Its port stays taken, or somebody else might answer there.
+                taken = stack.enter_context(socket.socket())
+                taken.bind(("127.0.0.1", 0))
+                ports[f"p{at}"] = taken.getsockname()[1]
+                continue
             if isinstance(answer, ProcessWaits | ProcessTrace):
                 answer = 200, json.dumps(to_json(answer)).encode()
-            answers = {} if answer is None else {path: answer}
-            handler = type("Handler", (Said,), {"answers": answers})
+            handler = type("Handler", (Said,), {"answers": {path: answer}})
             server = stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), handler))
             ports[f"p{at}"] = server.server_port
-            if answer is None:
-                server.server_close()
-                continue
             thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
             thread.start()
             stack.callback(thread.join)

@@ -5,6 +5,13 @@ from collections.abc import Iterator
 import pytest
 
 import mako
+from mako.client import transaction
+
+
+@pytest.fixture(autouse=True)
+def ageless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transaction does not become too old because its thread waits for a processor."""
+    monkeypatch.setattr(transaction, "AGE_MAX", 3600.0)
 
 
 @pytest.fixture

@@ -100,7 +100,7 @@ def test_all_threads_that_wait_are_told_and_nothing_they_wrote_was_acknowledged(
     threads = 6
     acknowledged: list[bytes] = []
     told: list[Exception] = []
-    running = threading.Barrier(threads + 1)
+    running = threading.Barrier(threads)
 
     def write(number: int) -> None:
         running.wait()
@@ -109,16 +109,13 @@ def test_all_threads_that_wait_are_told_and_nothing_they_wrote_was_acknowledged(
                 key = b"%d/%d" % (number, i)
                 db.put(key, b"x")
                 acknowledged.append(key)
+                if len(acknowledged) >= 100:
+                    disk.syncs_fail = True
         except mako.DatabaseFailed as error:
             told.append(error)
 
     with ThreadPoolExecutor(threads) as pool:
-        for number in range(threads):
-            pool.submit(write, number)
-        running.wait()
-        while len(acknowledged) < 100:
-            db.put(b"k", b"v")
-        disk.syncs_fail = True
+        list(pool.map(write, range(threads)))
     db.close()
     assert len(told) == threads
     assert len({id(error) for error in told}) == threads, "each has an error of its own"
@@ -129,6 +126,8 @@ def test_all_threads_that_wait_are_told_and_nothing_they_wrote_was_acknowledged(
 def test_what_workers_were_given_ends_with_the_error() -> None:
     disk = FailingDisk()
     db = begun(disk)
+    assert db._replica is not None
+    turns = db._replica._thread
     db.start_workers(2)
     disk.syncs_fail = True
     handed = []
@@ -144,7 +143,7 @@ def test_what_workers_were_given_ends_with_the_error() -> None:
             each.wait_durable()
     db.stop_workers()
     db.close()
-    assert "mako-turns" not in {thread.name for thread in threading.enumerate()}
+    assert not turns.is_alive()
 
 
 def test_a_failed_write_is_the_end_like_a_failed_sync() -> None:

@@ -19,7 +19,7 @@ PROGRAM: Final = """
 import os, sys, threading
 import mako
 
-db = mako.open(sys.argv[1], memory="64MiB", snapshot_bytes="1MiB")
+db = mako.open(sys.argv[1], memory="256MiB", snapshot_bytes="1MiB")
 first = int(sys.argv[2])
 db.table("pairs")
 
@@ -59,9 +59,9 @@ def test_no_acknowledged_write_is_lost(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     path = tmp_path / "data"
     acknowledged: list[bytes] = []
-    for life in range(3):
+    for life in range(20):
         acknowledged += run_and_kill(path, life * 1_000_000, chance.randrange(300, 2000))
-        with mako.open(path, memory="64MiB") as db:
+        with mako.open(path, memory="256MiB") as db:
             pairs = db.table("pairs")
             rows = dict(db.items())
             assert [key for key in acknowledged if b"a" + key not in rows] == []
@@ -69,5 +69,9 @@ def test_no_acknowledged_write_is_lost(tmp_path: Path, seed: int) -> None:
             assert {key[1:]: value for key, value in rows.items()} == {
                 key[1:]: value for key, value in halves.items()
             }
+        # One that was on its way when it was killed is none: then there is another life.
+        has_snapshot = bool(list((path / "snapshots").iterdir()))
+        if life >= 2 and has_snapshot:
+            break
     assert len(acknowledged) >= 900
-    assert list((path / "snapshots").iterdir()), "it grew beyond a snapshot"
+    assert has_snapshot, "it grew beyond a snapshot"

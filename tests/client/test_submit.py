@@ -1,22 +1,27 @@
 """Procedures handed to workers: results, order, back-pressure, sleep and wake, and the end."""
 
-import contextlib
 import gc
 import os
 import random
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
 
 import pytest
 
 import mako
 from mako import Database
 from mako.client.requests import _Mailbox
-from mako.engine.layout import C_PROGRESS, C_STATE, Q_ARGUMENTS, REQUEST_RING_BYTES
-from mako.engine.worker import SLEEPING, doom, watch
+from mako.engine.layout import C_STATE, Q_ARGUMENTS, REQUEST_RING_BYTES
+from mako.engine.worker import SLEEPING
 from tests.client import procedures as p
+from tests.client.endless import Endless
+from tests.engine.running import until
 
+#: Seconds for whatever takes as long as it takes on a busy machine.
+PATIENCE: Final = 120.0
 #: Requests with two arguments that a ring holds.
 SLOTS = REQUEST_RING_BYTES // (Q_ARGUMENTS + 16)
 
@@ -50,30 +55,29 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return found
 
 
-def until_begun(db: Database, mailbox: _Mailbox, before: int) -> None:
-    """Until the worker runs something, whose progress was `before` when it had nothing to do."""
-    while db._engine.word(mailbox.context + C_PROGRESS) == before:
-        threading.Event().wait(0.0001)
-
-
 def asleep(db: Database, mailbox: _Mailbox) -> None:
-    """Until the worker sleeps. It stays so: nobody gives it anything."""
-    while db._engine.word(mailbox.context + C_STATE) != SLEEPING:
-        threading.Event().wait(0.0001)
+    """Until the worker sleeps. It stays so: nobody gives it anything.
+
+    In the kernel: who says that it sleeps may yet find that it was woken before.
+    """
+    stat = Path(f"/proc/self/task/{mailbox.worker.thread.native_id}/stat")
+    until(
+        lambda: (
+            db._engine.word(mailbox.context + C_STATE) == SLEEPING
+            and stat.read_text().rpartition(")")[2].split()[0] == "S"
+        )
+    )
 
 
-@contextlib.contextmanager
-def awake(db: Database) -> Iterator[_Mailbox]:
-    """The only worker, which is awake meanwhile: it runs what does not end by itself."""
-    db.submit(p.add, 1, 0).result()
-    (mailbox,) = db._requests._mailboxes
-    before = db._engine.word(mailbox.context + C_PROGRESS)
-    db.submit(p.spin, 2)
-    until_begun(db, mailbox, before)
+@pytest.fixture
+def endless(patient: Database) -> Iterator[Endless]:
+    """The only worker of `patient` is awake, and has no time for anything else."""
+    made = Endless(patient)
     try:
-        yield mailbox
+        yield made
     finally:
-        doom(mailbox.context, before + 1)
+        if patient._open:
+            made.end()
 
 
 def test_one_worker_starts_by_itself(db: Database) -> None:
@@ -107,13 +111,15 @@ def test_thousands_from_several_threads_are_each_run_once(
 
     with db.start_workers(workers) as pool:
         assert pool.count == workers
+        keeper = db._crew._threads._keeper
+        assert keeper is not None
         running = [threading.Thread(target=run, args=(number,)) for number in range(threads)]
         for thread in running:
             thread.start()
         for thread in running:
             thread.join()
     assert [db.run(p.value_of, key) for key in range(keys)] == sums
-    assert not [thread for thread in threading.enumerate() if thread.name == "mako-keeper"]
+    assert not keeper.is_alive()
 
 
 def test_nobody_has_to_ask_for_the_results(db: Database) -> None:
@@ -129,7 +135,7 @@ def test_a_worker_that_falls_asleep_is_woken_20_000_times(db: Database) -> None:
     for i in range(20_000):
         for _ in range(i % 100 * 40):  # From before the worker gives up spinning to after it.
             pass
-        assert db.submit(p.add, 1, 1).result(timeout=30) == i + 1
+        assert db.submit(p.add, 1, 1).result(timeout=PATIENCE) == i + 1
 
 
 def test_a_worker_that_certainly_sleeps_is_woken(db: Database) -> None:
@@ -137,16 +143,18 @@ def test_a_worker_that_certainly_sleeps_is_woken(db: Database) -> None:
     (mailbox,) = db._requests._mailboxes
     for i in range(200):
         asleep(db, mailbox)
-        assert db.submit(p.add, 1, 1).result(timeout=30) == i + 1
+        assert db.submit(p.add, 1, 1).result(timeout=PATIENCE) == i + 1
 
 
-def test_a_worker_that_is_awake_is_not_written_to(patient: Database, written: list[int]) -> None:
+def test_a_worker_that_is_awake_is_not_written_to(
+    patient: Database, endless: Endless, written: list[int]
+) -> None:
     """It finds requests by itself: to wake it for each would cost more than they do."""
-    with awake(patient):
-        written.clear()
-        queued = [patient.submit(p.add, 1, 1) for _ in range(100)]
-        assert written == []
-    assert [each.result(timeout=30) for each in queued] == list(range(1, 101))
+    written.clear()
+    queued = [patient.submit(p.add, 1, 1) for _ in range(100)]
+    assert written == []
+    endless.end()
+    assert [each.result(timeout=PATIENCE) for each in queued] == list(range(1, 101))
 
 
 def test_a_worker_that_sleeps_is_written_to_once(db: Database, written: list[int]) -> None:
@@ -155,13 +163,12 @@ def test_a_worker_that_sleeps_is_written_to_once(db: Database, written: list[int
     for i in range(20):
         asleep(db, mailbox)
         written.clear()
-        assert db.submit(p.add, 1, 1).result(timeout=30) == i + 1
+        assert db.submit(p.add, 1, 1).result(timeout=PATIENCE) == i + 1
         assert written == [mailbox.worker.event]
 
 
-def test_a_full_ring_holds_the_submitter_back(patient: Database) -> None:
+def test_a_full_ring_holds_the_submitter_back(patient: Database, endless: Endless) -> None:
     db = patient
-    endless = db.submit(p.spin, 2)
     queued = []
 
     def fill() -> None:
@@ -176,10 +183,9 @@ def test_a_full_ring_holds_the_submitter_back(patient: Database) -> None:
         queued[0].result(timeout=0.01)
     with ThreadPoolExecutor(1) as waiting:
         late = waiting.submit(db.submit, p.add, 1, 1)  # Waits for room.
-        (mailbox,) = db._requests._mailboxes
-        doom(mailbox.context, watch(mailbox.context))
+        endless.end()
         assert late.result().result() == len(queued) + 1
-    assert endless.done()
+    assert endless.submitted.done()
 
 
 def test_exceptions_are_those_of_run(db: Database) -> None:
@@ -217,28 +223,23 @@ def test_fewer_workers_than_there_are_is_refused(db: Database) -> None:
             db.start_workers(1)
 
 
-def test_closing_fails_what_has_not_begun(db: Database) -> None:
-    db.submit(p.add, 1, 0).result()
-    (mailbox,) = db._requests._mailboxes
-    begun = db._engine.word(mailbox.context + C_PROGRESS)
-    endless = db.submit(p.spin, 2)
+def test_closing_fails_what_has_not_begun(patient: Database, endless: Endless) -> None:
+    db = patient
     queued = [db.submit(p.add, 1, 1) for _ in range(20)]
-    until_begun(db, mailbox, begun)
-    db.close()
+    endless.close(db)
     with pytest.raises(mako.ProcedureTimeout):
-        endless.result()
+        endless.submitted.result()
     for submitted in queued:
         with pytest.raises(mako.Closed, match="was not run"):
             submitted.result()
-    assert db._engine.over.is_set()
+    assert db._engine.over.wait(PATIENCE), "the watchdog may be having a look"
     with pytest.raises(mako.Closed):
         db.submit(p.add, 1, 1)
 
 
-def test_closing_frees_whoever_waits_in_another_thread(db: Database) -> None:
+def test_closing_frees_whoever_waits_in_another_thread(patient: Database, endless: Endless) -> None:
     raised: list[BaseException] = []
-    db.submit(p.spin, 2)
-    queued = db.submit(p.add, 1, 1)
+    queued = patient.submit(p.add, 1, 1)
 
     def wait() -> None:
         try:
@@ -248,8 +249,8 @@ def test_closing_frees_whoever_waits_in_another_thread(db: Database) -> None:
 
     thread = threading.Thread(target=wait)
     thread.start()
-    db.close()
-    thread.join(30)
+    endless.close(patient)
+    thread.join(PATIENCE)
     assert len(raised) == 1
 
 
@@ -257,6 +258,7 @@ def test_what_is_durable_is_gone_with_the_database(db: Database) -> None:
     submitted = db.submit(p.add, 1, 1)
     assert submitted.result() == 1
     db.close()
+    assert db._engine.over.wait(PATIENCE), "the watchdog may be having a look"
     assert submitted.result() == 1
     with pytest.raises(mako.Closed, match="gone"):
         submitted.wait_durable()
@@ -271,7 +273,7 @@ def test_a_forgotten_database_stops_its_threads(db: Database) -> None:
     assert thread.is_alive()
     del mailbox, other
     gc.collect()
-    thread.join(30)
+    thread.join(PATIENCE)
     assert not thread.is_alive()
 
 

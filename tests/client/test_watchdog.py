@@ -9,6 +9,8 @@ import mako
 from mako import Database, Procedure, ProcedureTimeout
 from mako.engine.loops import with_checked_loops
 from tests.client import procedures as p
+from tests.client.endless import Endless
+from tests.engine.running import DEADLINE_S, until
 
 LIMIT = 0.15
 
@@ -53,11 +55,8 @@ def test_an_endless_check_at_a_snapshot_times_out_later(
     "workload", [p.ENDLESS_WORKLOAD, p.ENDLESS_GENERATOR], ids=lambda workload: workload.name
 )
 def test_an_endless_workload_stops_its_drive(db: Database, workload: mako.Workload) -> None:
-    ended = threading.Event()
     with db.drive(workload, workers=1, states=[{"left": 10}]) as drive:
-        for _ in range(1000):
-            if drive.sample().stopped or ended.wait(0.01):
-                break
+        until(lambda: drive.sample().stopped)
     sample = drive.sample()
     assert "did not end in time" in sample.stopped
     if workload is p.ENDLESS_WORKLOAD:
@@ -93,7 +92,15 @@ def test_closing_ends_what_does_not_end_in_another_thread(db: Database) -> None:
     db.close()
     thread.join()
     assert isinstance(raised[0], ProcedureTimeout | mako.Closed)
-    assert db._engine.over.wait(10)
+    assert db._engine.over.wait(DEADLINE_S)
+
+
+def test_closing_ends_what_does_not_end_in_a_worker(db: Database) -> None:
+    endless = Endless(db)
+    db.close()
+    with pytest.raises(ProcedureTimeout):
+        endless.submitted.result()
+    assert db._engine.over.wait(DEADLINE_S)
 
 
 # --- what is rewritten, and what is not ----------------------------------------------------------

@@ -19,17 +19,26 @@ import mako
 NAMES: Final = ("a", "b", "c")
 #: Seconds for whatever takes as long as it takes on a busy machine.
 PATIENCE: Final = 120.0
+#: Ports below those that the system gives to outgoing connections, of which tests make many.
+_PORTS: Final = range(10_000, 32_000)
+#: Those that tests of this process have: one that was killed has none while it does not run.
+_given: Final[set[int]] = set()
+
+
+def _own_ports() -> range:
+    """Of each of the processes of xdist that run tests beside each other: others."""
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    return _PORTS[number :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))]
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody has now; there is no way to keep them until they are used.
-
-    Below those that the system gives to outgoing connections, of which tests make many.
-    """
+    """Ports that nobody has now; there is no way to keep them until they are used."""
     found: dict[int, socket.socket] = {}
     try:
         while len(found) < count:
-            port = random.SystemRandom().randrange(10_000, 32_000)
+            port = random.SystemRandom().choice(_own_ports())
+            if port in _given:
+                continue
             made = socket.socket()
             try:
                 made.bind(("127.0.0.1", port))
@@ -37,6 +46,7 @@ def free_ports(count: int) -> list[int]:
                 made.close()
             else:
                 found[port] = made
+        _given.update(found)
         return list(found)
     finally:
         for each in found.values():
@@ -47,7 +57,7 @@ class Cluster:
     """The processes `names`, of which `file` describes the `first` ones; `more` are keys of it.
 
     Each has a replica of each of `shards` partitions. The place of a process in `names` is that of
-    the partition that it should lead.
+    the partition that it should lead. `module` is what it runs, as `python -m` does.
     """
 
     def __init__(
@@ -57,9 +67,11 @@ class Cluster:
         *,
         first: int | None = None,
         shards: int = 1,
+        module: str = "mako",
         **more: Any,
     ) -> None:
         self.folder = folder
+        self.module = module
         self.names = names
         ports = free_ports(2 * len(names))
         self.ports = dict(zip(names, ports[: len(names)], strict=True))
@@ -102,7 +114,7 @@ class Cluster:
 
     def command(self, name: str, *more: str) -> list[str]:
         options = ["-f", str(self.file), "--data", str(self.folder / "data")]
-        return [sys.executable, "-m", "mako", "server", "--process", name, *options, *more]
+        return [sys.executable, "-m", self.module, "server", "--process", name, *options, *more]
 
     def start(self, name: str) -> None:
         left = self.running.get(name)
@@ -116,10 +128,12 @@ class Cluster:
         """The next line of a process that contains `wanted`; what comes before it is dropped."""
         stream = self.running[name].stderr
         assert stream is not None
+        said = [""]
         for line in stream:
             if wanted in line:
                 return line
-        pytest.fail(f"{name} ended without saying {wanted!r}")
+            said.append(line)
+        pytest.fail(f"{name} ended without saying {wanted!r}, but {said[-1]!r}")
 
     def end(self, name: str, number: signal.Signals) -> int:
         process = self.running[name]
@@ -164,6 +178,21 @@ class Cluster:
             if port:
                 return next(name for name in self.names if str(self.ports[name]) == port)
             assert time.monotonic() < deadline, f"nobody leads shard {shard}"
+
+    def settle(self, *leaders: str) -> None:
+        """Until these lead the partitions, in their order: whoever should lead one waits, after a
+        failure, until it has been well for a while, each time for longer."""
+        deadline = time.monotonic() + 2 * PATIENCE
+        while (now := tuple(map(self.leader, range(len(leaders))))) != leaders:
+            assert time.monotonic() < deadline, f"{now} lead, and {leaders} should"
+
+    def start_missing(self) -> None:
+        """Have those run that other tests have ended, in whatever order these came; then they can
+        be told to end, too."""
+        for name in self.names:
+            if name not in self.running:
+                self.start(name)
+                self.line(name, "is follower")
 
     def start_all(self) -> None:
         """Until the first site of the list leads, at the latest when it was given the lead."""

@@ -47,7 +47,8 @@ def test_what_was_acknowledged_is_there_on_both_sides(cluster: Cluster) -> None:
     ledger, stop = Ledger(4), threading.Event()
     start_all(cluster)
     with ExitStack() as opened, concurrent.futures.ThreadPoolExecutor(4) as pool:
-        db = opened.enter_context(cluster.connect())
+        # Once, as leaderships move in the first seconds to who should lead.
+        db = opened.enter_context(cluster.connect(once=True))
         ledger.open(db)
         others = [opened.enter_context(cluster.connect(once=True)) for _ in ledger.clients]
         running = [

@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -54,15 +54,21 @@ def runs(number: int) -> bool:
         return False
 
 
-def status(scripts: Scripts, *options: str) -> str:
-    """What `status` prints, once all answer and one leads; the lead may move at any moment."""
+def status(scripts: Scripts, good: Callable[[str], bool], *options: str) -> str:
+    """What `status` prints, once one leads and it is good; the lead may move at any moment."""
     deadline = time.monotonic() + PATIENCE
     while True:
         done = scripts.run("cluster.sh", "status", "-f", FILE, *options)
-        if done.returncode == 0 and "does not answer" not in done.stdout:
+        if done.returncode == 0 and good(done.stdout):
             return done.stdout
         logs = [file.read_text() for file in (scripts.folder / "data").glob("*.log")]
         assert time.monotonic() < deadline, "\n".join([done.stdout, *logs])
+
+
+def is_settled(text: str) -> bool:
+    """Whether all have answered, one as the leader and the others as its followers."""
+    rows = json.loads(text)["replicas"]
+    return sorted(row.get("role", "") for row in rows) == ["follower", "follower", "leader"]
 
 
 def test_a_cluster_comes_up_is_looked_at_and_goes_down(scripts: Scripts) -> None:
@@ -74,10 +80,9 @@ def test_a_cluster_comes_up_is_looked_at_and_goes_down(scripts: Scripts) -> None
     left = numbers(scripts.folder)
     assert len(left) == 3
 
-    rows = json.loads(status(scripts, "-o", "json"))["replicas"]
+    rows = json.loads(status(scripts, is_settled, "-o", "json"))["replicas"]
     assert sorted(row["process"] for row in rows) == sorted(NAMES)
-    assert sorted(row["role"] for row in rows) == ["follower", "follower", "leader"]
-    table = status(scripts)
+    table = status(scripts, lambda text: "does not answer" not in text)
     assert [line.split()[0] for line in table.splitlines()[1:]] == list(NAMES)
 
     again = scripts.run("cluster.sh", "up", "--detach", "-f", FILE)

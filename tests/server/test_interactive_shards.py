@@ -21,7 +21,12 @@ EACH = 100
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     made = Cluster(
-        tmp_path_factory.mktemp("interactive"), ("a",), shards=PARTITIONS, memory="256MiB"
+        tmp_path_factory.mktemp("interactive"),
+        ("a",),
+        shards=PARTITIONS,
+        memory="256MiB",
+        # A disk that takes its time is no reason to give the lead up, and transactions with it.
+        raft={"election_ticks": 200},
     )
     try:
         made.start("a")
@@ -46,6 +51,14 @@ def total(tx: Any) -> int:
     return sum(int.from_bytes(value, "little", signed=True) for _, value in rows)
 
 
+def fill(db: mako.RemoteDatabase) -> None:
+    """Each test does: it may be the first one of its process of pytest."""
+    batch = mako.WriteBatch()
+    for key in ACCOUNTS:
+        batch.put(key, EACH.to_bytes(8, "little"), table="bank")
+    assert db.write(batch) > 0
+
+
 def test_every_partition_is_used(cluster: Cluster) -> None:
     with cluster.connect() as db:
         placement = db.table("bank").known.placement
@@ -54,10 +67,7 @@ def test_every_partition_is_used(cluster: Cluster) -> None:
 
 def test_money_moves_between_partitions_and_none_is_lost(cluster: Cluster) -> None:
     with cluster.connect() as db:
-        batch = mako.WriteBatch()
-        for key in ACCOUNTS:
-            batch.put(key, EACH.to_bytes(8, "little"), table="bank")
-        assert db.write(batch) > 0
+        fill(db)
         assert total(db) == EACH * len(ACCOUNTS)
 
     def move(seed: int) -> None:
@@ -74,6 +84,7 @@ def test_money_moves_between_partitions_and_none_is_lost(cluster: Cluster) -> No
 
 def test_what_has_changed_is_a_conflict(cluster: Cluster) -> None:
     with cluster.connect() as db:
+        fill(db)
         table = db.table("bank")
         tx = db.begin()
         values = tx.get_many(ACCOUNTS, table=table)
@@ -91,6 +102,7 @@ def test_what_has_changed_is_a_conflict(cluster: Cluster) -> None:
 
 def test_ranges_and_single_reads_see_all_partitions(cluster: Cluster) -> None:
     with cluster.connect() as db:
+        fill(db)
         table = db.table("bank")
         wanted = sorted(ACCOUNTS)
         assert [key for key, _ in table.scan(b"account ", b"account!")] == wanted
@@ -108,6 +120,7 @@ def test_ranges_and_single_reads_see_all_partitions(cluster: Cluster) -> None:
 
 def test_what_was_committed_survives_the_process(cluster: Cluster) -> None:
     with cluster.connect() as db:
+        fill(db)
         for number in range(5):
             transfer(db, ACCOUNTS[number], ACCOUNTS[number + 1], 10)
         before = db.table("bank").get_many(ACCOUNTS)

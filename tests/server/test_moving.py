@@ -41,7 +41,8 @@ class World:
         self.engine = Engine(32 << 20, contexts=8, now_ms=now_ms, replicated=empty)
         self.handle = self.engine.create_table(BytesTable("table", id=TABLE))
         self.crew = Crew(self.engine, 5.0)
-        self.backend = LoneBackend(self.crew, {})
+        # Without workers, for whose log a thread would close timestamps whenever it likes.
+        self.backend = LoneBackend(self.crew, {}, workers=0)
         self.backend.leads = False
         self.connections = Connections(self.backend)
         self._sent: list[bytes] = []

@@ -1,4 +1,8 @@
-"""The members of a running cluster change, under load, by the commands that operators use."""
+"""The members of a running cluster change, under load, by the commands that operators use.
+
+One test: each step begins with the members that the one before has left, and tests of a file may
+come in any order, in several processes of pytest.
+"""
 
 import shutil
 import signal
@@ -7,16 +11,24 @@ from pathlib import Path
 
 import pytest
 
+from mako.cli import membership
 from mako.cli.app import main
+from mako.client.remote import core
 from tests.server.load import Load
 from tests.server.processes import NAMES, PATIENCE, Cluster
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    made = Cluster(tmp_path_factory.mktemp("cluster"), first=1)
+@pytest.fixture
+def cluster(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Cluster]:
+    """Of one process, and nobody, commands and clients included, is in a hurry."""
+    for name in ("_REQUEST_SECONDS", "_PROCESS_SECONDS"):
+        monkeypatch.setattr(membership, name, PATIENCE)
+    monkeypatch.setattr(core, "PATIENCE", PATIENCE)
+    made = Cluster(tmp_path_factory.mktemp("cluster"), first=1, module="tests.server.patient")
     try:
         made.start("a")
         made.line("a", " leads ")
@@ -25,7 +37,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         made.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def load(cluster: Cluster) -> Iterator[Load]:
     made = Load(cluster.addresses)
     try:
@@ -39,6 +51,10 @@ def operate(cluster: Cluster, *arguments: str) -> int:
     return main(["replica", command, "-f", str(cluster.file), *rest])
 
 
+def lead(cluster: Cluster, name: str) -> int:
+    return operate(cluster, "lead", "--timeout", str(PATIENCE), name)
+
+
 def voters(cluster: Cluster) -> list[int]:
     from mako.client.remote.administration import Administrator
 
@@ -46,7 +62,20 @@ def voters(cluster: Cluster) -> list[int]:
         return sorted(leader.members().voters)
 
 
-def test_one_replica_becomes_three(cluster: Cluster, load: Load) -> None:
+def test_members_change_under_load(
+    cluster: Cluster, load: Load, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one_replica_becomes_three(cluster, load)
+    a_single_voter_more_is_refused(cluster, capsys)
+    a_leadership_is_handed_over_and_stays(cluster, load)
+    nobody_is_left_in_the_dark_when_a_leadership_is_handed_over(cluster)
+    a_replica_that_is_gone_is_replaced(cluster, load)
+    a_backup_taken_under_load_is_restored(cluster, load, tmp_path, capsys)
+    replicas_are_taken_out(cluster, load)
+    bad_commands_say_what_to_do(cluster, capsys)
+
+
+def one_replica_becomes_three(cluster: Cluster, load: Load) -> None:
     load.goes_on()
     cluster.write(NAMES, joined=["sb", "sc"])
     cluster.start("b")
@@ -56,29 +85,28 @@ def test_one_replica_becomes_three(cluster: Cluster, load: Load) -> None:
     load.goes_on()
 
 
-def test_a_single_voter_more_is_refused(
-    cluster: Cluster, load: Load, capsys: pytest.CaptureFixture[str]
-) -> None:
+def a_single_voter_more_is_refused(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
     assert operate(cluster, "remove", "c") == 2
     assert "there would be 2 voters" in capsys.readouterr().err
     assert voters(cluster) == [1, 2, 3]
 
 
-def test_a_leadership_is_handed_over_and_stays(cluster: Cluster, load: Load) -> None:
-    assert operate(cluster, "lead", "b") == 0
-    assert cluster.leader() == "b"
+def a_leadership_is_handed_over_and_stays(cluster: Cluster, load: Load) -> None:
+    assert lead(cluster, "b") == 0
+    cluster.settle("b")
     load.goes_on()
-    assert operate(cluster, "lead", "b") == 0, "it leads already"
+    assert lead(cluster, "b") == 0, "it leads already"
+    cluster.settle("b")
 
 
-def test_nobody_is_left_in_the_dark_when_a_leadership_is_handed_over(cluster: Cluster) -> None:
+def nobody_is_left_in_the_dark_when_a_leadership_is_handed_over(cluster: Cluster) -> None:
     """These cannot ask twice: an answer that is lost, or Unknown, ends them."""
     loads = [Load(cluster.addresses, b"once%d" % i, once=False) for i in range(8)]
     try:
         for name in ("a", "b", "a", "b"):
             for load in loads:
                 load.goes_on()
-            assert operate(cluster, "lead", name) == 0
+            assert lead(cluster, name) == 0
         for load in loads:
             load.goes_on()
     finally:
@@ -89,7 +117,7 @@ def test_nobody_is_left_in_the_dark_when_a_leadership_is_handed_over(cluster: Cl
         assert [db.get_int(b"once%d" % i) for i in range(8)] == counts
 
 
-def test_a_replica_that_is_gone_is_replaced(cluster: Cluster, load: Load) -> None:
+def a_replica_that_is_gone_is_replaced(cluster: Cluster, load: Load) -> None:
     cluster.end("c", signal.SIGKILL)
     shutil.rmtree(cluster.folder / "data" / "c")
     cluster.write(NAMES, joined=["sb", "sc"], node={"sc": 4})
@@ -101,7 +129,7 @@ def test_a_replica_that_is_gone_is_replaced(cluster: Cluster, load: Load) -> Non
     assert operate(cluster, "replace", "c") == 2
 
 
-def test_a_backup_taken_under_load_is_restored(
+def a_backup_taken_under_load_is_restored(
     cluster: Cluster, load: Load, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "backup"
@@ -123,7 +151,7 @@ def test_a_backup_taken_under_load_is_restored(
     try:
         for name in NAMES:
             other.start(name)
-        with other.connect() as db:
+        with other.connect(once=True) as db:
             assert least <= (db.get_int(b"count") or 0) <= most
             db.add(b"count", 1)
             written = db.watermark
@@ -138,8 +166,8 @@ def test_a_backup_taken_under_load_is_restored(
         other.close()
 
 
-def test_replicas_are_taken_out(cluster: Cluster, load: Load) -> None:
-    assert operate(cluster, "lead", "c") == 0
+def replicas_are_taken_out(cluster: Cluster, load: Load) -> None:
+    assert lead(cluster, "c") == 0
     assert operate(cluster, "remove", "a", "b") == 0
     assert voters(cluster) == [4]
     for name in ("a", "b"):
@@ -154,9 +182,7 @@ def test_replicas_are_taken_out(cluster: Cluster, load: Load) -> None:
         assert db.get_int(b"count") == count > 0
 
 
-def test_bad_commands_say_what_to_do(
-    cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def bad_commands_say_what_to_do(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
     assert operate(cluster, "add", "nobody") == 2
     assert "there is no process 'nobody'" in capsys.readouterr().err
     assert operate(cluster, "add", "a") == 2

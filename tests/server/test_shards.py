@@ -1,4 +1,8 @@
-"""Real processes of a cluster of two partitions: three with a replica of each, and two with one."""
+"""Real processes of a cluster of two partitions: three with a replica of each, and two with one.
+
+Tests share the cluster of three and need not come in this order, nor all in one process of pytest:
+each finds it as some others have left it.
+"""
 
 import concurrent.futures
 import contextlib
@@ -8,7 +12,7 @@ import random
 import signal
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 import mako
+from mako.cli import membership, watching
 from mako.cli.app import main
 from mako.placement import Kind, Placement
 from tests.server.procedures import COUNTER
@@ -48,7 +53,33 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         made.close()
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands wait here for processes that wait for a processor."""
+    monkeypatch.setattr(watching, "ASK_SECONDS", PATIENCE)
+    for name in ("_REQUEST_SECONDS", "_PROCESS_SECONDS"):
+        monkeypatch.setattr(membership, name, PATIENCE)
+
+
+def settle(cluster: Cluster) -> None:
+    """All run, and each leads what it should. Not before: a leadership that moves meanwhile may
+    take a transaction along that is not run once."""
+    cluster.start_missing()
+    cluster.settle("a", "b")
+
+
+def lead(cluster: Cluster, name: str, *more: str) -> int:
+    command = ["replica", "lead", "-f", str(cluster.file), "--timeout", str(PATIENCE)]
+    return main([*command, *more, name])
+
+
+def newest(db: mako.RemoteDatabase) -> int:
+    """The watermark of the partition that is ahead: what was acknowledged is not above it."""
+    return max(int(db.status(partition=each)["watermark"]) for each in db.partitions)
+
+
 def test_keys_of_both_partitions_are_written_and_read(cluster: Cluster) -> None:
+    settle(cluster)
     keys = sorted(keys_of(0, 20) + keys_of(1, 20))
     with cluster.connect() as db:
         for key in keys:
@@ -68,8 +99,7 @@ def test_keys_of_both_partitions_are_written_and_read(cluster: Cluster) -> None:
 
 
 def test_every_partition_is_shown(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cluster.leader(0) == "a"
-    assert cluster.leader(1) == "b"
+    settle(cluster)
     assert main(["status", "-f", str(cluster.file), "-o", "json", "--hash"]) == 0
     rows = json.loads(capsys.readouterr().out)["replicas"]
     assert [(row["process"], row["partition"]) for row in rows] == [
@@ -92,15 +122,15 @@ def test_every_partition_is_shown(cluster: Cluster, capsys: pytest.CaptureFixtur
 def test_the_leadership_of_one_partition_is_handed_over(
     cluster: Cluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    settle(cluster)
     for name in ("c", "b"):
-        command = ["replica", "lead", "-f", str(cluster.file), "--partition", "1", name]
-        assert main(command) == 0
+        assert lead(cluster, name, "--partition", "1") == 0
         assert f"partition 1: {name} leads" in capsys.readouterr().out
-        assert cluster.leader(1) == name
-        assert cluster.leader(0) == "a"
+        cluster.settle("a", name)
 
 
 def test_a_partition_goes_on_while_another_one_has_no_leader(cluster: Cluster) -> None:
+    settle(cluster)
     here, there = keys_of(0, 1)[0], keys_of(1, 1)[0]
     with cluster.connect(once=True) as db:
         for key in (here, there):
@@ -119,9 +149,8 @@ def test_a_partition_goes_on_while_another_one_has_no_leader(cluster: Cluster) -
         assert [db.add(there, 1) for _ in range(5)] == [6, 7, 8, 9, 10]
         assert cluster.leader(1) in others
         assert cluster.leader(0) in others
-        cluster.start(leader)
-        cluster.line(leader, "is follower")
-        written = db.watermark
+        cluster.start_missing()
+        written = newest(db)
     hashes: dict[int, set[str]] = {0: set(), 1: set()}
     for name in NAMES:
         with cluster.connect(name, replica=True) as near:
@@ -135,6 +164,7 @@ def test_a_partition_goes_on_while_another_one_has_no_leader(cluster: Cluster) -
 
 
 def test_transactions_go_over_partitions(cluster: Cluster) -> None:
+    settle(cluster)
     with cluster.connect() as db:
         for number in range(20):
             assert db.run("move", number, number + 1, 5) == (-5 if number == 0 else 0)
@@ -146,6 +176,7 @@ def test_transactions_go_over_partitions(cluster: Cluster) -> None:
 
 def test_transfers_survive_a_leader(cluster: Cluster) -> None:
     """Every transfer over partitions that was acknowledged is there, whole."""
+    settle(cluster)
     accounts, moved = range(100, 116), 0
     stop = threading.Event()
 
@@ -159,29 +190,34 @@ def test_transfers_survive_a_leader(cluster: Cluster) -> None:
                 count += 1
         return count
 
-    with concurrent.futures.ThreadPoolExecutor(4) as pool, cluster.connect() as db:
+    with concurrent.futures.ThreadPoolExecutor(4) as pool, cluster.connect(once=True) as db:
         for number in accounts:
             db.run("add", number, 100)
         running = [pool.submit(run, seed) for seed in range(4)]
         try:
             leader = cluster.leader(1)
             while sum(db.run("sum_of", 200, 204, partition=p) for p in (0, 1)) < 200:
-                pass
+                check_all_run(running)
             cluster.end(leader, signal.SIGKILL)
             before = db.run("sum_of", 200, 204, partition=0)
             while db.run("sum_of", 200, 204, partition=0) < before + 200:
-                pass
+                check_all_run(running)
         finally:
             stop.set()
         moved = sum(each.result() for each in running)
         assert db.run("sum_of", accounts[0], accounts[-1] + 1, partition=0) == 1600
         assert db.run("sum_of", 200, 204, partition=1) == moved
-        cluster.start(leader)
-        cluster.line(leader, "is follower")
+
+
+def check_all_run(running: Sequence[concurrent.futures.Future[int]]) -> None:
+    for each in running:
+        if each.done():
+            pytest.fail(f"it has ended: {each.exception()}")
 
 
 def test_snapshots_see_transfers_whole(cluster: Cluster) -> None:
     """At every replica, while others move what there is from one partition to the other."""
+    settle(cluster)
     accounts = range(300, 316)
     stop = threading.Event()
 
@@ -196,8 +232,8 @@ def test_snapshots_see_transfers_whole(cluster: Cluster) -> None:
         while True:
             try:
                 return look(db)
-            except mako.ConnectionLost:  # A leader that could not run in time has lost its lead.
-                continue
+            except (mako.ConnectionLost, mako.TransactionTooOld):
+                continue  # Who could not run in time has lost its lead, or its snapshot.
 
     def look(db: mako.RemoteDatabase) -> list[int]:
         with db.snapshot(max_staleness=PATIENCE) as snapshot:
@@ -208,7 +244,7 @@ def test_snapshots_see_transfers_whole(cluster: Cluster) -> None:
             assert snapshot.timestamp > 0
         return [row["value"] for row in again]
 
-    with concurrent.futures.ThreadPoolExecutor(2) as pool, cluster.connect() as db:
+    with concurrent.futures.ThreadPoolExecutor(2) as pool, cluster.connect(once=True) as db:
         for number in accounts:
             db.run("add", number, 100)
         with db.snapshot() as snapshot:
@@ -230,8 +266,9 @@ def test_snapshots_see_transfers_whole(cluster: Cluster) -> None:
 
 
 def test_who_is_told_to_end_hands_over_all_that_it_leads(cluster: Cluster) -> None:
-    assert main(["replica", "lead", "-f", str(cluster.file), "a"]) == 0
-    assert (cluster.leader(0), cluster.leader(1)) == ("a", "a")
+    settle(cluster)
+    assert lead(cluster, "a") == 0
+    cluster.settle("a", "a")
     keys = [*keys_of(0, 3), *keys_of(1, 3)]
     with cluster.connect() as db:
         db.get_many(keys)
@@ -240,13 +277,12 @@ def test_who_is_told_to_end_hands_over_all_that_it_leads(cluster: Cluster) -> No
             db.put(key, b"after")
         assert db.get_many(keys) == [b"after"] * 6
     assert "a" not in (cluster.leader(0), cluster.leader(1))
+    for name in ("b", "c"):  # They would have it lead both as long as they run.
+        cluster.end(name, signal.SIGKILL)
 
 
 def test_all_that_are_told_to_end_do_not_hand_over_to_each_other(cluster: Cluster) -> None:
-    for name in set(NAMES) - set(cluster.running):  # What other tests have ended.
-        cluster.start(name)
-    while cluster.leader(0) == cluster.leader(1):
-        pass  # Until the one that should lead has it again: each could give the other what it has.
+    settle(cluster)  # Each could give the other what it has.
     for process in cluster.running.values():
         process.send_signal(signal.SIGTERM)
     stood = 0

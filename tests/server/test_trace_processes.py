@@ -5,8 +5,10 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+from urllib.request import urlopen
 
 import pytest
 
@@ -24,12 +26,16 @@ HERE, THERE = (
     next(n for n in range(99) if HASH.partition_of(COUNTER.pack_key(n)) == partition)
     for partition in (0, 1)
 )
+#: Clients that keep something under way.
+CLIENTS: Final = 4
 
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
     names = ("a", "b")
-    made = Cluster(tmp_path, names, procedures=["tests.server.procedures"])
+    # A disk that takes its time is no reason to begin another epoch.
+    raft = {"election_ticks": 200}
+    made = Cluster(tmp_path, names, procedures=["tests.server.procedures"], raft=raft)
     sites = [[f"s{name}:{made.ports[name]}"] for name in names]
     made.write(names, site={"server": sites}, process={f"s{name}": name for name in names})
     try:
@@ -44,14 +50,16 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         made.close()
 
 
-def load(cluster: Cluster, stop: threading.Event) -> None:
-    """Transactions over both partitions, whose results are early, until one does not come."""
+def load(cluster: Cluster, stands_still: threading.Event, over: threading.Event) -> None:
+    """Transactions over both partitions, whose results are early. Once b stands still nothing more
+    is asked for: the result that is waited for comes when b goes on, or not at all."""
     with cluster.connect() as db:
-        while not stop.is_set():
-            try:
-                db.submit("move", HERE, THERE, 1).result(timeout=1)
-                db.submit("add", HERE, 1).result(timeout=1)
-            except (mako.Error, TimeoutError):
+        while not over.is_set():
+            with suppress(mako.Error, TimeoutError):
+                db.submit("move", HERE, THERE, 1).result(timeout=PATIENCE)
+                db.submit("add", HERE, 1).result(timeout=PATIENCE)
+                continue
+            if stands_still.is_set():
                 return
 
 
@@ -63,15 +71,14 @@ def traced(capsys: pytest.CaptureFixture[str], cluster: Cluster, *txn: str) -> t
 def test_what_waits_for_a_process_that_stands_still(
     cluster: Cluster, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(asking, "ASK_SECONDS", PATIENCE)
     status, found = traced(capsys, cluster)
     assert (status, found["problems"]) == (0, [])
     assert [each["process"] for each in found["partitions"]] == ["a", "b"]
-    with cluster.connect() as db:
+    with cluster.connect(once=True) as db:
         db.run("move", HERE, THERE, 1)
-    with monkeypatch.context() as patch:
-        patch.setattr(asking, "ASK_SECONDS", 0.5)
-        # Where all that was executed is durable as b is stopped, nothing waits: then once more.
-        oldest = next(filter(None, (look_while_stopped(capsys, cluster) for _ in range(20))))
+    # Where all that was executed is durable as b is stopped, nothing waits: then once more.
+    oldest = next(filter(None, (look_while_stopped(capsys, cluster) for _ in range(20))))
     deadline = time.monotonic() + PATIENCE
     while True:
         status, found = traced(capsys, cluster)
@@ -85,43 +92,69 @@ def test_what_waits_for_a_process_that_stands_still(
 
 def look_while_stopped(capsys: pytest.CaptureFixture[str], cluster: Cluster) -> Any:
     """Stop b under load, and look; the oldest transaction that waits for it, if any does."""
-    stop = threading.Event()
-    running = threading.Thread(target=load, args=(cluster, stop))
-    running.start()
+    stands_still, over = threading.Event(), threading.Event()
+    running = [
+        threading.Thread(target=load, args=(cluster, stands_still, over)) for _ in range(CLIENTS)
+    ]
+    for each in running:
+        each.start()
     try:
-        with cluster.connect() as db:
+        with cluster.connect(once=True) as db:
             before = db.run("value_of", THERE, partition=1)
             while db.run("value_of", THERE, partition=1) < before + 20:
-                pass
+                assert all(each.is_alive() for each in running)
+        stands_still.set()
         cluster.running["b"].send_signal(signal.SIGSTOP)
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            status, found = traced(capsys, cluster)
-            (silent, missing) = found["problems"]
-            assert status == 1
-            assert silent.startswith("b does not answer at 127.0.0.1:")
-            assert missing == "partition 1: no leader answers"
+        with pytest.MonkeyPatch.context() as patch:
+            ask_in_vain(patch, cluster.http[1])
+            return look(capsys, cluster)
+    finally:
+        over.set()
+        cluster.running["b"].send_signal(signal.SIGCONT)
+        for each in running:
+            each.join()
+
+
+def ask_in_vain(patch: pytest.MonkeyPatch, port: int) -> None:
+    """Whoever stands still at a port is not waited for; others are as long as it takes."""
+
+    def ask(url: str, timeout: float) -> Any:
+        return urlopen(url, timeout=0.1 if f":{port}/" in url else timeout)
+
+    patch.setattr(asking, "urlopen", ask)
+
+
+def look(capsys: pytest.CaptureFixture[str], cluster: Cluster) -> Any:
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        status, found = traced(capsys, cluster)
+        # The leader of partition 0 may begin another epoch, as b does not answer.
+        silent, *_, missing = found["problems"]
+        assert status == 1
+        assert silent.startswith("b does not answer at 127.0.0.1:")
+        assert missing == "partition 1: no leader answers"
+        # What was executed a moment ago waits for the disk of its own partition, too.
+        if len(found["problems"]) == 2:
             (here,) = found["partitions"]
-            # What was executed a moment ago waits for the disk of its own partition, too.
             if all(each["partition"] == 1 for each in here["waiting_for"]):
                 break
-            assert time.monotonic() < deadline, found
-        waits_for = {each["partition"]: each["transactions"] for each in here["waiting_for"]}
-        if not waits_for.get(1):
-            return None
-        # The first ones may be durable everywhere, and not told yet.
-        oldest = next(each for each in here["oldest"] if each["waits_for"])
-        assert 1 in oldest["mask"]
-        assert [each["partition"] for each in oldest["waits_for"]][-1] == 1
+        assert time.monotonic() < deadline, found
+    waits_for = {each["partition"]: each["transactions"] for each in here["waiting_for"]}
+    if not waits_for.get(1):
+        return None
+    # The first ones may be durable everywhere, and not told yet.
+    oldest = next(each for each in here["oldest"] if each["waits_for"])
+    assert 1 in oldest["mask"]
+    assert [each["partition"] for each in oldest["waits_for"]][-1] == 1
 
+    while True:
         assert main(["trace", "-f", str(cluster.file), str(oldest["timestamp"])]) == 1
         out = capsys.readouterr().out
-        assert f"Transaction {oldest['timestamp']}, " in out
-        assert "waiting for partition 1" in out.splitlines()[0]
-        assert "its leader does not answer" in out or "through versions that it wrote" in out
-        assert out.endswith("partition 1: no leader answers\n")
-        return oldest
-    finally:
-        stop.set()
-        cluster.running["b"].send_signal(signal.SIGCONT)
-        running.join()
+        if "partition 0: no leader answers" not in out:
+            break
+        assert time.monotonic() < deadline, out
+    assert f"Transaction {oldest['timestamp']}, " in out
+    assert "waiting for partition 1" in out.splitlines()[0]
+    assert "its leader does not answer" in out or "through versions that it wrote" in out
+    assert out.endswith("partition 1: no leader answers\n")
+    return oldest

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from typing import Final
 import mako
 from mako.placement import Kind, Placement
 from tests.server.procedures import COUNTER
+from tests.server.processes import PATIENCE
 
 PLACEMENT: Final = Placement(Kind.HASH, 2)
 #: Transfers of one client that are under way at a time.
@@ -129,10 +131,17 @@ class Ledger:
 
     def check(self, db: mako.RemoteDatabase) -> int:
         """Compare with what is there, at one moment; how many transfers are."""
-        with db.snapshot(max_staleness=60) as snapshot:
-            found = snapshot.table(COUNTER).scan((0,), (1 << 40,))
-            rows = {key[0]: row["value"] for key, row in found}
-        return self.compare(rows)
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                with db.snapshot(max_staleness=60) as snapshot:
+                    found = snapshot.table(COUNTER).scan((0,), (1 << 40,))
+                    rows = {key[0]: row["value"] for key, row in found}
+            except (mako.ConnectionLost, mako.TooStale, mako.TransactionTooOld):
+                # Who should lead takes over, some time after a failure.
+                assert time.monotonic() < deadline
+                continue
+            return self.compare(rows)
 
     def compare(self, rows: Mapping[int, int]) -> int:
         """The same with rows that were read."""

@@ -10,7 +10,7 @@ from bench.micro.workload import RECORD
 from bench.options import Distribution, MicroOptions
 from bench.workload import Status
 from mako.errors import ConfigError
-from tests.bench.driving import drive
+from tests.bench.driving import MEMORY, drive
 
 ENOUGH = 30_000
 
@@ -18,7 +18,7 @@ ENOUGH = 30_000
 @contextmanager
 def loaded(options: MicroOptions) -> Iterator[tuple[Any, Micro]]:
     benchmark = create(options)
-    with mako.open(":memory:", memory="256MiB") as db:
+    with mako.open(":memory:", memory=MEMORY) as db:
         benchmark.prepare(db, lambda _done, _total, _what: None)
         yield db, benchmark
 

@@ -12,7 +12,7 @@ from bench.tpca import janus, spec
 from bench.tpca.benchmark import create
 from bench.workload import Benchmark, CheckResult, Status
 from mako.errors import ConfigError
-from tests.bench.driving import drive
+from tests.bench.driving import MEMORY, drive
 
 ENOUGH = 60_000
 SPEC = TpcaOptions(workers=2, branches=3, accounts=50)
@@ -22,7 +22,7 @@ JANUS = TpcaOptions(workers=2, profile="janus", accounts=100, dist=Distribution(
 @contextmanager
 def loaded(options: TpcaOptions) -> Iterator[tuple[Any, Benchmark]]:
     benchmark = create(options)
-    with mako.open(":memory:", memory="256MiB") as db:
+    with mako.open(":memory:", memory=MEMORY) as db:
         benchmark.prepare(db, lambda _done, _total, _what: None)
         yield db, benchmark
 

@@ -8,14 +8,14 @@ import mako
 from bench.options import TPCC_KINDS, Scale, TpccOptions
 from bench.tpcc.benchmark import create
 from bench.workload import Status
-from tests.bench.driving import drive
+from tests.bench.driving import MEMORY, drive
 
 ENOUGH = 60_000  # Transactions, for most of the audit to have its samples.
 
 
 def run_benchmark(options: TpccOptions) -> dict[str, Any]:
     benchmark = create(options)
-    with mako.open(":memory:", memory="1GiB") as db:
+    with mako.open(":memory:", memory=MEMORY) as db:
         benchmark.prepare(db, lambda _done, _total, _what: None)
         states = benchmark.states(options.workers, options.seed)
         sample, states = drive(db, benchmark.workload(), states, seed=options.seed, enough=ENOUGH)

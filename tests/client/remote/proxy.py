@@ -8,6 +8,8 @@ import threading
 from types import TracebackType
 from typing import Self
 
+from tests.server.processes import PATIENCE
+
 
 class Proxy:
     """Passes bytes on until so many have passed one way; then both sides are cut off.
@@ -26,6 +28,7 @@ class Proxy:
         self.port: int = self._listener.getsockname()[1]
         self.connections = 0
         self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._passing: list[threading.Thread] = []
         self._open: list[socket.socket] = []
         self._silent = threading.Event()
 
@@ -52,9 +55,11 @@ class Proxy:
                 (server, client, self._down),
             ):
                 limit = limits[number] if number < len(limits) else None
-                threading.Thread(
+                thread = threading.Thread(
                     target=self._pass, args=(source, target, limit), daemon=True
-                ).start()
+                )
+                self._passing.append(thread)
+                thread.start()
 
     def _pass(self, source: socket.socket, target: socket.socket, limit: int | None) -> None:
         left = limit
@@ -84,8 +89,14 @@ class Proxy:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        # Nobody opens another one, nor uses a number that is closed and may be somebody else's.
         self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join(PATIENCE)
         self._listener.close()
         for each in self._open:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        for thread in self._passing:
+            thread.join(PATIENCE)
+        for each in self._open:
             each.close()
-        self._thread.join(10)

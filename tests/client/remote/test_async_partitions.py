@@ -12,6 +12,8 @@ from mako.client.remote.async_database import AsyncDatabase
 from tests.client.remote.test_partitions import WORDS, keys_of
 from tests.server.divided import ACCOUNT, RATE, Divided
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 
 @pytest.fixture(scope="module")
 def divided() -> Iterator[Divided]:
@@ -118,7 +120,7 @@ def test_procedures(divided: Divided) -> None:
 
 def test_one_partition_alone(divided: Divided) -> None:
     async def act(db: AsyncDatabase) -> None:
-        await db.put(keys_of(0, 1)[0], b"1")
+        await db.put(keys_of(0, 2)[1], b"1")  # The first one is another test's.
         with pytest.raises(mako.Rejected, match="belongs to partition 1, and this database was"):
             await db.put(keys_of(1, 1)[0], b"1")
 

@@ -9,8 +9,12 @@ from typing import Any
 import pytest
 
 import mako
+from tests.client.remote.conftest import Clock
 from tests.server import procedures as p
 from tests.server.loopback import Loopback
+from tests.server.processes import PATIENCE
+
+pytestmark = pytest.mark.usefixtures("patient")
 
 _numbers = count(1)
 
@@ -258,7 +262,7 @@ def test_snapshots(remote: mako.RemoteDatabase, table: Any, key: int) -> None:
         assert snapshot.table(table).get(b"a") == b"1"
         assert snapshot.run(p.value_of, key) == 1
         assert snapshot.run("value_of", key) == 1
-        assert 0 <= snapshot.staleness < 10
+        assert 0 <= snapshot.staleness < PATIENCE
         with pytest.raises(mako.ReadOnly if hasattr(mako, "ReadOnly") else mako.Aborted):
             snapshot.run(p.add, key, 1)
         assert snapshot.run(p.value_of, key) == 1
@@ -320,12 +324,12 @@ def test_after_close(server: Loopback) -> None:
             call()
 
 
-def test_bad_addresses() -> None:
+def test_bad_addresses(clock: Clock) -> None:
     for bad in ("", "localhost", "h:x", "h:99999", ":1"):
         with pytest.raises(mako.ConfigError):
             mako.connect(bad)
-    with pytest.raises(mako.ConnectionLost, match="refused"):
-        mako.connect("127.0.0.1:1", timeout=0.2)
+    with clock.jumps_after("lost"), pytest.raises(mako.ConnectionLost, match="refused"):
+        mako.connect("127.0.0.1:1")
 
 
 def test_an_address_that_is_dead_does_not_matter(server: Loopback) -> None:

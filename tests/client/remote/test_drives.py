@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 
 import mako
-from mako.client.remote import database
 from mako.server.asking import Asking
 from mako.server.driving import Drives, Preparation
+from tests.client.remote.conftest import Clock
 from tests.server.loopback import Loopback
+from tests.server.processes import PATIENCE
 from tests.server.test_drives import COUNT, COUNTER
+
+pytestmark = pytest.mark.usefixtures("patient")
 
 STATES = [{"worker": 1}]
 
@@ -114,7 +117,7 @@ def test_the_error_of_a_block_is_the_one_that_is_told(server: Loopback) -> None:
 
 
 def test_a_drive_that_does_not_start_in_time_is_cancelled(
-    server: Loopback, monkeypatch: pytest.MonkeyPatch
+    server: Loopback, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
     compiled, cancelled = threading.Event(), threading.Event()
     found: list[bool] = []
@@ -124,8 +127,9 @@ def test_a_drive_that_does_not_start_in_time_is_cancelled(
             prepared = super().prepare(*arguments)
 
             def compile_late() -> None:
-                compiled.wait(30)
+                compiled.wait(PATIENCE)
 
+            clock.jump()  # It has been asked for, and its time is over.
             return prepared._replace(compile=compile_late)
 
     cancel = Asking.cancel_drive
@@ -136,12 +140,11 @@ def test_a_drive_that_does_not_start_in_time_is_cancelled(
         return found[-1]
 
     monkeypatch.setattr(server.backend, "drives", Slow(server.crew, {COUNT.name: COUNT}))
-    monkeypatch.setattr(database, "DRIVE_SECONDS", 0.05)
     monkeypatch.setattr(Asking, "cancel_drive", cancel_and_tell)
     with mako.connect(server.address) as db:
         with pytest.raises(mako.Unknown, match="in time"):
             drive(db)
-        assert cancelled.wait(10)
+        assert cancelled.wait(PATIENCE)
         assert found == [True]
         compiled.set()
         assert db.status(), "the connection stays"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,13 +13,21 @@ import pytest
 
 import mako
 from mako.client.remote.async_database import AsyncDatabase
+from mako.ids import MILLISECOND_SHIFT
+from mako.server.moving import check_move
 from mako.wire.requests import Operation
+from tests.client.remote.conftest import Clock
 from tests.client.remote.test_partitions import keys_of
+from tests.engine.running import until
 from tests.server.divided import Divided
+from tests.server.processes import PATIENCE
+
+pytestmark = pytest.mark.usefixtures("patient")
 
 TABLE = "moments"
 HERE, THERE = keys_of(0, 1)[0], keys_of(1, 1)[0]
-PATIENCE = 60.0
+#: Where a server calls it.
+_CHECK_MOVE = "mako.server.asking.check_move"
 
 
 @pytest.fixture(scope="module")
@@ -39,13 +47,6 @@ def db(divided: Divided) -> Iterator[mako.RemoteDatabase]:
         table.put(HERE, b"0")
         table.put(THERE, b"0")
         yield made
-
-
-def until(over: Callable[[], bool]) -> None:
-    """Wait for a server."""
-    deadline = time.monotonic() + PATIENCE
-    while not over():
-        assert time.monotonic() < deadline, "it takes too long"
 
 
 @pytest.mark.parametrize("whole", [True, False])
@@ -104,7 +105,7 @@ def test_no_snapshot_is_ahead_there(divided: Divided, db: mako.RemoteDatabase) -
     seen: set[int] = set()
     with writing(divided):
         while len(seen) < 20:
-            with db.snapshot(max_staleness=30) as snapshot:
+            with db.snapshot(max_staleness=PATIENCE) as snapshot:
                 assert snapshot.timestamp >= last, "nor behind one before"
                 last = snapshot.timestamp
                 table = snapshot.table(TABLE)
@@ -121,7 +122,7 @@ def test_no_snapshot_of_a_task_is_ahead_there(divided: Divided, db: mako.RemoteD
     async def look(tasks: AsyncDatabase) -> None:
         seen: set[int] = set()
         while len(seen) < 20:
-            async with tasks.snapshot(max_staleness=30) as snapshot:
+            async with tasks.snapshot(max_staleness=PATIENCE) as snapshot:
                 late = int(await snapshot.get(THERE, table=TABLE))
                 assert int(await snapshot.get(HERE, table=TABLE)) - late in (0, 1)
                 assert snapshot.timestamp > 0
@@ -134,26 +135,41 @@ def test_no_snapshot_of_a_task_is_ahead_there(divided: Divided, db: mako.RemoteD
 
 
 def test_a_partition_that_does_not_come_to_the_moment_is_named(
-    divided: Divided, db: mako.RemoteDatabase, monkeypatch: pytest.MonkeyPatch
+    divided: Divided, db: mako.RemoteDatabase, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
     del db
+    one = divided.servers[0]
+
+    def check_late(*given: Any) -> Any:
+        move = check_move(*given)
+        clock.jump()  # It has been asked for, and from now on it is waited for in vain.
+        return move
+
+    def stand_still() -> None:
+        """The clock of a partition where nobody works does, unless it leads; and the other one's
+        is ahead from the next millisecond on."""
+        monkeypatch.setattr(one.backend, "leads", False)
+        until(lambda: time.time_ns() // 1_000_000 > one.engine.clock >> MILLISECOND_SHIFT)
+
+    monkeypatch.setattr(_CHECK_MOVE, check_late)
 
     async def main() -> None:
-        async with await mako.aconnect(divided.address, timeout=2) as tasks:
+        async with await mako.aconnect(divided.address) as tasks:
             await tasks.get_many([HERE, THERE])
-            monkeypatch.setattr(divided.servers[0].backend, "leads", False)
+            stand_still()
             async with tasks.snapshot():
                 raise AssertionError("it is never there")
 
-    with mako.connect(divided.address, timeout=2) as made:
+    with mako.connect(divided.address) as made:
         made.get_many([HERE, THERE])
-        # The clock of a partition where nobody works stands still, unless it leads.
-        monkeypatch.setattr(divided.servers[0].backend, "leads", False)
+        stand_still()
         with pytest.raises(TimeoutError, match=r"^partition 0 has not come to the moment of the"):
             made.snapshot()
-        monkeypatch.setattr(divided.servers[0].backend, "leads", True)
+        monkeypatch.setattr(_CHECK_MOVE, check_move)
+        monkeypatch.setattr(one.backend, "leads", True)
         with made.snapshot() as snapshot:
             assert len(snapshot.get_many([HERE, THERE], table=TABLE)) == 2
+    monkeypatch.setattr(_CHECK_MOVE, check_late)
     with pytest.raises(TimeoutError, match=r"^partition 0 has not come to the moment of the"):
         anyio.run(main, backend="asyncio")
     for server in divided.servers:

@@ -6,6 +6,7 @@ import contextlib
 import select
 import socket
 import threading
+import time
 from itertools import count
 from typing import Any
 
@@ -13,12 +14,18 @@ import anyio
 import pytest
 
 import mako
-from mako.client.remote import async_link, core, link
-from mako.ids import Status
+from mako.client.remote import async_link, link
+from mako.client.remote.core import Core
+from mako.ids import MILLISECOND_SHIFT, Status
 from mako.wire.requests import Operation
+from tests.client.remote.conftest import Clock
 from tests.client.remote.proxy import Proxy
+from tests.engine.running import until
 from tests.server import procedures as p
 from tests.server.loopback import Loopback
+from tests.server.processes import PATIENCE
+
+pytestmark = pytest.mark.usefixtures("patient")
 
 _numbers = count(500_000)
 
@@ -103,7 +110,7 @@ class Elsewhere:
         self.server.backend.leader = ""
 
 
-def test_a_client_is_sent_to_the_leader() -> None:
+def test_a_client_is_sent_to_the_leader(clock: Clock) -> None:
     with Loopback(["tests.server.procedures"]) as one, Loopback(["tests.server.procedures"]) as two:
         with Elsewhere(one, two.address), mako.connect(one.address) as db:
             assert db.run(p.add, 1, 1) == 1
@@ -111,8 +118,12 @@ def test_a_client_is_sent_to_the_leader() -> None:
             assert db.run(p.value_of, 1) == 1
         with mako.connect(one.address) as db, pytest.raises(mako.NotFound):
             db.run(p.value_of, 1)
-        with Elsewhere(one, ""), pytest.raises(mako.NotLeader):
-            mako.connect(one.address, timeout=0.3)
+        with (
+            Elsewhere(one, ""),
+            clock.jumps_after("_not_here"),
+            pytest.raises(mako.NotLeader),
+        ):
+            mako.connect(one.address)
         with Elsewhere(one, ""), mako.connect(one.address, replica=True) as db:
             with db.snapshot() as snapshot:
                 assert list(snapshot.scan(table=p.COUNTER)) == []
@@ -148,6 +159,7 @@ def test_what_a_deposed_leader_had_not_made_durable(told: type[mako.Error] | Non
             early[-1].wait_durable(0.05)
         tx = db.begin()
         connections = server.hub.connections
+        connections._judged_seconds = 3 * PATIENCE  # They are judged here, and not by time.
         with Elsewhere(server, ""):
             server.call(connections.deposed)
             with pytest.raises(TimeoutError):
@@ -161,10 +173,10 @@ def test_what_a_deposed_leader_had_not_made_durable(told: type[mako.Error] | Non
                 mark = early[-1].timestamp
             for each in early:
                 if told is None:
-                    assert each.wait_durable(5) == each.result()
+                    assert each.wait_durable(PATIENCE) == each.result()
                 else:
                     with pytest.raises(told):
-                        each.wait_durable(5)
+                        each.wait_durable(PATIENCE)
             server.call(lambda: server.backend.serving.start(1))
         with pytest.raises(mako.Error):
             tx.commit()
@@ -174,11 +186,15 @@ def test_results_wait_for_the_gate() -> None:
     """Not one answer is sent, whatever it is, before its timestamp is at or below the limit."""
     with (
         Loopback(["tests.server.procedures"], workers=2) as server,
-        mako.connect(server.address, timeout=30) as db,
+        mako.connect(server.address) as db,
     ):
         db.run(p.add, 1, 1)
         table = db.table("gate")
         mark = server.backend.serving.watermark
+        # What only reads is at the newest timestamp: at the mark, as long as that is the newest.
+        until(lambda: time.time_ns() // 1_000_000 > mark >> MILLISECOND_SHIFT)
+        server.call(server.engine.tick)
+        assert server.engine.clock > mark
         server.backend.serving.limit = lambda: mark
         server.backend._time_limit = lambda: mark  # type: ignore[method-assign]
         asked: list[Any] = [
@@ -205,7 +221,7 @@ def test_results_wait_for_the_gate() -> None:
         server.backend._time_limit = lambda: (1 << 63) - 1  # type: ignore[method-assign]
         server.backend.serving.wake()
         for _ in threads:
-            assert answered.acquire(timeout=10)
+            assert answered.acquire(timeout=PATIENCE)
         for thread in threads:
             thread.join()
 
@@ -218,39 +234,48 @@ def test_a_connection_that_ended_while_nobody_used_it_is_no_riddle(server: Loopb
                 end.shutdown(socket.SHUT_RDWR)
         connection = db._lanes.first.link._socket
         assert connection is not None
-        assert select.select([connection], [], [], 10)[0], "the end has arrived"
+        assert select.select([connection], [], [], PATIENCE)[0], "the end has arrived"
         db.put(b"idle", b"2")  # It is not sent into the void, so nobody has to ask what became.
         assert db.get(b"idle") == b"2"
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A silence of some hundred milliseconds is one."""
-    monkeypatch.setattr(core, "PATIENCE", 0.2)
-    monkeypatch.setattr(core, "SILENCE_MAX", 0.4)
+def go_silent(proxy: Proxy, core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on the proxy is silent, and for this connection some hundred milliseconds of that
+    are enough; the next one may have to wait for a processor."""
+    patience, left = core._silence_max, core.left
+
+    def leave(now: float) -> None:
+        core._silence_max = patience
+        left(now)
+
+    monkeypatch.setattr(core, "left", leave)
+    monkeypatch.setattr(core, "_silence_max", 0.4)
     monkeypatch.setattr(link, "SLEEP_MAX", 0.1)
     monkeypatch.setattr(async_link, "SLEEP_MAX", 0.1)
+    proxy.go_silent()
 
 
-@pytest.mark.usefixtures("impatient")
-def test_a_server_that_goes_silent_is_left_for_another(server: Loopback) -> None:
+def test_a_server_that_goes_silent_is_left_for_another(
+    server: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with (
         Proxy(server.port) as proxy,
-        mako.connect(f"{proxy.address},{server.address}", timeout=20) as db,
+        mako.connect(f"{proxy.address},{server.address}") as db,
     ):
         db.put(b"silent", b"1")
-        proxy.go_silent()
+        go_silent(proxy, db._lanes.first.core, monkeypatch)
         assert db.get(b"silent") == b"1"
         assert proxy.connections == 1
 
 
-@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_tasks_leave_a_server_that_goes_silent_for_another(server: Loopback, backend: str) -> None:
+def test_tasks_leave_a_server_that_goes_silent_for_another(
+    server: Loopback, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def main(proxy: Proxy) -> None:
-        async with await mako.aconnect(f"{proxy.address},{server.address}", timeout=20) as db:
+        async with await mako.aconnect(f"{proxy.address},{server.address}") as db:
             await db.put(b"silent", b"2")
-            proxy.go_silent()
+            go_silent(proxy, db._lanes.first.core, monkeypatch)
             assert await db.get(b"silent") == b"2"
 
     with Proxy(server.port) as proxy:
