@@ -96,6 +96,7 @@ _ROLLED_BACK = int(Outcome.ROLLED_BACK)
 _RAISED = int(Outcome.RAISED)
 _TOO_LARGE = int(Outcome.TOO_LARGE)
 _UNAVAILABLE = int(Outcome.UNAVAILABLE)
+_REMOTE = int(Outcome.REMOTE)
 
 #: Times an aborted insert tries to leave its tree, each time as patient as any search.
 UNLINK_TRIES = 16
@@ -407,6 +408,17 @@ def end_commit(tx: int, timestamp: int, logging: int) -> None:
     _note_commit(tx, timestamp)
 
 
+@compiled
+def unless_refused(tx: int, outcome: int) -> int:
+    """How a transaction ends that would end with `outcome`. To be told of a failure it would have
+    to wait for what it saw, too; but a conflict says nothing, and what is remote comes again."""
+    if ld8(tx + C_MASK) == 0 or COMMITTED < outcome <= _PHANTOM:
+        return outcome
+    if outcome == _LOG_FULL or outcome == _REMOTE or not refuses(tx, ld8(tx + C_MASK)):
+        return outcome
+    return _UNAVAILABLE
+
+
 @exported
 def commit(tx: int) -> int:
     """Commit the transaction of this context; its Outcome.
@@ -415,12 +427,11 @@ def commit(tx: int) -> int:
     COMMITTED has aborted it.
     """
     outcome = ld8(tx + C_OUTCOME)
+    if outcome == COMMITTED and doomed(tx):
+        outcome = why_doomed(tx)
+    outcome = unless_refused(tx, outcome)
     if outcome != COMMITTED:
         return abort(tx, outcome)
-    if doomed(tx):
-        return abort(tx, why_doomed(tx))
-    if ld8(tx + C_MASK) != 0 and refuses(tx, ld8(tx + C_MASK)):
-        return abort(tx, _UNAVAILABLE)
     engine = ld8(tx + C_ENGINE)
     if ld8(tx + C_WRITES) == 0:
         # Nothing to install or to order after: a timestamp that is already drawn will do.
@@ -473,9 +484,7 @@ def finish(tx: int) -> int:
         valid = reads_hold(tx)
         if valid != COMMITTED:
             outcome = valid
-        elif refuses(tx, ld8(tx + C_MASK)):  # To be told so it would have to wait, too.
-            outcome = _UNAVAILABLE
-    return abort(tx, outcome)
+    return abort(tx, unless_refused(tx, outcome))
 
 
 @compiled

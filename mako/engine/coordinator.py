@@ -25,7 +25,7 @@ from mako.engine.atomics import (
 )
 from mako.engine.clocks import is_too_far, time_of
 from mako.engine.closing import activate
-from mako.engine.commit import abort, begin, finish, reads_hold, rest, validate
+from mako.engine.commit import abort, begin, finish, reads_hold, rest, unless_refused, validate
 from mako.engine.fetching import take_range, take_values
 from mako.engine.jit import compiled, exported
 from mako.engine.lane import (
@@ -267,6 +267,7 @@ def run(lane: int) -> int:
         leave(lane, LEFT)
         return outcome
     if outcome != COMMITTED and not _failed(outcome):
+        outcome = unless_refused(lane, outcome)
         abort(lane, outcome)
         if _is_conflict(outcome):
             return _conflict(lane, outcome)
@@ -298,6 +299,16 @@ def _holds(lane: int) -> int:
 
 
 @compiled
+def _is_closed(lane: int, partitions: int) -> bool:
+    """Whether some of these are out of reach, and counted as such."""
+    mesh = ld8(lane + C_MESH)
+    if partitions & load_acquire(mesh + H_CLOSED) == 0:
+        return False
+    st8(mesh + H_UNREACHED, ld8(mesh + H_UNREACHED) + 1)
+    return True
+
+
+@compiled
 def _prepare(lane: int, outcome: int) -> int:
     """Lock, hold, propose and validate here, then ask the others."""
     st8(lane + L_OUTCOME, outcome)
@@ -306,7 +317,7 @@ def _prepare(lane: int, outcome: int) -> int:
         abort(lane, _TOO_LARGE)
         leave(lane, LEFT)
         return _TOO_LARGE
-    if refuses(lane, ld8(lane + C_MASK)):
+    if _is_closed(lane, others) or refuses(lane, ld8(lane + C_MASK)):
         abort(lane, _UNAVAILABLE)
         leave(lane, LEFT)
         return _UNAVAILABLE
@@ -359,13 +370,15 @@ def _refuse(lane: int, outcome: int) -> int:
 @compiled
 def give_up(lane: int) -> int:
     """Who has to answer is out of reach: an undecided transaction ends. What it has to report."""
-    mesh = ld8(lane + C_MESH)
     state = ld8(lane + L_STATE)
     if state != READING and state != PREPARING and state != RAISING:
         return OPEN
-    if ld8(lane + L_WAITING) & load_acquire(mesh + H_CLOSED) == 0:
-        return OPEN
-    st8(mesh + H_UNREACHED, ld8(mesh + H_UNREACHED) + 1)
+    return _withdraw_for_good(lane) if _is_closed(lane, ld8(lane + L_WAITING)) else OPEN
+
+
+@compiled
+def _withdraw_for_good(lane: int) -> int:
+    """An undecided transaction ends Unavailable."""
     _count_unavailable(lane)
     withdraw(lane, _LOCKED, 0, 1)
     return _UNAVAILABLE
@@ -438,7 +451,7 @@ def _on_vote(lane: int, partition: int, message: int) -> int:
         st8(lane + L_HIGHEST, max(ld8(lane + L_HIGHEST), ld8(message + B_CLOCK)))
     bits = ld8(lane + L_BITS) | ld8(message + B_BITS)
     if refuses(lane, bits):
-        return _refuse(lane, _UNAVAILABLE)
+        return _withdraw_for_good(lane)
     st8(lane + L_BITS, bits)
     if ld8(lane + L_WAITING) != 0:
         return OPEN

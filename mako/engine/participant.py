@@ -302,7 +302,8 @@ def _judge(lane: int) -> None:
     if outcome == COMMITTED:
         inherit_reads(lane)
         st8(lane + L_BITS, ld8(lane + C_OWN) | ld8(lane + C_MASK))
-        if refuses(lane, ld8(lane + C_MASK)):
+        asked_by = shl(1, ld8(ld8(lane + L_PORT) + P_PARTITION))
+        if refuses(lane, ld8(lane + C_MASK) | asked_by):
             outcome = _UNAVAILABLE
     if outcome == COMMITTED:
         st8(lane + L_ANSWER, YES)

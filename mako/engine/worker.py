@@ -18,7 +18,7 @@ from mako.engine.atomics import (
     store_release,
     store_seq,
 )
-from mako.engine.closing import close, tick
+from mako.engine.closing import activate, close, tick
 from mako.engine.commit import abort, rest
 from mako.engine.completing import (
     DRAIN,
@@ -407,6 +407,7 @@ def _drive_one(tx: int, started: int) -> int:
         elif outcome == _OUT_OF_MEMORY and make_room(tx, rooms):
             rooms += 1
         elif outcome == _UNAVAILABLE:  # It is counted; the next one may do without who stalls.
+            forget_rows(tx)
             return _rest_a_little(tx)
         elif outcome > _PHANTOM:
             if load_acquire(tx + C_CONTROL) == DRIVE:
@@ -492,6 +493,7 @@ def _drive(tx: int) -> None:
         if count & (CLOSE_EVERY - 1) == 0:
             tick(engine, (now + ld8(tx + K_OFFSET)) // 1_000_000)
             close(engine)
+        activate(tx)  # It may have rested, and who walks a tree is active.
         reclaim_some(tx)
     if mesh != 0:
         _drain(tx)

@@ -19,7 +19,7 @@ timestamp (K3). While it is left out:
 - a snapshot over it is refused;
 - a snapshot over others does not show a version that depends on it, unless it has made that
   version durable (`Snapshot.shows`);
-- as long as it stands still, a transaction that would depend on it is refused (`stalled`).
+- once it has stood still for longer (`still`), a transaction that would depend on it is refused.
 
 The own partition is never left out: nothing here is above what the own log has closed. Times are
 milliseconds of any monotonic clock.
@@ -216,7 +216,7 @@ class Watermarks:
         return self._stable
 
     def stalled(self, now_ms: int) -> int:
-        """Mask of the partitions that stand still: who would depend on one is refused."""
+        """Mask of the partitions that stand still: results that wait for one are set aside."""
         self._look(now_ms)
         return sum(
             1 << partition

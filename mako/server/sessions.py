@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from mako.errors import Aborted, ConfigError, SchemaError, error_of
+from mako.errors import Aborted, ConfigError, SchemaError, Unavailable, error_of
 from mako.ids import (
     KEY_BYTES_MAX,
     MILLISECOND_SHIFT,
@@ -225,13 +225,17 @@ class ServedTransaction(Session):
         self._calls.session_begin(self._context)
 
     def _failure(self, outcome: int) -> Aborted:
+        from mako.engine.layout import STALLED
+
         if outcome not in (Outcome.NOT_FOUND, Outcome.EXISTS) and not self._engine.word(
             self._outcome
         ):
             self._engine.set_word(self._outcome, outcome)
         failure = super()._failure(outcome)
-        failure.depends_on = self._calls.session_saw(self._context) & EVERYBODY
-        return failure
+        saw = failure.depends_on = self._calls.session_saw(self._context) & EVERYBODY
+        stalled = self._engine.word(self._engine.base + STALLED)
+        # To be told so it would have to wait, too; but a conflict says nothing.
+        return failure if failure.retryable or not saw & stalled else Unavailable()
 
     def put(self, handle: TableHandle, key: bytes, value: bytes, *, replace: bool) -> None:
         """Insert, or with `replace` put. Aborted (Exists) if it may not."""

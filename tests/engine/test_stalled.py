@@ -1,9 +1,11 @@
 """Nobody inherits from a partition that makes nothing durable: who would is refused (DESIGN §6)."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+import mako
 from mako.engine.station import refused_as_stalled
 from mako.ids import Outcome
 from mako.procedure import Procedure
@@ -127,3 +129,34 @@ def test_either_side_refuses_what_both_would_wait_for(cluster: Cluster, who: int
     done = ask(cluster, 1, transfer, 1, 1, 0, 1, 5)
     assert (done.outcome, done.mask) == (Outcome.COMMITTED, 0b111)
     assert ask(cluster, 1, look, 1, 1, 0, 1).value == 45 * BASE + 50
+
+
+@mako.procedure
+def too_long(tx: Any, place: int, number: int) -> int:
+    """After it has read a row it names a key that there cannot be."""
+    value = tx.read(ACCOUNT, (place, number)).v
+    found, _ = tx.find(ACCOUNT, (place, -number))
+    return int(value) if found else 0
+
+
+def test_whatever_else_goes_wrong_is_not_waited_for_either(cluster: Cluster) -> None:
+    stall(cluster, 0)
+    assert ask(cluster, 0, too_long, 0, 1).outcome is Outcome.UNAVAILABLE
+    assert ask(cluster, 0, too_long, 0, 2).outcome is Outcome.KEY_TOO_LARGE
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["stalls", "out of reach"])
+def test_nobody_prepares_with_a_partition_with_which_nothing_is_durable(
+    cluster: Cluster, *, closed: bool
+) -> None:
+    """Neither for it, as its participant, nor with it."""
+    cluster.settle()
+    if closed:
+        cluster.mesh.station_of(cluster.engines[STILL]).set_closed([0])
+    else:
+        stall(cluster, 0)
+    number = cluster.post(STILL, transfer, STILL, 1, 0, 2, 5)
+    (done,) = [done for done in cluster.settle() if done.number == number]
+    assert done.outcome is Outcome.UNAVAILABLE
+    assert cluster.mesh.busy == 0
+    assert ask(cluster, 0, put, 0, 2, 7).mask == 0b001, "no row of it waits for who stalls"

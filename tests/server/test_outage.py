@@ -83,13 +83,15 @@ def count_of(cluster: Cluster, what: str) -> float:
     return sum(one.value for one in family.samples if one.labels.get("what") == what)
 
 
-def look(db: mako.RemoteDatabase, *, write: bool) -> None:
-    """A transaction that reads the row, and perhaps writes it."""
+def look(db: mako.RemoteDatabase, how: str) -> None:
+    """A transaction that reads the row, or writes it, or is told that it is there."""
     with db.transaction() as tx:
-        row = tx.get((HERE,), table=COUNTER)
-        assert row is not None
-        if write:
+        if how == "get":
+            assert tx.get((HERE,), table=COUNTER) is not None
+        elif how == "put":
             tx.put((HERE,), {"value": 0}, table=COUNTER)
+        else:
+            tx.insert((HERE,), {"value": 0}, table=COUNTER)
 
 
 def test_others_go_on_except_for_what_depends_on_it(cluster: Cluster) -> None:
@@ -101,9 +103,9 @@ def test_others_go_on_except_for_what_depends_on_it(cluster: Cluster) -> None:
         stopped = time.monotonic()
         while count_of(cluster, "stalled") == 0:  # Until then they have early results, and wait.
             db.submit("value_of", HERE, partition=0)
-        for write in (False, True):  # Calls are asked again; a transaction is told at once.
+        for how in ("get", "put", "insert"):  # Calls are asked again; these are told at once.
             with pytest.raises(mako.Unavailable, match="stalled"):
-                look(db, write=write)
+                look(db, how)
         done = 0
         while done == 0 or time.monotonic() < stopped + SECONDS:
             done += 1

@@ -10,7 +10,7 @@ def busy_lanes(meshes: Sequence[int]) -> list[int]:
     """The contexts of those that are not free, of all workers of a station."""
     found = []
     for mesh in meshes:
-        bits = get_word(mesh + lanes.H_BUSY)
+        bits = get_word(mesh + lanes.H_BUSY) & (1 << 64) - 1
         while bits:
             lowest = bits & -bits
             found.append(get_word(mesh + lanes.H_LANE_LIST + 8 * (lowest.bit_length() - 1)))
