@@ -97,6 +97,7 @@ _RAISED = int(Outcome.RAISED)
 _TOO_LARGE = int(Outcome.TOO_LARGE)
 _UNAVAILABLE = int(Outcome.UNAVAILABLE)
 _REMOTE = int(Outcome.REMOTE)
+_TIMED_OUT = int(Outcome.TIMED_OUT)
 
 #: Times an aborted insert tries to leave its tree, each time as patient as any search.
 UNLINK_TRIES = 16
@@ -411,12 +412,13 @@ def end_commit(tx: int, timestamp: int, logging: int) -> None:
 @compiled
 def unless_refused(tx: int, outcome: int) -> int:
     """How a transaction ends that would end with `outcome`. To be told of a failure it would have
-    to wait for what it saw, too; but a conflict says nothing, and what is remote comes again."""
+    to wait for what it saw, too; but a conflict and a timeout say nothing of that, and what is
+    remote comes again."""
     if ld8(tx + C_MASK) == 0 or COMMITTED < outcome <= _PHANTOM:
         return outcome
-    if outcome == _LOG_FULL or outcome == _REMOTE or not refuses(tx, ld8(tx + C_MASK)):
+    if outcome == _LOG_FULL or outcome == _REMOTE or outcome == _TIMED_OUT:
         return outcome
-    return _UNAVAILABLE
+    return _UNAVAILABLE if refuses(tx, ld8(tx + C_MASK)) else outcome
 
 
 @exported

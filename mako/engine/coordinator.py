@@ -169,6 +169,7 @@ def adopt(home: int, entry: int, arguments: int, size: int) -> int:
     st8(lane + C_LOOK_FIRST, 0)
     st8(lane + C_NOW, ld8(home + C_NOW))
     st8(lane + C_SEED, ld8(home + C_SEED))
+    st8(lane + C_MASK, ld8(home + C_MASK))  # Should it fail before it is run again.
     take_over(lane, home)
     move(lane, ADOPTED)
     ask(lane)
@@ -313,14 +314,14 @@ def _prepare(lane: int, outcome: int) -> int:
     """Lock, hold, propose and validate here, then ask the others."""
     st8(lane + L_OUTCOME, outcome)
     others = participants_of(lane)
-    if others == 0:
-        abort(lane, _TOO_LARGE)
-        leave(lane, LEFT)
-        return _TOO_LARGE
     if _is_closed(lane, others) or refuses(lane, ld8(lane + C_MASK)):
         abort(lane, _UNAVAILABLE)
         leave(lane, LEFT)
         return _UNAVAILABLE
+    if others == 0:
+        abort(lane, _TOO_LARGE)
+        leave(lane, LEFT)
+        return _TOO_LARGE
     if outcome == COMMITTED:
         locked = lock_all(lane)
         if locked != COMMITTED:

@@ -96,6 +96,8 @@ def _report(home: int, lane: int, outcome: int, now: int) -> None:
         st8(mesh + H_KEPT, ld8(mesh + H_KEPT) - 2 * most)
         st8(lane + L_KEPT, 0)
         return
+    if outcome == _UNAVAILABLE:  # Counted among the outcomes, and nothing was done.
+        return
     started = ld8(lane + L_STARTED)
     kind = ld8(lane + L_KIND)
     record_latency(home, kind, now - started)
@@ -104,7 +106,7 @@ def _report(home: int, lane: int, outcome: int, now: int) -> None:
     elif outcome == _ROLLED_BACK:
         counter = home + K_ROLLED_BACK + 8 * kind
         st8(counter, ld8(counter) + 1)
-    elif outcome != _UNAVAILABLE and load_acquire(home + C_CONTROL) == DRIVE:
+    elif load_acquire(home + C_CONTROL) == DRIVE:
         st8(home + K_FAILED, outcome)
 
 

@@ -5,7 +5,7 @@ from mako.engine.commit import begin, finish, rest
 from mako.engine.completing import COMMITTED, IDLE, RUNNING
 from mako.engine.jit import compiled
 from mako.engine.layout import C_MODE, C_OUTCOME, C_STATE
-from mako.engine.reclaim import make_room, reclaim_some
+from mako.engine.reclaim import make_room, reclaim_some_at_rest
 from mako.ids import Outcome
 
 _PHANTOM = int(Outcome.PHANTOM)
@@ -40,8 +40,8 @@ def run_retrying(tx: int, entry: int, arguments: int, result: int, attempts: int
         tries += 1
     store_release(tx + C_STATE, IDLE)
     if outcome != _LOG_FULL:
-        reclaim_some(tx)
         rest(tx)
+        reclaim_some_at_rest(tx)
     return outcome
 
 

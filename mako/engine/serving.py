@@ -152,6 +152,7 @@ FLYING_MAX: Final = 4096
 
 _COMMITTED = int(Outcome.COMMITTED)
 _UNAVAILABLE = int(Outcome.UNAVAILABLE)
+_TIMED_OUT = int(Outcome.TIMED_OUT)
 _BUSY = int(Status.BUSY)
 _NO_PROCEDURE = int(Status.NO_PROCEDURE)
 _WRONG_ARGUMENTS = int(Status.WRONG_ARGUMENTS)
@@ -405,7 +406,8 @@ def _show_early(board: int, tx: int) -> bool:
             continue
         origin = ld8(done + D_ORIGIN)
         outcome = ld8(done + D_OUTCOME)
-        if origin & FLAG_EARLY or outcome == _UNAVAILABLE or outcome == _BUSY:
+        says_nothing = outcome == _UNAVAILABLE or outcome == _BUSY or outcome == _TIMED_OUT
+        if origin & FLAG_EARLY or says_nothing:
             early = IS_EARLY if outcome == _COMMITTED else 0
             if not _hand_out(board, done, outcome, early):
                 st8(tx + K_COMPLETION_SEEN, seen)

@@ -19,7 +19,7 @@ from mako.engine.atomics import (
     store_seq,
 )
 from mako.engine.closing import activate, close, tick
-from mako.engine.commit import abort, rest
+from mako.engine.commit import abort, rest, unless_refused
 from mako.engine.completing import (
     DRAIN,
     DRIVE,
@@ -254,7 +254,7 @@ def serve_oldest(tx: int, now_ns: int) -> bool:
     outcome = _run_until_no_conflict(tx, ld8(request + Q_ENTRY), request + Q_ARGUMENTS)
     if outcome == _REMOTE and ld8(request + Q_SIZE) - Q_ARGUMENTS > ARGUMENT_BYTES:
         forget_rows(tx)
-        complete(tx, request, _TOO_LARGE, slot)
+        complete(tx, request, unless_refused(tx, _TOO_LARGE), slot)
         return True
     if outcome == _REMOTE or (mesh != 0 and ld8(tx + C_MET_PREPARED) != 0 and outcome != COMMITTED):
         if _request_to_lane(tx, request):

@@ -80,6 +80,7 @@ SAYS_NOTHING: Final = frozenset(
         int(Outcome.CHANGED),
         int(Outcome.PHANTOM),
         int(Outcome.LOG_FULL),
+        int(Outcome.TIMED_OUT),
         int(Outcome.UNAVAILABLE),
         int(Status.BUSY),
         int(Status.DISCARDED),

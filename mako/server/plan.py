@@ -31,6 +31,14 @@ IDLE_SECONDS: Final = 0.02
 JUDGED_SECONDS: Final = 1.5
 
 
+#: Of several partitions, in each: workers that clients may drive,
+DRIVERS: Final = 4
+#: how many workers, these included, may ask another one (as `mako.engine.pumped.ASKERS` is),
+ASKERS: Final = 16
+#: and the ports that a worker has to others (as `mako.engine.lane.PORTS_MAX` is).
+PORTS_MAX: Final = 256
+
+
 def group_of(partition: int) -> GroupId:
     return GroupId(partition + 1)
 
@@ -88,10 +96,10 @@ class ServerPlan:
     #: Contexts beside the workers': sessions and snapshots of clients.
     sessions: int = 32
     #: Workers that clients may drive over partitions, beside the others.
-    drivers: int = 4
+    drivers: int = DRIVERS
     #: How many workers of another partition may ask here, driven ones included: the same in all of
     #: the cluster, and `mako.engine.pumped.ASKERS` outside of simulations.
-    askers: int = 16
+    askers: int = ASKERS
     #: And for what comes and goes: drives, hashes, tables that are created.
     spare: int = 8
     #: Log ring of a context; half of it is the largest transaction, and the largest entry.

@@ -7,7 +7,7 @@ from mako.entry import NODE_NONE, Configuration, GroupId, NodeId
 from mako.errors import ConfigError
 from mako.raft import Settings
 from mako.replication.contract import DriverSettings
-from mako.server.plan import ReplicaPlan, ServerPlan, group_of
+from mako.server.plan import ASKERS, DRIVERS, PORTS_MAX, ReplicaPlan, ServerPlan, group_of
 from mako.size import parse_memory, parse_size
 from mako.storage.wal import WalSettings
 
@@ -21,6 +21,9 @@ def plan_of(
         raise ConfigError(f"process {name} has no site; give it one in `process`, or start others")
     document = config.document
     root = Path(data if data is not None else document.data)
+    workers = document.workers if workers is None else workers
+    if problem := _too_many(len(config.partitions), workers):
+        raise ConfigError(problem)
     return ServerPlan(
         cluster_id=config.id,
         process=process.number,
@@ -38,7 +41,7 @@ def plan_of(
         folder=None if document.log == "memory" else root / name,
         memory_bytes=config.memory_bytes,
         pretouch_bytes=parse_size(document.pretouch),
-        workers=document.workers if workers is None else workers,
+        workers=workers,
         tick_seconds=document.raft.tick_ms / 1000,
         clock_offset_ms=_clock_offset_ms(config),
         procedure_seconds=document.procedure_seconds,
@@ -61,6 +64,27 @@ def plan_of(
             stream_rate=parse_size(document.snapshot.send_rate),
         ),
     )
+
+
+def _too_many(partitions: int, workers: int) -> str:
+    """What is too much for the way between the workers of several partitions; empty: nothing."""
+    if partitions < 2:
+        return ""
+    most = ASKERS - DRIVERS
+    if workers > most:
+        return (
+            f"{workers} workers are too many with several partitions; give at most {most} in"
+            " `workers` or --threads"
+        )
+    # Its first worker has a port for what it asks each other partition, and its share of those for
+    # what workers there ask.
+    most = 1 + PORTS_MAX // (1 + -(-ASKERS // workers))
+    if partitions > most:
+        return (
+            f"{partitions} partitions are too many with {workers} of `workers`; use at most {most},"
+            " or more workers"
+        )
+    return ""
 
 
 def _clock_offset_ms(config: ClusterConfig) -> int:

@@ -234,8 +234,11 @@ class ServedTransaction(Session):
         failure = super()._failure(outcome)
         saw = failure.depends_on = self._calls.session_saw(self._context) & EVERYBODY
         stalled = self._engine.word(self._engine.base + STALLED)
-        # To be told so it would have to wait, too; but a conflict says nothing.
-        return failure if failure.retryable or not saw & stalled else Unavailable()
+        if failure.retryable or not saw & stalled:
+            return failure
+        # To be told so it would have to wait, too, which a conflict does not: and this is the end.
+        self._engine.set_word(self._outcome, int(Outcome.UNAVAILABLE))
+        return Unavailable()
 
     def put(self, handle: TableHandle, key: bytes, value: bytes, *, replace: bool) -> None:
         """Insert, or with `replace` put. Aborted (Exists) if it may not."""
@@ -273,10 +276,12 @@ class ServedTransaction(Session):
             outcome = self._calls.session_commit(self._context)
             if outcome == Outcome.LOG_FULL:  # Nobody waits in the thread of the event loop.
                 self._calls.session_abort(self._context, outcome)
-            if outcome != Outcome.COMMITTED:
-                raise super()._failure(outcome)  # It has forgotten what it saw.
             own, inherited = (self._engine.word(place) for place in self._masks)
             self.mask = (own | inherited) & EVERYBODY
+            if outcome != Outcome.COMMITTED:
+                failure = super()._failure(outcome)  # It has forgotten what it saw, not on whom
+                failure.depends_on = self.mask  # that depends.
+                raise failure
             return self._engine.word(self._timestamp)
         finally:
             self.close()
