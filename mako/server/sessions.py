@@ -279,8 +279,8 @@ class ServedTransaction(Session):
             own, inherited = (self._engine.word(place) for place in self._masks)
             self.mask = (own | inherited) & EVERYBODY
             if outcome != Outcome.COMMITTED:
-                failure = super()._failure(outcome)  # It has forgotten what it saw, not on whom
-                failure.depends_on = self.mask  # that depends.
+                failure = super()._failure(outcome)
+                failure.depends_on = self.mask  # What it saw is forgotten by now, and this is not.
                 raise failure
             return self._engine.word(self._timestamp)
         finally:

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 import mako
+from mako.engine.commit import unless_refused
+from mako.engine.layout import C_MASK
 from mako.engine.station import refused_as_stalled
 from mako.ids import Outcome
 from mako.procedure import Procedure
@@ -143,6 +145,22 @@ def test_whatever_else_goes_wrong_is_not_waited_for_either(cluster: Cluster) -> 
     stall(cluster, 0)
     assert ask(cluster, 0, too_long, 0, 1).outcome is Outcome.UNAVAILABLE
     assert ask(cluster, 0, too_long, 0, 2).outcome is Outcome.KEY_TOO_LARGE
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_what_says_nothing_of_rows_stays_what_it_is(cluster: Cluster, outcome: Outcome) -> None:
+    """A conflict is run again, what is remote comes again, and a timeout is told at once."""
+    stall(cluster, 0)
+    engine, home = cluster.engines[0], cluster.homes[0]
+    nothing = (
+        Outcome.LOCKED, Outcome.CHANGED, Outcome.PHANTOM, Outcome.LOG_FULL, Outcome.REMOTE,
+        Outcome.TIMED_OUT,
+    )  # fmt: skip
+    for mask in (0, 1 << 1, 1 << STILL):
+        engine.set_word(home + C_MASK, mask)
+        stays = mask != 1 << STILL or outcome in nothing
+        assert unless_refused(home, outcome) == (outcome if stays else Outcome.UNAVAILABLE)
+    engine.set_word(home + C_MASK, 0)
 
 
 @pytest.mark.parametrize("closed", [False, True], ids=["stalls", "out of reach"])
