@@ -52,3 +52,12 @@ def test_a_difference_is_found(tmp_path: Path, comment: str, row: str) -> None:
 def test_an_id_defined_twice_is_found() -> None:
     with pytest.raises(AssertionError, match="defined twice"):
         defined("| T1 | one | `a` |\n| T1 | other | `a` |")
+
+
+def test_every_cited_section_of_the_design_is_there() -> None:
+    sections = set(re.findall(r"(?m)^## §(\d+) ", (REPOSITORY / "docs/design.md").read_text()))
+    for folder in ("mako", "tests", "docs"):
+        for file in sorted((REPOSITORY / folder).rglob("*.[pm][yd]")):
+            for numbers in re.findall(r"DESIGN((?:,? (?:and |to )?§\d+)+)", file.read_text()):
+                missing = set(re.findall(r"\d+", numbers)) - sections
+                assert not missing, f"{file} cites DESIGN §{missing}, which docs/design.md lacks"
