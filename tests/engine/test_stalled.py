@@ -7,7 +7,9 @@ import pytest
 
 import mako
 from mako.engine.commit import unless_refused
-from mako.engine.layout import C_MASK
+from mako.engine.completing import DRIVE
+from mako.engine.layout import C_CONTROL, C_HISTOGRAMS, C_MASK, HISTOGRAM_BYTES, K_FAILED
+from mako.engine.mesh import _report
 from mako.engine.station import refused_as_stalled
 from mako.ids import Outcome
 from mako.procedure import Procedure
@@ -178,3 +180,20 @@ def test_nobody_prepares_with_a_partition_with_which_nothing_is_durable(
     assert done.outcome is Outcome.UNAVAILABLE
     assert cluster.mesh.busy == 0
     assert ask(cluster, 0, put, 0, 2, 7).mask == 0b001, "no row of it waits for who stalls"
+
+
+@pytest.mark.parametrize("outcome", [Outcome.COMMITTED, Outcome.UNAVAILABLE])
+def test_a_refused_transaction_of_a_drive_is_none_that_ended(
+    cluster: Cluster, outcome: Outcome
+) -> None:
+    """Neither among the latencies, nor for the worker, which goes on."""
+    engine, home = cluster.engines[0], cluster.homes[0]
+    lane = next(iter(cluster.mesh.lanes_of(engine)))
+    control = engine.word(home + C_CONTROL)
+    engine.set_word(home + C_CONTROL, DRIVE)
+    before = engine.read(home + C_HISTOGRAMS, HISTOGRAM_BYTES)
+    _report(home, lane, outcome, cluster.now_ns)
+    engine.set_word(home + C_CONTROL, control)
+    after = engine.read(home + C_HISTOGRAMS, HISTOGRAM_BYTES)
+    assert (after != before) == (outcome is Outcome.COMMITTED)
+    assert engine.word(home + K_FAILED) == 0
