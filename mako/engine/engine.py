@@ -115,7 +115,7 @@ class Engine:
         fixed = FIRST_CONTEXT + contexts * (CONTEXT_BYTES + ring_bytes) + _HEADROOM
         self.memory_limit, self.context_count = memory_bytes, contexts
         try:
-            self._region = Region(fixed + memory_bytes)
+            self._region = Region(fixed + memory_bytes, memory_bytes)
         except (OSError, ValueError, OverflowError) as error:
             raise ConfigError(
                 f"cannot reserve {memory_bytes} bytes of memory ({error}); ask for less"

@@ -49,8 +49,8 @@ from mako.engine.layout import (
 
 #: Kept back from everything but deletes, so that a full engine can be emptied.
 RESERVE_BYTES = 2 << 20
-#: Smaller mappings keep small pages: their contexts alone would clear megabytes to use a few
-#: kilobytes of them.
+#: With less room for rows all pages are small: contexts, megabytes each, would have many times
+#: that cleared to use a few kilobytes of it.
 HUGE_FROM = 256 << 20
 #: More bytes of contexts than that are used here and there.
 SPARSE_FROM = 1 << 30
@@ -117,13 +117,14 @@ def word_at(address: int) -> int:
 
 
 class Region:
-    """One anonymous mapping of `size` bytes; `base` is its address."""
+    """One anonymous mapping of `size` bytes, of which `rows` are for rows if that is not all;
+    `base` is its address."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, rows: int | None = None) -> None:
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
         self.size = size
         self._map = mmap.mmap(-1, size, flags=flags)
-        if size >= HUGE_FROM and hasattr(mmap, "MADV_HUGEPAGE"):
+        if (size if rows is None else rows) >= HUGE_FROM and hasattr(mmap, "MADV_HUGEPAGE"):
             # Random access over gigabytes: with small pages most of it would be page walks.
             self._map.madvise(mmap.MADV_HUGEPAGE)
         self.view = memoryview(self._map)
