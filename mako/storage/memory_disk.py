@@ -244,7 +244,9 @@ class MemoryDisk:
         return sum(len(inode.content) for inode in list(self._names.values()))
 
     def free_bytes(self) -> int:
-        return max(0, self.total_bytes() - self.used_bytes())
+        if self.capacity_bytes is None:
+            return self.total_bytes()
+        return max(0, self.capacity_bytes - self.used_bytes())
 
     def total_bytes(self) -> int:
         return 1 << 62 if self.capacity_bytes is None else self.capacity_bytes
