@@ -28,7 +28,9 @@ EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130
 
 _COMMANDS: Final = {
-    "status": LazyCommand("mako.cli.status", "status", "What this installation is and can use."),
+    "status": LazyCommand(
+        "mako.cli.status", "status", "What this installation can use; with -f, how a cluster does."
+    ),
     "trace": LazyCommand(
         "mako.cli.trace", "trace", "Which transactions wait for durability, for whom, and why."
     ),

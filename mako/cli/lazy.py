@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import click
 
+from mako.cli.variables import name_variables
 from mako.errors import ConfigError
 
 _OWN_PACKAGES: Final = ("bench", "mako")
@@ -51,7 +52,12 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         lazy = self._lazy.get(cmd_name)
-        return None if lazy is None else lazy.load()
+        if lazy is None:
+            return None
+        command = lazy.load()
+        if ctx.auto_envvar_prefix is not None:
+            name_variables(command, f"{ctx.auto_envvar_prefix}_{cmd_name}")
+        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

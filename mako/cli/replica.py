@@ -116,7 +116,14 @@ def replace(files: tuple[str, ...], name: str, seconds: float) -> None:
 @replica.command()
 @_FILES
 @click.option("--partition", type=click.IntRange(0), help="Only this one.")
-@click.option("--timeout", "seconds", default=30.0, show_default=True, metavar="SECONDS")
+@click.option(
+    "--timeout",
+    "seconds",
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="The longest wait until it leads.",
+)
 @_NAME
 def lead(files: tuple[str, ...], name: str, partition: int | None, seconds: float) -> None:
     """Hand leaderships to a process. It is preferred from then on, until processes restart."""

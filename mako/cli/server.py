@@ -56,9 +56,10 @@ def server(
             f"process {plan.name}, number {plan.process} of cluster {plan.cluster_id}: listens at"
             f" {addresses}; " + ("log in memory" if plan.folder is None else f"in {plan.folder}")
         )
-        for replica in plan.replicas:
-            role = "voter" if replica.is_founder else "learner"
-            click.echo(f"partition {replica.partition}: node {replica.node}, {role}")
+        for site in config.process(name).sites:
+            role = "learner" if site.is_learner else "voter"
+            later = "" if site.first_node == site.node else ", once it has joined"
+            click.echo(f"partition {site.partition}: node {site.node}, {role}{later}")
         return
     _run(name, plan)
 

@@ -20,7 +20,7 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import click
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
@@ -192,7 +192,7 @@ def show(files: Sequence[str], *, output: str, hashes: bool, watch: bool) -> int
     """Print it, once or until interrupted; the exit status."""
     config = load(files)
     if watch:
-        _watch(config, hashes=hashes)
+        _watch(config, output=output, hashes=hashes)
         return 0
     answers = ask_all(config, hashes=hashes)
     if output == "json":
@@ -207,8 +207,14 @@ def show(files: Sequence[str], *, output: str, hashes: bool, watch: bool) -> int
     return 1 if problems(answers) else 0
 
 
-def _watch(config: ClusterConfig, *, hashes: bool) -> None:
+def _watch(config: ClusterConfig, *, output: str, hashes: bool) -> None:
+    """A table that changes, or a line of JSON for each look."""
+    if output == "json":
+        while True:
+            click.echo(as_json(ask_all(config, hashes=hashes)))
+            time.sleep(_LOOK_SECONDS)
     with Live(console=Console(), auto_refresh=False) as live:
         while True:
-            live.update(as_table(ask_all(config, hashes=hashes)), refresh=True)
+            answers = ask_all(config, hashes=hashes)
+            live.update(Group(as_table(answers), *problems(answers)), refresh=True)
             time.sleep(_LOOK_SECONDS)

@@ -171,3 +171,36 @@ def test_a_reader_that_stops_early_sees_no_traceback() -> None:
     program = f"{sys.executable} -m mako status | true"
     done = subprocess.run(["bash", "-c", program], capture_output=True, text=True)
     assert done.stderr == ""
+
+
+def options_of(command: click.Command, path: str) -> dict[str, str]:
+    """The variables of the options of a command and of all below it, and what they should be."""
+    found = {}
+    context = click.Context(command, auto_envvar_prefix=path)
+    for option in command.params:
+        if isinstance(option, click.Option) and option.expose_value:
+            name = max(option.opts, key=len).lstrip("-")
+            found[str(option.envvar)] = f"{path}_{name}".replace("-", "_").upper()
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None
+            found |= options_of(below, f"{path}_{name}".replace("-", "_").upper())
+    return found
+
+
+def test_variables_are_called_as_the_options_are() -> None:
+    found = options_of(app.mako, "MAKO")
+    assert len(found) > 50
+    assert {"MAKO_SERVER_PROCESS", "MAKO_REPLICA_LEAD_TIMEOUT", "MAKO_STATUS_CONFIG"} <= set(found)
+    assert {name: wanted for name, wanted in found.items() if name != wanted} == {}
+
+
+def test_options_may_come_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MAKO_SERVER_PROCESS", "p1")
+    monkeypatch.setenv("MAKO_SERVER_CONFIG", "config/1c1s3r1p_cluster_test.yml")
+    monkeypatch.setenv("MAKO_SERVER_CHECK", "1")
+    assert app.main(["server"]) == 0
+    assert "process p1" in capsys.readouterr().out

@@ -33,6 +33,28 @@ def test_what_a_process_is(file: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "partition 0: node 1, voter" in out
 
 
+def test_a_replica_that_came_later_is_said_to(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = tmp_path / "more.yml"
+    document = {
+        "site": {"server": [["s1:7001", "s2:7002", "s3:7003", "s4:7004"]]},
+        "process": {"s1": "b", "s2": "a", "s3": "c", "s4": "d"},
+        "host": dict.fromkeys(("a", "b", "c", "d"), "127.0.0.1"),
+        "learner": ["d"],
+        "joined": ["s2", "s4"],
+    }
+    more.write_text(json.dumps(document))
+    for process, wanted in (
+        ("a", "node 2, voter, once it has joined"),
+        ("b", "node 1, voter\n"),
+        ("d", "node 4, learner, once it has joined"),
+    ):
+        options = ["--process", process, "-f", str(file), "-f", str(more), "--check"]
+        assert main(["server", *options]) == 0
+        assert wanted in capsys.readouterr().out
+
+
 def test_modules_with_procedures_are_no_problem(file: Path, tmp_path: Path) -> None:
     more = tmp_path / "more.yml"
     more.write_text("procedures: [tests.server.procedures]\n")

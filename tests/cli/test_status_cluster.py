@@ -88,6 +88,36 @@ def test_hashes_count_only_at_the_same_timestamp() -> None:
     ]
 
 
+@pytest.mark.parametrize("output", ["json", "table"])
+def test_watch_looks_again_until_it_is_interrupted(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    output: str,
+) -> None:
+    """Each look is a line of JSON, or a table with what is wrong below it."""
+    looks = iter([[answer("p1", role="leader")], [answer("p1")]])
+
+    def ask(*_: object, **__: object) -> list[Answer]:
+        try:
+            return next(looks)
+        except StopIteration:
+            raise KeyboardInterrupt from None
+
+    monkeypatch.setattr(watching, "ask_all", ask)
+    monkeypatch.setattr(watching, "_LOOK_SECONDS", 0)
+    with hashing(tmp_path, "aa"):
+        status = main(["status", "--watch", "-o", output, "-f", str(tmp_path / "cluster.yml")])
+    out = capsys.readouterr().out
+    assert status == 130
+    if output == "json":
+        found = [json.loads(line) for line in out.splitlines()]
+        assert [len(each["problems"]) for each in found] == [0, 1]
+    else:
+        assert "partition 0 has no leader" in out
+        assert "watermark" in out
+
+
 class Replica(BaseHTTPRequestHandler):
     """The HTTP port of a process whose rows hash to `hashed`; empty: they do not."""
 
