@@ -51,8 +51,9 @@ class RunCommand(click.Command):
 def bench() -> None:
     """Measure mako with a standard workload, and check the result.
 
-    The database lives in memory and ends with the run, so there is only `run`: it loads,
-    checks, measures, checks again and reports. There are no separate prepare, check and cleanup.
+    Without -f the database lives in memory and ends with the run; the tables of a cluster must
+    be empty. So there is only `run`: it loads, checks, measures, checks again and reports. There
+    are no separate prepare, check and cleanup.
     """
 
 

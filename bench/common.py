@@ -58,7 +58,7 @@ _COMMON_OPTIONS: Final = (
     click.option(
         "--workers",
         type=Count(),
-        show_default=f"cores, at most {WORKERS_DEFAULT_MAX}",
+        show_default=f"cores, at most {WORKERS_DEFAULT_MAX}; with -f 1",
         help="Worker threads, each on a core of its own.",
     ),
     click.option(
@@ -94,7 +94,8 @@ _COMMON_OPTIONS: Final = (
         "--memory",
         type=Size(least=MEMORY_BYTES_MIN),
         show_default=f"{MEMORY_SHARE_DEFAULT:.0%} of what is available",
-        help="Memory for the database: 4GiB, 512MiB. The run ends before it is full.",
+        help="Memory for the database: 4GiB, 512MiB. The run ends before it is full. A cluster has"
+        " what its configuration says.",
     ),
     click.option(
         "--output",
@@ -163,6 +164,8 @@ def common_of(values: dict[str, Any]) -> Common:
             f" this process, and a worker keeps one busy; give at most {cores}"
         )
     memory = values.pop("memory")
+    if memory is not None and config:
+        raise BadInput("--memory: a cluster has the `memory` of its configuration; leave it out")
     total = machine.memory_bytes()
     if memory is None:
         memory = int(MEMORY_SHARE_DEFAULT * machine.memory_available_bytes())

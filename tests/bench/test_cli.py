@@ -105,6 +105,10 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeBenchmark], FakeData
         ("tpcc run --clients 8", "--clients 8: terminals need a cluster that runs; add -f and"),
         ("tpcc run --clients 0", "--clients: 0 is too small; give at least 1"),
         ("tpcc run --clients 8 --workers 2 -f x", "--workers: terminals are served by the cluster"),
+        (
+            "tpcc run --memory 1GiB -f x",
+            "--memory: a cluster has the `memory` of its configuration",
+        ),
         ("tpcc run --connections 2", "--connections: only terminals share them; add --clients N"),
         ("tpcc run --clients 8 --connections 65 -f x", "--connections: 65 is too large; give at"),
         (
