@@ -63,6 +63,7 @@ from mako.engine.sets import (
     add_write,
     doomed,
     inherit,
+    is_shown,
     note_leaf,
     own_write,
     why_doomed,
@@ -75,21 +76,24 @@ _EXISTS = int(Outcome.EXISTS)
 _OUT_OF_MEMORY = int(Outcome.OUT_OF_MEMORY)
 _TOO_LARGE = int(Outcome.TOO_LARGE)
 _READ_ONLY = int(Outcome.READ_ONLY)
+_UNAVAILABLE = int(Outcome.UNAVAILABLE)
 KV_BYTES = 8  # lengths and table number around a key and a value in the log
 
 
 @compiled
-def version_at(record: int, timestamp: int) -> int:
-    """The newest version at or below `timestamp`, or 0.
+def _version_at(tx: int, record: int, timestamp: int) -> int:
+    """The newest version at or below `timestamp`; 0: there is no value; or -Outcome.
 
     It stops at the first such version: what lies behind it may be gone (`retire`).
     """
     version = load_acquire(record + R_HEAD) & POINTER
     while version != 0 and ld8(version + V_TIMESTAMP) > timestamp:
         version = ld8(version + V_PREVIOUS)
-    if version != 0 and ld8(version + V_LENGTH) & TOMBSTONE:
+    if version == 0:
         return 0
-    return version
+    if not is_shown(tx, version, timestamp):
+        return -_UNAVAILABLE
+    return 0 if ld8(version + V_LENGTH) & TOMBSTONE else version
 
 
 @compiled
@@ -97,7 +101,7 @@ def read_record(tx: int, record: int, leaf: int, leaf_version: int) -> int:
     """The value of a record found in the tree; an absent one counts as read, too."""
     snapshot = ld8(tx + C_MODE)
     if snapshot != 0:
-        return version_at(record, snapshot)
+        return _version_at(tx, record, snapshot)
     entry = own_write(tx, record)
     if entry != 0:
         kind = ld8(entry + W_KIND)

@@ -40,7 +40,8 @@ from mako.engine.layout import (
     V_VALUE,
 )
 from mako.engine.region import Region
-from mako.errors import Conflict
+from mako.errors import Conflict, Unavailable
+from mako.ids import Outcome
 from mako.schema import Table
 
 #: A block ends before the row that would make it longer; a longer row is a block of its own.
@@ -203,6 +204,8 @@ class Dumper:
             room,
             limit,
         )
+        if found == -Outcome.UNAVAILABLE:
+            raise Unavailable
         if found < 0:
             raise Conflict("the table changes too fast to be read; dump it again")
         return written, rows, found, last
@@ -213,6 +216,8 @@ class Dumper:
         engine = self._engine
         engine.write(self._context + C_ARGUMENTS, key)
         length = session_get(self._context, handle.address, len(key))
+        if length == -2 - Outcome.UNAVAILABLE:
+            raise Unavailable
         if length < 0:
             return
         place = engine.word(self._context + C_RESULT)

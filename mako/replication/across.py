@@ -17,7 +17,7 @@ from mako.engine.codec import Discard
 from mako.engine.replayer import Replayer
 from mako.engine.watermarks import advance_stable, set_watermark
 from mako.recovery.history import EpochStart, History, Vector, decode_records
-from mako.recovery.watermarks import Watermarks
+from mako.recovery.watermarks import Snapshot, Watermarks
 from mako.replication.cuts import Cut, Cuts
 from mako.replication.kept import Kept, Recoveries
 
@@ -204,6 +204,14 @@ class Across:
     def stable(self) -> int:
         """Up to it everything is durable in all partitions."""
         return self.pinned if self.alone else self.watermarks.everywhere
+
+    def stable_over(self, over: int) -> int:
+        """What a snapshot of the partitions of a mask reads at. If another one stalls it is left
+        out; if one of them does, it is as old as that one has made durable."""
+        if self.alone:
+            return self.pinned
+        found = self.watermarks.snapshot(over, self._now_ms())
+        return found.timestamp if isinstance(found, Snapshot) else self.watermarks.everywhere
 
     def reached(self, mask: int, timestamp: int) -> bool:
         """Whether what depends on the partitions of `mask` is durable."""

@@ -292,13 +292,17 @@ class Asking:
         found = self.sessions.find(session, self._now)
         return 0, found.scan(handle, low, high, limit, reverse=bool(reverse)), NOBODY
 
-    def _snapshot(self, oldest: int) -> Done:
+    def _snapshot(self, oldest: int, over: int = EVERYBODY) -> Done:
         made: list[ServedSnapshot] = []
+        if type(over) is not int or not 0 < over <= EVERYBODY:
+            raise Refused(Status.REFUSED, "that names no partitions")
         if self._backend.leads:
             self._engine.tick()  # An idle leader's clock stands still; its age is none.
 
         def make() -> Session:
-            snapshot = ServedSnapshot(self._engine, self._now)
+            snapshot = ServedSnapshot(self._engine, self._now, over)
+            if (readable := self._backend.readable(over)) > snapshot.timestamp:
+                snapshot.move_to(readable)
             made.append(snapshot)
             return snapshot
 

@@ -80,6 +80,10 @@ class Backend(Protocol):
         """Whether what depends on the partitions of `mask` only may be acknowledged."""
         ...
 
+    def readable(self, over: int) -> int:
+        """What a snapshot of the partitions of the mask `over` may read at here."""
+        ...
+
     def on_waiting(self, timestamp: int) -> None:
         """Somebody waits for the watermark to pass `timestamp`: it should do so soon."""
         ...
@@ -144,6 +148,9 @@ class LoneBackend:
 
     def passed(self, timestamp: int, mask: int) -> bool:
         return timestamp <= self.gate()
+
+    def readable(self, over: int) -> int:
+        return self.engine.stable
 
     def on_waiting(self, timestamp: int) -> None:
         """The next look closes."""

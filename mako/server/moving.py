@@ -10,7 +10,6 @@ no difference: whatever is stable at one replica is stable at all, only later.
 
 from __future__ import annotations
 
-import heapq
 from typing import NamedTuple
 
 from mako.ids import Status
@@ -21,11 +20,12 @@ from mako.wire.requests import Reply
 
 class Move(NamedTuple):
     """A snapshot that is to be moved: its number, and where to. `asked` is monotonic, in
-    seconds."""
+    seconds; `over` are the partitions that it is of."""
 
     session: int
     timestamp: int
     asked: float
+    over: int
 
 
 class Moves:
@@ -41,7 +41,7 @@ class Moves:
 
     def add(self, number: int, move: Move) -> None:
         """A client has asked for it, with the request `number`. `due` has the answer."""
-        heapq.heappush(self._waiting, (move.timestamp, number, move))
+        self._waiting.append((move.timestamp, number, move))
         self._backend.on_waiting(move.timestamp)
 
     def due(self) -> list[Reply]:
@@ -52,25 +52,29 @@ class Moves:
         if self._backend.leads:
             engine.tick()  # An idle leader's clock stands still.
         engine.settle()
-        stable = engine.stable
-        replies = []
-        while self._waiting and self._waiting[0][0] <= stable:
-            timestamp, number, move = heapq.heappop(self._waiting)
-            try:
-                found = self._sessions.find(move.session, move.asked)
-                assert isinstance(found, ServedSnapshot), "whoever asked has looked"
-                found.move_to(timestamp)
-                reply = Reply(number, 0, timestamp, age_ms(engine, timestamp))
-            except Refused as error:
-                reply = Reply(number, error.status, text=str(error))
-            replies.append(reply)
-        return replies
+        # By the partitions that a snapshot is of: what it may read at now.
+        readable = {
+            over: self._backend.readable(over) for over in {m.over for *_, m in self._waiting}
+        }
+        due = sorted(each for each in self._waiting if each[0] <= readable[each[2].over])
+        if due:
+            self._waiting = [each for each in self._waiting if each not in due]
+        return [self._moved(number, move) for _, number, move in due]
+
+    def _moved(self, number: int, move: Move) -> Reply:
+        engine, timestamp = self._backend.engine, move.timestamp
+        try:
+            found = self._sessions.find(move.session, move.asked)
+            assert isinstance(found, ServedSnapshot), "whoever asked has looked"
+            found.move_to(timestamp)
+            return Reply(number, 0, timestamp, age_ms(engine, timestamp))
+        except Refused as error:
+            return Reply(number, error.status, text=str(error))
 
     def cancel(self, number: int) -> bool:
         """Whether the request with this number waited; it does no longer."""
         left = [each for each in self._waiting if each[1] != number]
         found = len(left) < len(self._waiting)
-        heapq.heapify(left)
         self._waiting = left
         return found
 
@@ -89,4 +93,4 @@ def check_move(found: object, session: int, timestamp: object, now: float) -> Mo
         raise Refused(
             Status.REFUSED, "a snapshot is moved on, not back: what lies there may be gone"
         )
-    return Move(session, timestamp, now)
+    return Move(session, timestamp, now, found.over)

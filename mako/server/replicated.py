@@ -130,6 +130,10 @@ class ReplicatedBackend:
         reached = self._hosted.partition.across.reached(mask, timestamp)
         return reached and timestamp <= self.time_limit()
 
+    def readable(self, over: int) -> int:
+        # Workers hear from each other of watermarks, so the engine may be further.
+        return max(self.engine.stable, self._hosted.partition.across.stable_over(over))
+
     def on_waiting(self, timestamp: int) -> None:
         self._hosted.touch(timestamp)
 

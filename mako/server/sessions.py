@@ -293,23 +293,27 @@ class ServedTransaction(Session):
 
 
 class ServedSnapshot(Session):
-    """A snapshot of a client, at the stable timestamp of this replica."""
+    """A snapshot of a client, at the stable timestamp of this replica; or above it, where it is
+    of the partitions `over` and another one, which stalls, is left out of it. What waits for that
+    one is not shown: to read it is Unavailable."""
 
     idle_max = SNAPSHOT_IDLE_MAX
 
-    def __init__(self, engine: Engine, now: float) -> None:
+    def __init__(self, engine: Engine, now: float, over: int = EVERYBODY) -> None:
         super().__init__(engine, now)
+        self.over = over
         engine.settle()
         self.timestamp = engine.open_snapshot(self._context)
         self._calls.session_begin_snapshot(self._context, self.timestamp)
 
     def move_to(self, timestamp: int) -> None:
-        """Read at `timestamp` from now on: not before what it reads at now, and stable. What is
-        pinned lies in between all the time, so nothing that it reads is reclaimed."""
+        """Read at `timestamp` from now on: not before what it reads at now, and what the backend
+        says is readable over its partitions. What is pinned lies in between all the time, so
+        nothing that it reads is reclaimed."""
         from mako.engine.closing import set_word
         from mako.engine.layout import C_SNAPSHOT
 
-        assert self.timestamp <= timestamp <= self._engine.stable
+        assert self.timestamp <= timestamp
         set_word(self._context + C_SNAPSHOT, timestamp)
         self.timestamp = timestamp
         self._calls.session_begin_snapshot(self._context, timestamp)

@@ -61,6 +61,8 @@ REQUIRED_SHARDED: Final = REQUIRED_SERVED - {
     "mask_bit_dropped",
     "said_yes_twice",
     "several_epochs_missed",
+    "snapshot_left_a_partition_out",
+    "snapshot_refused_a_row",
     "undone_for_others",
 }
 BATCH_SEEDS_MIN: Final = 500

@@ -19,6 +19,7 @@ from mako.errors import (
     NotLeader,
     TooStale,
     TransactionTooOld,
+    Unavailable,
     Unknown,
 )
 from mako.replication.driver import ReadReply, Reply
@@ -194,6 +195,8 @@ class Lives(ABC):
         )
         yield ended(call)
         self._check(call)
+        if isinstance(call.error, Unavailable) and bound:
+            self._cluster.reach("snapshot_refused_a_row")
         if call.error is not None:
             raise Failed
         return call

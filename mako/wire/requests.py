@@ -65,7 +65,9 @@ class Operation(IntEnum):
     DELETE = 8  #: session, table, key -> whether it was there
     COMMIT = 9  #: session, early -> the timestamp, in the reply's own field
     ABORT = 10  #: session
-    SNAPSHOT = 11  #: most milliseconds it may be old, or -1 -> [session, age in milliseconds]
+    #: most milliseconds it may be old, or -1, perhaps a mask of the partitions that it is of ->
+    #: [session, age in milliseconds]
+    SNAPSHOT = 11
     CLOSE = 12  #: session
     WRITE = 13  #: [[kind, table, key, value] ...], early, client, id that is run once, or 0
     WAIT_WATERMARK = 14  #: timestamp

@@ -1,7 +1,7 @@
 """Discarding what depends on another partition, against a model that forgets whole transactions."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final, NamedTuple
 
 import pytest
@@ -40,6 +40,8 @@ from mako.engine.layout import (
 from mako.engine.recent import Recent, take_from_rings
 from mako.engine.reclaim import reclaim_at_rest
 from mako.engine.region import Region
+from mako.engine.watermarks import set_watermark
+from mako.ids import Outcome
 from mako.log_format import FOOTER_BYTES, HEADER_BYTES, TRANSACTION, EntryType
 from tests.engine.test_discard import TABLES, key_of
 
@@ -204,9 +206,27 @@ class World:
     def check(self) -> None:
         """What is newest, and what the watermark sees."""
         assert self.read(None) == self.at(NONE)
+        for partition, mark in self.marks.items():
+            set_watermark(self.engine.base, partition, mark)
+        advance_watermark(self.engine.base, self.stable)
         assert self.read(self.stable) == self.at(self.stable)
+        self.check_without(self.draw.choice(OTHERS))
 
-    def read(self, timestamp: int | None) -> State:
+    def check_without(self, stalled: int) -> None:
+        """A snapshot of the others while one partition stalls: what waits for it is not shown, and
+        neither is what was there before, which may not come back."""
+        timestamp = min(mark for partition, mark in self.marks.items() if partition != stalled)
+        wanted = self.at(timestamp)
+        refused: set[tuple[int, bytes]] = set()
+        for done in self.done:
+            if done.timestamp <= timestamp:
+                waits = done.mask >> stalled & 1 and self.marks[stalled] < done.timestamp
+                refused.difference_update(done.writes)
+                refused.update(done.writes if waits else ())
+        found = self.read(timestamp, refused)
+        assert found == {key: value for key, value in wanted.items() if key not in refused}
+
+    def read(self, timestamp: int | None, refused: Collection[tuple[int, bytes]] = ()) -> State:
         engine, context = self.engine, self.reader
         found: State = {}
         if timestamp is not None:
@@ -219,6 +239,7 @@ class World:
                 key = key_of(table, number)
                 engine.write(context + C_ARGUMENTS, key)
                 length = session_get(context, engine.tables[table].address, len(key))
+                assert (length == -2 - Outcome.UNAVAILABLE) == ((table, key) in refused)
                 if length >= 0:
                     found[table, key] = engine.read(context + C_RESULT + 8, length)
         if timestamp is None:

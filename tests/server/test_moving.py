@@ -9,7 +9,9 @@ import pytest
 
 from mako.engine.closing import advance_watermark
 from mako.engine.engine import Engine
-from mako.ids import MILLISECOND_SHIFT, Status
+from mako.engine.layout import C_MASK
+from mako.engine.watermarks import set_watermark
+from mako.ids import MILLISECOND_SHIFT, Outcome, Status
 from mako.schema import BytesTable
 from mako.server.backend import LoneBackend
 from mako.server.clients import ClientConnection
@@ -236,3 +238,90 @@ def test_it_does_not_depend_on_who_leads(world: World) -> None:
     world.now_ms += 60_000
     world.pass_time(1_000)
     assert [reply[:2] for reply in world.answers() if reply.id] == [(3, 0)]
+
+
+# --- Of some partitions ---------------------------------------------------------------------------
+
+
+class Divided(World):
+    """A replica of partition 0, of two. What is stable in both stands still, and snapshots without
+    the other one may read up to `here`."""
+
+    OTHER = 0b10
+
+    def __init__(self) -> None:
+        super().__init__(empty=True)
+        self.here = self.stable = 0
+        self.backend.readable = self._readable  # type: ignore[method-assign]
+
+    def _readable(self, over: int) -> int:
+        return max(self.engine.stable, 0 if over & self.OTHER else self.here)
+
+    def write(self, value: bytes, mask: int = 0) -> int:
+        transaction = ServedTransaction(self.engine, 100.0)
+        transaction.put(self.handle, b"key", value, replace=True)
+        self.engine.set_word(transaction._context + C_MASK, mask)
+        self.here = transaction.commit()
+        return self.here
+
+    def move(self, session: int, timestamp: int) -> list[Reply]:
+        told = self.ask(3, MOVE, session, timestamp)
+        self.connections.hand_out(100.0)
+        return told + self.answers()
+
+
+@pytest.fixture
+def divided() -> Iterator[Divided]:
+    made = Divided()
+    advance_watermark(made.engine.base, made.write(b"old"))
+    yield made
+    made.close()
+
+
+def opened(world: World, *over: int) -> tuple[int, int]:
+    (reply,) = world.ask(1, Operation.SNAPSHOT, -1, *over)
+    assert reply.status == 0, reply.text
+    return reply.value[0], reply.timestamp
+
+
+def test_a_snapshot_of_one_partition_does_not_wait_for_the_others(divided: Divided) -> None:
+    old = divided.here
+    new = divided.write(b"new")
+    session, timestamp = opened(divided, 0b01)
+    assert (timestamp, divided.read(session)) == (new, b"new")
+    for over in ((), (0b11,), (0b10,)):
+        session, timestamp = opened(divided, *over)
+        assert (timestamp, divided.read(session)) == (old, b"old")
+
+
+def test_what_waits_for_a_partition_that_is_left_out_is_not_shown(divided: Divided) -> None:
+    """Neither is what it wrote over, which may not come back."""
+    written = divided.write(b"new", mask=Divided.OTHER)
+    session, _ = opened(divided, 0b01)
+    (reply,) = divided.ask(2, Operation.GET, session, TABLE, [b"key"])
+    assert reply.status == Outcome.UNAVAILABLE
+    (reply,) = divided.ask(2, Operation.SCAN, session, TABLE, b"a", b"z", 10, 0)
+    assert reply.status == Outcome.UNAVAILABLE
+    (reply,) = divided.ask(2, Operation.GET, session, TABLE, [b"another"])
+    assert reply.value == [None], "the snapshot goes on"
+    set_watermark(divided.engine.base, 1, written)
+    assert divided.read(session) == b"new", "it is durable now"
+
+
+def test_who_is_left_out_holds_up_no_move_of_the_others(divided: Divided) -> None:
+    here, both = opened(divided, 0b01)[0], opened(divided)[0]
+    later = divided.write(b"new")
+    assert divided.move(both, later) == []
+    (reply,) = divided.move(here, later)
+    assert (reply.status, divided.read(here), divided.read(both)) == (0, b"new", b"old")
+    advance_watermark(divided.engine.base, later)
+    divided.connections.hand_out(100.0)
+    assert [reply.status for reply in divided.answers()] == [0]
+    assert divided.read(both) == b"new"
+
+
+@pytest.mark.parametrize("over", [0, -1, 1.5, "x", None])
+def test_a_snapshot_of_nothing_is_refused(world: World, over: object) -> None:
+    (reply,) = world.ask(1, Operation.SNAPSHOT, -1, over)
+    assert (reply.status, reply.text) == (Status.REFUSED, "that names no partitions")
+    assert len(world.connection.sessions) == 0

@@ -15,10 +15,11 @@ from mako.raft.message import AppendReply
 from mako.recovery.gossip import Gossip
 from mako.recovery.mail import Mail
 from mako.replication.outbox import PeerMessage
+from mako.schema import Table
 from mako.server.joining import STILL_MS, STUCK_SECONDS
 from mako.sim.clock import MS, SECOND
 from mako.sim.shards.plan import key_of
-from mako.sim.shards.procedures import REGISTERS, ZERO
+from mako.sim.shards.procedures import ACCOUNTS, REGISTERS, ZERO
 from mako.sim.shards.process import ShardProcess
 from mako.wire.requests import Operation
 from tests.sim.test_shards import World
@@ -185,6 +186,63 @@ def test_others_go_on_without_a_partition_that_has_no_majority(scene: Scene) -> 
     assert over_both.error is None
     assert inherits.error is None
     assert hosted.backend.serving.count_aside(1) == 0
+    scene.check_end()
+
+
+def ask(scene: Scene, operation: Operation, *arguments: object) -> Call:
+    """A request of the client of partition 0, in a session unless it opens one, as it ended."""
+    client = scene.world.clients[0]
+    bound = 0 if operation is Operation.SNAPSHOT else client.core.connection or -1
+    call = client.asking.request(operation, *arguments, deadline=client.seconds + 100, bound=bound)
+    client.pump()
+    scene.world.until(lambda: call.ended)
+    return call
+
+
+def read(scene: Scene, session: int, table: Table, number: int) -> int:
+    """The only number of a row of partition 0 in a snapshot."""
+    keys = [table.pack_key((scene.key(number),))]
+    call = ask(scene, Operation.GET, session, int(table.id), keys)
+    if call.error is not None:
+        raise call.error
+    (row,) = call.value
+    (value,) = table.unpack_row(row).values()
+    assert isinstance(value, int)
+    return value
+
+
+@pytest.mark.parametrize("how", ["cut_majority", "write_nothing"])
+def test_a_snapshot_that_leaves_out_who_stalls_is_as_new_as_ever(scene: Scene, how: str) -> None:
+    """It shows what waits for nobody, and says of the rest that it cannot; one of both partitions
+    is as old as what both have made durable."""
+    scene.world.call(0, "transfer", scene.key(0), scene.key(1), 5)
+    scene.world.call(0, "write_some", 3, scene.key(0), -1, -1)
+    scene.pass_by(SOON)
+    stopped = scene.cluster.loop.now
+    if how == "cut_majority":
+        scene.cut_majority()
+    else:
+        scene.write_nothing(1)
+    over_both = scene.submit("transfer", scene.key(0), scene.key(1), 7)
+    scene.pass_by(SOON)
+    scene.is_well()  # It writes the register.
+    new, old = (ask(scene, Operation.SNAPSHOT, -1, *over) for over in ([0b01], []))
+    (session, age), (session_of_both, age_of_both) = new.value, old.value
+    assert age < 100
+    assert age_of_both >= (scene.cluster.loop.now - stopped) // MS - 100
+    assert read(scene, session, REGISTERS, 0) == 9
+    assert read(scene, session_of_both, REGISTERS, 0) == 3
+    assert read(scene, session_of_both, ACCOUNTS, 0) == -5
+    with pytest.raises(Unavailable):
+        read(scene, session, ACCOUNTS, 0)
+    assert isinstance(ask(scene, Operation.STATE_HASH, session).error, Unavailable)
+    assert ask(scene, Operation.STATE_HASH, session_of_both).error is None
+    scene.heal()
+    scene.world.until(lambda: over_both.ended)
+    if over_both.error is None:
+        scene.pass_by(SOON)
+        assert read(scene, session, ACCOUNTS, 0) == -12, "it is durable now, and of that moment"
+    assert read(scene, session, REGISTERS, 0) == 9
     scene.check_end()
 
 

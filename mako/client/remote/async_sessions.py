@@ -375,7 +375,8 @@ class AsyncSnapshot(AsyncSession):
 
     async def _begin(self, partitions: Sequence[int], max_staleness: float | None = None) -> None:
         """Open it at the partitions that may be read."""
-        moment = Moment(partitions, max_staleness, self._db._lanes.acknowledged)
+        lanes = self._db._lanes
+        moment = Moment(partitions, max_staleness, lanes.acknowledged, lanes.shards.partitions)
         await open_moment_of_task(self._db, moment)
         for partition, each in moment.opened.items():
             lane = self._db._lanes.of(partition)

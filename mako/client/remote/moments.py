@@ -10,6 +10,9 @@ they keep what they are pinned at, which lies below T, so nothing is missing at 
     S1  All that is read is read at T: nobody reads before all are there.
     S2  A session that is lost before that is opened again, and then T may be later.
     S3  Whatever was opened is closed if the whole cannot be; what answers later, too.
+
+Where it is of some partitions only, each is told of which: another one that stalls then holds none
+of them back, and what waits for that one is Unavailable.
 """
 
 from __future__ import annotations
@@ -56,13 +59,21 @@ class Moment:
     them at a time, and gives each answer to `take`; then it calls `finish`."""
 
     def __init__(
-        self, partitions: Iterable[int], max_staleness: float | None, least: int = 0
+        self,
+        partitions: Iterable[int],
+        max_staleness: float | None,
+        least: int = 0,
+        total: int = 0,
     ) -> None:
         """`least`: T is not below it. Acknowledged is what a transaction depends on, and snapshots
-        read what is durable in all partitions; so without it a client could miss its own writes."""
+        read what is durable in all partitions; so without it a client could miss its own writes.
+        `total`: how many partitions the cluster has."""
         self._least: Final = least
         self._partitions: Final = tuple(dict.fromkeys(partitions))
-        self._oldest: Final = -1 if max_staleness is None else int(1000 * max_staleness)
+        oldest = -1 if max_staleness is None else int(1000 * max_staleness)
+        over = sum(1 << each for each in self._partitions)
+        self._oldest: Final = oldest
+        self._wanted: Final = (oldest, over) if len(self._partitions) < total else (oldest,)
         self.opened: dict[int, Opened] = {}
 
     @property
@@ -81,7 +92,7 @@ class Moment:
         """What to ask for now; nothing: it is open."""
         missing = [each for each in self._partitions if each not in self.opened]
         if missing:
-            return [Step(each, Operation.SNAPSHOT, (self._oldest,)) for each in missing]
+            return [Step(each, Operation.SNAPSHOT, self._wanted) for each in missing]
         highest = self.timestamp
         return [
             Step(partition, Operation.MOVE_SNAPSHOT, (each.number, highest), each.connection)

@@ -403,7 +403,8 @@ class RemoteSnapshot(RemoteSession):
     ) -> None:
         """`partitions` are those that may be read."""
         super().__init__(db)
-        moment = Moment(partitions, max_staleness, db._lanes.acknowledged)
+        lanes = db._lanes
+        moment = Moment(partitions, max_staleness, lanes.acknowledged, lanes.shards.partitions)
         open_moment(db, moment)
         for partition, each in moment.opened.items():
             lane = db._lanes.of(partition)

@@ -164,7 +164,7 @@ class ShardProcess(HostingProcess):
                 self._look_soon(SOON)
 
     def _watch(self, partition: Partition, number: int) -> None:
-        """Look at the masks of whatever a leader drains."""
+        """Look at the masks of whatever a leader drains, and at who is left out of snapshots."""
         drain, masks = partition.drain, self._checks.masks
 
         def watched() -> list[bytes]:
@@ -176,6 +176,19 @@ class ShardProcess(HostingProcess):
             return entries
 
         partition.drain = watched  # type: ignore[method-assign]
+        self._watch_snapshots(partition)
+
+    def _watch_snapshots(self, partition: Partition) -> None:
+        across = partition.across
+        stable_over = across.stable_over
+
+        def watched(over: int) -> int:
+            found = stable_over(over)
+            if found > across.stable:
+                self.cluster.reach("snapshot_left_a_partition_out")
+            return found
+
+        across.stable_over = watched  # type: ignore[method-assign]
 
     def _note_discarded(self, group: GroupId, hosted: Hosted) -> None:
         super()._note_discarded(group, hosted)

@@ -385,8 +385,10 @@ class ShardTraffic(Lives):
     # --- Snapshots -----------------------------------------------------------------------------
 
     def _snapshot(self, client: SimClient) -> Task:
-        oldest = self._chance.choice((-1, -1, 200, 2000))
-        call = yield from self._ask(client, Operation.SNAPSHOT, oldest)
+        wanted = [self._chance.choice((-1, -1, 200, 2000))]
+        if self._chance.random() < 0.7:  # Of its partition only: who stalls is left out.
+            wanted.append(1 << client.partition)
+        call = yield from self._ask(client, Operation.SNAPSHOT, *wanted)
         session, _ = call.value
         bound, at = client.core.connection or -1, call.timestamp
         for _ in range(self._chance.randint(1, 3)):

@@ -58,6 +58,16 @@ def test_one_partition_is_asked_once() -> None:
     assert (moment.timestamp, moment.staleness) == (77, 0.02)
 
 
+@pytest.mark.parametrize(
+    ("partitions", "over"), [([1], (0b010,)), ([0, 2], (0b101,)), ([0, 1, 2], ())]
+)
+def test_who_is_not_of_all_partitions_says_of_which(
+    partitions: list[int], over: tuple[int, ...]
+) -> None:
+    moment = Moment(partitions, 1.5, total=3)
+    assert moment.steps() == [Step(each, SNAPSHOT, (1500, *over)) for each in partitions]
+
+
 def test_nothing_is_asked_where_there_is_nothing_to_read() -> None:
     moment = Moment([], None)
     assert moment.steps() == []
