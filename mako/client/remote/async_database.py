@@ -261,11 +261,14 @@ class AsyncDatabase:
         return tx
 
     @asynccontextmanager
-    async def snapshot(self, *, max_staleness: float | None = None) -> AsyncIterator[AsyncSnapshot]:
+    async def snapshot(
+        self, *, max_staleness: float | None = None, partitions: Iterable[int] | None = None
+    ) -> AsyncIterator[AsyncSnapshot]:
         """Read at the stable timestamp of the server, for the length of an `async with` block. With
-        several partitions all are read at one timestamp."""
+        several partitions all are read at one timestamp, or `partitions` of them."""
+        chosen = self._lanes.chosen(partitions)
         snapshot = AsyncSnapshot(self)
-        await snapshot._begin(self._lanes.partitions, max_staleness)
+        await snapshot._begin(chosen, max_staleness)
         try:
             yield snapshot
         finally:

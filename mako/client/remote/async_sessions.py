@@ -16,7 +16,7 @@ from mako.client.remote.async_link import AsyncLink
 from mako.client.remote.calls import Call
 from mako.client.remote.gathered import Gathered
 from mako.client.remote.lanes import Lane, everywhere, together
-from mako.client.remote.moments import Moment, open_moment_of_task
+from mako.client.remote.moments import Moment, Parts, open_moment_of_task
 from mako.errors import Closed, Error, Exists
 from mako.placement import EVERYWHERE, split
 from mako.procedure import Procedure
@@ -370,6 +370,7 @@ class AsyncSnapshot(AsyncSession):
 
     def __init__(self, db: AsyncDatabase) -> None:
         super().__init__(db)
+        self._parts = Parts()
         self.timestamp = 0
         self.staleness = 0.0
 

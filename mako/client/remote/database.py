@@ -229,13 +229,18 @@ class RemoteDatabase(Writable):
         """
         return RemoteTransaction(self, self._lanes.checked(partition))
 
-    def snapshot(self, *, max_staleness: float | None = None) -> RemoteSnapshot:
+    def snapshot(
+        self, *, max_staleness: float | None = None, partitions: Iterable[int] | None = None
+    ) -> RemoteSnapshot:
         """Read at the stable timestamp of the server; never aborts. Close it, or use `with`.
 
         TooStale if that is more than `max_staleness` seconds ago. With several partitions all are
         read at one timestamp; each has to answer, or the error names the one that does not.
+
+        It may be of some `partitions` only, and then no other one holds it up: what waits for one
+        that makes nothing durable is Unavailable in it.
         """
-        return RemoteSnapshot(self, max_staleness, self._lanes.partitions)
+        return RemoteSnapshot(self, max_staleness, self._lanes.chosen(partitions))
 
     def write(self, batch: WriteBatch) -> int:
         """Commit all that is in `batch` at once, durably; the timestamp of the commit."""

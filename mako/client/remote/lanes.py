@@ -187,6 +187,17 @@ class Lanes(Generic[LinkT]):
             )
         return partition
 
+    def chosen(self, partitions: Iterable[int] | None) -> Sequence[int]:
+        """Those that a user has named, or all. SchemaError if there is one not."""
+        if partitions is None:
+            return self.partitions
+        wanted = list(partitions)
+        for each in wanted:
+            self.checked(each)
+        if not wanted:
+            raise SchemaError("a snapshot of no partition has nothing to read; name one")
+        return wanted
+
     def given(self, partition: int | None, what: str) -> int:
         """The same, where one has to be given if there are several."""
         if self.checked(partition) is None and self.is_divided:

@@ -19,12 +19,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from mako.client.remote.asking import Asking, Known
 from mako.client.remote.calls import Call, State
 from mako.client.remote.lanes import Lane, Lanes
-from mako.errors import ConnectionLost, Error, TooStale, TransactionTooOld, Unknown
+from mako.errors import (
+    ConnectionLost,
+    Error,
+    SchemaError,
+    TooStale,
+    TransactionTooOld,
+    Unknown,
+)
 from mako.placement import EVERYWHERE
 from mako.wire.requests import Operation
 
@@ -33,6 +40,9 @@ if TYPE_CHECKING:
     from mako.client.remote.async_link import AsyncLink
     from mako.client.remote.database import RemoteDatabase
     from mako.client.remote.link import Link
+
+
+PartT = TypeVar("PartT")
 
 
 class Step(NamedTuple):
@@ -52,6 +62,15 @@ class Opened(NamedTuple):
     connection: int
     timestamp: int
     age: int
+
+
+class Parts(dict[int, PartT]):
+    """The sessions of a snapshot, by their partitions."""
+
+    def __missing__(self, partition: int) -> PartT:
+        raise SchemaError(
+            f"the snapshot is not of partition {partition}; name it in `partitions` as it is opened"
+        )
 
 
 class Moment:

@@ -17,7 +17,7 @@ from mako.client.remote.calls import Call
 from mako.client.remote.gathered import Gathered
 from mako.client.remote.lanes import Lane, everywhere, together
 from mako.client.remote.link import Link
-from mako.client.remote.moments import Moment, open_moment
+from mako.client.remote.moments import Moment, Parts, open_moment
 from mako.errors import Closed, Error, Exists
 from mako.placement import EVERYWHERE, split
 from mako.procedure import Procedure
@@ -403,6 +403,7 @@ class RemoteSnapshot(RemoteSession):
     ) -> None:
         """`partitions` are those that may be read."""
         super().__init__(db)
+        self._parts = Parts()
         lanes = db._lanes
         moment = Moment(partitions, max_staleness, lanes.acknowledged, lanes.shards.partitions)
         open_moment(db, moment)

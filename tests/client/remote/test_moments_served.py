@@ -174,3 +174,43 @@ def test_a_partition_that_does_not_come_to_the_moment_is_named(
         anyio.run(main, backend="asyncio")
     for server in divided.servers:
         until(lambda server=server: server.engine.sessions == 0)  # type: ignore[misc]
+
+
+# --- Of some partitions ---------------------------------------------------------------------------
+
+
+def test_a_snapshot_may_be_of_some_partitions(db: mako.RemoteDatabase) -> None:
+    """It says of which, and reads no others."""
+    with db.snapshot(partitions=[1]) as snapshot:
+        assert snapshot.table(TABLE).get(THERE) == b"0"
+        with pytest.raises(mako.SchemaError, match="not of partition 0; name it in `partitions`"):
+            snapshot.table(TABLE).get(HERE)
+        with pytest.raises(mako.SchemaError, match="not of partition 0"):
+            list(snapshot.table(TABLE).scan())
+        with pytest.raises(mako.SchemaError, match="not of partition 0"):
+            snapshot.state_hash(partition=0)
+        assert snapshot.state_hash(partition=1)
+    with db.snapshot(partitions=(1, 0, 1)) as snapshot:
+        assert snapshot.table(TABLE).get_many([HERE, THERE]) == [b"0", b"0"]
+
+
+@pytest.mark.parametrize(
+    ("partitions", "why"), [([2], "no partition 2"), (["0"], "no partition '0'"), ([], "name one")]
+)
+def test_partitions_that_are_none_are_refused(
+    db: mako.RemoteDatabase, partitions: list[Any], why: str
+) -> None:
+    with pytest.raises(mako.SchemaError, match=why):
+        db.snapshot(partitions=partitions)
+
+
+def test_a_task_has_one_of_some_partitions(divided: Divided, db: mako.RemoteDatabase) -> None:
+    async def main() -> None:
+        tasks = await mako.aconnect(divided.address)
+        async with tasks, tasks.snapshot(partitions=[0]) as snapshot:
+            assert await snapshot.get(HERE, table=TABLE) == b"0"
+            with pytest.raises(mako.SchemaError, match="not of partition 1"):
+                await snapshot.get(THERE, table=TABLE)
+
+    del db
+    anyio.run(main, backend="asyncio")
