@@ -21,6 +21,7 @@ from mako.engine.index import BYTES_INDEX, LOST, PAIR_INDEX, WORD_INDEX, Index
 from mako.engine.jit import compiled, exported, named
 from mako.engine.keys import keyed
 from mako.engine.layout import (
+    C_ENGINE,
     C_HINT_LEAF,
     C_HINT_TABLE,
     C_HINT_VERSION,
@@ -28,6 +29,7 @@ from mako.engine.layout import (
     C_KEY_BUCKETS,
     C_LOG_BYTES,
     C_MODE,
+    C_OWN,
     C_PROGRESS,
     CANCELLED,
     DEAD,
@@ -40,9 +42,12 @@ from mako.engine.layout import (
     POOL_VALUES,
     R_HEAD,
     RETIRE_VALUE,
+    SPIN_MAX,
+    STABLE,
     TOMBSTONE,
     UPDATE,
     V_LENGTH,
+    V_MASK,
     V_PREVIOUS,
     V_TIMESTAMP,
     V_VALUE,
@@ -63,7 +68,7 @@ from mako.engine.sets import (
     add_write,
     doomed,
     inherit,
-    is_shown,
+    lacking,
     note_leaf,
     own_write,
     why_doomed,
@@ -81,19 +86,47 @@ KV_BYTES = 8  # lengths and table number around a key and a value in the log
 
 
 @compiled
-def _version_at(tx: int, record: int, timestamp: int) -> int:
-    """The newest version at or below `timestamp`; 0: there is no value; or -Outcome.
+def _newest_at(record: int, timestamp: int) -> int:
+    """The newest version at or below `timestamp`, or 0.
 
     It stops at the first such version: what lies behind it may be gone (`retire`).
     """
     version = load_acquire(record + R_HEAD) & POINTER
     while version != 0 and ld8(version + V_TIMESTAMP) > timestamp:
         version = ld8(version + V_PREVIOUS)
-    if version == 0:
+    return version
+
+
+@compiled
+def _durable_at(tx: int, record: int, timestamp: int) -> int:
+    """The same above the stable timestamp, where a partition that stalls is left out: what waits
+    for it is not shown, nor is what lies below that (DESIGN §6). -UNAVAILABLE."""
+    for _ in range(SPIN_MAX):
+        version = _newest_at(record, timestamp)
+        if version == 0:
+            return 0
+        foreign = ld8(version + V_MASK) & ~ld8(tx + C_OWN)
+        if foreign == 0:
+            return version
+        if lacking(tx, version, foreign) != 0:
+            break
+        # A version may have been discarded in between, and only then the watermark was raised that
+        # lets it pass: so if it is still there it is durable.
+        if _newest_at(record, timestamp) == version:
+            return version
+    return -_UNAVAILABLE
+
+
+@compiled
+def _value_at(tx: int, record: int, timestamp: int) -> int:
+    """The value at a snapshot; 0: there is none; or -Outcome."""
+    if timestamp <= load_acquire(ld8(tx + C_ENGINE) + STABLE):  # Before the record is looked at.
+        version = _newest_at(record, timestamp)
+    else:
+        version = _durable_at(tx, record, timestamp)
+    if version > 0 and ld8(version + V_LENGTH) & TOMBSTONE:
         return 0
-    if not is_shown(tx, version, timestamp):
-        return -_UNAVAILABLE
-    return 0 if ld8(version + V_LENGTH) & TOMBSTONE else version
+    return version
 
 
 @compiled
@@ -101,7 +134,7 @@ def read_record(tx: int, record: int, leaf: int, leaf_version: int) -> int:
     """The value of a record found in the tree; an absent one counts as read, too."""
     snapshot = ld8(tx + C_MODE)
     if snapshot != 0:
-        return _version_at(tx, record, snapshot)
+        return _value_at(tx, record, snapshot)
     entry = own_write(tx, record)
     if entry != 0:
         kind = ld8(entry + W_KIND)

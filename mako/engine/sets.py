@@ -31,7 +31,6 @@ from mako.engine.layout import (
     R_HEAD,
     READ_BYTES,
     READ_MAX,
-    STABLE,
     STALLED,
     V_MASK,
     V_TIMESTAMP,
@@ -158,7 +157,7 @@ def add_write(
 
 
 @compiled
-def _lacking(tx: int, version: int, foreign: int) -> int:
+def lacking(tx: int, version: int, foreign: int) -> int:
     """Those of the partitions `foreign` whose watermarks have not passed a version."""
     watermarks = ld8(tx + C_ENGINE) + WATERMARKS
     timestamp = ld8(version + V_TIMESTAMP)
@@ -175,18 +174,7 @@ def inherit(tx: int, version: int) -> None:
     """Take over the partitions that `version` still waits for (DESIGN §4, commit step 5)."""
     foreign = ld8(version + V_MASK) & ~ld8(tx + C_OWN)
     if foreign != 0:
-        st8(tx + C_MASK, ld8(tx + C_MASK) | _lacking(tx, version, foreign))
-
-
-@compiled
-def is_shown(tx: int, version: int, timestamp: int) -> bool:
-    """Whether a snapshot at `timestamp` may show a version of before. At or below the stable
-    timestamp all are durable; above it, where a partition that stalls is left out, those are that
-    do not wait for it (DESIGN §6)."""
-    foreign = ld8(version + V_MASK) & ~ld8(tx + C_OWN)
-    if foreign == 0 or timestamp <= load_acquire(ld8(tx + C_ENGINE) + STABLE):
-        return True
-    return _lacking(tx, version, foreign) == 0
+        st8(tx + C_MASK, ld8(tx + C_MASK) | lacking(tx, version, foreign))
 
 
 @compiled

@@ -12,9 +12,9 @@
     K3  The stable timestamp never goes back.
 
 A partition is *stalled* if its watermark has stood still for `STALLED_MS` while that of another
-was above it. It holds the stable timestamp back no longer, so snapshots over the others go on. It
-is *left out* from then on, also when it moves again, until its watermark has reached the stable
-timestamp (K3). While it is left out:
+was above it. It holds the stable timestamp back no longer, so snapshots over the others go on. When
+it moves again it holds it back as any other, but it is *left out* until its watermark has reached
+the stable timestamp (K3): so that of the others waits for it then. While it is left out:
 
 - a snapshot over it is refused;
 - a snapshot over others does not show a version that depends on it, unless it has made that
@@ -150,19 +150,16 @@ class Watermarks:
     def _look(self, now_ms: int) -> None:
         """Who is behind since when, who is left out, and what is stable."""
         highest = max(one.watermark for one in self._all.values())
-        for partition, one in self._all.items():
+        for one in self._all.values():
             if one.watermark >= highest:
                 one.behind_ms = None
             elif one.behind_ms is None:
                 one.behind_ms = now_ms
-            if one.left_out:
-                one.left_out = one.watermark < self._stable
-            elif partition != self._own:
-                one.left_out = self._stands_still(one, now_ms)
-        kept = [one.watermark for one in self._all.values() if not one.left_out]
-        stable = min(kept, default=self._stable)
-        assert stable >= self._stable, "K3"
-        self._stable = stable
+        own = self._all[self._own]
+        kept = [one.watermark for one in self._all.values() if not self._stands_still(one, now_ms)]
+        self._stable = max(self._stable, min([own.watermark, *kept]))  # K3
+        for one in self._all.values():
+            one.left_out = one.watermark < self._stable
 
     def _stands_still(self, one: _Partition, now_ms: int, ms: int = STALLED_MS) -> bool:
         return one.behind_ms is not None and now_ms - one.behind_ms >= ms

@@ -12,8 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from mako.engine.closing import advance_pinned
+from mako.engine.closing import advance_pinned, set_word
 from mako.engine.codec import Discard
+from mako.engine.layout import WATERMARKS
 from mako.engine.replayer import Replayer
 from mako.engine.watermarks import advance_stable, set_watermark
 from mako.recovery.history import EpochStart, History, Vector, decode_records
@@ -172,6 +173,13 @@ class Across:
         if "mask_bit_dropped_by_any_epoch" in self._planted and partition != self.own:
             set_watermark(self._engine.base, partition, watermark)
         return counts
+
+    def follow(self) -> None:
+        """It leads no more. Its workers heard of watermarks in epochs that it had taken in, and
+        what its log says of these may be lost: then they do not count (K1)."""
+        if not self.alone:
+            for partition, watermark in self.watermarks.all().items():
+                set_word(self._engine.base + WATERMARKS + 8 * partition, watermark)
 
     def hear_history(self, source: int, hearsay: History) -> None:
         """What the log of another partition has taken in. What survives an epoch is durable in it,

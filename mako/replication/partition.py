@@ -419,6 +419,7 @@ class Partition:
             return
         self._leading = False
         self._on_rest()
+        self.across.follow()
         if self._ahead is not None:
             self._ahead.close()
             self._ahead = None

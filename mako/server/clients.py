@@ -402,7 +402,8 @@ class ClientConnection:
             self._jobs.append((number, value))
             return None
         if isinstance(value, Move):
-            self._moves.add(number, value)
+            if (turned_away := self._moves.add(number, value)) is not None:
+                return turned_away
             self._answer(self._moves.due())
             return None
         reply = Reply(number, 0, timestamp, value)

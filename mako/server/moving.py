@@ -10,12 +10,15 @@ no difference: whatever is stable at one replica is stable at all, only later.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from mako.ids import Status
 from mako.server.backend import Backend
-from mako.server.sessions import Refused, ServedSnapshot, Sessions, age_ms
+from mako.server.sessions import SESSIONS_MAX, Refused, ServedSnapshot, Sessions, age_ms
 from mako.wire.requests import Reply
+
+#: Moves of a connection that wait. Each is looked at whenever somebody looks for results.
+MOVES_MAX: Final = 4 * SESSIONS_MAX
 
 
 class Move(NamedTuple):
@@ -39,10 +42,15 @@ class Moves:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, number: int, move: Move) -> None:
-        """A client has asked for it, with the request `number`. `due` has the answer."""
+    def add(self, number: int, move: Move) -> Reply | None:
+        """A client has asked for it, with the request `number`. `due` has the answer, unless so
+        many wait that it is refused; they do though their snapshots are closed."""
+        if len(self._waiting) >= MOVES_MAX:
+            text = f"{MOVES_MAX} snapshots of this connection wait to be moved; cancel some first"
+            return Reply(number, Status.LIMIT, text=text)
         self._waiting.append((move.timestamp, number, move))
         self._backend.on_waiting(move.timestamp)
+        return None
 
     def due(self) -> list[Reply]:
         """Move those whose time has come; the answers."""

@@ -131,8 +131,11 @@ class ReplicatedBackend:
         return reached and timestamp <= self.time_limit()
 
     def readable(self, over: int) -> int:
+        partition = self._hosted.partition
+        if partition.engine is not self.engine:  # That has just been replaced, see `reopen`.
+            return self.engine.stable
         # Workers hear from each other of watermarks, so the engine may be further.
-        return max(self.engine.stable, self._hosted.partition.across.stable_over(over))
+        return max(self.engine.stable, partition.across.stable_over(over))
 
     def on_waiting(self, timestamp: int) -> None:
         self._hosted.touch(timestamp)

@@ -19,6 +19,7 @@ from mako.engine.interactive import (
     session_get,
     session_put,
     session_rest,
+    session_scan,
 )
 from mako.engine.keys import PAIR_KIND, WORD_KIND
 from mako.engine.layout import (
@@ -225,6 +226,24 @@ class World:
                 refused.update(done.writes if waits else ())
         found = self.read(timestamp, refused)
         assert found == {key: value for key, value in wanted.items() if key not in refused}
+        for table in (1, 2, 3):
+            here = {key for of, key in refused if of == table}
+            rows = sum(of == table for of, _ in found)
+            assert self.scan(table, timestamp) == (-Outcome.UNAVAILABLE if here else rows)
+
+    def scan(self, table: int, timestamp: int) -> int:
+        """How many rows a snapshot finds in a table; or why it does not."""
+        engine, context = self.engine, self.reader
+        engine.set_word(context + C_SNAPSHOT, timestamp)
+        session_begin_snapshot(context, timestamp)
+        keys = sorted(key_of(table, number) for number in range(KEYS))
+        end = keys[-1] + b"\xff" if table == 3 else b"\xff" * len(keys[0])
+        engine.write(context + C_ARGUMENTS, keys[0] + end)
+        place = engine.tables[table].address
+        found = session_scan(context, place, len(keys[0]), len(end), 2 * KEYS, 0)
+        session_rest(context)
+        engine.set_word(context + C_SNAPSHOT, NONE)
+        return int(found)
 
     def read(self, timestamp: int | None, refused: Collection[tuple[int, bytes]] = ()) -> State:
         engine, context = self.engine, self.reader

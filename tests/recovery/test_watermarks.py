@@ -139,6 +139,21 @@ def test_who_moves_is_not_stalled_however_far_behind() -> None:
     assert marks.stable(900) == 91
 
 
+def test_who_moves_again_is_back_however_busy_the_others_are() -> None:
+    """It is always a little behind, as before: what the others show waits for it."""
+    marks = make()
+    for now in range(1, 1000):
+        marks.apply(now, now)
+        marks.hear(2, 1, now, now)
+        if not 100 <= now < 400:
+            marks.hear(1, 1, now - 5, now)
+        if now == 399:
+            assert marks.snapshot(0b101, now) == Snapshot(399, ((1, 94),))
+        if now == 402:
+            assert marks.stable(now) == 400, "K3: not 397"
+    assert marks.snapshot(0b111, now) == Snapshot(994)
+
+
 def test_the_own_partition_holds_its_own_snapshots_back_for_ever() -> None:
     marks = make()
     advance(marks, 10, 0, *ALL)

@@ -232,7 +232,7 @@ class RemoteDatabase(Writable):
     def snapshot(
         self, *, max_staleness: float | None = None, partitions: Iterable[int] | None = None
     ) -> RemoteSnapshot:
-        """Read at the stable timestamp of the server; never aborts. Close it, or use `with`.
+        """Read at the stable timestamp of the server. Close it, or use `with`.
 
         TooStale if that is more than `max_staleness` seconds ago. With several partitions all are
         read at one timestamp; each has to answer, or the error names the one that does not.

@@ -92,7 +92,13 @@ ENGINE: Final[Mapping[str, EngineBug]] = MappingProxyType(
         ),
         "left_out_and_shown": EngineBug(
             "a snapshot does not show what waits for who is left out of it (P6)",
-            (("sets", "    return _lacking(tx, version, foreign) == 0\n", "    return True\n"),),
+            (
+                (
+                    "access",
+                    "        if lacking(tx, version, foreign) != 0:\n            break\n",
+                    "",
+                ),
+            ),
         ),
         "proposal_not_compared": EngineBug(
             "a proposal is above the clock of each participant (X1)",

@@ -14,6 +14,7 @@ A client knows one partition, which coordinates what it asks for, wherever that 
 
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from mako.client.remote.calls import Call, State
@@ -26,7 +27,7 @@ from mako.server.hosting import Hosted
 from mako.sim.checkers import Violation
 from mako.sim.checking import Outcome
 from mako.sim.client import SimClient, Task
-from mako.sim.lives import EXPECTED, Lives, ended
+from mako.sim.lives import EXPECTED, Failed, Lives, ended
 from mako.sim.process import SimProcess
 from mako.sim.shards.history import Seen, ShardHistory
 from mako.sim.shards.plan import ACCOUNTS, NUMBERS_EACH, key_of, shard_map
@@ -392,20 +393,24 @@ class ShardTraffic(Lives):
         session, _ = call.value
         bound, at = client.core.connection or -1, call.timestamp
         for _ in range(self._chance.randint(1, 3)):
-            one = Seen(client.number, "snapshot", self._loop.now)
-            if self._chance.random() < 0.2:
-                call = yield from self._ask(client, Operation.STATE_HASH, session, bound=bound)
-                self.history.hashed(client.partition, at, call.value)
-            elif self._shards.together and self._chance.random() < 0.5:
-                yield from self._scan(client, one, session, bound)
-            else:
-                yield from self._heads(client, one, session, bound)
-            if one.values or one.lengths:
-                self.history.seen.append(one)
-                self.history.saw(one, self._loop.now, at)
+            with suppress(Failed):  # It may be refused, and then goes on.
+                yield from self._look_at(client, session, bound, at)
             yield self._some(self._think)
         yield from self._ask(client, Operation.CLOSE, session, bound=bound)
         self._cluster.reach("snapshot_served")
+
+    def _look_at(self, client: SimClient, session: int, bound: int, at: int) -> Task:
+        one = Seen(client.number, "snapshot", self._loop.now)
+        if self._chance.random() < 0.2:
+            call = yield from self._ask(client, Operation.STATE_HASH, session, bound=bound)
+            self.history.hashed(client.partition, at, call.value)
+        elif self._shards.together and self._chance.random() < 0.5:
+            yield from self._scan(client, one, session, bound)
+        else:
+            yield from self._heads(client, one, session, bound)
+        if one.values or one.lengths:
+            self.history.seen.append(one)
+            self.history.saw(one, self._loop.now, at)
 
     def _here(self, client: SimClient) -> list[int]:
         """The lists whose heads are in the partition of a client."""
