@@ -17,7 +17,7 @@ from mako.server.backend import LoneBackend
 from mako.server.clients import ClientConnection
 from mako.server.connections import Connections
 from mako.server.moving import MOVES_MAX
-from mako.server.sessions import SESSIONS_MAX, ServedTransaction
+from mako.server.sessions import ServedTransaction
 from mako.server.workers import Crew
 from mako.wire.frame import FrameReader
 from mako.wire.hello import PROCESS_NONE, Hello, Role, hello_parts
@@ -330,10 +330,10 @@ def test_a_snapshot_of_nothing_is_refused(world: World, over: object) -> None:
 
 def test_no_more_wait_than_a_client_has_use_for(world: World) -> None:
     """Those of snapshots that were closed wait on."""
-    for _ in range(MOVES_MAX // SESSIONS_MAX):
-        for number, timestamp in [world.open() for _ in range(SESSIONS_MAX)]:
-            assert world.ask(9, MOVE, number, timestamp + MILLISECOND) == []
-            world.ask(8, Operation.CLOSE, number)
+    for _ in range(MOVES_MAX):
+        number, timestamp = world.open()
+        assert world.ask(9, MOVE, number, timestamp + MILLISECOND) == []
+        world.ask(8, Operation.CLOSE, number)
     number, timestamp = world.open()
     (reply,) = world.ask(7, MOVE, number, timestamp + MILLISECOND)
     assert (reply.status, reply.id) == (Status.LIMIT, 7)
