@@ -63,6 +63,7 @@ class Call:
         "pause",
         "request",
         "safe",
+        "said",
         "size",
         "source",
         "state",
@@ -121,6 +122,8 @@ class Call:
         self.due = 0.0
         #: Why it is not done yet, as the error that says so at the deadline.
         self.why: type[Error] | None = None
+        #: What a server that was busy has said of that; empty: nothing.
+        self.said = ""
 
     def ask_again(self) -> None:
         """It was sent, and no answer tells how that ended. From now on only what is durable counts:
@@ -176,6 +179,8 @@ def late(call: Call) -> Exception:
             f"{call.name}: no answer came in time; it may have committed or not, so look before"
             " running it again"
         )
+    if call.why is Busy and call.said:
+        return Busy(f"{call.name}: {call.said}")
     if call.why is not None:
         return call.why(f"{call.name}: {_LATE[call.why]}")
     return TimeoutError(f"{call.name} has not ended in time; wait longer")

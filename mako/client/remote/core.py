@@ -502,6 +502,7 @@ class Core:
         elif status == Status.NOT_LEADER:
             self._again(call, NotLeader, now if self._stay else 0)
         elif status == Status.BUSY:
+            call.said = text
             self._again(call, Busy, now)
         elif status == Outcome.UNAVAILABLE:
             self._again(call, Unavailable, now)

@@ -343,6 +343,15 @@ def test_busy_until_the_end_is_busy(played: Played) -> None:
     assert isinstance(call.error, mako.Busy)
 
 
+def test_who_was_busy_until_the_end_has_said_why(played: Played) -> None:
+    asked = played.asking.request(Operation.SNAPSHOT, -1, deadline=played.now + 1)
+    played.sent()
+    played.feed(reply(asked.id, Status.BUSY, text="this replica is being brought up"))
+    played.wait(1.1)
+    assert isinstance(asked.error, mako.Busy)
+    assert str(asked.error) == "snapshot: this replica is being brought up"
+
+
 def test_no_answer_in_time(played: Played) -> None:
     write, read = played.run(limit=1), played.asking.on_key(GET, KV, b"k", b"", played.now + 1)
     once = played.run(limit=1, once=True)
