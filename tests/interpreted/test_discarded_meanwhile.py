@@ -3,8 +3,7 @@
 import pytest
 
 from mako.engine import access, sets
-from mako.recovery.history import EpochStart, History
-from tests.replication.test_across import commit, drain
+from tests.replication.test_across import drain
 from tests.replication.test_left_out import FAILED, OWN_ONLY, Replicas, read
 from tests.replication.test_partition import follow
 
@@ -14,15 +13,11 @@ def test_what_is_discarded_meanwhile_is_not_shown(monkeypatch: pytest.MonkeyPatc
     they would let it pass."""
     replicas = Replicas()
     leader, follower, log = replicas.first, replicas.second, replicas.log
-    commit(leader, log, 1)
-    replicas.now_ms += 100
-    leader.execute(b"\0bz")
-    commit(leader, log, 1)
-    follow(follower, log.entries)
+    replicas.go_on()
     replicas.leave_out(follower)
     at = follower.across.stable_over(OWN_ONLY)
     follower.across.hear(FAILED, 1, follower.watermark + (1 << 20))  # Counts in its next epoch.
-    leader.catch_up(History([EpochStart(FAILED, 1, replicas.final)]))
+    leader.catch_up(replicas.failed())
     leader.apply(drain(leader, log, 1))
 
     lacking = sets.lacking

@@ -44,6 +44,14 @@ class Replicas:
         settings = PartitionSettings(partitions=ALL, memory_bytes=16 << 20, ring_bytes=256 << 10)
         return Partition(settings, [TABLE], lambda: self.now_ms, transact=put)
 
+    def go_on(self) -> None:
+        """The first one leads, and both have come to the end of its log, behind X."""
+        commit(self.first, self.log, 1)
+        self.now_ms += 100
+        self.first.execute(b"\0bz")
+        commit(self.first, self.log, 1)
+        follow(self.second, self.log.entries)
+
     def leave_out(self, *those: Partition) -> None:
         """FAILED stalls, for these; the others have gone on."""
         for each in those:
@@ -71,12 +79,8 @@ def read(machine: Partition, timestamp: int) -> bytes | None:
 
 
 def test_what_waits_for_who_is_left_out_is_shown_by_nobody(replicas: Replicas) -> None:
-    first, second, log = replicas.first, replicas.second, replicas.log
-    commit(first, log, 1)
-    replicas.now_ms += 100
-    first.execute(b"\0bz")
-    commit(first, log, 1)
-    follow(second, log.entries)
+    first, second = replicas.first, replicas.second
+    replicas.go_on()
     replicas.leave_out(first, second)
     for each in (first, second):
         at = each.across.stable_over(OWN_ONLY)
