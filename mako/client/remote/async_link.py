@@ -49,7 +49,14 @@ class AsyncLink:
                 if not data:
                     return
                 stream = self._stream
-                trouble = await _send(stream, data)
+                try:
+                    trouble = await _send(stream, data)
+                except BaseException:
+                    # asyncio's own cancellation goes through every shield. Nobody knows how much
+                    # of it has gone, so nothing may follow on this connection.
+                    if stream is self._stream:
+                        await self._lose("whoever sent to the server was cancelled")
+                    raise
                 if trouble and stream is self._stream:
                     await self._lose(trouble)
         finally:

@@ -1,5 +1,6 @@
 """Who drives the connection of an asynchronous client, without a connection."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -114,3 +115,25 @@ def test_a_server_that_takes_nothing_is_lost_and_nobody_hangs(
     assert "takes nothing" in core.trouble
     assert stream.sent == async_link.SEND_BYTES
     assert stream.closed
+
+
+def test_nothing_follows_what_a_task_of_asyncio_has_left_half_sent() -> None:
+    """Its cancellation goes through the shield: behind half a frame the next one would be taken
+    for the rest of it."""
+    core, stream = FullCore(), FullStream()
+    link = AsyncLink(cast(Any, core))
+    link._stream = cast(Any, stream)
+
+    async def main() -> None:
+        sending = asyncio.create_task(link.send())
+        while not stream.sent:
+            await anyio.lowlevel.checkpoint()
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        await link.send()
+
+    asyncio.run(main())
+    assert "cancelled" in core.trouble
+    assert stream.closed
+    assert stream.sent == async_link.SEND_BYTES
