@@ -9,6 +9,7 @@ from typing import Any, Final
 from mako.call_format import CALL_EARLY, CALL_FLAGS
 from mako.errors import (
     Busy,
+    Conflict,
     ConnectionLost,
     Discarded,
     Error,
@@ -168,6 +169,7 @@ _LATE: Final[dict[type[Error], str]] = {
         "a partition that it needs, or on which depends what it reads or writes, does not answer or"
         " makes nothing durable; look with `mako status`"
     ),
+    Conflict: "other transactions were faster every time; run it again, or wait longer",
     Discarded: "a failover undid it, and it could not be run again in time; run it again",
 }
 
@@ -272,11 +274,11 @@ def may_last(call: Call) -> bool:
 
 
 def refused(call: Call, error: Exception) -> Exception:
-    """It did not run this time, which says nothing about a time before (C4)."""
+    """It had no effect this time, which says nothing about a time before (C4)."""
     if not (call.once and call.lost):
         return error
     return Unknown(
-        f"{call.name}: the connection was lost before the answer came, and now it is refused"
+        f"{call.name}: the connection was lost before the answer came, and now it fails"
         f" ({str(error).removeprefix(f'{call.name}: ')}); it may have committed or not, so look"
     )
 

@@ -16,8 +16,8 @@ vain. A call ends in exactly one way:
         second (`mako.client.remote.route`); the deadline of each call bounds it.
     C4  A call that was sent and never answered may have run, and may last. It is asked again only
         for what is durable, not early: the answer of a later run tells of that run, DISCARDED too,
-        and one that only found the row of the first can be discarded while the first lasts. It
-        ends without an effect only if a durable run found no row; what did not run proves nothing.
+        and one that only found the row of the first can be discarded while the first lasts. Any
+        other failure ends it as Unknown: the first may still wait behind a long procedure, and run.
 """
 
 from __future__ import annotations
@@ -43,11 +43,13 @@ from mako.client.remote.calls import (
     refused,
     too_long,
 )
+from mako.client.remote.deadlines import Deadlines
 from mako.client.remote.directory import Directory
 from mako.client.remote.route import PAUSE_MAX, PAUSE_MIN, Route
 from mako.errors import (
     Busy,
     Closed,
+    Conflict,
     ConnectionLost,
     Discarded,
     Error,
@@ -145,7 +147,7 @@ class Core:
         self._later: list[tuple[float, int, Call]] = []
         self._flying: dict[int, Call] = {}
         self._flying_bytes = 0
-        self._deadlines: list[tuple[float, int, Call]] = []
+        self._deadlines = Deadlines()
         #: The highest timestamp of which it was told that all up to it that it saw is durable.
         self.acknowledged = 0
         self._once: list[int] = []
@@ -171,7 +173,7 @@ class Core:
         if call.once:
             heapq.heappush(self._once, call.id)
             self._once_open.add(call.id)
-        heapq.heappush(self._deadlines, (call.deadline, call.id, call))
+        self._deadlines.add(call)
         self._queue.append(call)
 
     @property
@@ -514,8 +516,8 @@ class Core:
         elif status == Status.UNKNOWN and call.safe and not call.early:
             call.ask_again()
             self._again(call, ConnectionLost, now)
-        elif status < Status.NOT_LEADER:
-            self._end(call, failure(call, status, detail, text))
+        elif call.packed and Outcome.COMMITTED < status <= Outcome.PHANTOM:
+            self._again(call, Conflict, now)  # Its worker was stopped before it tried again.
         else:
             self._end(call, refused(call, failure(call, status, detail, text)))
 
@@ -554,9 +556,8 @@ class Core:
 
     def next_time(self) -> float | None:
         """When `expire`, `dial` or `take` is to be called at the latest."""
-        while self._deadlines and self._deadlines[0][2].state is State.ENDED:
-            heapq.heappop(self._deadlines)
-        times = [self._deadlines[0][0]] if self._deadlines else []
+        first = self._deadlines.next()
+        times = [] if first is None else [first]
         if not self.connection:
             times.append(self._route.due)
         elif not self._ready:
@@ -571,10 +572,7 @@ class Core:
             self._route.in_vain()
             self._leave(now)
         ended = False
-        while self._deadlines and self._deadlines[0][0] <= now:
-            call = heapq.heappop(self._deadlines)[2]
-            if call.state is State.ENDED:
-                continue
+        while (call := self._deadlines.pop(now)) is not None:
             error = late(call)
             self._unqueue(call)
             self._forget(call)
