@@ -243,7 +243,7 @@ def run(lane: int) -> int:
     """Run a lane that is READY. What it has to report, or OPEN."""
     st8(lane + L_BEGAN, ld8(ld8(lane + C_MESH) + H_NOW))
     st8(lane + C_MET_PREPARED, 0)
-    if ld8(lane + L_REFUSED) != COMMITTED:  # A row is too long.
+    if ld8(lane + L_REFUSED) != COMMITTED:  # A row is too long, or its table is not there.
         outcome = ld8(lane + L_REFUSED)
         leave(lane, LEFT)
         return outcome

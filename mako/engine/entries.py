@@ -32,7 +32,7 @@ from mako.engine.transactions import (
     make_random,
     make_tx,
 )
-from mako.errors import SchemaError
+from mako.errors import ConfigError, SchemaError
 from mako.ids import Outcome
 from mako.procedure import Function, Procedure, Workload
 from mako.row import Row
@@ -182,6 +182,11 @@ def _build(function: Function, part: str, count: int, row: Row | None) -> Entry:
         raise SchemaError(_explain(function, error)) from error
     except TypeError as error:
         raise SchemaError(f"{source_of(function.body)}: {function.name}: {error}") from None
+    except OSError as error:
+        raise ConfigError(
+            f"{function.name}: compiled code cannot be kept: {error}; make room there, or set"
+            " MAKO_CACHE_DIR to another folder"
+        ) from error
     return Entry(function, made.address, made)
 
 

@@ -70,6 +70,7 @@ from mako.engine.layout import (
 )
 from mako.engine.remote import (
     ASKED,
+    NO_TABLE,
     PRESENT,
     TOO_LONG,
     UNKNOWN,
@@ -104,6 +105,7 @@ from mako.ids import Outcome
 
 COMMITTED = int(Outcome.COMMITTED)
 _TOO_LARGE = int(Outcome.TOO_LARGE)
+_UNAVAILABLE = int(Outcome.UNAVAILABLE)
 IDLE, RUNNING = 0, 1
 
 
@@ -205,6 +207,8 @@ def take_values(lane: int, partition: int, message: int) -> None:
             waits = True
         elif there == TOO_LONG:
             st8(lane + L_REFUSED, _TOO_LARGE)
+        elif there == NO_TABLE:
+            st8(lane + L_REFUSED, _UNAVAILABLE)
         st8(row + X_SEEN_RECORD, ld8(at + A_RECORD_))
         st8(row + X_SEEN, ld8(at + A_TIMESTAMP))
         st8(row + X_LEAF, ld8(at + A_LEAF_))
@@ -239,9 +243,9 @@ def take_range(lane: int, message: int) -> None:
             there = TOO_LONG
     elif there == UNKNOWN:
         st8(lane + C_MET_PREPARED, 1)
-    if there == TOO_LONG:
+    if there == TOO_LONG or there == NO_TABLE:
         st8(part + Y_STATE, UNKNOWN)
-        st8(lane + L_REFUSED, _TOO_LARGE)
+        st8(lane + L_REFUSED, _TOO_LARGE if there == TOO_LONG else _UNAVAILABLE)
 
 
 @compiled

@@ -85,7 +85,7 @@ from mako.engine.layout import (
     V_VALUE,
     VIEW,
 )
-from mako.engine.remote import ABSENT, PRESENT, TOO_LONG, UNKNOWN
+from mako.engine.remote import ABSENT, NO_TABLE, PRESENT, TOO_LONG, UNKNOWN
 from mako.engine.scan import BYTES_SCANNING, PAIR_SCANNING, WORD_SCANNING
 from mako.engine.transitions import LENT, give_lane, take_lane
 from mako.ids import Outcome
@@ -117,17 +117,21 @@ def _look(tx: int, row: int, at: int, room_left: int) -> int:
     """Write what there is for one row that was asked for to `at`; bytes, or -1: too long.
 
     A row that is locked until another partition answers is not known (UNKNOWN): whoever asks
-    waits, instead of running with what will not be true.
+    waits, instead of running with what will not be true. Processes that are updated one by one do
+    not all have a new table at the same time.
     """
     table = ld8(tx + C_ENGINE) + TABLES + ld8(row + R_TABLE) * TABLE_BYTES
-    record, leaf, leaf_version = _find(tx, table, row + R_KEY_, ld8(row + R_SIZE))
+    record, leaf, leaf_version = 0, 0, 0
+    is_there = ld8(table + T_KIND) != 0
+    if is_there:
+        record, leaf, leaf_version = _find(tx, table, row + R_KEY_, ld8(row + R_SIZE))
     st8(at + A_NUMBER, ld8(row + R_NUMBER))
     st8(at + A_RECORD_, 0)
     st8(at + A_TIMESTAMP, 0)
     st8(at + A_LEAF_, leaf)
     st8(at + A_LEAF_VERSION, leaf_version)
     st8(at + A_LENGTH, 0)
-    st8(at + A_THERE, ABSENT)
+    st8(at + A_THERE, ABSENT if is_there else NO_TABLE)
     if record == LOST:
         st8(at + A_THERE, UNKNOWN)
         return A_VALUE
@@ -281,10 +285,13 @@ def _put_range(lane: int, table: int, count: int, at: int) -> int:
 def _answer_scan(home: int, lane: int, port: int, message: int) -> bool:
     table = ld8(lane + C_ENGINE) + TABLES + ld8(message + S_TABLE) * TABLE_BYTES
     begin(lane)
-    count = _scan(lane, message, table)
+    is_there = ld8(table + T_KIND) != 0
+    count = _scan(lane, message, table) if is_there else 0
     there = PRESENT
     size = G_ITEMS
-    if count < 0 or _meets_prepared(lane):
+    if not is_there:
+        there = NO_TABLE
+    elif count < 0 or _meets_prepared(lane):
         there = TOO_LONG if count == -_TOO_LARGE else UNKNOWN
     else:
         size = _range_bytes(lane, table, count)

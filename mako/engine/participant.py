@@ -103,6 +103,7 @@ from mako.engine.layout import (
     PREPARED,
     R_HEAD,
     T_KIND,
+    T_ROW,
     TABLE_BYTES,
     TABLES,
     V_VALUE,
@@ -156,6 +157,9 @@ def _write(lane: int, item: int) -> int:
     how = ld8(item + I_KIND)
     may_replace = 0 if how == INSERT else 1
     kind = ld8(table + T_KIND)
+    row_size = ld8(table + T_ROW)
+    if kind == 0 or (how != DELETE and row_size != 0 and length != row_size):
+        return _UNAVAILABLE  # The table is not here yet, or another one than there.
     version = 0
     if kind == 1:
         word = _word_decode(key, size, lane + C_KEY)

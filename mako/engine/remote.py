@@ -74,6 +74,7 @@ ASKED: Final = 1
 ABSENT: Final = 2
 PRESENT: Final = 3
 TOO_LONG: Final = 4
+NO_TABLE: Final = 5  # that partition does not have its table, or not yet
 
 # A range of another partition that was scanned, or shall be.
 Y_TABLE: Final = 0
@@ -188,7 +189,7 @@ def _ask(tx: int, row: int) -> int:
 
 @compiled
 def _is_known(row: int) -> bool:
-    return ld8(row + X_STATE) >= ABSENT  # TOO_LONG ends the transaction before it is run.
+    return ld8(row + X_STATE) >= ABSENT  # Others end the transaction before it is run.
 
 
 @compiled

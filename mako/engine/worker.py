@@ -281,6 +281,7 @@ def turn_both(tx: int, now: int) -> int:
     if guest == 0:
         return done
     head = ld8(guest + K_COMPLETION_HEAD)
+    st8(guest + K_OFFSET, ld8(tx + K_OFFSET))  # Only who has a thread is told of the wall's steps.
     done += turn(guest, now)
     tail = ld8(guest + K_REQUEST_TAIL)
     if load_acquire(guest + K_REQUEST_HEAD) != tail:
@@ -308,6 +309,7 @@ def _wait_until_due(tx: int) -> int:
         settle(tx, monotonic_ns())
         if ld8(tx + C_MESH) != 0:
             if turn_both(tx, monotonic_ns()) == 0 and left > 100_000:
+                rest(tx)
                 close(ld8(tx + C_ENGINE))
                 sleep_us(20)
         elif left > 200_000:

@@ -71,7 +71,8 @@ class Hub:
             await trio.sleep(SWEEP_SECONDS)
             if self._backend.leads:
                 first: bytes | None = b""
-                while first is not None:
+                # What it deletes is in no log once another one leads.
+                while first is not None and self._backend.leads:
                     first = sweep(self._backend.engine, first, time.time_ns() // 1_000_000)
                     await trio.sleep(0.01)
 

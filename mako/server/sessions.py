@@ -260,12 +260,16 @@ class ServedTransaction(Session):
 
     def note_request(self, client: int, number: int) -> int | None:
         """Write the row of a request that may be sent again. If it is there already: when it
-        was written, as a timestamp, and this transaction has nothing to do."""
+        was written, as a timestamp, and this transaction has nothing to do. Refused if it comes by
+        a connection that was given up, and its row has been forgotten (`builtin.forget`)."""
         handle = self._engine.tables[int(TABLE_ID_REQUESTS)]
         key = client.to_bytes(8, "big") + number.to_bytes(8, "big")
         row = self.get(handle, key)
         if row is not None:
             return int(_REQUEST_ROW.unpack(row)[1]) << MILLISECOND_SHIFT
+        from_there = self.get(handle, client.to_bytes(8, "big") + bytes(8))
+        if from_there is not None and number < _REQUEST_ROW.unpack(from_there)[0]:
+            raise Refused(Status.REFUSED, "it comes too late: its client has had the answer")
         now = self._engine.now_ns() // 1_000_000
         self.put(handle, key, _REQUEST_ROW.pack(0, now), replace=True)
         return None

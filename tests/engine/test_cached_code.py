@@ -16,6 +16,7 @@ import pytest
 import mako
 from mako.engine import jit
 from mako.engine.cache_folder import ROOT_VARIABLE, cache_root
+from mako.engine.entries import procedure_entry
 from mako.procedure import Procedure
 from tests.engine.running import DEADLINE_S, together
 
@@ -191,3 +192,20 @@ def test_two_that_save_at_once_get_their_own(tmp_path: Path, firsts: tuple[int, 
     assert found[0] in (None, "code of a"), "it may be compiled again"
     assert found[1] in (None, "code of b")
     assert found != [None, None]
+
+
+@pytest.mark.skipif(jit.INTERPRETED, reason="nothing is compiled")
+def test_a_full_folder_is_an_error_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client may be the first that wants it compiled; that must not end the server."""
+
+    @mako.procedure
+    def count_rows(tx: Any, number: int) -> int:
+        found, _ = tx.find(COUNTER, (number,))
+        return int(found)
+
+    def full(self: Any, sig: Any, data: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(jit._Cache, "save_overload", full)
+    with pytest.raises(mako.ConfigError, match="No space left on device; make room there"):
+        procedure_entry(count_rows)

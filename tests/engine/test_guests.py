@@ -6,8 +6,11 @@ from collections.abc import Iterator
 import pytest
 
 from mako.engine import layout
+from mako.engine.closing import activate
+from mako.engine.completing import DRIVE, STOP
 from mako.engine.mailbox import listen
-from mako.engine.worker import turn_both
+from mako.engine.system import monotonic_ns
+from mako.engine.worker import _wait_until_due, turn_both
 from tests.engine.partitioned import ACCOUNT, Cluster, put
 
 pytestmark = pytest.mark.interpreted
@@ -38,3 +41,31 @@ def test_who_collects_is_woken_when_the_guest_has_done_something(cluster: Cluste
     finally:
         engine.set_word(home + layout.C_GUEST, 0)
         os.close(event)
+
+
+def test_a_guest_has_the_time_of_the_wall_that_its_host_is_told(cluster: Cluster) -> None:
+    """It has no thread, so nobody tells it; and what it proposes would be ahead for as long."""
+    host, guest = cluster.homes
+    cluster.engines[0].set_word(host + layout.C_GUEST, guest)
+    try:
+        cluster.engines[0].set_word(host + layout.K_OFFSET, 7_000)
+        turn_both(host, cluster.now_ns)
+        assert cluster.engines[1].word(guest + layout.K_OFFSET) == 7_000
+    finally:
+        cluster.engines[0].set_word(host + layout.C_GUEST, 0)
+
+
+def test_who_waits_for_the_next_arrival_does_not_hold_up_the_others(cluster: Cluster) -> None:
+    """What the last transaction might have seen is freed."""
+    engine, home = cluster.engines[0], cluster.homes[0]
+    due = monotonic_ns() + 50_000_000
+    engine.set_word(home + layout.K_DUE, due)
+    engine.set_word(home + layout.K_INTERVAL, 0)
+    engine.set_word(home + layout.C_CONTROL, DRIVE)
+    try:
+        activate(home)
+        assert engine.word(home + layout.C_ACTIVE) != layout.NONE
+        assert _wait_until_due(home) == due
+        assert engine.word(home + layout.C_ACTIVE) == layout.NONE
+    finally:
+        engine.set_word(home + layout.C_CONTROL, STOP)
