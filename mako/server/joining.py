@@ -108,6 +108,8 @@ class Joining:
         self._silent: dict[tuple[int, int], float] = {}
         # Since when this side has opened memory, and the other one, which talks, has not.
         self._unmet: dict[tuple[int, int], float] = {}
+        # By own partition: the epoch of the leadership that those are of.
+        self._epochs: dict[int, int] = {}
         # By own partition: whose clock was ahead when a transaction was refused, and by how much.
         self._apart: dict[int, tuple[int, int]] = {}
         # By own partition, where it is not the usual one: how long it waits before it gives up.
@@ -206,6 +208,7 @@ class Joining:
         now = self._clock()
         for hosted, pumped in self._leading():
             assert not pumped.station.broken, pumped.station.broken
+            self._forget_before(hosted)
             self._tell_of_clocks(hosted, pumped)
             for there in pumped.pairs:
                 self._share(hosted, pumped, there)
@@ -223,6 +226,17 @@ class Joining:
                 self._look_at(hosted, pumped, there, now, silent=there in silent)
             self._look_for_stuck(hosted, pumped, silent, now)
             self._giving_way.look(hosted.replica.partition, pumped, now)
+
+    def _forget_before(self, hosted: Hosted) -> None:
+        """A leadership counts from its own beginning: nobody looked since the last one, which may
+        have been hours ago. How patient it is stays, as it may have begun because one gave up."""
+        own, epoch = hosted.replica.partition, hosted.partition.epoch
+        if self._epochs.get(own) == epoch:
+            return
+        self._epochs[own] = epoch
+        for since in (self._waiting, self._silent, self._unmet):
+            for pair in [each for each in since if each[0] == own]:
+                del since[pair]
 
     def _on_gave_way(self, own: int, number: int, *, final: bool) -> None:
         hosted = self._by_partition(own)

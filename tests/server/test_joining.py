@@ -417,6 +417,49 @@ def test_who_holds_nothing_stays(world: World) -> None:
     assert world.given_up == []
 
 
+def lead_again(world: World, *, after: float) -> None:
+    """The leader of partition 0 was deposed, and leads again after so many seconds."""
+    world.hosted.pumped = None
+    world.now += after / 2
+    world.joining.look()
+    world.now += after / 2
+    world.hosted.pumped, world.hosted.partition.epoch = world.pumped, 8
+
+
+def test_a_new_leadership_counts_silence_from_its_own_beginning(world: World) -> None:
+    """What the last one found, hours ago, is no reason to give up at once."""
+    world.pumped.station.waiting_for = lambda: {1: 2}
+    world.joining.look()
+    lead_again(world, after=3600)
+    world.joining.look()
+    world.now += STUCK_SECONDS - 0.01
+    world.joining.look()
+    assert world.given_up == []
+    world.now += 0.02
+    world.joining.look()
+    assert world.given_up == [1]
+
+
+def test_a_new_leadership_sends_nothing_again_at_once(world: World) -> None:
+    world.hear()
+    world.pumped.not_taken = True
+    world.joining.look()
+    lead_again(world, after=3600)
+    world.hear()
+    world.joining.look()
+    assert world.pumped.rewound == 0
+
+
+def test_a_new_leadership_gives_others_time_to_open_memory(world: World) -> None:
+    world.between, world.met = "host", False
+    world.hear()
+    world.joining.look()
+    lead_again(world, after=3600)
+    world.hear()
+    world.joining.look()
+    assert world.said == []
+
+
 def test_whose_clock_is_ahead_is_told_once_a_minute(world: World) -> None:
     world.joining.look()
     assert world.said == []
