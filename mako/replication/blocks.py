@@ -8,18 +8,26 @@ from mako.engine.dump import Dumper
 from mako.engine.engine import Engine
 from mako.engine.interactive import session_begin_snapshot
 from mako.engine.layout import C_SNAPSHOT, NONE
+from mako.errors import ConfigError
 from mako.log_format import DESCRIPTION
+from mako.replication.replica import NotNow
 from mako.storage.snapshot_format import Block
 
 
 class PinnedBlocks:
-    """Blocks at a timestamp that stays pinned until they have all been taken, or forgotten."""
+    """Blocks at a timestamp that stays pinned until they have all been taken, or forgotten.
+
+    NotNow: there is no context for that.
+    """
 
     def __init__(self, engine: Engine, timestamp: int) -> None:
         self._engine = engine
         self._timestamp = timestamp
         self._open = False
-        self._context = engine.take_context()
+        try:
+            self._context = engine.take_context()
+        except ConfigError as error:
+            raise NotNow(str(error)) from None
         self._open = True
         set_word(self._context + C_SNAPSHOT, timestamp)
 

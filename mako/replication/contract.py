@@ -12,6 +12,9 @@ from mako.replication.replica import Machine
 from mako.storage.errors import Damaged, DiskFailed
 from mako.storage.snapshot_stream import StreamSettings
 
+#: Contexts that a replica needs for itself: replayer, pin, executing, two snapshots.
+REPLICA_CONTEXTS: Final = 5
+
 
 class ProcessMustEnd(Error):
     """The disk failed, or what it holds is damaged. End the process; recovery decides the rest."""

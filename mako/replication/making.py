@@ -11,7 +11,8 @@ syncs would wait for all of it. Meanwhile the file is another thread's: nothing 
 abandons it only says so.
 
 What found the disk full is begun again at a later cut, each time after twice as many of them: a
-snapshot that is larger than the room there is would else be written and removed without end.
+snapshot that is larger than the room there is would else be written and removed without end. So is
+what the machine cannot make now, as clients may use all that it needs for that for long.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,13 +21,13 @@ from typing import Final
 
 from mako.entry import GroupId, Index, SnapshotMeta, Term
 from mako.replication.aside import Aside
-from mako.replication.replica import Replica
+from mako.replication.replica import NotNow, Replica
 from mako.storage.errors import Damaged, DiskFull, FileMissing, WrongFiles
 from mako.storage.snapshot_format import Block, SnapshotHeader
 from mako.storage.snapshot_store import PendingSnapshot, SnapshotStore
 from mako.storage.store import LogStore
 
-#: Cuts at most until a snapshot that found no room is begun again.
+#: Cuts at most until a snapshot that was not to be had is begun again.
 PAUSE_MAX: Final = 16
 
 
@@ -46,7 +47,7 @@ class _Making:
 
 @dataclass(slots=True)
 class _Pause:
-    """Of a snapshot that found no room: cuts to wait, and how many of them are left."""
+    """Of a snapshot that was not to be had: cuts to wait, and how many of them are left."""
 
     cuts: int
     left: int
@@ -71,7 +72,7 @@ class SnapshotMaker:
         self._sync_bytes = sync_bytes
         self._planted = planted
         self._making: dict[GroupId, _Making] = {}
-        # By groups whose last attempt found no room.
+        # By groups whose last attempt failed for now.
         self._pauses: dict[GroupId, _Pause] = {}
         #: Marked in the log, and not sealed yet; and in the turn that is on its way.
         self.marked: dict[GroupId, SnapshotMeta] = {}
@@ -88,7 +89,7 @@ class SnapshotMaker:
         return bool(self._making or self.marked)
 
     def begin(self, replica: Replica) -> bool:
-        """Start one of the applied state. False: there is no room for it now."""
+        """Start one of the applied state. False: there is no room for it now, or no context."""
         group = replica.node.group
         pause = self._pauses.get(group)
         if pause is not None and pause.left:
@@ -98,7 +99,11 @@ class SnapshotMaker:
         meta = SnapshotMeta(
             Index(index), Term(storage.term(index)), replica.node.configuration_at(index)
         )
-        made = replica.machine.write_snapshot()
+        try:
+            made = replica.machine.write_snapshot()
+        except NotNow:
+            self._pause(group)
+            return False
         header = SnapshotHeader(
             self._cluster_id, group, meta, made.timestamp, made.epochs, made.tables
         )
@@ -132,7 +137,7 @@ class SnapshotMaker:
             self._pause(group)
 
     def _pause(self, group: GroupId) -> None:
-        """There was no room: not at once again."""
+        """There was no room, or no context: not at once again."""
         before = self._pauses.get(group)
         cuts = 1 if before is None else min(2 * before.cuts, PAUSE_MAX)
         self._pauses[group] = _Pause(cuts, cuts)

@@ -62,6 +62,7 @@ from mako.replication import wrong
 from mako.replication.across import Across
 from mako.replication.ahead import Ahead
 from mako.replication.blocks import PinnedBlocks, tables_of
+from mako.replication.contract import REPLICA_CONTEXTS
 from mako.replication.replica import MachineSnapshot
 from mako.replication.telling import OnJudged, OnLost, tell_nobody, tell_nobody_of_loss
 from mako.schema import BytesTable, Table
@@ -218,7 +219,7 @@ class Partition:
         self._leading = self._is_ahead = False
         self._engine = Engine(
             settings.memory_bytes,
-            contexts=settings.contexts + 5,  # replayer, pin, executing, two snapshots
+            contexts=settings.contexts + REPLICA_CONTEXTS,
             ring_bytes=settings.ring_bytes,
             partition=settings.partition,
             now_ms=0,

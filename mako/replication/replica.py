@@ -29,6 +29,7 @@ from heapq import heappop, heappush
 from typing import Final, NamedTuple, Protocol
 
 from mako.entry import Entry, EntryId, GroupId, SnapshotMeta
+from mako.errors import Error
 from mako.raft import RaftNode, ReadState, Refusal, Role
 from mako.storage.snapshot_format import Block, SnapshotHeader
 
@@ -67,6 +68,7 @@ class Machine(Protocol):
 
     def write_snapshot(self) -> "MachineSnapshot":
         """The state at `snapshot_index`; the blocks stay those of now while the machine goes on.
+        NotNow.
 
         They are taken before the next step_down or restore, or not at all.
         """
@@ -79,6 +81,10 @@ class Machine(Protocol):
     def state_hash(self) -> str:
         """Equal for equal applied states, whoever made them."""
         ...
+
+
+class NotNow(Error):
+    """Others use what a machine needs for a snapshot. Ask again later."""
 
 
 class MachineSnapshot(NamedTuple):

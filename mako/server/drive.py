@@ -292,6 +292,11 @@ class Drive:
         )
 
     @property
+    def workers(self) -> int:
+        """How many there are."""
+        return len(self._workers)
+
+    @property
     def cpu_seconds(self) -> float:
         """Processor time that the workers have used."""
         return sum(each.cpu_seconds for each in self._threads)
@@ -393,12 +398,14 @@ def _check(
     seed: int,
     rate: float,
 ) -> None:
+    from mako.replication.contract import REPLICA_CONTEXTS
+
     if not isinstance(workload, Workload):
         raise SchemaError(f"{workload!r:.60} is not a workload; make one with mako.Workload(...)")
-    if type(workers) is not int or not 1 <= workers <= engine.context_count - 2:
+    most = engine.context_count - (REPLICA_CONTEXTS if engine.replicated else 2)
+    if type(workers) is not int or not 1 <= workers <= most:
         raise ConfigError(
-            f"{workers!r:.60} workers; give 1 to {engine.context_count - 2}, or open the database"
-            " with more sessions"
+            f"{workers!r:.60} workers; give 1 to {most}, or open the database with more sessions"
         )
     if not isinstance(states, Sequence) or len(states) != workers:
         given = len(states) if isinstance(states, Sequence) else f"{states!r:.60} as"

@@ -102,9 +102,13 @@ class Drives:
         workloads: Mapping[str, Workload],
         pumped: Callable[[], Pumped | None] = lambda: None,
         serving: Callable[[], Serving] | None = None,
+        guests: int | None = None,
     ) -> None:
-        """`pumped()`: the way to other partitions, if there is one; `serving()` has its workers."""
+        """`pumped()`: the way to other partitions, if there is one; `serving()` has its workers.
+        `guests`: contexts for driven workers and sessions together; None: no replica needs any."""
         self._serving = serving
+        self._guests = guests
+        self._sessions = crew.engine.session_limit
         self._crew = crew
         self._workloads = workloads
         self._pumped = pumped
@@ -141,6 +145,7 @@ class Drives:
             if pumped is not None and self._serving is not None:
                 seats = Seats(pumped, self._serving(), len(rows))
             workers = len(rows)
+            self._check_contexts(workers)
             return Drive(
                 self._crew,
                 workload,
@@ -165,11 +170,32 @@ class Drives:
             ) from None
         self._last += 1
         self._running[self._last] = drive
+        self._limit_sessions()
         return self._last
 
     def _check_room(self) -> None:
         if len(self._running) >= DRIVES_MAX:
             raise Refused(Status.LIMIT, f"{DRIVES_MAX} drives run already; stop one")
+
+    def _check_contexts(self, workers: int) -> None:
+        if self._guests is None:
+            return
+        free = max(self._guests - self._driven - self._crew.engine.sessions, 0)
+        if workers > free:
+            raise ConfigError(
+                f"{workers} workers, and {free} more may drive a workload now; give fewer, or end"
+                " other drives, transactions or snapshots"
+            )
+
+    @property
+    def _driven(self) -> int:
+        return sum(drive.workers for drive in self._running.values())
+
+    def _limit_sessions(self) -> None:
+        """What drives have taken of their contexts, sessions cannot have."""
+        if self._guests is not None:
+            left = self._guests - self._driven
+            self._crew.engine.session_limit = min(self._sessions, left)
 
     def find(self, number: object) -> Drive:
         drive = self._running.get(number) if type(number) is int else None
@@ -183,7 +209,10 @@ class Drives:
         """Stop a drive, if it is still there."""
         drive = self._running.pop(number, None) if type(number) is int else None
         if drive is not None:
-            drive.stop()
+            try:
+                drive.stop()
+            finally:
+                self._limit_sessions()
         return drive
 
     def pause(self) -> None:

@@ -39,6 +39,11 @@ ASKERS: Final = 16
 PORTS_MAX: Final = 256
 
 
+#: What drives leave of `spare`: hashes (`mako.server.observing.HASHES_MAX`), a table that is
+#: created, and what the event loop does at once, as to follow the versions of a row.
+UNDRIVEN: Final = 6
+
+
 def group_of(partition: int) -> GroupId:
     return GroupId(partition + 1)
 
@@ -100,7 +105,7 @@ class ServerPlan:
     #: How many workers of another partition may ask here, driven ones included: the same in all of
     #: the cluster, and `mako.engine.pumped.ASKERS` outside of simulations.
     askers: int = ASKERS
-    #: And for what comes and goes: drives, hashes, tables that are created.
+    #: And for what comes and goes: hashes, tables that are created, drives beside them.
     spare: int = 8
     #: Log ring of a context; half of it is the largest transaction, and the largest entry.
     ring_bytes: int = RING_BYTES
@@ -135,6 +140,12 @@ class ServerPlan:
         in which they should be asked."""
         places = [self.places(partition) for partition in range(self.shards.partitions)]
         return {"shards": self.shards.plain(), "places": places}
+
+    @property
+    def guests(self) -> int:
+        """Contexts that sessions and driven workers may have together. What is left is enough for
+        all else, so that a replica finds those that it needs."""
+        return self.sessions + max(self.spare - UNDRIVEN, 0)
 
     @property
     def partitions(self) -> tuple[int, ...]:

@@ -55,7 +55,11 @@ class ReplicatedBackend:
         self.engine: Engine = partition.engine
         self.crew = self._make_crew(self.engine)
         self.drives = Drives(
-            self.crew, self._workloads, lambda: self._hosted.pumped, lambda: self.serving
+            self.crew,
+            self._workloads,
+            lambda: self._hosted.pumped,
+            lambda: self.serving,
+            self._hosted.plan.guests,
         )
         self.serving = Serving(
             self.crew,

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from mako.replication.driver import Fate
+from mako.replication.replica import MachineSnapshot, NotNow
 from mako.storage.errors import DiskFull
 from mako.storage.memory_disk import MemoryFile
 from tests.replication.test_driver import DRIVER, GROUP, Process, World
@@ -71,6 +72,30 @@ def test_a_snapshot_that_is_larger_than_the_room_is_not_begun_again_at_once() ->
         world.tick()
     assert 10 < attempts.count < 20
     assert not [name for name in process.disk.list("snapshots") if name.endswith(".snap")]
+
+
+def test_a_snapshot_that_the_machine_cannot_make_now_is_begun_again_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Clients may have all contexts for long; the process goes on meanwhile."""
+    world, process = alone()
+    write, asked, free = process.machine.write_snapshot, 0, False
+
+    def write_if_free() -> MachineSnapshot:
+        nonlocal asked
+        asked += 1
+        if not free:
+            raise NotNow("all contexts are in use")
+        return write()
+
+    monkeypatch.setattr(process.machine, "write_snapshot", write_if_free)
+    process.driver.replicas[GROUP].snapshot_wanted = True
+    world.tick(DRIVER.cut_ticks * 200)
+    assert 10 < asked < 20
+    assert world.append(6).fate is Fate.DONE
+    free = True
+    world.tick(DRIVER.cut_ticks * 17)
+    assert process.wal.storage(GROUP).snapshot_meta().index == process.machine.applied
 
 
 def full_follower(world: World) -> Process:

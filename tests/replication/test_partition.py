@@ -15,6 +15,7 @@ from mako.procedure import procedure
 from mako.replication.across import FORGET_EPOCHS
 from mako.replication.ahead import Ahead
 from mako.replication.partition import Partition, PartitionSettings
+from mako.replication.replica import NotNow
 from mako.schema import BytesTable, Table
 from mako.storage.snapshot_format import SnapshotHeader
 
@@ -214,6 +215,19 @@ def test_nothing_runs_before_the_first_entry_of_the_term_is_applied(make: Make) 
 def header_of(machine: Partition, timestamp: int, tables: bytes) -> SnapshotHeader:
     meta = SnapshotMeta(Index(machine.applied), Term(1), MEMBERS)
     return SnapshotHeader(7, 1, meta, timestamp, tables=tables)
+
+
+def test_without_a_context_there_is_no_snapshot_for_now(make: Make) -> None:
+    machine, log = make(), Log()
+    lead(machine, log, 1)
+    engine = machine.engine
+    taken = [engine.take_context() for _ in range(len(engine._free_contexts))]
+    with pytest.raises(NotNow, match="contexts are in use"):
+        machine.write_snapshot()
+    for context in taken:
+        engine.give_context(context)
+    made = machine.write_snapshot()
+    assert made.timestamp == machine.watermark
 
 
 def test_a_snapshot_is_that_of_its_moment_and_brings_a_replica_up(make: Make, seed: int) -> None:
