@@ -27,6 +27,14 @@ if TYPE_CHECKING:
 )
 @click.option("--threads", type=click.IntRange(1, 64), help="Workers for each partition.")
 @click.option("--data", metavar="FOLDER", help="Where the process keeps its folder.")
+@click.option(
+    "--forget-partition",
+    "forget",
+    type=click.IntRange(0),
+    multiple=True,
+    metavar="NUMBER",
+    help="Delete its replica, which was removed, from the folder; repeat.",
+)
 @click.option("--check", is_flag=True, help="Check the configuration, say what it means, and end.")
 def server(
     name: str,
@@ -34,6 +42,7 @@ def server(
     shard: int | None,
     threads: int | None,
     data: str | None,
+    forget: tuple[int, ...],
     *,
     check: bool,
 ) -> None:
@@ -48,7 +57,7 @@ def server(
     config = load(files)
     if shard is not None:
         name = config.process_of_shard(name, shard).name
-    plan = plan_of(config, name, workers=threads, data=data)
+    plan = plan_of(config, name, workers=threads, data=data, forget=forget)
     _check_procedures(config)
     if check:
         addresses = ", ".join(f"{host}:{port}" for host, port in plan.listen)

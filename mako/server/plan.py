@@ -94,6 +94,8 @@ class ServerPlan:
     http: Address | None
     #: None: the log is in memory, and nothing survives the process.
     folder: Path | None
+    #: Partitions whose replica in that folder is deleted (mako.server.forgetting).
+    forget: frozenset[int] = frozenset()
     memory_bytes: int = 1 << 30
     #: Of each partition's memory, to be provided by the system at the start.
     pretouch_bytes: int = 0

@@ -1,5 +1,6 @@
 """From the configuration of a cluster to the plan of one of its processes."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from mako.config import ClusterConfig, Site
@@ -13,7 +14,12 @@ from mako.storage.wal import WalSettings
 
 
 def plan_of(
-    config: ClusterConfig, name: str, *, workers: int | None = None, data: str | None = None
+    config: ClusterConfig,
+    name: str,
+    *,
+    workers: int | None = None,
+    data: str | None = None,
+    forget: Iterable[int] = (),
 ) -> ServerPlan:
     """What the process `name` has to do. ConfigError if it is not in the configuration."""
     process = config.process(name)
@@ -39,6 +45,7 @@ def plan_of(
         listen=[(process.host, port) for port in process.ports],
         http=(document.http_host, process.http_port) if process.http_port else None,
         folder=None if document.log == "memory" else root / name,
+        forget=frozenset(forget),
         memory_bytes=config.memory_bytes,
         pretouch_bytes=parse_size(document.pretouch),
         workers=workers,

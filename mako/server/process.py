@@ -28,6 +28,7 @@ from mako.server.deploy import check_homes, deploy
 from mako.server.driving import deployed_workloads
 from mako.server.events import EventLog
 from mako.server.folder import Folder, FolderState
+from mako.server.forgetting import forget_strangers
 from mako.server.forming import Forming, Verdict
 from mako.server.gossiping import Gossiping
 from mako.server.hosting import Hosted
@@ -88,6 +89,7 @@ class ServerProcess:
         identity = Identity(plan.cluster_id, plan.process)
         self._recovery = Recovery(self.disk, where, identity, remedy, log)
         self.store = self._recover()
+        forget_strangers(plan, self.state, self.store, self._folder.write, log, now_ms())
         self.driver = self._make_driver()
         self._links: Links | None = None
         self._gossiping = Gossiping(
@@ -244,7 +246,8 @@ class ServerProcess:
         """A replica is trusted again, and that is on disk: it need not be said any more."""
         state = self.state
         for group in list(state.returning):
-            node = self.hosted[GroupId(int(group))].node
+            hosted = self.hosted.get(GroupId(int(group)))
+            node = None if hosted is None else hosted.node  # It may have been forgotten.
             if node is not None and not node.returning and self.driver.idle:
                 state.returning.remove(group)
                 self._folder.write(state)

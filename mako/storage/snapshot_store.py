@@ -32,6 +32,7 @@ from mako.storage.snapshot_stream import SnapshotName
 _SNAP = ".snap"
 _PART = ".part"
 _TEMPORARY = ".tmp"
+_KINDS = (_SNAP, _PART, _TEMPORARY)
 #: Read and written at once.
 _PIECE_BYTES = 1 << 20
 
@@ -64,7 +65,7 @@ class SnapshotStore:
     # --- Beginning -----------------------------------------------------------------------------
 
     def recover(self, marks: Mapping[int, SnapshotMeta]) -> None:
-        """Keep what the log has marked, by group, and parts of what was being received.
+        """Keep what the log has marked, by group, and parts of what those groups were receiving.
 
         Damaged if a marked snapshot is not there; its contents are checked when it is read.
         """
@@ -78,10 +79,12 @@ class SnapshotStore:
         for name in wanted:
             if name not in found:
                 raise damaged_snapshot(name, 0, "the log has marked this snapshot, and it is gone")
+        prefixes = tuple(map(_prefix, marks))
+        parts = {name for name in found if name.endswith(_PART) and name.startswith(prefixes)}
         for name in found:
-            if name.endswith(_TEMPORARY) or (name.endswith(_SNAP) and name not in wanted):
+            if name not in wanted and name not in parts and name.endswith(_KINDS):
                 self._disk.remove(joined(self._folder, name))
-        self._left = {name for name in found if name.endswith(_PART)}
+        self._left = parts
         self._disk.sync_folder(self._folder)
 
     # --- Making one ----------------------------------------------------------------------------

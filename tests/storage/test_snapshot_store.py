@@ -52,6 +52,20 @@ def begun(disk: MemoryDisk) -> Wal:
     return wal
 
 
+def test_parts_are_kept_for_groups_that_the_log_knows() -> None:
+    """One that was removed receives nothing any more."""
+    disk = MemoryDisk()
+    wal = begun(disk)
+    name, (first, *_) = offered()
+    store_on(disk).write_part(name, 0, first)
+    store = store_on(disk)
+    store.recover(marks(wal))
+    assert store.partial(name) == len(first)
+    wal.remove_group(1)
+    store.recover(marks(wal))
+    assert disk.list("snapshots") == []
+
+
 def replace(wal: Wal, store: SnapshotStore, name: SnapshotName, chunks: list[bytes]) -> None:
     """Receive the new snapshot and let it take the place of the old one."""
     offset = 0
