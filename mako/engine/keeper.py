@@ -1,7 +1,7 @@
 """The keeper of a database in memory: a compiled loop beside the workers that closes
 timestamps and takes what they logged, until it is told to stop.
 
-It stands where replication will stand: it drains the rings in the order the log demands (E2:
+It stands where a replica has its turns: it drains the rings in the order the log demands (E2:
 first the closed timestamp, then the rings) and throws the bytes away, unless a recorder
 (`mako.engine.recorder`) takes them.
 """

@@ -5,7 +5,8 @@ timestamp true of what was drained), and writes what it got as entries: a schema
 there are new tables, then the transactions. A turn that gets more than one entry holds writes
 several; only the last of them has the new closed timestamp.
 
-It stands where replication will stand. If the file is slow the rings fill up, and workers wait.
+Only a database in memory has one: turns of its replica drain that of a partition on disk
+(`mako.replication.partition`). If the file is slow the rings fill up, and workers wait.
 """
 
 from __future__ import annotations
