@@ -5,6 +5,12 @@ then, which are channels with nothing in them. A name is used by one pair of lea
 epochs only, so nobody ever finds what others have left. Whoever comes second removes the name: the
 file lasts as long as somebody has it open. What is left of a process that was killed before that is
 removed when it is old.
+
+    open ──▶ reserve what this side uses ──▶ come
+
+The length of a file reserves nothing: where the folder is full, the first touch of a page would end
+the process, by a signal and without a line. So each side has the system provide what it will touch
+before it says that it has come; of both together that is all that is ever used.
 """
 
 from __future__ import annotations
@@ -14,9 +20,11 @@ import ctypes
 import mmap
 import os
 import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
+from mako.engine.channel import CHANNEL_SIZE, H_DATA
 from mako.engine.jit import INTERPRETED
 
 _PREFIX: Final = "mako-"
@@ -32,25 +40,37 @@ def shared_folder() -> Path:
     return memory if memory.is_dir() and os.access(memory, os.W_OK) else Path(tempfile.gettempdir())
 
 
+def parts_of(side: int, askers: int, asking: int) -> Iterator[tuple[int, int]]:
+    """Where the channels lie that a side uses, of which `asking` workers ask, as offset and size
+    (`mako.engine.pumped` lays them out, `askers` of each side).
+
+    Whoever asks provides the channels for that, both ways. Of all others it looks whether there is
+    something, which touches them as well: nothing is written there before the other side comes.
+    """
+    each = 2 * CHANNEL_SIZE
+    yield side * askers * each, asking * each
+    for number in range(4 * askers):
+        yield number * CHANNEL_SIZE, H_DATA
+
+
 class SharedRegion:
     """`size` bytes at `base`, which whoever opens the same name has in common. `side` is 0 for one
-    of the two, and 1 for the other. OSError."""
+    of the two, and 1 for the other. Nobody may touch what was not reserved. OSError."""
 
     def __init__(self, name: str, size: int, side: int) -> None:
         self.path = shared_folder() / f"{_PREFIX}{name}"
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
         descriptor = os.open(self.path, flags, 0o600)
+        self._descriptor = descriptor
         try:
             if os.fstat(descriptor).st_uid != os.getuid():
                 raise PermissionError(f"{self.path} is somebody else's; remove it")
-            os.ftruncate(descriptor, _HEAD + size)
-            self._map = mmap.mmap(descriptor, _HEAD + size)
-        finally:
-            os.close(descriptor)
-        self._other = 1 - side
-        self._map[side] = 1
-        if self.met:  # Both may come here at the same time.
-            self._remove()
+            self._map = self._mapped(size)
+        except OSError:
+            self._let_go()
+            raise
+        self._side = side
+        self._size = size
         self._anchor = ctypes.c_char.from_buffer(self._map)
         self._first = ctypes.addressof(self._anchor)
         self.base = self._first + _HEAD
@@ -60,10 +80,41 @@ class SharedRegion:
             self._view = memoryview(self._map)
             add_region(self._first, self._view)
 
+    def _mapped(self, size: int) -> mmap.mmap:
+        try:
+            os.ftruncate(self._descriptor, _HEAD + size)
+            self._reserve(0, _HEAD)
+            return mmap.mmap(self._descriptor, _HEAD + size)
+        except OSError:
+            self._remove()  # Who comes later makes it again.
+            raise
+
+    def _let_go(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _reserve(self, offset: int, size: int) -> None:
+        try:
+            os.posix_fallocate(self._descriptor, offset, size)
+        except OSError as error:
+            # The call itself does not know whose file it is.
+            raise OSError(error.errno, os.strerror(error.errno or 0), str(self.path)) from error
+
+    def come(self, parts: Iterable[tuple[int, int]] | None = None) -> None:
+        """Reserve parts of it, each an offset and a size, or all of it; then tell the other side.
+        OSError: there is no room, and the other side was told nothing."""
+        for offset, size in [(0, self._size)] if parts is None else parts:
+            self._reserve(_HEAD + offset, size)
+        self._let_go()
+        self._map[self._side] = 1
+        if self.met:  # Both may come here at the same time.
+            self._remove()
+
     @property
     def met(self) -> bool:
         """Whether the other side has come."""
-        return self._map[self._other] == 1
+        return self._map[1 - self._side] == 1
 
     def _remove(self) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -72,6 +123,7 @@ class SharedRegion:
     def close(self) -> None:
         """Unmap, and remove the name. No compiled call may be running."""
         self._remove()
+        self._let_go()
         if INTERPRETED:
             from mako.engine.interpreted import remove_region
 

@@ -400,11 +400,28 @@ class Hosted:
     def share(self, there: int, name: str) -> None:
         """Talk to the leader of a partition, which is on this host, through memory. OSError: it
         cannot be had, and workers were not disturbed."""
+        from mako.engine.shared import parts_of
+
         assert self.pumped is not None
+        pair = self.pumped.pairs[there]
+        side = int(self.replica.partition > there)
         region = self.pumped.open_memory(there, name)
+        try:
+            region.come(parts_of(side, len(pair.asked), len(pair.asking)))
+        except OSError:
+            region.close()
+            raise
         self.backend.pause()
         self.pumped.station.interrupt({})
         self.pumped.share(there, region)
+        self.backend.resume()
+
+    def unshare(self, there: int) -> None:
+        """Talk to it by mail instead: it has never come, so nothing was said."""
+        assert self.pumped is not None
+        self.backend.pause()
+        self.pumped.station.interrupt({})
+        self.pumped.begin(there, self.pumped.pairs[there].epoch)
         self.backend.resume()
 
     @property

@@ -6,7 +6,7 @@
 Who leads a partition, and in which epoch, is known from gossip. Mail goes to the leader of the
 epoch in which both sides have their channels, and waits while there is none. With a process that
 has the same memory (`mako.server.neighbours`) it is shared instead, and until both leaders have
-opened it neither reaches the other.
+opened it neither reaches the other. If one of them cannot, both send mail (`mako.server.by_mail`).
 
 A partition that is silent is *closed*: what needs it ends Unavailable at once. So is one that makes
 nothing durable, as if its leader had no majority, and to such a leader all others are: what they
@@ -33,6 +33,7 @@ from mako.engine.pumped import BadMail
 from mako.net.once import OncePerMinute
 from mako.recovery.gossip import Gossip
 from mako.recovery.mail import Mail
+from mako.server.by_mail import Between, ByMail
 from mako.server.giving_way import HELD_UP_SECONDS, GivingWay
 from mako.server.serving import new_event
 
@@ -110,6 +111,7 @@ class Joining:
         self._unmet: dict[tuple[int, int], float] = {}
         # By own partition: the epoch of the leadership that those are of.
         self._epochs: dict[int, int] = {}
+        self._by_mail = ByMail()
         # By own partition: whose clock was ahead when a transaction was refused, and by how much.
         self._apart: dict[int, tuple[int, int]] = {}
         # By own partition, where it is not the usual one: how long it waits before it gives up.
@@ -140,7 +142,10 @@ class Joining:
                 continue
             if not self._is_current(hosted, pair.epoch, each):
                 continue
-            if self._is_to_share(pair, each.source):
+            if not each.pieces:
+                self._hear_that_it_sends_mail(hosted, pair, each)
+                continue
+            if self._is_to_share(hosted, each.partition, each.source):
                 continue
             try:
                 hosted.pumped.scatter(
@@ -156,11 +161,27 @@ class Joining:
             return True
         return (known, hosted.partition.epoch) == (mail.epoch, mail.there_epoch)
 
-    def _is_to_share(self, pair: Pair, process: int) -> bool:
-        """Whether the leader of `pair` is on this host, and no memory is shared with it yet. Until
+    def _is_to_share(self, hosted: Hosted, there: int, process: int) -> bool:
+        """Whether the leader of `there` is on this host, and no memory is shared with it yet. Until
         then nothing is said to it, nor heard: what one side has taken from channels that both are
         about to leave, the other one would never hear of."""
-        return pair.shared is None and bool(self._shared_with(process))
+        assert hosted.pumped is not None
+        if not self._shared_with(process):
+            return False
+        pair, between = hosted.pumped.pairs[there], self._between(hosted, there)
+        if self._by_mail.decided(between):  # If this side has memory, it is about to leave that.
+            return self._is_unmet(pair) or not self._by_mail.agreed(between)
+        return pair.shared is None
+
+    def _hear_that_it_sends_mail(self, hosted: Hosted, pair: Pair, mail: Mail) -> None:
+        if self._shared_with(mail.source) and (pair.shared is None or self._is_unmet(pair)):
+            self._by_mail.hear(self._between(hosted, mail.partition))
+
+    @staticmethod
+    def _between(hosted: Hosted, there: int) -> Between:
+        assert hosted.pumped is not None
+        epoch = hosted.pumped.pairs[there].epoch
+        return Between(hosted.replica.partition, there, hosted.partition.epoch, epoch)
 
     def _by_partition(self, partition: int) -> Hosted | None:
         for hosted in self._hosted.values():
@@ -180,7 +201,7 @@ class Joining:
                 leader = self.leaders.get(there)
                 if leader is None or leader.epoch != pair.epoch:
                     continue
-                if self._is_to_share(pair, leader.process):
+                if self._is_to_share(hosted, there, leader.process):
                     continue
                 for pieces in pumped.gather(there):
                     self._post(hosted, leader, there, pieces)
@@ -212,7 +233,9 @@ class Joining:
             self._tell_of_clocks(hosted, pumped)
             for there in pumped.pairs:
                 self._share(hosted, pumped, there)
-            silent = [there for there in pumped.pairs if not self._reaches(pumped, there, now)]
+            silent = [
+                there for there in pumped.pairs if not self._reaches(hosted, pumped, there, now)
+            ]
             still = hosted.partition.across.still(STILL_MS)
             closed = self._with_still(hosted, pumped, silent, still)
             if closed != hosted.closed:
@@ -291,30 +314,37 @@ class Joining:
         self._begin_epoch(hosted.replica.group)
 
     def _share(self, hosted: Hosted, pumped: Pumped, there: int) -> None:
-        """If a partition is led on this host, talk to it through memory."""
+        """If a partition is led on this host, talk to it through memory, as far as both can."""
         pair, leader = pumped.pairs[there], self.leaders.get(there)
-        if pair.shared is not None or leader is None or leader.epoch != pair.epoch:
+        if leader is None or leader.epoch != pair.epoch:
             return
-        between = self._shared_with(leader.process)
-        if not between:
+        between = self._between(hosted, there)
+        if self._by_mail.decided(between):
+            if self._is_unmet(pair):
+                hosted.unshare(there)
+            if self._by_mail.is_due(between, self._clock(), AGAIN_SECONDS):
+                self._post(hosted, leader, there, b"")
             return
-        own = hosted.replica.partition
-        epochs = {own: hosted.partition.epoch, there: pair.epoch}
+        shared_with = self._shared_with(leader.process)
+        if pair.shared is not None or not shared_with:
+            return
+        epochs = {between.own: between.own_epoch, there: pair.epoch}
         name = "-".join(f"{partition}.{epochs[partition]}" for partition in sorted(epochs))
         try:
-            hosted.share(there, f"{between}-{name}")
-        except OSError as error:  # It stays out of reach, as the other side waits there.
+            hosted.share(there, f"{shared_with}-{name}")
+        except OSError as error:  # The other side may wait there: it is told.
+            self._by_mail.decide(between)
             self._complain(
                 f"memory {there}",
-                f"cannot share memory with the leader of partition {there}, which stays out of"
-                f" reach: {error}",
+                f"cannot share memory with the leader of partition {there}, and sends it mail"
+                f" instead, which is far slower: {error}; what it needs is in docs/sharding.md",
             )
 
-    def _reaches(self, pumped: Pumped, there: int, now: float) -> bool:
+    def _reaches(self, hosted: Hosted, pumped: Pumped, there: int, now: float) -> bool:
         pair, leader = pumped.pairs[there], self.leaders.get(there)
         if leader is None or leader.epoch != pair.epoch:
             return False
-        if self._is_to_share(pair, leader.process) or self._is_unmet(pair):
+        if self._is_to_share(hosted, there, leader.process) or self._is_unmet(pair):
             return False
         return self._talks(there, leader, now)
 
@@ -328,8 +358,8 @@ class Joining:
 
     @staticmethod
     def _is_unmet(pair: Pair) -> bool:
-        """Whether the other leader has not opened the memory. It may never be able to, and what is
-        written there is read by nobody."""
+        """Whether the other leader has not opened the memory. It may find that it cannot, and what
+        is written there is read by nobody."""
         return pair.shared is not None and not pair.shared.met
 
     def _tell_of_unmet(self, pair: Pair, own: int, there: int, now: float) -> None:

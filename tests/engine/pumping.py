@@ -9,6 +9,7 @@ from mako.engine.closing import learn_watermark
 from mako.engine.engine import Engine
 from mako.engine.layout import PARTITION
 from mako.engine.pumped import Pumped
+from mako.engine.shared import parts_of
 from mako.engine.station import MeshCounts, Station
 
 
@@ -114,6 +115,9 @@ class PumpedMesh:
             for there in pumped.pairs:
                 low, high = sorted((here, there))
                 region = pumped.open_memory(there, f"test-{unique}-{low}-{high}")
+                pair = pumped.pairs[there]
+                # What was not reserved is not touched: on a full system that would end the process.
+                region.come(parts_of(int(here > there), len(pair.asked), len(pair.asking)))
                 pumped.share(there, region)
 
     def close(self) -> None:

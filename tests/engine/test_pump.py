@@ -1,5 +1,7 @@
 """Channels between processes: what is moved, and what is refused."""
 
+import errno
+import os
 import random
 import secrets
 import struct
@@ -9,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from mako.engine import channel, lane, pump, shared
+from mako.engine.channel import CHANNEL_SIZE, H_DATA
 from mako.engine.closing import get_word, set_word
 from mako.engine.parking import PARKED_DOUBLINGS, PARKED_NS, PARKED_NS_MAX
 from mako.engine.pumped import BadMail
 from mako.engine.rounds import interrupt
-from mako.engine.shared import OLD_SECONDS, SharedRegion, sweep
+from mako.engine.shared import OLD_SECONDS, SharedRegion, parts_of, sweep
 from mako.ids import Outcome
 from tests.engine.partitioned import ACCOUNT, Cluster, put
 from tests.engine.pumping import PumpedMesh
@@ -179,6 +182,29 @@ def test_another_epoch_begins_with_channels_of_its_own(cluster: Cluster) -> None
     assert cluster.run(0, transfer, 0, 1, 1, 2, 5).outcome is Outcome.COMMITTED
 
 
+def test_memory_that_only_one_side_has_opened_is_left_for_mail(cluster: Cluster) -> None:
+    """As `mako.server.hosting` does when the other side has no room for it."""
+    network = network_of(cluster)
+    pumped = network.pumped[0]
+    region = pumped.open_memory(1, f"test-{secrets.token_hex(8)}")
+    region.come()
+    pumped.share(1, region)
+    cluster.run(1, put, 1, 2, 7)
+    number = cluster.post(0, transfer, 0, 1, 1, 2, 5)
+    cluster.serve(0)
+    cluster.turn(0)  # It has asked there, and nobody will read that.
+    pumped.station.interrupt({})
+    pumped.begin(1, pumped.pairs[1].epoch)
+    assert not region.path.exists()
+    for _ in range(20):
+        for place in (0, 1):
+            cluster.turn(place)
+        network.carry()
+    assert [each.number for each in cluster.done()] == [number]
+    cluster.run(0, put, 0, 1, 50)
+    assert cluster.run(0, transfer, 0, 1, 1, 2, 5).outcome is Outcome.COMMITTED
+
+
 def test_what_a_killed_process_has_left_is_swept_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,14 +223,69 @@ def test_what_a_killed_process_has_left_is_swept_away(
 def test_memory_has_no_name_once_both_have_it() -> None:
     name = f"test-{secrets.token_hex(8)}"
     one = SharedRegion(name, 4096, 0)
+    one.come()
     assert one.path.exists()
     assert not one.met
     other = SharedRegion(name, 4096, 1)
+    assert not one.met, "the other one may find that it has no room"
+    other.come()
     assert not one.path.exists()
     assert one.met
     assert other.met
     one.close()
     other.close()
+
+
+def test_memory_without_room_is_an_error_and_tells_the_other_side_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A full folder ends whoever touches a page that was not reserved, by SIGBUS."""
+    left = 8192
+
+    def reserve(descriptor: int, offset: int, size: int) -> None:
+        if offset + size > left:
+            raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(os, "posix_fallocate", reserve)
+    name = f"test-{secrets.token_hex(8)}"
+    one, other = SharedRegion(name, 1 << 20, 0), SharedRegion(name, 1 << 20, 1)
+    one.come([(0, 4096)])
+    with pytest.raises(OSError, match=f"No space left on device.*{name}"):
+        other.come()
+    assert not one.met
+    other.close()
+    one.close()
+    left = 0
+    before = set(Path("/proc/self/fd").iterdir())
+    with pytest.raises(OSError, match="No space left on device"):
+        SharedRegion(name, 1 << 20, 0)
+    assert set(Path("/proc/self/fd").iterdir()) == before
+    assert not one.path.exists()
+
+
+def test_what_both_sides_reserve_holds_all_that_they_use(cluster: Cluster) -> None:
+    """Each what it asks, and where it looks for what it is asked."""
+    network = network_of(cluster)
+    network.share()
+    pumped = network.pumped[0]
+    pair = pumped.pairs[1]
+    region = pair.shared
+    assert region is not None
+    asking, askers = len(pair.asking), len(pair.asked)
+    parts = list(parts_of(0, askers, asking))
+
+    def is_reserved(channel: int, size: int) -> bool:
+        offset = channel - region.base
+        return any(at <= offset and offset + size <= at + length for at, length in parts)
+
+    for port in pair.asking:
+        for field in (lane.P_ASK, lane.P_ANSWERED):
+            assert is_reserved(pumped.station.port_word(port, field), CHANNEL_SIZE)
+    for port in pair.asked:
+        for field in (lane.P_ASKED, lane.P_ANSWER):
+            assert is_reserved(pumped.station.port_word(port, field), H_DATA)
+    used = sum(length for _, length in parts)
+    assert used < 2 * CHANNEL_SIZE * asking + 64 * 1024, "and not much more"
 
 
 # --- Partitions that are out of reach --------------------------------------------------------

@@ -78,6 +78,7 @@ class World:
         #: What is shared with other processes.
         self.between = ""
         self.full = False
+        self.unshared: list[int] = []
         #: Whether the other leader opens that memory.
         self.met = True
         #: Mask of the partitions that make nothing durable.
@@ -96,6 +97,7 @@ class World:
             partition=SimpleNamespace(epoch=5, across=SimpleNamespace(still=lambda ms: self.still)),
             plan=SimpleNamespace(planted=frozenset()),
             share=self.share,
+            unshare=self.unshare,
             backend=SimpleNamespace(serving=SimpleNamespace(wake_worker=lambda number: None)),
         )
         self.all_hosted: dict[GroupId, Any] = {GroupId(1): self.hosted}
@@ -115,6 +117,10 @@ class World:
             raise OSError("no room")
         self.pumped.pairs[there].shared = SimpleNamespace(name=name, met=self.met)
 
+    def unshare(self, there: int) -> None:
+        self.unshared.append(there)
+        self.pumped.pairs[there].shared = None
+
     def lead_here(self) -> Any:
         """A replica of partition 1 in this process leads it in epoch 7."""
         other = FakePumped()
@@ -127,6 +133,7 @@ class World:
             replica=SimpleNamespace(partition=1, group=GroupId(2)),
             partition=SimpleNamespace(epoch=7, across=SimpleNamespace(still=lambda ms: 0)),
             plan=SimpleNamespace(planted=frozenset()),
+            share=self.share,
             backend=self.hosted.backend,
         )
         self.hear(source=3)
@@ -265,18 +272,90 @@ def test_nothing_is_said_by_mail_to_a_leader_with_which_memory_will_be_shared(wo
     assert world.pumped.incoming == [(1, b"in")], "which says that it has memory instead"
 
 
-def test_without_memory_it_stays_out_of_reach_and_says_why(world: World) -> None:
+def test_who_has_no_room_for_memory_sends_mail_once_the_other_side_does(world: World) -> None:
+    """The other one may be waiting in its memory, and would not read what is sent."""
     world.between, world.full = "host", True
-    world.hear()
-    for _ in range(3):
+    world.pumped.outgoing = [b"a"]
+    for _ in range(4):
+        world.hear()
         world.joining.look()
+        world.joining.pump()
+        world.now += 0.9 * AGAIN_SECONDS
     assert world.hosted.closed == [1]
+    assert world.sent == 2 * [(4, Mail(3, 4, 0, 5, 1, 7, b""))], "again, as it may be lost"
     (said,) = world.said
     assert said.startswith("cannot share memory with the leader of partition 1")
-    assert said.endswith(": no room")
+    assert "no room" in said
+    world.take_in(pieces=b"in")
+    assert world.pumped.incoming == []
+    world.take_in(pieces=b"")
     world.full = False
     world.joining.look()
     assert world.hosted.closed == []
+    assert world.pumped.pairs[1].shared is None, "it has said that it opens none"
+    world.joining.pump()
+    world.take_in(pieces=b"in")
+    assert [mail.pieces for _, mail in world.sent if mail.pieces] == [b"a"]
+    assert world.pumped.incoming == [(1, b"in")]
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_who_hears_that_the_other_side_has_no_memory_gives_its_own_up(
+    world: World, *, opened: bool
+) -> None:
+    world.between, world.met = "host", False
+    world.hear()
+    if opened:
+        world.joining.look()
+        assert world.pumped.pairs[1].shared is not None
+    world.take_in(pieces=b"")
+    world.take_in(pieces=b"in")
+    assert world.pumped.incoming == ([] if opened else [(1, b"in")]), "memory is left in `look`"
+    world.joining.look()
+    assert world.unshared == ([1] if opened else [])
+    assert world.pumped.pairs[1].shared is None
+    assert world.hosted.closed == []
+    assert world.sent == [(4, Mail(3, 4, 0, 5, 1, 7, b""))], "the other side waits for that"
+    world.take_in(pieces=b"more")
+    assert world.pumped.incoming[-1] == (1, b"more")
+
+
+def test_leaders_of_another_epoch_try_memory_again(world: World) -> None:
+    world.between, world.full = "host", True
+    world.hear()
+    world.joining.look()
+    world.take_in(pieces=b"")
+    world.full = False
+    world.pumped.pairs[1].epoch = 8
+    world.hear(8)
+    world.joining.look()
+    assert world.pumped.pairs[1].shared.name == "host-0.5-1.8"
+    assert world.hosted.closed == []
+
+
+def test_mail_of_another_epoch_gives_no_memory_up(world: World) -> None:
+    world.between, world.met = "host", False
+    world.hear()
+    world.joining.look()
+    world.take_in(epoch=6, pieces=b"")
+    world.take_in(there_epoch=4, pieces=b"")
+    world.pumped.pairs[1].shared.met = True
+    world.take_in(pieces=b"")  # Whoever has come never says it.
+    world.joining.look()
+    assert (world.unshared, world.sent, world.hosted.closed) == ([], [], [])
+
+
+def test_two_leaders_of_one_process_without_memory_send_mail(world: World) -> None:
+    there = world.lead_here()
+    there.pumped.pairs[0].shared = None
+    world.between, world.full = "here", True
+    world.pumped.outgoing, there.pumped.outgoing = [b"a"], [b"b"]
+    world.joining.hear(Gossip(3, 3, 0, 5, 10, 0))
+    for _ in range(3):
+        world.joining.look()
+    world.joining.pump()
+    assert (world.hosted.closed, there.closed) == ([], [])
+    assert (world.pumped.incoming, there.pumped.incoming) == ([(1, b"b")], [(0, b"a")])
 
 
 def test_memory_that_only_one_side_has_opened_reaches_nobody(world: World) -> None:
