@@ -35,7 +35,7 @@ class Limits:
     keepalive_idle_s: int = 60
     keepalive_again_s: int = 10
     keepalive_count: int = 3
-    #: Connections of a listener, whoever they are of.
+    #: Connections of clients to a listener. Of each peer there is one, which they do not shut out.
     connections_max: int = 1_000
     #: Those that have not said yet who they are.
     strangers_max: int = 64

@@ -3,6 +3,9 @@
     accept ─▶ hello within 5 s and 16 KiB ─▶ role ─┬─ peer   ─▶ on_peer(connection, hello)
                                                    └─ others ─▶ on_client(connection, hello)
 
+The role decides what a connection counts as: clients, however many come, shut no peer out, which a
+process may need before it can serve them.
+
 Both handlers run in the task of the connection, have it to themselves, and end with it. Nobody
 is heard before the hello was found good, and strangers are few: they cannot take what others use.
 Nothing that somebody sends can end the listener; each fault is one line in the log.
@@ -87,33 +90,26 @@ class Reception:
         self._processes = processes
         self._limits = limits
         self._log = OncePerMinute(log, trio.current_time)
-        #: Open connections, and those of them without a hello.
-        self.connections = 0
+        #: Open connections of clients, and those without a hello.
+        self.clients = 0
         self.strangers = 0
 
     async def handle(self, stream: trio.abc.Stream) -> None:
         """See a new connection through to its end."""
         keep_alive(stream, self._limits)
         connection = Connection(stream, HELLO_BODY_MAX, self._limits)
-        self.connections += 1
         try:
             await self._handle(connection)
         except (ConnectionLost, WireError) as error:
             self._say(connection, str(error))
         finally:
-            self.connections -= 1
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(stream)
 
     async def _handle(self, connection: Connection) -> None:
         limits = self._limits
-        if self.connections > limits.connections_max or self.strangers >= limits.strangers_max:
-            reason = (
-                f"{self._identity.name} has {self.connections - 1} connections, {self.strangers}"
-                " of them without a hello, which is the most it takes; try again later"
-            )
-            self._log("full", reason)
-            await connection.aclose(reason)
+        if self.strangers >= limits.strangers_max:
+            await self._turn_away(connection, f"{self.strangers} connections without a hello")
             return
         self.strangers += 1
         try:
@@ -125,8 +121,20 @@ class Reception:
         if theirs.role is Role.PEER:
             connection.reader.limit = limits.peer_body_max
             await self._on_peer(connection, theirs)
-        else:
+            return
+        if self.clients >= limits.connections_max:
+            await self._turn_away(connection, f"{self.clients} connections of clients")
+            return
+        self.clients += 1
+        try:
             await self._on_client(connection, theirs)
+        finally:
+            self.clients -= 1
+
+    async def _turn_away(self, connection: Connection, many: str) -> None:
+        reason = f"{self._identity.name} has {many}, which is the most it takes; try again later"
+        self._log(f"full of {many}", reason)
+        await connection.aclose(reason)
 
     async def _greet(self, connection: Connection) -> Hello | None:
         try:

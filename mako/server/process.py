@@ -113,7 +113,8 @@ class ServerProcess:
         )
         self.forming = Forming(plan.founders())
         self.turns: Turns | None = None
-        self._formed = trio.Event()
+        #: Whether there are replicas.
+        self.formed = trio.Event()
         self._answered = trio.Event()
         self.ending = False
         #: Told of a process that is new, or has moved.
@@ -184,7 +185,7 @@ class ServerProcess:
             self._folder.write(state)
         for replica in self.plan.replicas:
             self._add(replica)
-        self._formed.set()
+        self.formed.set()
 
     async def _decide(self, state: FolderState) -> None:
         founders = [replica for replica in self.plan.replicas if replica.is_founder]
@@ -312,7 +313,7 @@ class ServerProcess:
 
     async def hub_of(self, partition: int) -> Hub | None:
         """Where clients of a partition go, as soon as there are replicas; None: it is not here."""
-        await self._formed.wait()
+        await self.formed.wait()
         return self._hubs.get(group_of(partition))
 
     def _send(self, process: int, messages: Sequence[PeerMessage]) -> None:
@@ -321,7 +322,7 @@ class ServerProcess:
 
     def deliver(self, process: int, batch: Sequence[object]) -> None:
         """Messages of a peer; those that come before the replicas are there are lost."""
-        if self.turns is None or not self._formed.is_set():
+        if self.turns is None or not self.formed.is_set():
             return
         mail = [message for message in batch if isinstance(message, Mail)]
         if mail:

@@ -24,6 +24,7 @@ from mako.server.neighbours import own_memory
 from mako.server.observing import Observer
 from mako.server.plan import ServerPlan
 from mako.server.process import ServerProcess
+from mako.server.starting import stays_until
 from mako.server.turns import cause_of
 from mako.wire.hello import Hello, Role, hello_parts
 
@@ -143,7 +144,8 @@ async def _serve(
     )
 
     async def on_client(connection: Connection, hello: Hello) -> None:
-        # A process that starts lets its clients wait, as it lets those that have connected already.
+        if not await stays_until(server.formed, connection.stream):
+            return
         hub = await server.hub_of(hello.partition)
         if hub is None:
             elsewhere = Elsewhere(plan, server.procedures, identity(), hello.partition)

@@ -508,11 +508,30 @@ async def test_strangers_are_few(
         stream = await net.connect("net", 2)
         await stream.send_all(b"".join(hello_parts(client)))
         await settle()
-    assert "5 connections" in (await frames_until_end(await net.connect("net", 2)))[1]
+    refused = await net.connect("net", 2)
+    await refused.send_all(b"".join(hello_parts(client)))
+    assert "5 connections of clients" in (await frames_until_end(refused))[1]
     for stream in strangers:
         await stream.aclose()
     await settle()
-    assert two.reception.connections == 2
+    assert two.reception.clients == 2
+
+
+async def test_clients_shut_no_peer_out(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    net = Net(nursery)
+    two = Process(net, hello(2), Limits(connections_max=3))
+    await start(nursery, two)
+    client = Hello(7, Role.CLIENT, PROCESS_NONE, "", 1, "client")
+    streams = [await net.connect("net", 2) for _ in range(5)]
+    for stream in streams:
+        await stream.send_all(b"".join(hello_parts(client)))
+    await settle()
+    assert two.reception.clients == 3
+    one = Process(net, hello(1))
+    await start(nursery, one)
+    assert (one.links.connected, two.links.connected) == ({2}, {1})
 
 
 async def test_the_same_line_once_a_minute(autojump_clock: trio.testing.MockClock) -> None:
