@@ -109,6 +109,8 @@ def run(command: click.Command, name: str, arguments: Sequence[str] | None = Non
         return _refuse(error.format_message())
     except Error as error:
         return _refuse(str(error))
+    except TimeoutError as error:  # Of a call that was not answered, too.
+        return _refuse(str(error))
     except OSError as error:
         # Files named by the user: a report folder without permission, a full disk.
         if error.filename is None:

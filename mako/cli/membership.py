@@ -46,6 +46,9 @@ class Membership:
         self._say = say
         self._seconds = seconds
         self._undo = ExitStack()
+        if partition >= len(config.partitions):
+            known = ", ".join(map(str, range(len(config.partitions))))
+            raise ConfigError(f"there is no partition {partition}; there is {known}")
         sites = config.partitions[partition]
         self._processes = [p for p in config.processes if p.sites]
         self._names = {site.node: site.process for site in sites}

@@ -63,6 +63,7 @@ from mako.engine.layout import (
     C_ROWS,
     C_SCANS,
     T_ID,
+    T_ROW,
     V_LENGTH,
     V_TIMESTAMP,
     V_VALUE,
@@ -194,6 +195,13 @@ def _send_rows(lane: int, partition: int, port: int) -> bool:
 
 
 @compiled
+def is_of(table: int, length: int) -> bool:
+    """Whether a row that has come is one of the table as it is known here."""
+    size = ld8(table + T_ROW)
+    return size == 0 or length == size
+
+
+@compiled
 def take_values(lane: int, partition: int, message: int) -> None:
     """Rows have come; those that a partition had no room for are asked for again."""
     at = message + B_ROWS
@@ -202,6 +210,8 @@ def take_values(lane: int, partition: int, message: int) -> None:
         length = ld8(at + A_LENGTH)
         row = row_at(lane, ld8(at + A_NUMBER))
         there = ld8(at + A_THERE)
+        if there == PRESENT and not is_of(ld8(row + X_TABLE), length):
+            there = NO_TABLE
         st8(row + X_STATE, there)
         if there == UNKNOWN:
             waits = True
@@ -239,8 +249,7 @@ def take_range(lane: int, message: int) -> None:
     there = ld8(message + G_THERE)
     st8(part + Y_STATE, there)
     if there == PRESENT:
-        if not _keep_range(lane, part, message):
-            there = TOO_LONG
+        there = _keep_range(lane, part, message)
     elif there == UNKNOWN:
         st8(lane + C_MET_PREPARED, 1)
     if there == TOO_LONG or there == NO_TABLE:
@@ -249,8 +258,9 @@ def take_range(lane: int, message: int) -> None:
 
 
 @compiled
-def _keep_range(lane: int, part: int, message: int) -> bool:
-    """Lay out the rows as records and versions of the heap; False if there is no room."""
+def _keep_range(lane: int, part: int, message: int) -> int:
+    """Lay out the rows as records and versions of the heap: PRESENT; TOO_LONG, if there is no room
+    for them; NO_TABLE, if they are of another one."""
     table = ld8(part + Y_TABLE)
     count = ld8(message + G_ROWS)
     reads = ld8(message + G_READS) * 16
@@ -258,15 +268,17 @@ def _keep_range(lane: int, part: int, message: int) -> bool:
     rows = keep(lane, 16 * count + 16)
     noted = keep(lane, reads + leaves + 16)
     if rows == 0 or noted == 0:
-        return False
+        return TOO_LONG
     at = message + G_ITEMS
     for i in range(count):
         size = ld8(at)
         length = ld8(at + 8)
+        if not is_of(table, length):
+            return NO_TABLE
         record = keep(lane, size + 32)
         version = keep(lane, V_VALUE + length)
         if record == 0 or version == 0:
-            return False
+            return TOO_LONG
         fill_record(table, record, at + 16, size)
         at += 16 + padded(size)
         st8(version + V_TIMESTAMP, 0)
@@ -282,4 +294,4 @@ def _keep_range(lane: int, part: int, message: int) -> bool:
     st8(part + Y_READ_COUNT, ld8(message + G_READS))
     st8(part + Y_LEAVES, noted + reads)
     st8(part + Y_LEAF_COUNT, ld8(message + G_LEAVES))
-    return True
+    return PRESENT

@@ -70,6 +70,7 @@ from mako.engine.layout import (
     DEAD,
     LEAF_BYTES,
     LENGTH_MASK,
+    PAIR_KEYS,
     POINTER,
     PREPARED,
     R_HEAD,
@@ -84,6 +85,7 @@ from mako.engine.layout import (
     V_TIMESTAMP,
     V_VALUE,
     VIEW,
+    WORD_KEYS,
 )
 from mako.engine.remote import ABSENT, NO_TABLE, PRESENT, TOO_LONG, UNKNOWN
 from mako.engine.scan import BYTES_SCANNING, PAIR_SCANNING, WORD_SCANNING
@@ -103,6 +105,18 @@ _bytes_up, _bytes_down = BYTES_SCANNING.forward_here, BYTES_SCANNING.backward_he
 
 
 @compiled
+def has_keys(table: int, size: int) -> bool:
+    """Whether a table is there, with keys of `size` bytes. Processes that are updated one by one do
+    not all have a new table at the same time, and a number names no tree before."""
+    kind = load_acquire(table + T_KIND)
+    if kind == WORD_KEYS:
+        return size == 8
+    if kind == PAIR_KEYS:
+        return size == 16
+    return kind != 0
+
+
+@compiled
 def _find(tx: int, table: int, key: int, size: int) -> tuple[int, int, int]:
     kind = ld8(table + T_KIND)
     if kind == 1:
@@ -117,12 +131,11 @@ def _look(tx: int, row: int, at: int, room_left: int) -> int:
     """Write what there is for one row that was asked for to `at`; bytes, or -1: too long.
 
     A row that is locked until another partition answers is not known (UNKNOWN): whoever asks
-    waits, instead of running with what will not be true. Processes that are updated one by one do
-    not all have a new table at the same time.
+    waits, instead of running with what will not be true.
     """
     table = ld8(tx + C_ENGINE) + TABLES + ld8(row + R_TABLE) * TABLE_BYTES
     record, leaf, leaf_version = 0, 0, 0
-    is_there = ld8(table + T_KIND) != 0
+    is_there = has_keys(table, ld8(row + R_SIZE))
     if is_there:
         record, leaf, leaf_version = _find(tx, table, row + R_KEY_, ld8(row + R_SIZE))
     st8(at + A_NUMBER, ld8(row + R_NUMBER))
@@ -285,7 +298,7 @@ def _put_range(lane: int, table: int, count: int, at: int) -> int:
 def _answer_scan(home: int, lane: int, port: int, message: int) -> bool:
     table = ld8(lane + C_ENGINE) + TABLES + ld8(message + S_TABLE) * TABLE_BYTES
     begin(lane)
-    is_there = ld8(table + T_KIND) != 0
+    is_there = has_keys(table, ld8(message + S_FIRST)) and has_keys(table, ld8(message + S_END))
     count = _scan(lane, message, table) if is_there else 0
     there = PRESENT
     size = G_ITEMS

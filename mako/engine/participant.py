@@ -112,7 +112,7 @@ from mako.engine.layout import (
     W_RECORD,
     WRITE_BYTES,
 )
-from mako.engine.lookups import on_rows, on_scan
+from mako.engine.lookups import has_keys, on_rows, on_scan
 from mako.engine.reclaim import reclaim_some
 from mako.engine.ring import append_transaction
 from mako.engine.sets import add_read, inherit_reads, note_leaf, refuses
@@ -158,7 +158,7 @@ def _write(lane: int, item: int) -> int:
     may_replace = 0 if how == INSERT else 1
     kind = ld8(table + T_KIND)
     row_size = ld8(table + T_ROW)
-    if kind == 0 or (how != DELETE and row_size != 0 and length != row_size):
+    if not has_keys(table, size) or (how != DELETE and row_size != 0 and length != row_size):
         return _UNAVAILABLE  # The table is not here yet, or another one than there.
     version = 0
     if kind == 1:

@@ -3,6 +3,8 @@
     2026-11-28T07:50:16.123Z p1 leads partition=0 term=3 epoch=2
 
 Words first, then facts as name=value; a value with spaces is quoted. For people and for grep.
+A line that cannot be written, as on a full disk, or to a pipe that nobody reads any more, is lost,
+and the next one that can be says so: no server ends for what it has to say.
 """
 
 import sys
@@ -33,11 +35,18 @@ class EventLog:
         self._name: Final = name
         self._stream: Final = sys.stderr if stream is None else stream
         self._now: Final = now
+        self._lost = 0
 
     def __call__(self, event: str, **facts: object) -> None:
         now = self._now()
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
         words = [f"{stamp}.{int(now * 1000) % 1000:03d}Z", self._name, event]
         words += [f"{name}={_quoted(value)}" for name, value in facts.items()]
-        self._stream.write(" ".join(words) + "\n")
-        self._stream.flush()
+        if self._lost:
+            words.append(f"lost_lines={self._lost}")
+        try:
+            self._stream.write(" ".join(words) + "\n")
+            self._stream.flush()
+            self._lost = 0
+        except OSError:
+            self._lost += 1

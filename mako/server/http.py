@@ -198,6 +198,9 @@ class _Connection:
             if scope.cancelled_caught:
                 return None
         self._is_first = False
+        self._wants_body = (
+            True  # Until it is known what it is: the one before may have been a HEAD.
+        )
         with trio.fail_after(self._limits.request_s):
             event = await self._next_event()
             if not isinstance(event, h11.Request):

@@ -166,9 +166,12 @@ class Joining:
         then nothing is said to it, nor heard: what one side has taken from channels that both are
         about to leave, the other one would never hear of."""
         assert hosted.pumped is not None
+        pair = hosted.pumped.pairs[there]
+        if pair.shared is not None and pair.shared.met:
+            return False
         if not self._shared_with(process):
             return False
-        pair, between = hosted.pumped.pairs[there], self._between(hosted, there)
+        between = self._between(hosted, there)
         if self._by_mail.decided(between):  # If this side has memory, it is about to leave that.
             return self._is_unmet(pair) or not self._by_mail.agreed(between)
         return pair.shared is None

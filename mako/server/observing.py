@@ -125,8 +125,8 @@ class Observer:
 
     def healthy(self) -> tuple[bool, str]:
         turns = self._server.turns
-        if turns is None:
-            return True, "starting"
+        if turns is None or not self._server.hosted:
+            return True, "starting"  # It may wait for others that are not started yet.
         silent = trio.current_time() - turns.last_turn
         if silent > STALLED_SECONDS:
             return False, f"no turn was taken for {silent:.1f} s"

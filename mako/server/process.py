@@ -21,7 +21,7 @@ from mako.entry import GroupId
 from mako.errors import ConfigError
 from mako.raft import LogLost, Refusal, Role
 from mako.recovery.mail import Mail
-from mako.replication.driver import Driver
+from mako.replication.driver import Driver, ProcessMustEnd
 from mako.replication.outbox import PeerMessage
 from mako.server.administration import Administration
 from mako.server.deploy import check_homes, deploy
@@ -40,7 +40,7 @@ from mako.server.recovering import Recovery
 from mako.server.turns import Links, Turns
 from mako.server.workers import PATIENCE_SECONDS, Crew
 from mako.storage.disk import Disk
-from mako.storage.errors import Damaged, StorageError
+from mako.storage.errors import Damaged, DiskFailed, DiskFull, StorageError
 from mako.storage.memory_disk import MemoryDisk
 from mako.storage.memory_store import MemoryStore
 from mako.storage.os_disk import OsDisk
@@ -244,14 +244,21 @@ class ServerProcess:
             raise self._recovery.fenced(error) from error
 
     def _note_returned(self) -> None:
-        """A replica is trusted again, and that is on disk: it need not be said any more."""
+        """A replica is trusted again, and that is on disk: it need not be said any more. On a full
+        disk it is said until there is room; ProcessMustEnd: the disk has failed."""
         state = self.state
         for group in list(state.returning):
             hosted = self.hosted.get(GroupId(int(group)))
             node = None if hosted is None else hosted.node  # It may have been forgotten.
             if node is not None and not node.returning and self.driver.idle:
                 state.returning.remove(group)
-                self._folder.write(state)
+                try:
+                    self._folder.write(state)
+                except DiskFull:
+                    state.returning.append(group)
+                    return
+                except DiskFailed as error:
+                    raise ProcessMustEnd(str(error)) from error
                 self.log("is a full member again", group=group)
 
     # --- Running -------------------------------------------------------------------------------

@@ -28,6 +28,8 @@ def faulty(fault: str) -> int:
             raise OutOfMemory("memory is full; open with more")
         case "folder":
             raise PermissionError(13, "Permission denied", "reports/a")
+        case "late":
+            raise TimeoutError("members has not ended in time; wait longer")
         case "interrupt":
             raise KeyboardInterrupt
         case "check":

@@ -1,6 +1,7 @@
 """A driven worker that has the thread of a serving one does its work, too."""
 
 import os
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -9,7 +10,6 @@ from mako.engine import layout
 from mako.engine.closing import activate
 from mako.engine.completing import DRIVE, STOP
 from mako.engine.mailbox import listen
-from mako.engine.system import monotonic_ns
 from mako.engine.worker import _wait_until_due, turn_both
 from tests.engine.partitioned import ACCOUNT, Cluster, put
 
@@ -58,7 +58,7 @@ def test_a_guest_has_the_time_of_the_wall_that_its_host_is_told(cluster: Cluster
 def test_who_waits_for_the_next_arrival_does_not_hold_up_the_others(cluster: Cluster) -> None:
     """What the last transaction might have seen is freed."""
     engine, home = cluster.engines[0], cluster.homes[0]
-    due = monotonic_ns() + 50_000_000
+    due = time.monotonic_ns() + 50_000_000
     engine.set_word(home + layout.K_DUE, due)
     engine.set_word(home + layout.K_INTERVAL, 0)
     engine.set_word(home + layout.C_CONTROL, DRIVE)

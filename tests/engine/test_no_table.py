@@ -77,8 +77,26 @@ def test_what_touches_it_is_unavailable_until_it_is_there(
     assert cluster.run(0, procedure, 1, 3).outcome is Outcome.COMMITTED
 
 
-def test_a_row_of_another_size_is_not_installed(cluster: Cluster) -> None:
+@mako.procedure
+def fill(tx: Any, where: int, number: int) -> int:
+    """There, with a field that the others do not know."""
+    row = tx.put(WIDER, (where, number))
+    row.v, row.w = 1, 2
+    return 0
+
+
+def test_a_row_of_another_size_is_neither_installed_nor_shown(cluster: Cluster) -> None:
+    """Or fields would be read, and written, that are somebody else's memory."""
     create(cluster.engines[1], WIDER)
     made = procedures(WORDS)
     assert cluster.run(0, made["write"], 1, 3).outcome is Outcome.UNAVAILABLE
     assert cluster.run(0, made["find"], 1, 3).value == 0
+    assert cluster.run(1, fill, 1, 3).outcome is Outcome.COMMITTED
+    for how in ("find", "walk", "remove"):
+        assert cluster.run(0, made[how], 1, 3).outcome is Outcome.UNAVAILABLE, how
+
+
+def test_keys_of_another_kind_name_no_row(cluster: Cluster) -> None:
+    create(cluster.engines[1], mako.Table("new", id=9, key={"a": 64, "b": 64}, row={"v": "i8"}))
+    for how, procedure in procedures(WORDS).items():
+        assert cluster.run(0, procedure, 1, 3).outcome is Outcome.UNAVAILABLE, how

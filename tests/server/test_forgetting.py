@@ -1,5 +1,6 @@
 """A folder with a replica that the configuration lacks: nothing is deleted, or grows for ever."""
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -9,13 +10,14 @@ import pytest
 from mako.entry import Configuration, Entry, EntryKind, HardState, Index, NodeId, SnapshotMeta, Term
 from mako.errors import ConfigError
 from mako.raft import RaftNode
-from mako.replication.contract import DriverSettings
+from mako.replication.contract import DriverSettings, ProcessMustEnd
 from mako.server.events import EventLog
 from mako.server.folder import Folder, FolderState
 from mako.server.forgetting import forget_strangers
 from mako.server.plan import ReplicaPlan, ServerPlan, group_of
 from mako.server.process import ServerProcess
 from mako.storage.disk import Disk
+from mako.storage.errors import DiskFailed, DiskFull
 from mako.storage.memory_disk import MemoryDisk
 from mako.storage.os_disk import OsDisk
 from mako.storage.snapshot_format import SnapshotHeader
@@ -205,3 +207,32 @@ def test_a_process_starts_once_it_has_forgotten_it(tmp_path: Path) -> None:
     with_it_again._note_returned()
     assert with_it_again.state.returning == []
     with_it_again.close()
+
+
+def test_that_a_replica_has_returned_waits_for_room_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = process(plan(0, 1, folder=tmp_path / "p1"))
+    try:
+        made.state.returning = [str(GROUPS[1])]
+        node = cast(RaftNode, SimpleNamespace(returning=False))
+        made.hosted[GROUPS[1]] = cast(Any, SimpleNamespace(node=node, close=lambda: None))
+
+        def fails(error: Exception) -> Callable[[FolderState], None]:
+            def write(state: FolderState) -> None:
+                raise error
+
+            return write
+
+        with monkeypatch.context() as patch:
+            patch.setattr(made._folder, "write", fails(DiskFull("state.json")))
+            made._note_returned()
+            assert made.state.returning == [str(GROUPS[1])]
+            patch.setattr(made._folder, "write", fails(DiskFailed("state.json")))
+            with pytest.raises(ProcessMustEnd):
+                made._note_returned()
+        made.state.returning = [str(GROUPS[1])]
+        made._note_returned()
+        assert made.state.returning == []
+    finally:
+        made.close()

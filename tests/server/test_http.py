@@ -106,6 +106,16 @@ async def test_head_has_the_headers_and_no_body(path: str) -> None:
         assert (await client.get("/healthz"))[0] == 200
 
 
+async def test_what_cannot_be_read_behind_a_head_is_answered_with_a_body() -> None:
+    async with serving(Fake()) as [client]:
+        assert (await client.get("/healthz", "HEAD"))[0] == 200
+        await client.send(b"\x00bad\r\n\r\n")
+        status, headers, body = await client.reply()
+        assert status == 400
+        assert len(body) == int(headers["content-length"]) > 0
+        assert await client.at_end()
+
+
 async def test_what_is_not_there_is_a_404_and_the_connection_goes_on() -> None:
     async with serving(Fake()) as [client]:
         for path in ("/", "/metric", "/metrics/", "//metrics", "*"):

@@ -2,7 +2,7 @@
 
 import io
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
@@ -13,6 +13,7 @@ from mako.net.connection import Connection
 from mako.net.listening import Handler
 from mako.server import running
 from mako.server.events import EventLog
+from mako.server.observing import Observer
 from mako.server.starting import STAY_SECONDS, stays_until
 from mako.wire.frame import HELLO_BODY_MAX
 from mako.wire.hello import PROCESS_NONE, Hello, Role
@@ -104,3 +105,17 @@ async def test_a_process_without_replicas_lets_go_of_clients_that_leave(
     with trio.fail_after(1):
         await handlers[0](Connection(far, HELLO_BODY_MAX), client)
     nursery.cancel_scope.cancel()
+
+
+async def test_a_process_that_waits_for_others_is_healthy(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Or who looks after it would start it again and again, and it never meets them."""
+    plan = SimpleNamespace(name="p2", partitions=(0,))
+    turns = SimpleNamespace(last_turn=trio.current_time())
+    server = SimpleNamespace(plan=plan, hosted={}, turns=turns, store=SimpleNamespace(full=False))
+    observer = Observer(cast(Any, server), cast(Any, None), "mako")
+    await trio.sleep(60)
+    assert observer.healthy() == (True, "starting")
+    server.hosted[1] = None
+    assert observer.healthy() == (False, "no turn was taken for 60.0 s")

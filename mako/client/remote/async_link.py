@@ -55,7 +55,10 @@ class AsyncLink:
                     # asyncio's own cancellation goes through every shield. Nobody knows how much
                     # of it has gone, so nothing may follow on this connection.
                     if stream is self._stream:
-                        await self._lose("whoever sent to the server was cancelled")
+                        self._stream = None
+                        self.core.lost(time.monotonic(), "whoever sent to the server was cancelled")
+                        with anyio.CancelScope(shield=True):
+                            await anyio.aclose_forcefully(stream)
                     raise
                 if trouble and stream is self._stream:
                     await self._lose(trouble)

@@ -13,6 +13,7 @@ from mako.errors import (
     ConnectionLost,
     Discarded,
     Error,
+    LogFull,
     NotLeader,
     Rejected,
     SchemaError,
@@ -170,7 +171,17 @@ _LATE: Final[dict[type[Error], str]] = {
         " makes nothing durable; look with `mako status`"
     ),
     Conflict: "other transactions were faster every time; run it again, or wait longer",
+    LogFull: "the log of the partition has no room; try again later",
     Discarded: "a failover undid it, and it could not be run again in time; run it again",
+}
+
+
+#: How a packed call ends whose worker was stopped between two tries; else the worker tries again.
+STOPPED: Final[dict[int, type[Error]]] = {
+    Outcome.LOCKED: Conflict,
+    Outcome.CHANGED: Conflict,
+    Outcome.PHANTOM: Conflict,
+    Outcome.LOG_FULL: LogFull,
 }
 
 

@@ -10,7 +10,8 @@ connection is lost, calls `expire` when `next_time` has come, and `quiet` when i
 vain. A call ends in exactly one way:
 
     C1  A call that was sent, may have an effect and is not run once is never sent again, unless
-        the server said that nothing was executed (NOT_LEADER, BUSY) or all was undone (DISCARDED).
+        the server said that nothing was executed (NOT_LEADER, BUSY, `STOPPED`) or all was undone
+        (DISCARDED).
     C2  What belongs to a connection (a transaction, a snapshot) ends with it.
     C3  Every way around, to another server and back, waits longer than the one before, up to a
         second (`mako.client.remote.route`); the deadline of each call bounds it.
@@ -30,6 +31,7 @@ from typing import Final
 
 from mako.call_format import IS_EARLY, IS_NOTICE
 from mako.client.remote.calls import (
+    STOPPED,
     Call,
     State,
     ended_with_its_connection,
@@ -49,7 +51,6 @@ from mako.client.remote.route import PAUSE_MAX, PAUSE_MIN, Route
 from mako.errors import (
     Busy,
     Closed,
-    Conflict,
     ConnectionLost,
     Discarded,
     Error,
@@ -516,8 +517,8 @@ class Core:
         elif status == Status.UNKNOWN and call.safe and not call.early:
             call.ask_again()
             self._again(call, ConnectionLost, now)
-        elif call.packed and Outcome.COMMITTED < status <= Outcome.PHANTOM:
-            self._again(call, Conflict, now)  # Its worker was stopped before it tried again.
+        elif call.packed and (why := STOPPED.get(status)) is not None:
+            self._again(call, why, now)
         else:
             self._end(call, refused(call, failure(call, status, detail, text)))
 

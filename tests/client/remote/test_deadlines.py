@@ -52,9 +52,9 @@ def test_one_that_waits_does_not_keep_those_that_have_ended_behind_it() -> None:
 
 def test_a_call_whose_worker_was_stopped_between_two_tries_is_asked_again(played: Played) -> None:
     call = played.run(limit=10, once=True)
-    for _ in range(3):
+    for outcome in (Outcome.CHANGED, Outcome.LOCKED, Outcome.LOG_FULL):
         assert played.calls() == [call.id]
-        played.feed(result(call.id, Outcome.CHANGED))
+        played.feed(result(call.id, outcome))
         assert not call.ended
         played.wait(1)
     played.sent()
