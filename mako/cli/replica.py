@@ -1,12 +1,16 @@
 """`mako replica`: who has a copy of a partition, and who leads it, changed while it runs."""
 
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from mako.cli.options import config_files
 from mako.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mako.cli.membership import Membership
+    from mako.config import Site
 
 _SECONDS: Final = 600.0
 
@@ -47,12 +51,12 @@ def add(files: tuple[str, ...], names: tuple[str, ...], seconds: float) -> None:
     config = load(files)
     for partition in _partitions(config, names):
         with Membership(config, partition, click.echo, seconds=seconds) as group:
-            group.introduce()
             now = group.members()
             sites = [site for site in group.sites if site.process in names]
             voters = now.voters | {site.node for site in sites if not site.is_learner}
             learners = now.learners | {site.node for site in sites if site.is_learner}
             _check_odd(len(voters), "add two at a time")
+            group.introduce()
             group.change(voters, learners - voters)
             _report(partition, group)
 
@@ -72,10 +76,10 @@ def remove(files: tuple[str, ...], names: tuple[str, ...], seconds: float) -> No
     config = load(files)
     for partition in _partitions(config, names):
         with Membership(config, partition, click.echo, seconds=seconds) as group:
-            group.introduce()
             now = group.members()
             gone = {site.node for site in group.sites if site.process in names}
             _check_odd(len(now.voters - gone), "remove two at a time, or replace")
+            group.introduce()
             group.change(now.voters - gone, now.learners - gone)
             _report(partition, group)
 
@@ -85,32 +89,27 @@ def remove(files: tuple[str, ...], names: tuple[str, ...], seconds: float) -> No
 @_WAIT
 @_NAME
 def replace(files: tuple[str, ...], name: str, seconds: float) -> None:
-    """Put a new replica in the place of one that is gone for good.
+    """Put new replicas in the place of those that are gone for good.
 
-    The configuration gives the site a new id under `node`, and the process, perhaps at another
-    address, runs with an empty folder.
+    The configuration gives each site a new id under `node`, and the process, perhaps at another
+    address, runs; what it does not have yet begins empty. Of its other partitions nothing changes.
     """
     from mako.cli.membership import Membership
     from mako.config import load
 
     config = load(files)
-    for partition in _partitions(config, [name]):
+    partitions = _partitions(config, [name])
+    idle = []
+    for partition in partitions:
         with Membership(config, partition, click.echo, seconds=seconds) as group:
-            group.introduce()
-            now = group.members()
             site = group.site_of(name)
-            gone = now.all - {each.node for each in group.sites}
-            if site.node in now.all and not gone:
-                raise ConfigError(
-                    f"{group.name(site.node)} is a member already; give site {site.name} an id that"
-                    " was never used under `node`"
-                )
-            new = {site.node}
-            voters = (now.voters - gone) | (set() if site.is_learner else new)
-            learners = (now.learners - gone) | (new if site.is_learner else set())
-            _check_odd(len(voters), "replace one at a time")
-            group.change(voters, learners - voters)
-            _report(partition, group)
+            if _replace(group, site):
+                _report(partition, group)
+            else:
+                click.echo(f"partition {partition}: {group.name(site.node)} is a member already")
+                idle.append(site)
+    if len(idle) == len(partitions):
+        raise ConfigError(_nothing_to_replace(idle, config.document.node))
 
 
 @replica.command()
@@ -134,6 +133,7 @@ def lead(files: tuple[str, ...], name: str, partition: int | None, seconds: floa
     wanted = _partitions(config, [name]) if partition is None else [partition]
     for each in wanted:
         with Membership(config, each, click.echo, seconds=seconds) as group:
+            group.site_of(name)  # Where there is none, that is said before others are told.
             group.introduce()
             took = group.hand_over(name)
             click.echo(f"partition {each}: {name} leads, after {took:.2f} s")
@@ -150,6 +150,41 @@ def _partitions(config: object, names: Iterable[str]) -> list[int]:
     return sorted({site.partition for site in sites})
 
 
+def _replace(group: "Membership", site: "Site") -> bool:
+    """Make the node of a site a member instead of who is gone. False: there is nothing to do."""
+    now = group.members()
+    gone = now.all - {each.node for each in group.sites}
+    if site.is_learner:
+        gone &= now.learners
+    # One that votes has its place, and who is gone is for another site. One that was interrupted
+    # may have come as a learner only, or may be in the middle of the change.
+    comes = site.node not in now.voters and (site.node not in now.all or bool(gone))
+    if not comes and now.settled:
+        return False
+    voters, learners = now.voters, now.learners
+    if comes:
+        new = {site.node}
+        voters = (voters - gone) | (set() if site.is_learner else new)
+        learners = (learners - gone) | (new if site.is_learner else set())
+        _check_odd(len(voters), "replace one at a time")
+    group.introduce()
+    group.change(voters, learners - voters)
+    return True
+
+
+def _nothing_to_replace(sites: "Sequence[Site]", replaced: Mapping[str, int]) -> str:
+    names = " or ".join(site.name for site in sites)
+    process = sites[0].process
+    if any(site.name in replaced for site in sites):
+        return (
+            f"there is nothing to do for {process}: it was replaced, and is a member; to replace it"
+            f" once more, give site {names} another id that was never used under `node`"
+        )
+    return (
+        f"{process} is a member already; give site {names} an id that was never used under `node`"
+    )
+
+
 def _check_odd(voters: int, instead: str) -> None:
     if voters % 2 == 0:
         raise ConfigError(
@@ -158,10 +193,7 @@ def _check_odd(voters: int, instead: str) -> None:
         )
 
 
-def _report(partition: int, group: object) -> None:
-    from mako.cli.membership import Membership
-
-    assert isinstance(group, Membership)
+def _report(partition: int, group: "Membership") -> None:
     now = group.members()
     text = f"partition {partition}: voters {group.names(now.voters)}"
     if now.learners:
