@@ -14,11 +14,18 @@ Why that is safe. Whatever this node acknowledged before a loss was voted for or
 another first voter, which had a term on disk before its message left; that one answers that it
 has taken part, or does not answer. Nothing is asked of learners and later members: they had
 no part in a majority when the group was new.
+
+Of a folder that was formed before nothing is asked. A first voter that it has never had was in
+another process until its site moved here under the same id: its log is there, or lost. It goes on
+as returning. It cannot be of a new group, as the number of partitions of a cluster is for ever.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
+
+from mako.server.folder import FolderState
+from mako.server.plan import ReplicaPlan
 
 
 class Verdict(Enum):
@@ -52,3 +59,16 @@ class Forming:
         if any(self._answers.values()):
             return Verdict.RETURNING
         return Verdict.WAITING if self.others - self._answers.keys() else Verdict.NEW
+
+
+def moved_in(
+    replicas: Iterable[ReplicaPlan], state: FolderState, stored: Collection[int]
+) -> list[ReplicaPlan]:
+    """First voters of which a folder that was formed before has never had anything. What it has
+    once noted and is not `stored` began here and had not yet reached the disk: nobody has heard
+    of it."""
+    return [
+        replica
+        for replica in replicas
+        if replica.is_founder and state.node(replica.group) is None and replica.group not in stored
+    ]

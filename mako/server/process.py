@@ -13,6 +13,7 @@ engine, and the disk has two more (mako.server.turns).
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from typing import Final
 
 import trio
@@ -29,7 +30,7 @@ from mako.server.driving import deployed_workloads
 from mako.server.events import EventLog
 from mako.server.folder import Folder, FolderState
 from mako.server.forgetting import forget_strangers
-from mako.server.forming import Forming, Verdict
+from mako.server.forming import Forming, Verdict, moved_in
 from mako.server.gossiping import Gossiping
 from mako.server.hosting import Hosted
 from mako.server.hub import Hub
@@ -143,10 +144,14 @@ class ServerProcess:
         for replica in self.plan.replicas:
             known = self.state.node(replica.group)
             if known is not None and known != replica.node:
+                partition = replica.partition
+                others = len(self.plan.replicas) > 1
+                remedy = f"start once with its site elsewhere and --forget-partition {partition}"
                 raise ConfigError(
-                    f"the replica of partition {replica.partition} in this folder is node {known},"
-                    f" and the configuration says node {replica.node}; move the folder away if"
-                    " the node was replaced, or correct `node:` in the configuration"
+                    f"the replica of partition {partition} in this folder is node {known}, and the"
+                    f" configuration says node {replica.node}; correct `node:` in the"
+                    " configuration, or, if the node was replaced, "
+                    + (remedy if others else "move the folder away")
                 )
 
     def _recover(self) -> LogStore:
@@ -175,13 +180,17 @@ class ServerProcess:
         return any(store.storage(g).initial_state()[0].term > 0 for g in store.groups())
 
     async def form(self) -> None:
-        """Decide whether this is the first start; then add the replicas."""
+        """Decide whether this is the first start; then add the replicas. What was decided, and
+        which nodes they are, is on disk before any of them does anything."""
         state = self.state
-        if not state.formed:
+        before = deepcopy(state)
+        if state.formed:
+            self._distrust(state)
+        else:
             await self._decide(state)
-            for replica in self.plan.replicas:
-                state.nodes[str(replica.group)] = replica.node
-            state.formed = True
+        state.nodes = {str(replica.group): int(replica.node) for replica in self.plan.replicas}
+        state.formed = True
+        if state != before:
             self._folder.write(state)
         for replica in self.plan.replicas:
             self._add(replica)
@@ -208,6 +217,18 @@ class ServerProcess:
             )
         else:
             self.log("begins a new cluster", partitions=len(founders))
+
+    def _distrust(self, state: FolderState) -> None:
+        """Replicas whose sites have moved here come without their votes."""
+        for replica in moved_in(self.plan.replicas, state, self.store.groups()):
+            if not state.is_returning(replica.group):  # As one that was forgotten here is.
+                state.returning.append(str(replica.group))
+                self.log(
+                    "has no log of a first member: it returns without a vote; a new partition would"
+                    " get no leader",
+                    partition=replica.partition,
+                    node=replica.node,
+                )
 
     def _add(self, replica: ReplicaPlan) -> None:
         plan = self.plan
