@@ -153,11 +153,19 @@ def _fetch(
 
 
 def _fetch_log(source: "Administrator", after: int, least: int, writer: "BackupWriter") -> None:
-    """What follows, up to what was committed when the copy began at least."""
+    """What follows, up to what was committed when the copy began.
+
+    No further: a log that grows as fast as it is copied has no end.
+    """
     from mako.entry import Entry, EntryKind, Index, Term
 
     deadline = time.monotonic() + _SECONDS
-    while True:
+    while after < least:
+        if time.monotonic() > deadline:
+            raise ConnectionLost(
+                f"the replica has no more than entry {after} of {least} after {_SECONDS:g} s; copy"
+                " from another process"
+            )
         entries = [
             Entry(Term(term), Index(index), EntryKind(kind), data)
             for term, index, kind, data in source.read_log(after)
@@ -165,13 +173,6 @@ def _fetch_log(source: "Administrator", after: int, least: int, writer: "BackupW
         if entries:
             writer.add_log(entries)
             after = entries[-1].index
-        elif after >= least:
-            return
-        elif time.monotonic() > deadline:
-            raise ConnectionLost(
-                f"the replica has no more than entry {after} of {least} after {_SECONDS:g} s; copy"
-                " from another process"
-            )
         else:
             time.sleep(_LOOK_SECONDS)
 
