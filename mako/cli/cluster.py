@@ -1,7 +1,7 @@
 """All processes of a configuration on this host: `python -m mako.cli.cluster up|down`.
 
-    up              start them, show what they say; end them when this is interrupted, or one of
-                    them ends
+    up              start them, show what they say; end them when this is interrupted, told to end
+                    (SIGTERM, SIGHUP), read by nobody any more, or one of them ends
     up --detach     start them, wait until all answer and every partition has a leader, and leave
                     them running
     down            end those that `up --detach` left running
@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Final
 
@@ -34,6 +35,9 @@ _END_SECONDS: Final = 20.0
 _LEAD_SECONDS: Final = 180.0
 #: Seconds that the preferred leaders have then to take over, which ends what workers drive.
 _SETTLE_SECONDS: Final = 5.0
+_SIGNALS: Final = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+#: A reason to end, beside these: whoever read what is shown has gone.
+_UNREAD: Final = "unread"
 _COLORS: Final = ("cyan", "green", "yellow", "magenta", "blue", "red")
 
 _FILES = config_files()
@@ -49,6 +53,8 @@ def cluster() -> None:
 @click.option("--detach", is_flag=True, help="Return when all answer and are led; all go on.")
 def up(files: tuple[str, ...], *, detach: bool) -> int:
     """Start all processes.
+
+    Without --detach they end with this command: by Ctrl-C, SIGTERM, SIGHUP.
 
     Exit status 1: one of them has ended, or a partition has no leader.
     """
@@ -85,7 +91,8 @@ def down(files: tuple[str, ...]) -> int:
         file = root / f"{name}.pid"
         number = _running(file, name)
         if number is not None:
-            os.kill(number, signal.SIGTERM)
+            with suppress(ProcessLookupError):  # It has just ended by itself.
+                os.kill(number, signal.SIGTERM)
             ended.append((name, number, file))
         else:
             file.unlink(missing_ok=True)
@@ -185,34 +192,71 @@ def _running(file: Path, name: str) -> int | None:
 def _attend(config: ClusterConfig, files: tuple[str, ...]) -> int:
     names = _names(config)
     width = max(map(len, names))
-    processes = {}
-    for name in names:
-        processes[name] = subprocess.Popen(
-            _command(name, files),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            text=True,
-        )
-    threads = [
-        threading.Thread(target=_show, args=(name, color, width, process.stdout))
-        for (name, process), color in zip(processes.items(), _cycle(), strict=False)
-    ]
-    for thread in threads:
-        thread.start()
+    processes: list[subprocess.Popen[str]] = []
+    threads: list[threading.Thread] = []
+    with _told_to_end() as told:
+        try:
+            for name, color in zip(names, _cycle(), strict=False):
+                if told:
+                    break
+                process = _begin(name, files)
+                processes.append(process)
+                shown = name, color, width, process.stdout, told
+                threads.append(threading.Thread(target=_show, args=shown))
+                threads[-1].start()
+            while not told and all(process.poll() is None for process in processes):
+                time.sleep(0.1)
+        finally:
+            _end(processes)
+            for thread in threads:
+                thread.join()
+    return int(any(process.wait() for process in processes) or _UNREAD in told)
+
+
+@contextmanager
+def _told_to_end() -> Iterator[list[str]]:
+    """Why to end, as soon as there is a reason.
+
+    Signals are noted and do not interrupt: a process that is just being started would be known to
+    nobody. One that is ignored stays so, as `nohup` wants it.
+    """
+    told: list[str] = []
+
+    def note(number: int, _frame: object) -> None:
+        told.append(signal.Signals(number).name)
+
+    awaited = [each for each in _SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
+    before = {each: signal.signal(each, note) for each in awaited}
     try:
-        while all(process.poll() is None for process in processes.values()):
-            time.sleep(0.1)
-    except KeyboardInterrupt:
-        pass
-    for process in processes.values():
-        if process.poll() is None:
-            process.terminate()
-    for thread in threads:
-        thread.join()
-    statuses = [process.wait() for process in processes.values()]
-    return int(any(statuses))
+        yield told
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _begin(name: str, files: tuple[str, ...]) -> subprocess.Popen[str]:
+    """In a session of its own: Ctrl-C reaches this process only, which ends the others in order."""
+    return subprocess.Popen(
+        _command(name, files),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        text=True,
+        errors="replace",
+    )
+
+
+def _end(processes: list[subprocess.Popen[str]]) -> None:
+    """Nobody else knows of them, so who does not end is killed."""
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + _END_SECONDS
+    for process in processes:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
 
 
 def _cycle() -> Iterator[str]:
@@ -220,9 +264,29 @@ def _cycle() -> Iterator[str]:
         yield from _COLORS
 
 
-def _show(name: str, color: str, width: int, lines: IO[str]) -> None:
+def _show(name: str, color: str, width: int, lines: IO[str], told: list[str]) -> None:
+    """Lines are taken to the end, even if they cannot be shown: the process would wait for that."""
     for line in lines:
-        click.echo(click.style(name.ljust(width), fg=color) + " | " + line.rstrip("\n"))
+        try:
+            click.echo(click.style(name.ljust(width), fg=color) + " | " + line.rstrip("\n"))
+        except OSError as error:
+            if isinstance(error, BrokenPipeError):
+                told.append(_UNREAD)
+            else:  # A full disk is no reason to end a cluster.
+                _say(f"mako: what processes say cannot be shown any more: {error.strerror}")
+            _show_no_more()
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):  # It may be where the lines should have gone to.
+        click.echo(text, err=True)
+
+
+def _show_no_more() -> None:
+    """What is buffered and what comes goes nowhere, also when Python flushes it at the end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 if __name__ == "__main__":
