@@ -190,7 +190,7 @@ def restore(files: tuple[str, ...], names: tuple[str, ...], data: str | None, fo
     """
     from mako.config import load
     from mako.server.planning import plan_of
-    from mako.server.restoring import restore_process
+    from mako.server.restoring import check_partitions, restore_process
     from mako.storage.backup import Backup
     from mako.storage.os_disk import OsDisk
 
@@ -198,6 +198,7 @@ def restore(files: tuple[str, ...], names: tuple[str, ...], data: str | None, fo
     if not folder.is_dir():
         raise ConfigError(f"{folder} is no folder; name that of a backup")
     source = Backup(OsDisk(folder, read_only=True))
+    check_partitions(source, config)
     wanted = names or [process.name for process in config.processes if process.sites]
     plans = [plan_of(config, name, data=data) for name in wanted]
     for plan in plans:

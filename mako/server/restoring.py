@@ -2,11 +2,25 @@
 
 from mako.config import ClusterConfig
 from mako.entry import Configuration, NodeId
+from mako.errors import ConfigError
 from mako.server.folder import Folder, FolderState
 from mako.server.plan import ServerPlan
 from mako.storage.backup import Backup
 from mako.storage.os_disk import OsDisk
 from mako.storage.wal import Identity
+
+
+def check_partitions(backup: Backup, config: ClusterConfig) -> None:
+    """ConfigError if the configuration has fewer partitions than the backup, or more.
+
+    Each process looks for its own partitions only: one that nobody has would be left out.
+    """
+    there, here = len(backup.manifest.parts), len(config.partitions)
+    if there != here:
+        raise ConfigError(
+            f"the number of partitions is {there} in the backup and {here} in the configuration;"
+            " restore with a configuration that has those of the backup"
+        )
 
 
 def restore_process(backup: Backup, config: ClusterConfig, plan: ServerPlan) -> None:
