@@ -15,6 +15,9 @@ another first voter, which had a term on disk before its message left; that one 
 has taken part, or does not answer. Nothing is asked of learners and later members: they had
 no part in a majority when the group was new.
 
+A later member without a log is new, or has lost its disk: it cannot tell, and nobody else could for
+sure, so it always begins as returning. One that is new takes part nowhere before it has entries.
+
 Of a folder that was formed before nothing is asked. A first voter that it has never had was in
 another process until its site moved here under the same id: its log is there, or lost. It goes on
 as returning. It cannot be of a new group, as the number of partitions of a cluster is for ever.
@@ -59,6 +62,13 @@ class Forming:
         if any(self._answers.values()):
             return Verdict.RETURNING
         return Verdict.WAITING if self.others - self._answers.keys() else Verdict.NEW
+
+
+def later_members(replicas: Iterable[ReplicaPlan], stored: Collection[int]) -> list[ReplicaPlan]:
+    """Those that joined their groups, or replaced somebody, and have no log."""
+    return [
+        replica for replica in replicas if not replica.is_founder and replica.group not in stored
+    ]
 
 
 def moved_in(

@@ -147,7 +147,7 @@ class Observer:
             if not facts["leader"]:
                 return False, f"{where} has no leader"
             if hosted.node is not None and hosted.node.returning:
-                return False, f"{where} is being brought up: its disk was lost"
+                return False, f"{where} is being brought up: its disk was lost, or is new"
             if not facts["watermark"]:
                 return False, f"{where} has no watermark yet"
             if facts["watermark_lag_ms"] > READY_LAG_MS:

@@ -30,7 +30,7 @@ from mako.server.driving import deployed_workloads
 from mako.server.events import EventLog
 from mako.server.folder import Folder, FolderState
 from mako.server.forgetting import forget_strangers
-from mako.server.forming import Forming, Verdict, moved_in
+from mako.server.forming import Forming, Verdict, later_members, moved_in
 from mako.server.gossiping import Gossiping
 from mako.server.hosting import Hosted
 from mako.server.hub import Hub
@@ -197,6 +197,8 @@ class ServerProcess:
         self.formed.set()
 
     async def _decide(self, state: FolderState) -> None:
+        for replica in later_members(self.plan.replicas, self.store.groups()):
+            state.returning.append(str(replica.group))
         founders = [replica for replica in self.plan.replicas if replica.is_founder]
         if not founders:
             return
@@ -211,7 +213,7 @@ class ServerProcess:
                 await self._answered.wait()
         if verdict is Verdict.RETURNING:
             # In memory every restart is the loss of a disk.
-            state.returning = [str(replica.group) for replica in founders]
+            state.returning += [str(replica.group) for replica in founders]
             self.log(
                 "its disk was lost or is new: it returns without a vote", partitions=len(founders)
             )
@@ -220,6 +222,9 @@ class ServerProcess:
 
     def _distrust(self, state: FolderState) -> None:
         """Replicas whose sites have moved here come without their votes."""
+        for replica in later_members(self.plan.replicas, self.store.groups()):
+            if not state.is_returning(replica.group):
+                state.returning.append(str(replica.group))
         for replica in moved_in(self.plan.replicas, state, self.store.groups()):
             if not state.is_returning(replica.group):  # As one that was forgotten here is.
                 state.returning.append(str(replica.group))

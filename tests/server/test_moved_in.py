@@ -1,6 +1,7 @@
 """A replica of the first members in a folder that never had it: what its node has voted is not
 known there."""
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -142,8 +143,9 @@ async def test_what_moved_in_is_that_node_from_then_on(world: World) -> None:
 
 
 async def test_a_new_node_moves_in_as_one(world: World) -> None:
-    """As `mako replica replace` and `add` want it. It is noted, too."""
-    assert await world.start(1, 4) == [False, False]
+    """As `mako replica replace` and `add` want it. It is noted, too; whether it is the first time
+    that it comes, nobody knows."""
+    assert await world.start(1, 4) == [False, True]
     assert world.found is not None
     assert world.found.nodes == {str(GROUPS[0]): 1, str(GROUPS[1]): 4}
     with pytest.raises(ConfigError, match="partition 1 in this folder is node 4, and the"):
@@ -179,3 +181,15 @@ async def test_who_was_forgotten_and_moves_in_returns_once(world: World) -> None
     world.note(nodes={str(GROUPS[0]): 1}, returning=[str(GROUPS[1])])
     assert await world.start(1, 3) == [False, True]
     assert world.state.returning == [str(GROUPS[1])]
+
+
+async def test_a_later_member_without_a_log_has_no_vote(world: World) -> None:
+    """It may be new, or have lost its disk; then it has forgotten whom it voted for, as a first
+    member has, and what it had acknowledged."""
+    shutil.rmtree(world.folder)
+    world.folder.mkdir()
+    for _ in range(2):
+        assert await world.start(4) == [True]
+    assert world.state.returning == [str(GROUPS[0])]
+    assert world.found is not None
+    assert world.found.returning == [str(GROUPS[0])], "that is on disk before it says anything"
