@@ -87,10 +87,13 @@ async def serve(
         async with trio.open_nursery() as nursery:
             await nursery.start(_serve, server, identity, log, nursery.cancel_scope)
             task_status.started(server)
-    except* ProcessMustEnd as errors:
-        raise ProcessMustEnd(str(cause_of(errors))) from errors
-    except* ConfigError as errors:
-        raise ConfigError(str(cause_of(errors))) from errors
+    except BaseExceptionGroup as errors:
+        # Not `except*`: what is raised there is in a group again, in some versions of Python 3.11.
+        for kind in (ProcessMustEnd, ConfigError):
+            found = errors.subgroup(kind)
+            if found is not None:
+                raise kind(str(cause_of(found))) from errors
+        raise
     finally:
         server.close()
 
