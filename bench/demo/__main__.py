@@ -17,6 +17,7 @@ from bench.demo.dip import Watch, longest_pause
 from bench.demo.terminals import CALL_SECONDS, DISCARDED, Load
 from bench.options import TpccOptions
 from bench.tpcc.benchmark import Tpcc
+from bench.tpcc.lookup import counts_of
 from bench.tpcc.scale import SCALES
 
 
@@ -149,9 +150,12 @@ class Demo:
         self._check_conditions(since)
         good = self._compare_hashes() and not self._failed
         told_all = [terminal.acknowledged for seat in load.seats for terminal in seat.terminals]
-        orders = sum(len(each) for acknowledged in told_all for each in acknowledged.values())
+        count = counts_of(told_all)
         lost = max(proof.lost(self._cluster, told_all, name, since) for name in NAMES)
-        say(f"{orders:,} acknowledged new orders were looked up at each replica")
+        say(
+            f"{count.orders:,} acknowledged new orders and {count.payments:,} payments were looked"
+            " up at each replica"
+        )
         good = good and lost == 0
         say(f"{lost} acknowledged transactions lost", fg="green" if good else "red", bold=True)
         return 0 if good else 1

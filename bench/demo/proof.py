@@ -1,7 +1,7 @@
 """What must hold after the failover: nothing lost, nothing half done, replicas that are equal.
 
 conditions   of clause 3.3.2, over all shards together, at one snapshot of a process
-orders       every new order that was acknowledged, at every replica of its shard
+looked up    every new order and payment that was acknowledged, at every replica of its shard
 hashes       of all rows of a shard, at one timestamp, at every replica: `mako status --hash`
 undone       what a leader removed as it depended on a shard that failed, from its log
 """
@@ -10,14 +10,14 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import mako
 from bench.demo.cluster import NAMES, Cluster
-from bench.moments import passed, snapshot_from
+from bench.moments import again, passed, snapshot_from
 from bench.tpcc.benchmark import Tpcc
-from bench.tpcc.terminals import Acknowledged, lost_orders
+from bench.tpcc.lookup import Acknowledged, lost_of
 
 #: Seconds for a procedure, which is compiled when it first runs, and for a command.
 PATIENCE: Final = 120.0
@@ -68,14 +68,16 @@ def conditions(cluster: Cluster, benchmark: Tpcc, name: str, since: int) -> tupl
     return len(results), [each.clause for each in results if each.status.value == "FAIL"]
 
 
-def lost(cluster: Cluster, told: Iterable[Acknowledged], name: str, since: int) -> int:
-    """How many of the acknowledged orders the replicas of one process do not have, at `since` or
-    later."""
-    with (
-        mako.connect(cluster.address(name), replica=True, timeout=PATIENCE) as db,
-        snapshot_from(db, since) as snapshot,
-    ):
-        return lost_orders(snapshot, told)
+def lost(cluster: Cluster, told: Sequence[Acknowledged], name: str, since: int) -> int:
+    """How many of the acknowledged orders and payments the replicas of one process do not have, at
+    `since` or later."""
+    with mako.connect(cluster.address(name), replica=True, timeout=PATIENCE) as db:
+
+        def look_up() -> int:
+            with snapshot_from(db, since) as snapshot:
+                return sum(lost_of(snapshot, told))
+
+        return again(look_up)
 
 
 def hashes(cluster: Cluster) -> dict[int, dict[str, str]]:

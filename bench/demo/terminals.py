@@ -14,9 +14,10 @@ import time
 from array import array
 from collections import Counter, deque
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import mako
+from bench.tpcc.lookup import Receipt
 from bench.tpcc.scale import Scale
 from bench.tpcc.terminals import Terminal
 
@@ -32,6 +33,15 @@ ROLLED_BACK: Final = "rolled back"
 UNKNOWN: Final = "unknown"
 
 
+class Orphan(NamedTuple):
+    """A transaction whose leader was killed after it had answered that it was executed."""
+
+    timestamp: int
+    terminal: Terminal
+    #: What it has left behind if it lasts.
+    receipt: Receipt | None
+
+
 class Seat:
     """See the module. `shard` is that of its warehouse."""
 
@@ -43,8 +53,8 @@ class Seat:
         self.counts: Counter[str] = Counter()
         #: When each that was acknowledged was, in monotonic seconds.
         self.times: array[float] = array("d")
-        #: Timestamps of those that were speculative when their leader was killed.
-        self.orphans: list[int] = []
+        #: Those that were speculative when their leader was killed.
+        self.orphans: list[Orphan] = []
 
     def run(self, stop: threading.Event) -> None:
         """One transaction of each terminal after the other, until told to stop."""
@@ -75,7 +85,9 @@ class Seat:
             return DISCARDED
         except mako.Unknown:
             if submitted.timestamp:
-                self.orphans.append(submitted.timestamp)
+                # It has returned something, though it raises an error for whoever asks now.
+                receipt = terminal.receipt(submitted._call.value)
+                self.orphans.append(Orphan(submitted.timestamp, terminal, receipt))
             return UNKNOWN
         except (mako.Error, TimeoutError) as error:
             return type(error).__name__
@@ -83,11 +95,14 @@ class Seat:
 
     def judge(self, final: int) -> None:
         """The watermark of a killed leader ended at `final`. What it executed up to there lasts,
-        though nobody was told; what is above it is gone."""
+        though nobody was told, and is looked up like what was; what is above it is gone."""
         judged, self.orphans = self.orphans, []
         self.counts[UNKNOWN] -= len(judged)
-        self.counts[DISCARDED] += sum(timestamp > final for timestamp in judged)
-        self.counts[LASTING] += sum(each <= final for each in judged)
+        for orphan in judged:
+            lasts = orphan.timestamp <= final
+            self.counts[LASTING if lasts else DISCARDED] += 1
+            if lasts and orphan.receipt is not None:
+                orphan.terminal.acknowledged.add(orphan.receipt)
 
 
 class Load:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from bench.moments import passed, snapshot_from
+from bench.moments import again, passed, snapshot_from
 from bench.options import (
     REMOTE_ITEM_PCT,
     REMOTE_PAYMENT_PCT,
@@ -18,9 +18,10 @@ from bench.tpcc.audit import audit
 from bench.tpcc.calls import TERMINALS_MAX
 from bench.tpcc.consistency import check
 from bench.tpcc.load import load
+from bench.tpcc.lookup import Counts, counts_of, lost_of
 from bench.tpcc.scale import SCALES, data_size
 from bench.tpcc.schema import WAREHOUSE
-from bench.tpcc.terminals import Terminal, lost_orders
+from bench.tpcc.terminals import Terminal
 from bench.tpcc.workload import PARTED, WORKLOAD, first_state, in_partition
 from bench.workload import AuditResult, CheckResult, DataSize, Extra, Progress, Status
 from mako.errors import ConfigError
@@ -154,15 +155,20 @@ class Tpcc:
     def _check_acknowledged(self, db: "mako.Database") -> CheckResult:
         """What no clause asks for: nothing that a terminal was told is durable may be lost."""
         told = [terminal.acknowledged for terminal in self._terminals]
-        count = sum(len(orders) for each in told for orders in each.values())
-        with snapshot_from(db, passed(db)) as snapshot:
-            lost = lost_orders(snapshot, told)
-        detail = f"{count} orders" if not lost else f"{lost} of {count} orders are lost"
+        count, since = counts_of(told), passed(db)
+
+        def look_up() -> Counts:
+            with snapshot_from(db, since) as snapshot:
+                return lost_of(snapshot, told)
+
+        lost = again(look_up)
+        seen = f"{count.orders} orders and {count.payments} payments"
+        missing = f"{lost.orders} and {lost.payments} of {seen} are lost"
         return CheckResult(
             "acknowledged",
-            "every order that was acknowledged is there",
-            Status.FAIL if lost else Status.PASS,
-            detail,
+            "every order and payment that was acknowledged is there",
+            Status.FAIL if any(lost) else Status.PASS,
+            missing if any(lost) else seen,
         )
 
     def audit(

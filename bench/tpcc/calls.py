@@ -14,7 +14,7 @@ from bench.tpcc.inputs import STATE
 from bench.tpcc.new_order import new_order
 from bench.tpcc.order_status import order_status
 from bench.tpcc.payment import payment
-from bench.tpcc.schema import DISTRICTS, ORDER, WAREHOUSE
+from bench.tpcc.schema import DISTRICTS, WAREHOUSE
 from bench.tpcc.stock_level import stock_level
 
 #: Most terminals that call at a time: each has a row of its own.
@@ -172,17 +172,6 @@ def count_low_stock(tx: Any, terminal: int, w_id: int, d_id: int, threshold: int
     low: int = state.a_low_stock
     tx.delete(STOCK_SCRATCH, (terminal,))
     return low
-
-
-@mako.procedure(home=(WAREHOUSE, "w_id"))
-def count_orders(tx: Any, w_id: int, d_id: int, first: int, end: int) -> int:
-    """How many of the orders first <= O_ID < end of a district are there."""
-    found = 0
-    for o_id in range(first, end):
-        there, _ = tx.find(ORDER, (w_id, d_id, o_id))
-        if there:
-            found += 1
-    return found
 
 
 def line_of(i_id: int, supply_w_id: int, quantity: int) -> int:

@@ -1,11 +1,10 @@
 """Terminals of TPC-C: what each asks for next, and what it was told.
 
 Inputs are drawn by the function that compiled workers use. A terminal remembers which of its new
-orders were acknowledged as durable, so that after any failure each can be looked up.
+orders and payments were acknowledged as durable, so that after any failure each can be looked up.
 """
 
-from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from bench.drawing import Chance, state_of
@@ -13,7 +12,6 @@ from bench.options import REMOTE_ITEM_PCT, REMOTE_PAYMENT_PCT
 from bench.tpcc.calls import (
     TERMINALS_MAX,
     count_low_stock,
-    count_orders,
     deliver,
     enter_order,
     line_of,
@@ -29,6 +27,7 @@ from bench.tpcc.inputs import (
     generate,
     generate_parted,
 )
+from bench.tpcc.lookup import Acknowledged, Receipt, order_of, payment_of
 from bench.tpcc.scale import Scale
 from bench.tpcc.schema import LINES_MAX, WRITERS_MAX
 from bench.tpcc.workload import first_state
@@ -36,9 +35,6 @@ from bench.workload import Request
 
 #: Numbers of HISTORY rows that a terminal has for itself where several share a writer's number.
 _HISTORY_BITS: Final = 28
-
-#: By district (w_id, d_id): the orders that were acknowledged as durable.
-Acknowledged = dict[tuple[int, int], "array[int]"]
 
 
 class Terminal:
@@ -73,7 +69,7 @@ class Terminal:
         self._number = number
         #: Rows of HISTORY are told apart by writer and number.
         self._writer = number % WRITERS_MAX + 1
-        self.acknowledged: Acknowledged = {}
+        self.acknowledged = Acknowledged()
 
     def draw(self) -> Request:
         """The next transaction."""
@@ -102,37 +98,23 @@ class Terminal:
 
     def told(self, result: int) -> None:
         """The last transaction is durable."""
+        receipt = self.receipt(result)
+        if receipt is not None:
+            self.acknowledged.add(receipt)
+        elif self._state.kind == DELIVERY_KIND:
+            self._state.a_skipped = result
+
+    def receipt(self, result: int) -> Receipt | None:
+        """What the last transaction leaves behind if it lasts, as it has returned `result`."""
         s = self._state
         if s.kind == NEW_ORDER_KIND:
-            orders = self.acknowledged.setdefault((s.w_id, s.d_id), array("q"))
-            orders.append(result)
-        elif s.kind == DELIVERY_KIND:
-            s.a_skipped = result
+            row = order_of(result, s.c_id, s.ol_cnt)
+            return Receipt((s.w_id, s.d_id), row, is_order=True)
+        if s.kind == PAYMENT_KIND:
+            row = payment_of(self._writer, s.history_number, s.h_amount)
+            return Receipt((s.c_w_id, s.c_d_id), row, is_order=False)
+        return None
 
     def state(self) -> Mapping[str, Any]:
         """What it has drawn, as the state of a worker."""
         return vars(self._state)
-
-
-def lost_orders(snapshot: Any, acknowledged: Iterable[Acknowledged]) -> int:
-    """How many of the acknowledged orders are not there."""
-    by_district: dict[tuple[int, int], set[int]] = {}
-    for each in acknowledged:
-        for district, orders in each.items():
-            by_district.setdefault(district, set()).update(orders)
-    lost = 0
-    for (w_id, d_id), numbers in sorted(by_district.items()):
-        for first, end in _runs(sorted(numbers)):
-            lost += end - first - snapshot.run(count_orders, w_id, d_id, first, end)
-    return lost
-
-
-def _runs(numbers: list[int]) -> list[tuple[int, int]]:
-    """Ascending numbers as ranges [first, end) without gaps."""
-    runs: list[tuple[int, int]] = []
-    for number in numbers:
-        if runs and runs[-1][1] == number:
-            runs[-1] = runs[-1][0], number + 1
-        else:
-            runs.append((number, number + 1))
-    return runs

@@ -1,14 +1,17 @@
 """What a seat makes of the answers that it gets."""
 
 import threading
+from array import array
 from collections import Counter
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import mako
 from bench.demo.terminals import ACKNOWLEDGED, DISCARDED, LASTING, ROLLED_BACK, UNKNOWN, Seat
+from bench.tpcc.lookup import Acknowledged, Receipt
 from bench.workload import Request
 
 
@@ -17,9 +20,13 @@ class Told:
 
     def __init__(self) -> None:
         self.results: list[int] = []
+        self.acknowledged = Acknowledged()
 
     def draw(self) -> Request:
         return Request(0, mako.Procedure(lambda tx: 0), ())
+
+    def receipt(self, result: int) -> Receipt | None:
+        return Receipt((1, 1), result, is_order=True) if result else None
 
     def told(self, result: int) -> None:
         self.results.append(result)
@@ -31,6 +38,8 @@ class Answer:
     def __init__(self, ending: int | Exception, timestamp: int) -> None:
         self.ending = ending
         self.timestamp = timestamp
+        #: What it returned when it was executed.
+        self._call = SimpleNamespace(value=10 * timestamp)
 
     def wait_durable(self) -> int:
         if isinstance(self.ending, Exception):
@@ -96,3 +105,13 @@ def test_what_its_leader_took_along_is_judged_by_the_final_watermark() -> None:
     assert +seat.counts == Counter({LASTING: 2, DISCARDED: 1, UNKNOWN: 1})
     seat.judge(98)
     assert +seat.counts == Counter({LASTING: 2, DISCARDED: 1, UNKNOWN: 1}), "once"
+
+
+def test_what_lasts_though_nobody_was_told_is_looked_up() -> None:
+    unknown = mako.Unknown("its leader is gone")
+    seat, told = seated((unknown, 99), (unknown, 101), (unknown, 0), (unknown, 100))
+    seat.judge(100)
+    assert [dict(each.acknowledged.orders) for each in told] == [
+        {(1, 1): array("q", [990])},
+        {(1, 1): array("q", [1000])},
+    ]

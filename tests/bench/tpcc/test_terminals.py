@@ -7,8 +7,9 @@ import pytest
 import mako
 from bench.options import TPCC_KINDS
 from bench.tpcc import audit, calls
+from bench.tpcc.lookup import Counts, Receipt, lost_of, order_of, payment_of
 from bench.tpcc.schema import WRITERS_MAX
-from bench.tpcc.terminals import Terminal, lost_orders
+from bench.tpcc.terminals import Terminal
 from bench.workload import Status
 from mako.errors import ConfigError
 from tests.bench.tpcc.worlds import World, world
@@ -47,27 +48,29 @@ def test_all_kinds_leave_the_database_consistent_and_nothing_behind(two: World) 
     results = two.benchmark.check(two.db, after_load=False)
     assert {result.status for result in results} <= {Status.PASS, Status.SKIP}
     found = {result.clause: result for result in results}["acknowledged"]
-    assert found.detail == f"{counts['new_order']} orders"
+    assert found.detail == f"{counts['new_order']} orders and {counts['payment']} payments"
     for table in (calls.SCRATCH, calls.DELIVERY_SCRATCH, calls.STOCK_SCRATCH):
         assert not two.rows(table), "a terminal's row lasts for a transaction"
     drawn = audit.Counts.of([terminal.state() for terminal in few])
     assert sum(drawn["n_kinds"]) == ENOUGH
 
 
-def test_an_order_that_was_acknowledged_and_is_not_there_is_found(one: World) -> None:
+def test_what_was_acknowledged_and_is_not_there_is_found(one: World) -> None:
     one.db.create(calls.SCRATCH, calls.DELIVERY_SCRATCH, calls.STOCK_SCRATCH)
     terminals = terminals_of(one, 2)
     drive(one.db, terminals)
     told = [terminal.acknowledged for terminal in terminals]
     with one.db.snapshot() as snapshot:
-        assert lost_orders(snapshot, told) == 0
-        told[0][1, 4].append(9_999)
-        told[1][1, 7].extend([8_000, 8_001])
-        assert lost_orders(snapshot, told) == 3
+        assert lost_of(snapshot, told) == Counts(0, 0)
+        told[0].add(Receipt((1, 4), order_of(9_999, 1, 5), is_order=True))
+        for o_id in (8_000, 8_001):
+            told[1].add(Receipt((1, 7), order_of(o_id, 1, 5), is_order=True))
+        told[1].add(Receipt((1, 7), payment_of(1, 5_000, 700), is_order=False))
+        assert lost_of(snapshot, told) == Counts(3, 1)
     results = one.benchmark.check(one.db, after_load=False)
     (failed,) = [result for result in results if result.status is Status.FAIL]
     assert failed.clause == "acknowledged"
-    assert failed.detail.startswith("3 of ")
+    assert failed.detail.startswith("3 and 1 of ")
 
 
 def test_what_a_delivery_skipped_counts_once_and_only_if_it_was_told() -> None:
