@@ -41,6 +41,11 @@ _HISTORY_END: Final = ((1 << W_BITS) - 1, 0, 0, 0)
 #: warehouses.
 DISTRICTS_MAX: Final = 8_000
 BY_DISTRICT: Final = mako.Row({"cents": f"i8*{DISTRICTS_MAX}"}, name="sums by district")
+#: Sums of a warehouse that `add_payments` makes: one for each D_ID, and before them one for those
+#: of no district.
+SUMS: Final = 1 + DISTRICTS
+#: Warehouses whose sums there is room for.
+PAYEES_MAX: Final = DISTRICTS_MAX // SUMS
 #: One scan has all customers of a district, and so many have a sum, at C_ID.
 _C_ID_MAX: Final = _CHUNK - 1
 BY_CUSTOMER: Final = mako.Row({"cents": f"i8*{_C_ID_MAX + 1}"}, name="sums by customer")
@@ -247,6 +252,33 @@ def condition_9(tx: Any, first_w_id: int, end_w_id: int, out: Any) -> int:
             if district_ytd.d_ytd != out.cents[(w_id - first_w_id) * DISTRICTS + d_id - 1]:
                 violations += 1
     return violations
+
+
+@mako.procedure(home=(WAREHOUSE, "w_id"))
+def add_payments(tx: Any, w_id: int, first_w_id: int, end_w_id: int, out: Any) -> int:
+    """Add up H_AMOUNT of what customers of a warehouse have paid, by who was paid of a range of
+    warehouses; how many payments they have made.
+
+    What conditions 8 and 9 need of a cluster of several partitions. `out` is BY_DISTRICT, all zero,
+    with SUMS for each of the range.
+    """
+    count = 0
+    key = (w_id, 0, 0, 0)
+    more = True
+    while more:
+        payments = tx.scan(HISTORY, key, (w_id + 1, 0, 0, 0), _CHUNK)
+        for at in range(payments.count):
+            payment = payments.row(at)
+            if first_w_id <= payment.h_w_id < end_w_id:
+                place = (payment.h_w_id - first_w_id) * SUMS
+                if payment.h_d_id <= DISTRICTS:
+                    place += payment.h_d_id
+                out.cents[place] += payment.h_amount
+        count += payments.count
+        more = payments.count == _CHUNK
+        if more:
+            key = _behind(payments.key(_CHUNK - 1))
+    return count
 
 
 @mako.procedure(home=(WAREHOUSE, "w_id"))

@@ -3,33 +3,34 @@
 Condition 11 is true of a fresh population only, as every delivery breaks it; the others are
 checked after the run.
 
-    partition 0 ──▶ conditions of its warehouses ──────────────────────────────▶ together
-    partition 1 ──▶ conditions of its warehouses ──────────────────────────────▶ together
-         each   ──▶ its payments, with what warehouses took in ──▶ one database ▶ 8 and 9
+    partition 0 ──▶ conditions of its warehouses ───────────▶ together
+    partition 1 ──▶ conditions of its warehouses ───────────▶ together
+         each   ──▶ sums of its payments, by who was paid ──▶ 8 and 9
 
 HISTORY is where the customer is, and conditions 8 and 9 add it up by who was paid, who may be of
-another partition. So of a cluster of several they read a copy, of the same snapshot. Whatever the
-others speak of is in the partition of one warehouse (config/tpcc_shards.yml).
+another partition. So of a cluster of several each adds up what it has, and the sums are added up
+here. Whatever the others speak of is in the partition of one warehouse (config/tpcc_shards.yml).
+No row of HISTORY is fetched: they may be more than there is memory for here, and meanwhile the
+snapshots of other partitions would be idle for so long that their servers end them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from operator import add
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from bench.moments import again, passed, snapshot_from
 from bench.tpcc import conditions
 from bench.tpcc.scale import Scale
-from bench.tpcc.schema import DISTRICT_YTD, DISTRICTS, HISTORY, WAREHOUSE_YTD
+from bench.tpcc.schema import DISTRICT_YTD, DISTRICTS, WAREHOUSE_YTD
 from bench.workload import CheckResult, Status
 
 if TYPE_CHECKING:
     import mako
 
 
-#: What is copied of a cluster of several partitions, and how many rows at a time.
-_GATHERED: Final = (HISTORY, WAREHOUSE_YTD, DISTRICT_YTD)
-_COPIED: Final = 500
+#: Places where a condition was looked at, and how many violations each has.
+Seen = Iterable[tuple[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,60 +85,75 @@ def check(
     since = max(since, passed(db))
     if len(getattr(db, "partitions", ())) < 2:
         with snapshot_from(db, since) as snapshot:
-            return [_evaluate(snapshot, each, scale, warehouses) for each in wanted]
+            return [
+                _evaluate(each, scale, warehouses, _run(snapshot, each, scale, warehouses))
+                for each in wanted
+            ]
     return again(lambda: _check_parted(db, wanted, scale, warehouses, since))
 
 
 def _check_parted(
     db: Any, wanted: Sequence[Condition], scale: Scale, warehouses: int, since: int
 ) -> list[CheckResult]:
-    import mako
-
-    # The copy is made first, as that takes a while.
-    with (
-        mako.open(":memory:", memory="1GiB") as copy,
-        snapshot_from(db, since) as snapshot,
-    ):
-        gather(snapshot, copy)
-        with copy.snapshot() as together:
-            places = [together if each.scope == "warehouses" else snapshot for each in wanted]
-            return [
-                _evaluate(place, each, scale, warehouses)
-                for place, each in zip(places, wanted, strict=True)
-            ]
+    with snapshot_from(db, since) as snapshot:
+        over_all = any(each.scope == "warehouses" for each in wanted)
+        together = _compare_payments(snapshot, warehouses) if over_all else {}
+        return [
+            _evaluate(
+                each,
+                scale,
+                warehouses,
+                together.get(each.number) or _run(snapshot, each, scale, warehouses),
+            )
+            for each in wanted
+        ]
 
 
-def gather(snapshot: Any, copy: "mako.Database") -> None:
-    """Copy what all partitions have of the tables of conditions 8 and 9."""
-    import mako
+def _compare_payments(snapshot: Any, warehouses: int) -> dict[int, list[tuple[str, int]]]:
+    """Conditions 8 and 9, by number, of payments in all partitions."""
+    by_warehouse = {key[0]: row["w_ytd"] for key, row in snapshot.table(WAREHOUSE_YTD).scan()}
+    by_district = {tuple(key): row["d_ytd"] for key, row in snapshot.table(DISTRICT_YTD).scan()}
+    found: dict[int, list[tuple[str, int]]] = {8: [], 9: []}
+    for first, end in _ranges(warehouses, conditions.PAYEES_MAX):
+        sums = _add_payments(snapshot, warehouses, first, end)
+        wrong = wrong_districts = 0
+        for w_id in range(first, end):
+            at = (w_id - first) * conditions.SUMS
+            paid = sums[at : at + conditions.SUMS]
+            wrong += by_warehouse.get(w_id) != sum(paid)
+            wrong_districts += sum(
+                by_district.get((w_id, d_id)) != paid[d_id] for d_id in range(1, DISTRICTS + 1)
+            )
+        found[8].append((_named(first, end), wrong))
+        found[9].append((_named(first, end), wrong_districts))
+    return found
 
-    copy.create(*_GATHERED)
-    for table in _GATHERED:
-        rows = snapshot.table(table).scan()
-        batch = mako.WriteBatch()
-        while some := list(islice(rows, _COPIED)):
-            for key, row in some:
-                batch.insert(key, row, table=table)
-            copy.write(batch)
-            batch.clear()
+
+def _add_payments(snapshot: Any, warehouses: int, first: int, end: int) -> list[int]:
+    """What all customers have paid to each of a range of warehouses, SUMS for each."""
+    total = [0] * ((end - first) * conditions.SUMS)
+    for w_id in range(1, warehouses + 1):
+        _, sums = snapshot.run(
+            conditions.add_payments, w_id, first, end, out=conditions.BY_DISTRICT
+        )
+        total = list(map(add, total, sums["cents"]))
+    return total
 
 
-def _evaluate(
-    snapshot: "mako.Snapshot", condition: Condition, scale: Scale, warehouses: int
-) -> CheckResult:
+def _evaluate(condition: Condition, scale: Scale, warehouses: int, seen: Seen) -> CheckResult:
     violations = 0
     first = ""  # The first place where something is wrong.
-    for place, count in _run(snapshot, condition, scale, warehouses):
+    for place, count in seen:
         violations += count
         if count and not first:
             first = place
     by_district = condition.scope == "district"
-    seen = f"{warehouses * DISTRICTS} districts" if by_district else f"{warehouses} warehouses"
+    what = f"{warehouses * DISTRICTS} districts" if by_district else f"{warehouses} warehouses"
     return CheckResult(
         clause=condition.clause,
         title=condition.title.format(delivered=scale.delivered),
         status=Status.FAIL if violations else Status.PASS,
-        detail=f"{violations} violations, the first in {first}" if violations else seen,
+        detail=f"{violations} violations, the first in {first}" if violations else what,
     )
 
 
@@ -154,10 +170,8 @@ def _run(
         return count
 
     if condition.scope == "warehouses":
-        block = conditions.DISTRICTS_MAX // DISTRICTS
-        for first in range(1, warehouses + 1, block):
-            end = min(first + block, warehouses + 1)
-            yield f"warehouses {first} to {end - 1}", run(first, end)
+        for first, end in _ranges(warehouses, conditions.DISTRICTS_MAX // DISTRICTS):
+            yield _named(first, end), run(first, end)
         return
     for w_id in range(1, warehouses + 1):
         if condition.scope == "warehouse":
@@ -167,3 +181,13 @@ def _run(
         more = (scale.delivered,) if condition.number == 11 else ()
         for d_id in range(1, DISTRICTS + 1):
             yield f"warehouse {w_id}, district {d_id}", run(w_id, d_id, *more)
+
+
+def _ranges(warehouses: int, block: int) -> Iterator[tuple[int, int]]:
+    """All warehouses as ranges [first, end) of at most `block`."""
+    for first in range(1, warehouses + 1, block):
+        yield first, min(first + block, warehouses + 1)
+
+
+def _named(first: int, end: int) -> str:
+    return f"warehouses {first} to {end - 1}"

@@ -13,6 +13,7 @@ from bench.tpcc.calls import (
     look_up_order,
     pay,
 )
+from bench.tpcc.conditions import add_payments
 from bench.tpcc.consistency import AFTER_LOAD, AFTER_RUN
 from bench.tpcc.lookup import find_orders, find_payments
 from bench.tpcc.population import (
@@ -43,6 +44,7 @@ __all__ = [
 #: The conditions of clause 3.3.2, and what finds what was acknowledged.
 AT_SNAPSHOT: Final[tuple[mako.Procedure, ...]] = (
     *(condition.procedure for condition in (*AFTER_LOAD, *AFTER_RUN)),
+    add_payments,
     find_orders,
     find_payments,
 )

@@ -192,7 +192,8 @@ class Parted:
 
 
 class PartedSnapshot:
-    """Runs what concerns one warehouse. All rows are found by scanning only."""
+    """Runs what concerns one warehouse. All rows are found by scanning only, and those of payments,
+    which may be more than there is memory for here, by nobody."""
 
     def __init__(self, snapshot: Any, *, too_old: bool) -> None:
         self._snapshot = snapshot
@@ -200,6 +201,7 @@ class PartedSnapshot:
         self.timestamp = snapshot.timestamp
 
     def table(self, table: Any) -> Any:
+        assert table is not HISTORY
         return self._snapshot.table(table)
 
     def run(self, procedure: mako.Procedure, *arguments: int, **more: Any) -> Any:
