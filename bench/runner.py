@@ -15,6 +15,7 @@ Time is an argument, so that tests run on a clock of their own.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -26,7 +27,7 @@ from bench.report import numbers
 from bench.report.model import Loaded, RunReport, Setting
 from bench.stats import Interval, Phase, Side, between, less
 from bench.view import View
-from bench.workload import AuditResult, Benchmark, CheckResult, Status
+from bench.workload import AuditResult, Benchmark, CheckResult, Done, Status
 from mako.errors import ConfigError, Error, Exists, OutOfMemory, RemoteError
 
 if TYPE_CHECKING:
@@ -97,6 +98,9 @@ class _Progress:
     stopped: str = ""
     broken: bool = False
     notes: list[str] = field(default_factory=list)
+    #: By type: what was committed until the warm-up was over.
+    warm: Counter[str] = field(default_factory=Counter)
+    done: Done | None = None
     checks: list[CheckResult] = field(default_factory=list)
     audits: list[AuditResult] = field(default_factory=list)
 
@@ -216,12 +220,12 @@ class Runner:
         """A snapshot ends with its connection: when another process takes over, once more."""
         for _ in range(CHECK_TRIES - 1):
             try:
-                return self._benchmark.check(db, after_load=after_load)
+                return self._benchmark.check(db, after_load=after_load, done=self._run.done)
             except RemoteError as error:
                 if not error.retryable:
                     raise
                 self._view.event("check", f"once more: {error}")
-        return self._benchmark.check(db, after_load=after_load)
+        return self._benchmark.check(db, after_load=after_load, done=self._run.done)
 
     def _start_workers(self, db: "mako.Database") -> Drive:
         setting = self._setting
@@ -245,13 +249,25 @@ class Runner:
             try:
                 self._phase(drive, "warmup", setting.warmup_s)
                 if not self._ended:
+                    self._run.warm = self._lasting(drive.sample())
                     drive.reset()
                     self._phase(drive, "measure", setting.seconds)
             except Error as error:  # R2
                 self._stop(self._lost(error), broken=True)
             finally:
                 lost = self._stop_drive(drive)
-        return None if lost else drive.states()
+        if lost:
+            return None
+        states = drive.states()
+        committed = self._run.warm + self._lasting(drive.sample())
+        self._run.done = Done(states, committed, at_once=not self._setting.cluster)
+        return states
+
+    def _lasting(self, sample: "mako.Sample") -> Counter[str]:
+        """By type: how many transactions are known to last."""
+        if not self._setting.cluster:
+            return Counter({kind.name: kind.committed for kind in sample.kinds})
+        return Counter({kind.name: min(kind.committed, sum(kind.durable)) for kind in sample.kinds})
 
     def _lost(self, error: Error) -> str:
         """Why nobody answers for the workers any more."""

@@ -95,6 +95,20 @@ class Request(NamedTuple):
     arguments: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What workers or terminals have done since the drive began, the warm-up included."""
+
+    #: Their last states.
+    states: Sequence[Mapping[str, Any]]
+    #: By type: how many transactions are known to last. A few more may, of those at the end of the
+    #: warm-up, and where it takes a while until one is durable at the end of the run.
+    committed: Mapping[str, int]
+    #: Whether what is committed lasts at once, so that of those that a worker has drawn the last
+    #: one alone may be missing.
+    at_once: bool
+
+
 class Terminal(Protocol):
     """Somebody who asks a server for one transaction after the other."""
 
@@ -153,11 +167,14 @@ class Benchmark(Protocol):
         ConfigError if the benchmark has none, or not so many.
         """
 
-    def check(self, db: "mako.Database", *, after_load: bool) -> list[CheckResult]:
+    def check(
+        self, db: "mako.Database", *, after_load: bool, done: Done | None = None
+    ) -> list[CheckResult]:
         """Every consistency condition that holds at this moment, all at one snapshot.
 
         After the load only those that stop holding later (TPC-C's 3.3.2.11); after the run
-        all the others. The two lists share no clause.
+        all the others. The two lists share no clause. `done`: what was done in between; None if
+        nobody knows, as workers were lost with their leader.
         """
 
     def audit(

@@ -4,7 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.drawing import Chance, state_of
-from bench.micro.workload import CALL_OPS_MAX, STATE, generate, generate_parted, touch_records
+from bench.micro.workload import (
+    CALL_OPS_MAX,
+    READ_MODIFY_WRITE,
+    STATE,
+    generate,
+    generate_parted,
+    touch_records,
+)
 from bench.workload import Request
 
 
@@ -15,6 +22,8 @@ class Terminal:
         self._state = state_of(STATE, first)
         self._random = Chance(seed)
         self._generate = generate_parted if self._state.places > 1 else generate
+        #: How many that wrote were acknowledged as durable.
+        self.acknowledged = 0
 
     def draw(self) -> Request:
         """The next transaction."""
@@ -26,6 +35,8 @@ class Terminal:
     def told(self, result: int) -> None:
         """The last transaction is durable, and this is what it read."""
         self._state.total = result
+        if self._state.kind == READ_MODIFY_WRITE:
+            self.acknowledged += 1
 
     def state(self) -> Mapping[str, Any]:
         """What it has drawn, as the state of a worker."""

@@ -2,7 +2,8 @@
 
 A `read` reads some keys; a `read_modify_write` adds an amount to the first key and takes it from
 the second, and so on in pairs; a last key without a partner gets nothing but is written, too. So
-the sum of all values stays zero, and every key knows how often it was written.
+the sum of all values stays zero, and every key knows how often it was written: all of them together
+as often as there were transactions that wrote, times their keys.
 
 On a cluster of several partitions a worker uses keys of its own partition, and in a share of its
 transactions takes every second one from another, the same for all of them.
@@ -176,7 +177,7 @@ def sum_values(tx: Any, first: int, end: int) -> int:
 
 @mako.procedure
 def sum_writes(tx: Any, first: int, end: int) -> int:
-    """How often these records were written: of all, a multiple of the keys of a transaction."""
+    """How often these records were written: by each transaction as often as it has keys."""
     total = 0
     for at in range(first, end, _CHUNK):
         rows = tx.scan(RECORD, (at,), (min(at + _CHUNK, end),), _CHUNK)

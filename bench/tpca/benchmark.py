@@ -17,6 +17,7 @@ from bench.workload import (
     Benchmark,
     CheckResult,
     DataSize,
+    Done,
     Extra,
     Progress,
     Status,
@@ -101,7 +102,9 @@ class SpecTpca:
         states = self.states(count, seed)
         return [SpecTerminal(state, seed * spec.WORKERS_MAX + k) for k, state in enumerate(states)]
 
-    def check(self, db: "mako.Database", *, after_load: bool) -> list[CheckResult]:
+    def check(
+        self, db: "mako.Database", *, after_load: bool, done: Done | None = None
+    ) -> list[CheckResult]:
         """Nothing ceases to hold after the load, so nothing is checked then."""
         if after_load:
             return []
@@ -228,7 +231,9 @@ class JanusTpca:
             for number in range(count)
         ]
 
-    def check(self, db: "mako.Database", *, after_load: bool) -> list[CheckResult]:
+    def check(
+        self, db: "mako.Database", *, after_load: bool, done: Done | None = None
+    ) -> list[CheckResult]:
         """All three sums, over all partitions, at one snapshot."""
         if after_load:
             return []

@@ -23,7 +23,7 @@ from bench.tpcc.scale import SCALES, data_size
 from bench.tpcc.schema import WAREHOUSE
 from bench.tpcc.terminals import Terminal
 from bench.tpcc.workload import PARTED, WORKLOAD, first_state, in_partition
-from bench.workload import AuditResult, CheckResult, DataSize, Extra, Progress, Status
+from bench.workload import AuditResult, CheckResult, DataSize, Done, Extra, Progress, Status
 from mako.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -144,7 +144,14 @@ class Tpcc:
         ]
         return self._terminals
 
-    def check(self, db: "mako.Database", *, after_load: bool, since: int = 0) -> list[CheckResult]:
+    def check(
+        self,
+        db: "mako.Database",
+        *,
+        after_load: bool,
+        done: Done | None = None,
+        since: int = 0,
+    ) -> list[CheckResult]:
         results = check(
             db, self.scale, self._options.warehouses, after_load=after_load, since=since
         )

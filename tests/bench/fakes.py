@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from bench.cluster.model import Cascade, Lag, Leadership, ProcessUse, Stretch
 from bench.parted import Parts
-from bench.workload import AuditResult, CheckResult, DataSize, Extra, Progress, Status
+from bench.workload import AuditResult, CheckResult, DataSize, Done, Extra, Progress, Status
 from mako import histogram
 from mako.errors import ConnectionLost
 
@@ -288,6 +288,8 @@ class FakeBenchmark:
     growth_bytes: int = 700
     failing: tuple[str, ...] = ()
     calls: list[str] = field(default_factory=list)
+    #: What checks were told of.
+    done: Done | None = None
 
     def options(self) -> Mapping[str, str | int | float]:
         return {"warehouses": 2, "scale": "tiny", "mix": "deck"}
@@ -313,7 +315,10 @@ class FakeBenchmark:
     def terminals(self, count: int, _seed: int) -> Sequence[Any]:
         raise AssertionError(f"{count} terminals of cardboard")
 
-    def check(self, _db: object, *, after_load: bool) -> list[CheckResult]:
+    def check(
+        self, _db: object, *, after_load: bool, done: Done | None = None
+    ) -> list[CheckResult]:
+        self.done = done
         self.calls.append(f"check {after_load=}")
         clauses = [11] if after_load else [clause for clause in TITLES if clause != 11]
         return [

@@ -408,7 +408,7 @@ def test_the_exit_status_of_an_interrupted_run(
     fakes: Callable[[FakeBenchmark], FakeDatabase], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Interrupted(FakeBenchmark):
-        def check(self, db: object, *, after_load: bool) -> Any:
+        def check(self, *_: object, **__: object) -> Any:
             raise KeyboardInterrupt
 
     fakes(Interrupted())

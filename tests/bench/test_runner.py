@@ -10,7 +10,7 @@ import pytest
 
 from bench.interrupt import Interrupt
 from bench.runner import CHECK_TRIES, PER_S_MAX, PRETOUCHED_MAX, _fullness, in_clause_order
-from bench.workload import CheckResult, Progress, Status
+from bench.workload import CheckResult, Done, Progress, Status
 from mako.errors import ConfigError, ConnectionLost, Error, Exists, OutOfMemory
 from tests.bench.fakes import FakeBenchmark
 from tests.bench.runs import TOOK_OVER_S, FakeRun, cluster_run, parted_run
@@ -42,6 +42,33 @@ def test_the_order_of_a_run() -> None:
     ]
     assert not report.failed
     assert report.verdict.startswith("PASS: 12")
+
+
+def test_checks_are_told_what_was_done_since_the_drive_began() -> None:
+    run = FakeRun()
+    report = run.run()
+    done = run.benchmark.done
+    assert done is not None
+    assert (done.states, done.at_once) == ([{"home": 1}], True)
+    assert done.committed.keys() == {kind.name for kind in report.total.kinds}
+    # The warm-up of two seconds begins slowly; then as many are done as in the five that count.
+    assert 1.2 < sum(done.committed.values()) / report.total.every.count < 1.4
+    run = FakeRun(warmup_s=0)
+    count = run.run().total.every.count
+    assert run.benchmark.done is not None
+    # A few were rolled back.
+    assert 0.99 * count < sum(run.benchmark.done.committed.values()) < count
+
+
+def test_what_is_not_durable_is_not_known_to_last() -> None:
+    run = cluster_run(clients=0, connections=0, drive={"durable_ns": 0})
+    run.run()
+    assert run.benchmark.done is not None
+    assert not run.benchmark.done.at_once
+    assert sum(run.benchmark.done.committed.values()) == 0
+    lost = cluster_run(clients=0, drive={"lost_s": 4.2})
+    lost.run()
+    assert lost.benchmark.done is None
 
 
 # --- A cluster ---------------------------------------------------------------------------------
@@ -130,7 +157,9 @@ def test_checks_begin_again_when_another_process_takes_over() -> None:
     class Failing(FakeBenchmark):
         lost = 2
 
-        def check(self, db: object, *, after_load: bool) -> list[CheckResult]:
+        def check(
+            self, db: object, *, after_load: bool, done: Done | None = None
+        ) -> list[CheckResult]:
             if not after_load and self.lost:
                 self.lost -= 1
                 raise ConnectionLost("run at: the connection is lost")
@@ -329,7 +358,7 @@ def test_the_first_signal_asks_and_the_second_insists() -> None:
 class BrokenCheck(FakeBenchmark):
     error: BaseException = field(default_factory=lambda: OutOfMemory())
 
-    def check(self, db: object, *, after_load: bool) -> list[CheckResult]:
+    def check(self, db: object, *, after_load: bool, done: Done | None = None) -> list[CheckResult]:
         if after_load:
             return super().check(db, after_load=True)
         raise self.error
