@@ -25,7 +25,7 @@ from bench.cluster.model import Leadership, Stretch
 from bench.interrupt import Interrupt
 from bench.report import numbers
 from bench.report.model import Loaded, RunReport, Setting
-from bench.stats import Interval, Phase, Side, between, less
+from bench.stats import Interval, Phase, Side, between, less, with_endings
 from bench.view import View
 from bench.workload import AuditResult, Benchmark, CheckResult, Done, Status
 from mako.errors import ConfigError, Error, Exists, OutOfMemory, RemoteError
@@ -90,6 +90,8 @@ class _Progress:
     intervals: list[Interval] = field(default_factory=list)
     first: "mako.Sample | None" = None
     last: "mako.Sample | None" = None
+    #: Taken when the drive had stopped: what terminals were told at last, or never.
+    final: "mako.Sample | None" = None
     last_phase: Phase = "warmup"
     #: By the clock: when transactions began, the last phase began, and the last sample was taken.
     began_at: float = 0.0
@@ -286,6 +288,8 @@ class Runner:
             if not self._run.broken:
                 raise
             return True
+        if self._setting.clients:
+            self._run.final = drive.sample()
         return False
 
     @property
@@ -385,6 +389,8 @@ class Runner:
             self._note("interrupted: the figures are of the time until then")
         total = between(None, sample, phase=run.last_phase, end_s=sample.seconds)
         total = self._seen(total, run.phase_at, run.last_at)
+        if run.final is not None:  # Whoever hangs at the end is told so late, or not at all.
+            total = with_endings(total, run.final)
         self._note_silence(total)
         return RunReport(
             setting=self._setting,

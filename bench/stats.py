@@ -10,7 +10,7 @@ counts, as clause 5.4.2 wants it. An attempt that lost a conflict is retried and
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from bench.cluster.model import Stretch
@@ -153,6 +153,16 @@ def between(
         endings=less(_endings(after), _endings(before)),
         sides=_sides(before, after, duration_s),
     )
+
+
+def with_endings(interval: Interval, sample: "mako.Sample") -> Interval:
+    """With the endings of a sample in place of its own: of all that has ended since the reset."""
+    endings, over = less(_endings(sample), {}), less(_endings(sample, over=True), {})
+    each_side = (less(endings, over), over)
+    sides = tuple(
+        replace(side, endings=each) for side, each in zip(interval.sides, each_side, strict=False)
+    )
+    return replace(interval, endings=endings, sides=sides)
 
 
 def _kind(

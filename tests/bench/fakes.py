@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from bench.cluster.model import Cascade, Lag, Leadership, ProcessUse, Stretch
 from bench.parted import Parts
+from bench.terminals import STOP_SECONDS
 from bench.workload import AuditResult, CheckResult, DataSize, Done, Extra, Progress, Status
 from mako import histogram
 from mako.errors import ConnectionLost
@@ -92,6 +93,8 @@ class FakeDrive:
     durable_ns: int = 0
     #: Per second, what terminals were told that is no result.
     endings_per_s: dict[str, int] = field(default_factory=dict)
+    #: What terminals are told after the run, or not at all; half of it over partitions.
+    told_late: dict[str, int] = field(default_factory=dict)
     #: Several partitions: this share of the transactions is over two of them, and takes longer.
     cross: float = 0.0
     #: After how many seconds the leader that runs the workers is lost.
@@ -100,6 +103,8 @@ class FakeDrive:
 
     def __post_init__(self) -> None:
         self.began_s = self.reset_s = self.clock.now()
+        self.ended_s = math.inf
+        self.told: dict[str, int] = {}
 
     def _done(self, second: float) -> float:
         """Transactions until `second` after the start: a slow beginning, then gentle waves."""
@@ -107,7 +112,7 @@ class FakeDrive:
         return max(0.0, rate * (second - 0.4 * (1 - math.exp(-second)) + 0.03 * math.sin(second)))
 
     def sample(self) -> Sample:
-        now_s = self.clock.now() - self.began_s
+        now_s = min(self.clock.now(), self.ended_s) - self.began_s
         if now_s >= self.lost_s:
             raise ConnectionLost("sample: the connection was lost")
         reset_s = self.reset_s - self.began_s
@@ -124,7 +129,7 @@ class FakeDrive:
         )
         stopped = self.dies[1] if self.dies and now_s >= self.dies[0] else ""
         return Sample(
-            seconds=now_s - reset_s,
+            seconds=self.clock.now() - self.reset_s,
             kinds=kinds,
             aborts={"changed": int(done / 4000), "lock": int(done / 9000), "phantom": 0},
             log_bytes=int(done * 0.9 * 812),
@@ -136,13 +141,15 @@ class FakeDrive:
             stopped=stopped,
             endings={
                 how: int(count * (now_s - reset_s)) for how, count in self.endings_per_s.items()
-            },
+            }
+            | self.told,
             aborts_over={"changed": int(done / 8000), "lock": 0, "phantom": 0},
             parked={"alone": int(done / 500), "over": int(done / 2000)},
             endings_over={
                 how: int(count * (now_s - reset_s)) // 2
                 for how, count in self.endings_per_s.items()
-            },
+            }
+            | {how: count // 2 for how, count in self.told.items()},
             sides=self._sides(done),
         )
 
@@ -173,6 +180,9 @@ class FakeDrive:
 
     def stop(self) -> None:
         self.calls.append("stop")
+        self.ended_s, self.told = self.clock.now(), self.told_late
+        if self.told:  # They were waited for.
+            self.clock.time_s += STOP_SECONDS
         self.sample()
 
 

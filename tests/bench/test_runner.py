@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 
 from bench.interrupt import Interrupt
+from bench.report import cluster
+from bench.report.page import page
+from bench.report.table import figures
 from bench.runner import CHECK_TRIES, PER_S_MAX, PRETOUCHED_MAX, _fullness, in_clause_order
 from bench.workload import CheckResult, Done, Progress, Status
 from mako.errors import ConfigError, ConnectionLost, Error, Exists, OutOfMemory
@@ -101,6 +104,20 @@ def test_terminals_do_not_see_conflicts_and_workers_count_their_own() -> None:
     assert asked.intervals[0].endings == {"unknown": 2, "retried": 5}
     worked = cluster_run(clients=0, connections=0).run()
     assert worked.total.aborts["changed"] < 35
+
+
+def test_what_terminals_are_told_at_the_end_or_never_is_reported() -> None:
+    late = {"unanswered": 12, "timeout": 3}
+    in_time = parted_run().run()
+    report = parted_run(drive={"told_late": late}).run()
+    assert report.total.endings == dict(in_time.total.endings) | late
+    assert report.total.every == in_time.total.every, "what came later is not of the measurement"
+    assert report.intervals == in_time.intervals
+    local, over = report.total.sides
+    assert (local.endings["unanswered"], over.endings["unanswered"]) == (6, 6)
+    assert (local.endings["timeout"], over.endings["timeout"]) == (2, 1)
+    assert ("not acknowledged", cluster.endings_text(report.total.endings)) in figures(report)
+    assert "everything was answered" not in page(report)
 
 
 def test_sides_have_what_only_servers_know() -> None:
