@@ -48,6 +48,9 @@ PRETOUCHED_MAX: Final = 4 << 30
 #: A rest shorter than this at the end of a phase is left out of the intervals: its rates would
 #: be noise. The total includes it.
 INTERVAL_S_MIN: Final = 0.2
+#: An interval waits so long for counters that were read behind its end: a server is asked for them
+#: twice a second.
+COUNTED_S: Final = 1.0
 #: How often the checks are begun, if a server is lost amid them.
 CHECK_TRIES: Final = 5
 
@@ -72,6 +75,7 @@ class Watch(Protocol):
     """What is seen of a cluster (`bench.cluster.watch`); moments are by the runner's clock."""
 
     def stretch(self, start: float, end: float) -> Stretch: ...
+    def counted(self, at: float) -> bool: ...
     def leaderships(self, start: float, end: float) -> tuple[Leadership, ...]: ...
 
 
@@ -88,6 +92,8 @@ class _Progress:
     """What a run has come to; grows from step to step."""
 
     intervals: list[Interval] = field(default_factory=list)
+    #: Intervals, from when and until when, that wait for what the cluster counted in them.
+    waiting: list[tuple[Interval, float, float]] = field(default_factory=list)
     first: "mako.Sample | None" = None
     last: "mako.Sample | None" = None
     #: Taken when the drive had stopped: what terminals were told at last, or never.
@@ -258,6 +264,9 @@ class Runner:
                 self._stop(self._lost(error), broken=True)
             finally:
                 lost = self._stop_drive(drive)
+            while not self._counted(self._run.last_at):
+                self._clock.sleep(TICK_S)
+            self._tell_all()
         if lost:
             return None
         states = drive.states()
@@ -321,9 +330,23 @@ class Runner:
                 over and since_s >= INTERVAL_S_MIN
             ):
                 interval = between(previous, sample, phase=phase, end_s=elapsed_s - offset_s)
-                self._keep(self._seen(interval, started + previous_s, started + elapsed_s))
+                self._run.waiting.append((interval, started + previous_s, started + elapsed_s))
                 previous, previous_s = sample, elapsed_s
+            if self._run.waiting and self._counted(self._run.waiting[-1][2]):
+                self._tell_all()
             self._view.tick(elapsed_s)
+
+    def _counted(self, at: float) -> bool:
+        """Whether it is known what the cluster had counted by then, or will not be soon."""
+        if self._watch is None or self._clock.now() - at >= COUNTED_S:
+            return True
+        return self._watch.counted(at)
+
+    def _tell_all(self) -> None:
+        """Of the intervals that have ended."""
+        for interval, start, end in self._run.waiting:
+            self._keep(self._seen(interval, start, end))
+        self._run.waiting.clear()
 
     def _seen(self, interval: Interval, start: float, end: float) -> Interval:
         """With what the cluster did in the meantime; terminals do not see conflicts themselves."""

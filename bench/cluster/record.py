@@ -42,6 +42,8 @@ class _Seen:
     moments: list[float] = field(default_factory=list)
     totals: list[dict[Counter, float]] = field(default_factory=list)
     raw: Mapping[Counter, float] = field(default_factory=dict)
+    #: What was told of moments behind the last look: what begins at one of them begins with that.
+    told: dict[float, dict[Counter, float]] = field(default_factory=dict)
 
 
 class Record:
@@ -141,9 +143,21 @@ class Record:
             found.append(each)
         return tuple(found)
 
+    def counted(self, at: float) -> bool:
+        """Whether the counters at a moment are known, of everybody who answers."""
+        return all(
+            bool(seen.moments) and seen.moments[-1] >= at
+            for seen in self._seen.values()
+            if seen.roles and seen.roles[-1][1] != SILENT
+        )
+
     def stretch(self, start: float, end: float) -> Stretch:
         """From `start` to `end`. What processes use is from the last look before each of the two;
-        what they count is what it was at these moments, in proportion between two looks."""
+        what they count is what it was at these moments, in proportion between two looks.
+
+        Stretches of which each begins where the one before ended add up, whenever they are asked
+        for: counts that nobody knew of then are in the next one.
+        """
         first = bisect_left(self._lag_moments, start)
         last = bisect_right(self._lag_moments, end)
         counted = [_counts(seen, start, end) for seen in self._seen.values()]
@@ -188,18 +202,22 @@ def _counts(seen: _Seen, start: float, end: float) -> dict[Counter, float]:
 
 
 def _totals_at(seen: _Seen, at: float) -> dict[Counter, float]:
-    """The counters at a moment; before the first look, and behind the last one, as they were
-    then."""
-    behind = bisect_right(seen.moments, at)
+    """The counters at a moment, as whole numbers; before the first look, and behind the last one,
+    as they were then. What was told of a moment once stays so."""
     if not seen.moments:
         return {}
-    if behind in (0, len(seen.moments)):
-        return seen.totals[min(behind, len(seen.moments) - 1)]
+    if at in seen.told:
+        return seen.told[at]
+    behind = bisect_right(seen.moments, at)
+    if behind == 0:
+        return seen.totals[0]
+    if behind == len(seen.moments):
+        return seen.told.setdefault(at, seen.totals[-1])
     first, last = seen.moments[behind - 1], seen.moments[behind]
     share = (at - first) / (last - first)
     before = seen.totals[behind - 1]
     return {
-        counter: before.get(counter, 0.0) + share * (value - before.get(counter, 0.0))
+        counter: round(before.get(counter, 0.0) + share * (value - before.get(counter, 0.0)))
         for counter, value in seen.totals[behind].items()
     }
 

@@ -56,6 +56,11 @@ class ClusterWatch:
         with self._lock:
             return self._record.stretch(start, end)
 
+    def counted(self, at: float) -> bool:
+        """Whether the counters at a moment are known; within a second they are, if ever."""
+        with self._lock:
+            return self._record.counted(at)
+
     def leaderships(self, start: float, end: float) -> tuple[Leadership, ...]:
         """Who led at `start`, and who took over until `end`."""
         with self._lock:

@@ -227,6 +227,9 @@ class FakeWatch:
             cascades=(Cascade(0, 1, 12),) if leader == "two" else (),
         )
 
+    def counted(self, at: float) -> bool:
+        return at <= self.clock.now()
+
     def leaderships(self, start: float, end: float) -> tuple[Leadership, ...]:
         found = [Leadership(self.began_s, "one", 0, 3)]
         if end - self.began_s >= self.took_over_s:

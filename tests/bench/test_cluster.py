@@ -118,6 +118,39 @@ def test_what_is_counted_between_two_looks_is_counted_in_proportion() -> None:
         assert record.stretch(start, end).aborts == {"lock": count}
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_stretches_that_are_asked_for_as_they_end_add_up(seed: int) -> None:
+    """Whatever is known by then: what comes later is in the next one, and nothing twice."""
+    chance = random.Random(seed)
+    record = Record(["one", "two"])
+    ends = [float(second) for second in range(1, 20)]
+    looks = sorted((chance.uniform(0, 19), name) for name in ("one", "two") for _ in range(25))
+    counts = {"one": 0, "two": 0}
+    told, start = 0, 0.5
+    for end in ends:
+        while looks and looks[0][0] <= end:
+            at, name = looks.pop(0)
+            counts[name] += chance.randrange(50)
+            record.count(name, at, {(ABORTED, "lock"): counts[name]})
+        told += record.stretch(start, end).aborts.get("lock", 0)
+        start = end
+    assert told == record.stretch(0.5, ends[-1]).aborts["lock"] > 300
+
+
+def test_counters_are_known_once_everybody_who_answers_was_asked() -> None:
+    record = Record(["one", "two", "three"])
+    assert record.counted(1.0), "nobody answers"
+    for name in ("one", "two"):
+        record.look(name, 0.0, says("leader" if name == "one" else "follower"))
+        record.count(name, 0.5, {})
+    record.silent("three", 0.1)
+    record.count("one", 1.0, {})
+    assert not record.counted(1.0)
+    record.silent("two", 1.1)
+    assert record.counted(1.0)
+    assert not record.counted(1.01)
+
+
 def test_replicas_take_the_same_versions_back() -> None:
     record = Record(["one", "two", "three"])
     for name in ("one", "two", "three"):

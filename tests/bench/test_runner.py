@@ -1,3 +1,4 @@
+import math
 import os
 import signal
 from collections.abc import Iterator
@@ -8,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from bench.cluster.model import Stretch
+from bench.cluster.record import Record
+from bench.cluster.scrape import ABORTED
 from bench.interrupt import Interrupt
 from bench.report import cluster
 from bench.report.page import page
@@ -15,8 +19,8 @@ from bench.report.table import figures
 from bench.runner import CHECK_TRIES, PER_S_MAX, PRETOUCHED_MAX, _fullness, in_clause_order
 from bench.workload import CheckResult, Done, Progress, Status
 from mako.errors import ConfigError, ConnectionLost, Error, Exists, OutOfMemory
-from tests.bench.fakes import FakeBenchmark
-from tests.bench.runs import TOOK_OVER_S, FakeRun, cluster_run, parted_run
+from tests.bench.fakes import FakeBenchmark, FakeClock, FakeWatch
+from tests.bench.runs import CLUSTER, CLUSTER_DRIVE, TOOK_OVER_S, FakeRun, cluster_run, parted_run
 
 
 def test_the_order_of_a_run() -> None:
@@ -118,6 +122,54 @@ def test_what_terminals_are_told_at_the_end_or_never_is_reported() -> None:
     assert (local.endings["timeout"], over.endings["timeout"]) == (2, 1)
     assert ("not acknowledged", cluster.endings_text(report.total.endings)) in figures(report)
     assert "everything was answered" not in page(report)
+
+
+@dataclass
+class Scraped(FakeWatch):
+    """A cluster of one that meets more and more conflicts; asked twice a second, but in a gap."""
+
+    gap: tuple[float, float] = (math.inf, math.inf)
+    record: Record = field(default_factory=lambda: Record(["one"]))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.due_s = self.began_s - 0.2
+
+    def look(self) -> None:
+        """Ask as often as it was time to."""
+        while self.due_s <= self.clock.now():
+            passed = self.due_s - self.began_s
+            if not self.gap[0] <= passed <= self.gap[1]:
+                replica = {"partition": 0, "role": "leader", "term": 1, "watermark": 0}
+                replica["watermark_lag_ms"] = 0
+                self.record.look("one", self.due_s, {"partitions": [replica]})
+                self.record.count("one", self.due_s, {(ABORTED, "lock"): round(9 * passed**2)})
+            self.due_s += 0.5
+
+    def stretch(self, start: float, end: float) -> Stretch:
+        self.look()
+        return self.record.stretch(start, end)
+
+    def counted(self, at: float) -> bool:
+        self.look()
+        return self.record.counted(at)
+
+
+@pytest.mark.parametrize("gap", [(math.inf, math.inf), (3.1, 5.4)], ids=["", "it hangs"])
+def test_what_was_counted_in_the_intervals_is_what_was_counted_in_all(
+    gap: tuple[float, float],
+) -> None:
+    clock = FakeClock()
+    run = FakeRun(watch=Scraped(clock, gap=gap), drive=CLUSTER_DRIVE, check=False, **CLUSTER)
+    report = run.run()
+    measured = [i.aborts["lock"] for i in report.intervals if i.phase == "measure"]
+    assert len(measured) == 5
+    assert sum(measured) == report.total.aborts["lock"]
+    # From the second on 9 · (2n + 1) a second; between two looks a parabola is a chord.
+    assert report.total.aborts["lock"] == pytest.approx(9 * (7**2 - 2**2), abs=2)
+    if gap[0] == math.inf:
+        assert measured == pytest.approx([9 * (2 * n + 1) for n in range(2, 7)], abs=2)
+    assert [interval.end_s for interval in run.view.intervals] == [-1, 0, 1, 2, 3, 4, 5]
 
 
 def test_sides_have_what_only_servers_know() -> None:
