@@ -23,6 +23,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
 from typing import Any, Final
 
 import mako
@@ -34,7 +35,7 @@ from mako import histogram
 CALL_SECONDS: Final = 60.0
 #: Seconds that terminals have at the end to hear their last answers.
 STOP_SECONDS: Final = 10.0
-#: Seconds between two looks at the leader's memory and watermark.
+#: Seconds between two looks at a leader's memory and watermark.
 LOOK_SECONDS: Final = 0.05
 #: Seconds that a terminal rests after an error, so that a cluster that is down is asked seldom.
 _REST_SECONDS: Final = 0.02
@@ -63,6 +64,17 @@ class _Counts:
         self.endings: Counter[str] = Counter()
         #: Of `endings`: those of transactions over partitions.
         self.endings_over: Counter[str] = Counter()
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What the leader of a partition said about itself."""
+
+    at: float
+    memory: int
+    memory_limit: int
+    watermark: int
+    lag_ms: float
 
 
 class TerminalDrive:
@@ -94,8 +106,8 @@ class TerminalDrive:
         self._clock = clock
         self._counts = _Counts(len(kinds), clock())
         self._final: SidedSample | None = None
-        self._facts: dict[str, Any] = {}
-        self._seen_at = 0.0
+        #: By partition.
+        self._looks: dict[int, _Look] = {}
         self._stopped = ""
         self._started = threading.Event()
         self._refused: BaseException | None = None
@@ -114,7 +126,7 @@ class TerminalDrive:
         """Counts and latencies so far; `committed` counts what is durable."""
         if self._final is not None:
             return self._final
-        counts, facts = self._counts, self._facts
+        counts, looks = self._counts, list(self._looks.values())
         # In the other order than they are counted: those over partitions are never more than all.
         endings_over, endings = dict(counts.endings_over), dict(counts.endings)
         kinds = tuple(
@@ -128,22 +140,21 @@ class TerminalDrive:
             for k, name in enumerate(self._kinds)
         )
         now = self._clock()  # After counting, or there were more than it had time for.
-        # As long as nobody answers, it falls behind with the clock.
-        silent_s = max(now - self._seen_at - 2 * LOOK_SECONDS, 0.0)
         return SidedSample(
             seconds=now - counts.since,
             kinds=by_type(kinds),
             aborts={},
             log_bytes=0,
             log_transactions=0,
-            memory_bytes=facts.get("memory", 0),
-            memory_limit=facts.get("memory_limit", 0),
-            watermark=facts.get("watermark", 0),
-            watermark_lag_ms=facts.get("watermark_lag_ms", 0) + 1000 * silent_s,
+            memory_bytes=sum(look.memory for look in looks),
+            memory_limit=sum(look.memory_limit for look in looks),
+            watermark=min(look.watermark for look in looks),
+            watermark_lag_ms=max(_lag_ms(look, now) for look in looks),
             stopped=self._stopped,
             endings=endings,
             endings_over=endings_over,
             sides=sides_of(kinds) if any(map(is_cross, self._kinds)) else (),
+            fullest=max(look.memory / max(look.memory_limit, 1) for look in looks),
         )
 
     def reset(self) -> None:
@@ -182,10 +193,14 @@ class TerminalDrive:
             for _ in range(self._connections):
                 made = mako.aconnect(self._addresses, timeout=CALL_SECONDS, cluster=self._cluster)
                 databases.append(await stack.enter_async_context(await made))
-            await self._look(databases[0])
+            for partition in databases[0].partitions:
+                await self._look(databases[0], partition)
             self._counts = _Counts(len(self._kinds), self._clock())
             self._started.set()
-            looking = asyncio.create_task(self._keep_looking(databases[0]))
+            looking = [
+                asyncio.create_task(self._keep_looking(databases[0], partition))
+                for partition in databases[0].partitions
+            ]
             first = self._clock()
             tasks = [
                 asyncio.create_task(
@@ -199,21 +214,27 @@ class TerminalDrive:
             ]
             await self._stop.wait()
             await asyncio.wait(tasks, timeout=STOP_SECONDS)
-            for task in (looking, *tasks):
+            for task in (*looking, *tasks):
                 task.cancel()
-            await asyncio.gather(looking, *tasks, return_exceptions=True)
+            await asyncio.gather(*looking, *tasks, return_exceptions=True)
 
-    async def _keep_looking(self, db: mako.AsyncDatabase) -> None:
+    async def _keep_looking(self, db: mako.AsyncDatabase, partition: int) -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             try:
-                await self._look(db)
+                await self._look(db, partition)
             except _ENDINGS:
                 continue
 
-    async def _look(self, db: mako.AsyncDatabase) -> None:
-        self._facts = await db.status()
-        self._seen_at = self._clock()
+    async def _look(self, db: mako.AsyncDatabase, partition: int) -> None:
+        says = await db.status(partition=partition)
+        self._looks[partition] = _Look(
+            self._clock(),
+            says.get("memory", 0),
+            says.get("memory_limit", 0),
+            says.get("watermark", 0),
+            says.get("watermark_lag_ms", 0),
+        )
 
     async def _work(self, db: mako.AsyncDatabase, terminal: Terminal, due: float) -> None:
         """One transaction after the other."""
@@ -280,6 +301,11 @@ class TerminalDrive:
     def _fail(self, error: BaseException) -> None:
         text = " ".join(str(error).split()) or type(error).__name__
         self._stopped = self._stopped or text
+
+
+def _lag_ms(look: _Look, now: float) -> float:
+    """How far the watermark is behind: with the clock as long as nobody answers."""
+    return look.lag_ms + 1000 * max(now - look.at - 2 * LOOK_SECONDS, 0.0)
 
 
 def ending_of(error: Exception) -> str:

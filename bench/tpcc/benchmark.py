@@ -47,6 +47,7 @@ class Tpcc:
         self._options = replace(options, warehouses=options.warehouses or options.workers)
         #: Warehouses of a partition of a cluster; 0: there is one.
         self._block = 0
+        self._partitions = 1
         self.scale = SCALES[options.scale]
         self._order_lines = 0
         self._terminals: list[Terminal] = []
@@ -79,6 +80,7 @@ class Tpcc:
         asked = self._asked
         advice = "add -f config/tpcc_shards.yml"
         self._block = parts.block(WAREHOUSE, first=1, advice=advice)
+        self._partitions = parts.count
         wanted = self._block * parts.count
         if asked not in (0, wanted):
             raise ConfigError(
@@ -99,7 +101,12 @@ class Tpcc:
         )
 
     def size(self) -> DataSize:
-        return data_size(self.scale, self._options.warehouses, self._order_lines)
+        return data_size(
+            self.scale,
+            self._options.warehouses,
+            self._order_lines,
+            partitions=self._partitions,
+        )
 
     def workload(self) -> "mako.Workload":
         return PARTED if self._block else WORKLOAD

@@ -53,8 +53,11 @@ assert max(scale.customers for scale in SCALES.values()) * 2 < 1 << C_BITS
 assert max(scale.items for scale in SCALES.values()) * 2 < 1 << I_BITS
 
 
-def data_size(scale: Scale, warehouses: int, order_lines: int) -> DataSize:
-    """What the load stores, its two indexes included. `order_lines` is counted, not computed."""
+def data_size(scale: Scale, warehouses: int, order_lines: int, *, partitions: int = 1) -> DataSize:
+    """What the load stores, its two indexes included; items in each of the partitions.
+
+    `order_lines` is counted, not computed.
+    """
     districts = warehouses * DISTRICTS
     customers = districts * scale.customers
     rows = {
@@ -72,7 +75,7 @@ def data_size(scale: Scale, warehouses: int, order_lines: int) -> DataSize:
         "orders": customers,
         "order_by_customer": customers,
         "order_line": order_lines,
-        "item": scale.items,
+        "item": partitions * scale.items,
         "stock": warehouses * scale.stock_rows,
         "stock_info": warehouses * scale.stock_rows,
     }

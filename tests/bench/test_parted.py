@@ -27,6 +27,7 @@ from bench.tpca import janus
 from bench.tpca.benchmark import JanusTpca, SpecTpca
 from bench.tpcc import inputs
 from bench.tpcc.benchmark import Tpcc
+from bench.tpcc.schema import ITEM
 from bench.workload import Status
 from mako import histogram
 from mako.config import load
@@ -196,6 +197,16 @@ def test_tpcc_is_over_partitions_if_a_warehouse_of_another_one_takes_part() -> N
         assert kind.endswith(CROSS) == any(w_id <= 4 for w_id in others)
         seen[kind] += 1
     assert all(seen[kind] for kind in inputs.PARTED_KINDS)
+
+
+def test_items_of_tpcc_are_in_each_partition() -> None:
+    benchmark = Tpcc(TpccOptions(workers=1, warehouses=8, scale="tiny"))
+    alone = benchmark.size()
+    benchmark.over(parts("tpcc_shards.yml"))
+    both, items = benchmark.size(), benchmark.scale.items
+    assert both.rows - alone.rows == items
+    assert both.key_bytes - alone.key_bytes == items * ITEM.key_size
+    assert both.row_bytes - alone.row_bytes == items * ITEM.row_size
 
 
 def test_terminals_of_tpcc_say_what_is_over_partitions() -> None:

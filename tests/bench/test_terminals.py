@@ -145,7 +145,9 @@ def test_a_slow_open_loop_does_not_hold_up_the_end(
 class Script:
     """A cluster of cardboard: every call has its early answer after 2 ms, the last after 5 more."""
 
-    def __init__(self) -> None:
+    def __init__(self, partitions: int = 1) -> None:
+        self.partitions = range(partitions)
+        self.silent: tuple[int, ...] = ()
         self.now = 100.0
         self.calls = 0
         #: What the last answer of each call is, besides a result.
@@ -158,8 +160,15 @@ class Script:
     async def __aexit__(self, *_: object) -> None:
         pass
 
-    async def status(self) -> dict[str, int]:
-        return {"memory": 7, "memory_limit": 70, "watermark": 5, "watermark_lag_ms": 3}
+    async def status(self, *, partition: int) -> dict[str, int]:
+        if partition in self.silent:
+            await asyncio.Event().wait()
+        return {
+            "memory": 7 + 50 * partition,
+            "memory_limit": 70,
+            "watermark": 5 - partition,
+            "watermark_lag_ms": 3 + 6 * partition,
+        }
 
     async def submit(self, _procedure: Procedure, *_arguments: int) -> "Script":
         self.calls += 1
@@ -227,6 +236,31 @@ def test_who_hears_nothing_sees_the_watermark_fall_behind(monkeypatch: pytest.Mo
     assert drive.sample().watermark_lag_ms == 3, "it was just heard"
     script.now += 2005.0
     assert drive.sample().watermark_lag_ms == pytest.approx(3 + 1000 * 5, abs=50)
+    drive.stop()
+
+
+def test_memory_and_watermark_are_those_of_all_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = Script(partitions=3)
+
+    async def connected(*_: object, **_options: object) -> Script:
+        return script
+
+    monkeypatch.setattr(mako, "aconnect", connected, raising=False)
+    monkeypatch.setattr("bench.terminals.STOP_SECONDS", 0.0)
+    drive = TerminalDrive("a:1", [Counting(1)], KINDS, connections=1, clock=lambda: script.now)
+    assert script.done.wait(PATIENCE)
+    sample = drive.sample()
+    assert (sample.memory_bytes, sample.memory_limit) == (3 * 7 + 50 + 100, 3 * 70)
+    assert sample.fullest == 107 / 70
+    assert (sample.watermark, sample.watermark_lag_ms) == (3, 15)
+    # Who answers hides nobody who does not.
+    script.silent = (1, 2)
+    for _ in range(2):  # Then nobody is amid an answer of before.
+        known = drive._looks[0]
+        until(drive, lambda _, known=known: drive._looks[0] is not known)  # type: ignore[misc]
+    script.now += 2005.0
+    found = until(drive, lambda _: drive._looks[0].at > 2000)
+    assert found.watermark_lag_ms == pytest.approx(15 + 1000 * 2005, abs=200)
     drive.stop()
 
 
