@@ -110,6 +110,8 @@ class _Progress:
     warm: Counter[str] = field(default_factory=Counter)
     done: Done | None = None
     checks: list[CheckResult] = field(default_factory=list)
+    #: The user did not wait for all of them.
+    incomplete: bool = False
     audits: list[AuditResult] = field(default_factory=list)
 
 
@@ -211,7 +213,7 @@ class Runner:
         try:
             results = self._checked(db, after_load=after_load)
         except KeyboardInterrupt:
-            self._interrupt.requested = True
+            self._interrupt.requested = self._run.incomplete = True
             self._note("interrupted during the checks: the conditions were not evaluated")
             return
         except (Error, TimeoutError) as error:
@@ -267,6 +269,8 @@ class Runner:
             while not self._counted(self._run.last_at):
                 self._clock.sleep(TICK_S)
             self._tell_all()
+        if self._interrupt.requested:
+            self._note("interrupted: the figures are of the time until then")
         if lost:
             return None
         states = drive.states()
@@ -356,7 +360,8 @@ class Runner:
         if cluster.lag is not None:  # Of many looks, not of one.
             interval = replace(interval, watermark_lag_ms=cluster.lag.mean_ms)
         if self._setting.clients:
-            interval = replace(interval, aborts=dict(cluster.aborts))
+            known = cluster.is_counted(self._setting.partitions)
+            interval = replace(interval, aborts=dict(cluster.aborts) if known else None)
         interval = replace(interval, cluster=cluster)
         return replace(interval, sides=self._seen_sides(interval, cluster))
 
@@ -365,11 +370,14 @@ class Runner:
         if not interval.sides:
             return ()
         local, over = interval.sides
-        if self._setting.clients:
+        counted = cluster.is_counted(self._setting.partitions)
+        if self._setting.clients and not counted:
+            local, over = (replace(side, aborts=None, parked=None) for side in (local, over))
+        elif self._setting.clients:
             aborts = less(cluster.aborts, cluster.aborts_over)
             local = replace(local, aborts=aborts, parked=cluster.parked)
             over = replace(over, aborts=dict(cluster.aborts_over), parked=cluster.parked_over)
-        known = cluster.distributed
+        known = cluster.distributed if counted else {}
         return (
             replace(local, inherited=known.get("local_inherited")),
             replace(over, inherited=known.get("inherited")),
@@ -408,8 +416,6 @@ class Runner:
         sample = run.last or run.first
         if run.last_phase == "warmup":
             self._note("the run ended before the measurement: the figures are of the warm-up")
-        if self._interrupt.requested:
-            self._note("interrupted: the figures are of the time until then")
         total = between(None, sample, phase=run.last_phase, end_s=sample.seconds)
         total = self._seen(total, run.phase_at, run.last_at)
         if run.final is not None:  # Whoever hangs at the end is told so late, or not at all.
@@ -426,6 +432,7 @@ class Runner:
             stopped=run.stopped,
             broken=run.broken,
             interrupted=self._interrupt.requested,
+            incomplete=run.incomplete,
             leaderships=self._leaderships(),
             notes=tuple(run.notes),
         )

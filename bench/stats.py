@@ -55,17 +55,17 @@ class Side:
     #: Under the name `local` or `cross_shard`.
     stats: KindStats
     #: As those of an interval.
-    aborts: Mapping[str, int]
+    aborts: Mapping[str, int] | None
     endings: Mapping[str, int]
     #: How often one waited for a lock that is held until another partition answers; not in
-    #: `aborts`.
-    parked: int
+    #: `aborts`, and unknown as they are.
+    parked: int | None
     #: How many depended on a partition that took no part in them, when they committed. None:
     #: nobody who counts it was seen.
     inherited: int | None = None
 
     @property
-    def abort_pct(self) -> float:
+    def abort_pct(self) -> float | None:
         """Aborted attempts as a share of all attempts."""
         return _abort_pct(self.aborts, self.stats.count)
 
@@ -81,8 +81,9 @@ class Interval:
     kinds: tuple[KindStats, ...]
     #: All types together, under the name "all".
     every: KindStats
-    #: Attempts lost and retried, by reason; reasons that never occurred are left out.
-    aborts: dict[str, int]
+    #: Attempts lost and retried, by reason; reasons that never occurred are left out. None:
+    #: nobody who counts them was seen.
+    aborts: dict[str, int] | None
     #: Per transaction that wrote anything; None when none did.
     log_bytes_per_txn: float | None
     memory_bytes: int
@@ -104,12 +105,14 @@ class Interval:
         return self.cluster.sent_per_s / self.every.per_s
 
     @property
-    def abort_pct(self) -> float:
+    def abort_pct(self) -> float | None:
         """Aborted attempts as a share of all attempts."""
         return _abort_pct(self.aborts, self.every.count)
 
 
-def _abort_pct(aborts: Mapping[str, int], completed: int) -> float:
+def _abort_pct(aborts: Mapping[str, int] | None, completed: int) -> float | None:
+    if aborts is None:
+        return None
     aborted = sum(aborts.values())
     return 100 * aborted / max(1, aborted + completed)
 

@@ -87,6 +87,13 @@ class Stretch:
     #: empty where there is one partition.
     distributed: Mapping[str, int] = field(default_factory=dict)
     cascades: tuple[Cascade, ...] = ()
+    #: Processes whose counters were looked at.
+    counted: frozenset[str] = frozenset()
+
+    def is_counted(self, partitions: int) -> bool:
+        """Whether whoever leads so many partitions was seen, and counters of all of them. Else
+        what transactions met is unknown: nothing is no zero."""
+        return len(self.leaders) >= partitions and self.counted.issuperset(self.leaders.values())
 
     @property
     def parked(self) -> int:
@@ -99,6 +106,8 @@ class Stretch:
         return self.distributed.get("parked", 0) - self.parked
 
     @property
-    def sent_per_s(self) -> float:
-        """Bytes that processes sent to each other per second: log, acknowledgements, heartbeats."""
-        return sum(process.sent_per_s for process in self.processes)
+    def sent_per_s(self) -> float | None:
+        """Bytes that processes sent to each other per second: log, acknowledgements, heartbeats.
+        None if nobody was seen."""
+        seen = [process.sent_per_s for process in self.processes if process.duration_s]
+        return sum(seen) if seen else None

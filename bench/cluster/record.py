@@ -192,6 +192,9 @@ class Record:
             dict(+over),
             dict(done),
             _cascades(all_grown),
+            frozenset(
+                name for name, seen in self._seen.items() if seen.moments and seen.moments[0] < end
+            ),
         )
 
 

@@ -1,6 +1,7 @@
 """What a report says about a cluster, as texts that table, page and live view share."""
 
 from collections.abc import Mapping
+from typing import Final
 
 from rich import box
 from rich.table import Table
@@ -9,6 +10,9 @@ from bench.cluster.model import Lag, Leadership, ProcessUse, Stretch
 from bench.report import numbers
 from bench.report.model import RunReport
 from bench.stats import Interval
+
+#: Of what processes count, if those that matter were not seen.
+UNKNOWN: Final = "unknown, as nobody was seen who counts it"
 
 
 def lag_text(lag: Lag) -> str:
@@ -21,6 +25,8 @@ def lag_text(lag: Lag) -> str:
 def replication_text(interval: Interval) -> str:
     """Bytes between processes: per second, and per completed transaction."""
     assert interval.cluster is not None
+    if interval.cluster.sent_per_s is None:
+        return UNKNOWN
     text = f"{numbers.size(interval.cluster.sent_per_s)} per second between processes"
     each = interval.sent_bytes_per_txn
     return text if each is None else f"{text}, {numbers.count(each)} B per transaction"

@@ -3,7 +3,7 @@
 t        seconds from the start of the measurement, negative in the warm-up
 txn/s    completed transactions per second, all types; then each type by its name
 p50_us … max_us   latency of all types together
-abort/s  attempts lost to a conflict and retried
+abort/s  attempts lost to a conflict and retried; - if nobody was seen who counts them
 w        watermark: the closed timestamp; lag_ms: how far it is behind the clock
 mem_mib  memory in use; log_b: log bytes per transaction that wrote
 durable_p50_us …  of a replicated database: latency until durable
@@ -35,11 +35,13 @@ def format_interval(interval: Interval) -> str:
         else "p50_us=- p90_us=- p99_us=- max_us=-"
     )
     kinds = " ".join(f"{kind.name}/s={kind.per_s:.0f}" for kind in interval.kinds)
-    aborts_per_s = sum(interval.aborts.values()) / interval.duration_s if interval.aborts else 0
+    aborts = interval.aborts
+    aborts_per_s = sum(aborts.values()) / interval.duration_s if aborts else 0
     log_bytes = interval.log_bytes_per_txn
     return (
         f"{interval.phase:<{_LABEL_WIDTH}} t={interval.end_s:.1f}"
-        f" txn/s={interval.every.per_s:.0f} {kinds} {micros} abort/s={aborts_per_s:.0f}"
+        f" txn/s={interval.every.per_s:.0f} {kinds} {micros}"
+        f" abort/s={'-' if aborts is None else f'{aborts_per_s:.0f}'}"
         f" w={interval.watermark} lag_ms={interval.watermark_lag_ms:.2f}"
         f" mem_mib={interval.memory_bytes / (1 << 20):.0f}"
         f" log_b={'-' if log_bytes is None else f'{log_bytes:.0f}'}{_cluster(interval)}"
@@ -54,7 +56,8 @@ def _cluster(interval: Interval) -> str:
     parts += [f"{side.stats.name}/s={side.stats.per_s:.0f}" for side in interval.sides]
     cluster = interval.cluster
     if cluster is not None:
-        parts.append(f"sent_b_s={cluster.sent_per_s:.0f}")
+        sent = cluster.sent_per_s
+        parts.append(f"sent_b_s={'-' if sent is None else f'{sent:.0f}'}")
         parts.append(f"leader={','.join(cluster.leaders.values()) or '-'}")
     parts += [f"{how}={count}" for how, count in interval.endings.items()]
     return "".join(f" {part}" for part in parts)

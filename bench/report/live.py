@@ -113,6 +113,7 @@ def _figures(interval: Interval, setting: Setting) -> Table:
 
 def _sides(interval: Interval) -> str:
     return ", ".join(
-        f"{numbers.count(side.stats.per_s)} {sides.name_of(side)} ({side.abort_pct:.2f} % aborted)"
+        f"{numbers.count(side.stats.per_s)} {sides.name_of(side)}"
+        + ("" if side.abort_pct is None else f" ({side.abort_pct:.2f} % aborted)")
         for side in interval.sides
     )

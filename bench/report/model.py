@@ -85,6 +85,8 @@ class RunReport:
     #: Whether that reason is a fault of the engine, not a bound that the user set.
     broken: bool = False
     interrupted: bool = False
+    #: It was interrupted during the checks: there are conditions that nobody has evaluated.
+    incomplete: bool = False
     #: Who led the partitions of a cluster when the first interval began, and who took over; in
     #: seconds from the start of the measurement.
     leaderships: tuple[Leadership, ...] = ()
@@ -99,6 +101,15 @@ class RunReport:
     @property
     def failed(self) -> bool:
         return self.broken or bool(self.failures)
+
+    @property
+    def result(self) -> str:
+        """In one word: FAIL, INTERRUPTED, PASS or UNCHECKED."""
+        if self.failed:
+            return "FAIL"
+        if self.incomplete:
+            return "INTERRUPTED"
+        return "PASS" if self.checks else "UNCHECKED"
 
     @property
     def lag(self) -> Lag:
@@ -131,6 +142,8 @@ class RunReport:
             return f"FAIL: {self.stopped}"
         if self.failures:
             return f"FAIL: {', '.join(self.failures)}"
+        if self.incomplete:
+            return f"INTERRUPTED: not all conditions were evaluated, {len(self.checks)} passed"
         if not self.checks:
             return "not checked" if not self.audits else f"{self._passed_audits()}, not checked"
         skipped = sum(check.status is Status.SKIP for check in self.checks)

@@ -61,7 +61,7 @@ def _header(report: RunReport) -> str:
         f"{numbers.seconds(report.total.duration_s)} measured",
         f"seed {setting.seed}",
     ]
-    css = "fail" if report.failed else "pass" if report.checks else "skip"
+    css = {"FAIL": "fail", "PASS": "pass"}.get(report.result, "skip")
     notes = list(report.notes)
     if report.stopped:
         notes.insert(0, f"Ended early: {report.stopped}.")
@@ -91,9 +91,7 @@ def _cards(report: RunReport) -> str:
         if each:
             rest = f"p50 {numbers.micros(each.p50_us)}, max {numbers.micros(each.max_us)}"
             cards.append((label, numbers.micros(each.p99_us), rest))
-    reasons = ", ".join(f"{reason} {numbers.count(n)}" for reason, n in total.aborts.items())
-    share = f"{total.abort_pct:.2f} %" if total.aborts else "0 %"
-    cards.append(("aborted attempts", share, reasons or "no conflict"))
+    cards.append(("aborted attempts", *_aborts(total)))
     cards.append(
         (
             "watermark lag",
@@ -120,6 +118,14 @@ def _cards(report: RunReport) -> str:
         for label, figure, detail in cards
     )
     return f'<section class="cards" aria-label="headline numbers">{items}</section>'
+
+
+def _aborts(total: Interval) -> tuple[str, str]:
+    """Their share of all attempts, and why."""
+    if total.aborts is None:
+        return "unknown", "nobody was seen who counts them"
+    reasons = ", ".join(f"{reason} {numbers.count(n)}" for reason, n in total.aborts.items())
+    return f"{total.abort_pct:.2f} %" if total.aborts else "0 %", reasons or "no conflict"
 
 
 def _kind_series(intervals: tuple[Interval, ...]) -> list[tuple[str, str, list[KindStats]]]:
@@ -198,7 +204,7 @@ def _engine_section(report: RunReport) -> str:
     most = max(interval.memory_bytes for interval in intervals)
     unit, unit_name = next((size, name) for size, name in _SIZES if most >= size or size == 1)
     limit = numbers.size(intervals[-1].memory_limit_bytes)
-    reasons = sorted({reason for interval in intervals for reason in interval.aborts})
+    reasons = sorted({reason for interval in intervals for reason in interval.aborts or ()})
     plots = (
         page_cluster.lag_plot(report),
         Plot(
@@ -217,7 +223,7 @@ def _engine_section(report: RunReport) -> str:
                 Series(
                     reason,
                     _COLOURS[(position + 2) % len(_COLOURS)],
-                    [i.aborts.get(reason, 0) / max(i.duration_s, 1e-9) for i in intervals],
+                    [_per_s(interval, reason) for interval in intervals],
                 )
                 for position, reason in enumerate(reasons)
             ],
@@ -228,6 +234,13 @@ def _engine_section(report: RunReport) -> str:
     marks = page_cluster.marks(report)
     figures = "".join(render(replace(plot, marks=marks)) for plot in plots)
     return f'<section><h2>Engine</h2><div class="plots">{figures}</div></section>'
+
+
+def _per_s(interval: Interval, reason: str) -> float | None:
+    """Aborts for a reason; None where they are not known."""
+    if interval.aborts is None:
+        return None
+    return interval.aborts.get(reason, 0) / max(interval.duration_s, 1e-9)
 
 
 def _types_section(report: RunReport) -> str:

@@ -84,9 +84,7 @@ def cards(report: RunReport) -> list[tuple[str, str, str]]:
     total = report.total
     found = []
     if total.cluster is not None:
-        each = total.sent_bytes_per_txn
-        detail = "between processes" if each is None else f"{numbers.count(each)} B per transaction"
-        found.append(("replication", f"{numbers.size(total.cluster.sent_per_s)}/s", detail))
+        found.append(("replication", *_replication(total)))
     if report.setting.clients:
         lost = {how: count for how, count in total.endings.items() if how != "retried"}
         retried = total.endings.get("retried", 0)
@@ -94,6 +92,15 @@ def cards(report: RunReport) -> list[tuple[str, str, str]]:
         figure = numbers.count(sum(lost.values()))
         found.append(("not acknowledged", figure, f"{detail}; {retried} retried"))
     return found
+
+
+def _replication(total: Interval) -> tuple[str, str]:
+    sent = total.cluster.sent_per_s if total.cluster else None
+    if sent is None:
+        return "unknown", "nobody was seen who counts it"
+    each = total.sent_bytes_per_txn
+    detail = "between processes" if each is None else f"{numbers.count(each)} B per transaction"
+    return f"{numbers.size(sent)}/s", detail
 
 
 def lag_plot(report: RunReport) -> Plot:

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from bench.cluster.model import Cascade, Stretch
 from bench.report import numbers
+from bench.report.cluster import UNKNOWN
 from bench.stats import Interval, Side
 
 #: Reasons of aborts that always have a column.
@@ -69,11 +70,19 @@ def conflict_cells(side: Side) -> list[str]:
     """One row of conflicts, as CONFLICT_HEADINGS says."""
     return [
         name_of(side),
+        *_abort_cells(side),
+        numbers.NOTHING if side.parked is None else numbers.count(side.parked),
+        numbers.NOTHING if side.inherited is None else numbers.count(side.inherited),
+    ]
+
+
+def _abort_cells(side: Side) -> list[str]:
+    if side.aborts is None:
+        return [numbers.NOTHING] * (2 + len(REASONS))
+    return [
         numbers.count(sum(side.aborts.values())),
         f"{side.abort_pct:.2f} %",
         *(numbers.count(side.aborts.get(reason, 0)) for reason in REASONS),
-        numbers.count(side.parked),
-        numbers.NOTHING if side.inherited is None else numbers.count(side.inherited),
     ]
 
 
@@ -112,11 +121,13 @@ def rounds_text(done: Mapping[str, int]) -> str:
         ("refused", "attempts refused by another shard"),
     )
     shown = [f"{numbers.count(done[what])} {text}" for what, text in parts if what in done]
-    return ", ".join(shown) or "nobody was seen who counts it"
+    return ", ".join(shown) or UNKNOWN
 
 
 def cascades_text(cluster: Stretch) -> str:
     """What shards took back because of others."""
+    if not cluster.counted:
+        return UNKNOWN
     return "; ".join(map(_cascade_text, cluster.cascades)) or "none"
 
 

@@ -1,6 +1,9 @@
 """summary.json and intervals.jsonl.
 
-    result              PASS, FAIL, or UNCHECKED with --no-check
+    result              PASS, FAIL, UNCHECKED with --no-check, or INTERRUPTED: nothing failed, but
+                        not all conditions were evaluated
+    phase               measure; warmup if the run ended before the measurement: then all figures
+                        are of the warm-up
     seconds             measured, without the warm-up; less than asked for if the run ended early
     txn_per_s           completed transactions of all types, designed rollbacks included
     tpmC                completed new orders per minute, unaudited (clause 5.4.2); of a scale
@@ -8,7 +11,8 @@
     types, all          per type, and all together: count, rolled_back, per_s, p50_us … max_us
     durable_…           the same per type until it was durable, of a replicated database: per
                         second, and percentiles from its begin
-    aborts, abort_pct   attempts lost and retried, by reason; their share of all attempts
+    aborts, abort_pct   attempts lost and retried, by reason; their share of all attempts. null, as
+                        parked and inherited: those who count them were not seen
     local, cross_shard  of several partitions: transactions with rows in one, and in several:
                         as a type; aborts and abort_pct of their own attempts; endings; how often
                         one was parked, as it waited for a prepared lock, which is no abort; how
@@ -28,6 +32,7 @@
                         in the words of mako_distributed_total; cascades: versions of a partition
                         that were taken back because of another one, the cause
     stopped             why the run ended early, "" if it did not; interrupted: by the user
+    notes               what has to be known of the figures, as the table says it
 
 A line of intervals.jsonl is one second: `t` is when it ended, from the start of the measurement
 (so not positive in the warm-up), and the other fields are those of that second. Of a cluster it
@@ -40,6 +45,7 @@ exist or is not finite, as the latency of a type that never ran, is null.
 import dataclasses
 import json
 import math
+from collections.abc import Mapping
 from typing import Any, Final
 
 from bench.cluster.model import ProcessUse, Stretch
@@ -58,19 +64,20 @@ def summary(report: RunReport) -> dict[str, Any]:
         "schema": SCHEMA,
         "workload": setting.workload,
         "title": setting.title,
-        "result": "FAIL" if report.failed else "PASS" if report.checks else "UNCHECKED",
+        "result": report.result,
         "workers": setting.workers,
         **_terminals(setting),
         **dict(setting.options),
         "seed": setting.seed,
         "rate": setting.rate,
+        "phase": total.phase,
         "seconds": _round(total.duration_s),
         "warmup_seconds": setting.warmup_s,
         "txn_per_s": _round(total.every.per_s),
         **{extra.name: _round(extra.value) for extra in report.extras},
         "types": {kind.name: _kind(kind) for kind in total.kinds},
         "all": _kind(total.every),
-        "aborts": dict(total.aborts),
+        "aborts": _aborts(total.aborts),
         "abort_pct": _round(total.abort_pct),
         **_sides(total),
         "log_bytes_per_txn": _round(total.log_bytes_per_txn),
@@ -88,6 +95,7 @@ def summary(report: RunReport) -> dict[str, Any]:
         "audit": {audit.name: _audit(audit) for audit in report.audits},
         "stopped": report.stopped,
         "interrupted": report.interrupted,
+        "notes": list(report.notes),
         "machine": dict(setting.machine),
         "version": setting.version,
         "command": setting.command,
@@ -103,12 +111,16 @@ def _sides(interval: Interval) -> dict[str, Any]:
 def _side(side: Side) -> dict[str, Any]:
     return {
         **_kind(side.stats),
-        "aborts": dict(side.aborts),
+        "aborts": _aborts(side.aborts),
         "abort_pct": _round(side.abort_pct),
         "parked": side.parked,
         "inherited": side.inherited,
         **({"endings": dict(side.endings)} if side.endings else {}),
     }
+
+
+def _aborts(aborts: Mapping[str, int] | None) -> dict[str, int] | None:
+    return None if aborts is None else dict(aborts)
 
 
 def _terminals(setting: Setting) -> dict[str, int]:
@@ -128,7 +140,7 @@ def _cluster(report: RunReport) -> dict[str, Any]:
             "replication_bytes_per_s": _round(report.total.cluster.sent_per_s),
             "replication_bytes_per_txn": _round(report.total.sent_bytes_per_txn),
             "processes": {each.name: _process(each) for each in report.total.cluster.processes},
-            "leader_changes": len(report.changes),
+            "leader_changes": len(report.changes) if report.leaderships else None,
             "leaders": [
                 {
                     "t": _round(led.at_s),
@@ -150,7 +162,13 @@ def _over(cluster: Stretch) -> dict[str, Any]:
     return {"distributed": dict(cluster.distributed), "cascades": cascades}
 
 
+#: What a process used; null if it was not seen.
+_USED: Final = ("cpu_seconds", "worker_cpu_seconds", "sent_bytes")
+
+
 def _process(process: ProcessUse) -> dict[str, Any]:
+    if not process.duration_s:
+        return {"role": process.role, "seconds": 0.0, **dict.fromkeys(_USED)}
     return {
         "role": process.role,
         "seconds": _round(process.duration_s),
@@ -174,7 +192,7 @@ def interval_record(interval: Interval) -> dict[str, Any]:
         "txn_per_s": _round(interval.every.per_s),
         "types": {kind.name: _kind(kind) for kind in interval.kinds},
         "all": _kind(interval.every),
-        "aborts": dict(interval.aborts),
+        "aborts": _aborts(interval.aborts),
         **_sides(interval),
         "log_bytes_per_txn": _round(interval.log_bytes_per_txn),
         "memory_bytes": interval.memory_bytes,
@@ -194,7 +212,10 @@ def _cluster_then(interval: Interval) -> dict[str, Any]:
             "watermark_lag_ms_p99": _round(lag.p99_ms) if lag else None,
             "watermark_lag_ms_max": _round(lag.max_ms) if lag else None,
             "replication_bytes_per_s": _round(cluster.sent_per_s),
-            "cores": {each.name: _round(each.cores) for each in cluster.processes},
+            "cores": {
+                each.name: _round(each.cores) if each.duration_s else None
+                for each in cluster.processes
+            },
             "leaders": {str(partition): name for partition, name in cluster.leaders.items()},
         }
     return found

@@ -18,6 +18,7 @@ from bench.stats import Interval, KindStats, Latency
 from bench.workload import Status
 
 _STATUS_STYLE = {Status.PASS: "green", Status.FAIL: "bold red", Status.SKIP: "dim"}
+_RESULT_STYLE = {"PASS": "bold green", "FAIL": "bold red", "INTERRUPTED": "bold yellow"}
 
 
 def closing(report: RunReport) -> RenderableType:
@@ -169,6 +170,8 @@ def figures(report: RunReport) -> list[tuple[str, str]]:
 
 def aborts_text(interval: Interval) -> str:
     """How many attempts were lost and why: "31 (0.02 %): 21 changed, 10 lock"."""
+    if interval.aborts is None:
+        return cluster.UNKNOWN
     lost = sum(interval.aborts.values())
     if not lost:
         return "none"
@@ -234,5 +237,4 @@ def status_text(status: Status) -> Text:
 
 
 def verdict_line(report: RunReport) -> Text:
-    style = "bold red" if report.failed else "bold green" if report.checks else "bold"
-    return Text(report.verdict, style=style)
+    return Text(report.verdict, style=_RESULT_STYLE.get(report.result, "bold"))

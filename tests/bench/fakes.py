@@ -192,13 +192,18 @@ class FakeWatch:
 
     clock: FakeClock
     took_over_s: float = math.inf
-    #: There are two partitions.
+    #: There are two partitions; `two` leads the other one.
     parted: bool = False
+    #: No HTTP port answers.
+    silent: bool = False
 
     def __post_init__(self) -> None:
         self.began_s = self.clock.now()
 
     def stretch(self, start: float, end: float) -> Stretch:
+        if self.silent:
+            unseen = tuple(ProcessUse(name, "silent") for name in ("one", "two", "three"))
+            return Stretch(None, unseen)
         leader = "two" if end - self.began_s >= self.took_over_s else "one"
         seconds = end - start
         processes = [
@@ -215,13 +220,15 @@ class FakeWatch:
         lag = Lag.of([3.0, 4.0, 5.0 + seconds, 12.0])
         silent = ProcessUse("three", "silent")
         aborts = {"changed": int(7 * seconds)}
-        found = Stretch(lag, (*processes, silent), aborts, {0: leader})
+        counted = frozenset({"one", "two"})
+        found = Stretch(lag, (*processes, silent), aborts, {0: leader}, counted=counted)
         if not self.parted:
             return found
         done = {"committed": 300, "raised": 40, "refused": 2, "parked": 9}
         done |= {"inherited": 0, "local_inherited": 21, "local_parked": 7}
         return replace(
             found,
+            leaders={0: leader, 1: "two"},
             aborts_over={"changed": int(2 * seconds)},
             distributed={what: int(count * seconds) for what, count in done.items()},
             cascades=(Cascade(0, 1, 12),) if leader == "two" else (),
@@ -231,6 +238,8 @@ class FakeWatch:
         return at <= self.clock.now()
 
     def leaderships(self, start: float, end: float) -> tuple[Leadership, ...]:
+        if self.silent:
+            return ()
         found = [Leadership(self.began_s, "one", 0, 3)]
         if end - self.began_s >= self.took_over_s:
             found.append(Leadership(self.began_s + self.took_over_s, "two", 0, 4))

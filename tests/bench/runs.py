@@ -109,6 +109,6 @@ def cluster_run(**options: Any) -> FakeRun:
 
 def parted_run(**options: Any) -> FakeRun:
     """A run on a cluster of two partitions, whose second one is taken over."""
-    watch = FakeWatch(FakeClock(), TOOK_OVER_S, parted=True)
+    watch = options.pop("watch", None) or FakeWatch(FakeClock(), TOOK_OVER_S, parted=True)
     drive = CLUSTER_DRIVE | {"cross": 0.15} | options.pop("drive", {})
     return FakeRun(watch=watch, drive=drive, **CLUSTER | {"partitions": 2} | options)

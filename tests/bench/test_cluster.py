@@ -240,6 +240,18 @@ def test_partitions_have_leaders_of_their_own() -> None:
     assert [each.process for each in record.leaderships(0.0, 1.0)] == ["one", "two", "one"]
 
 
+def test_what_transactions_met_is_known_of_leaders_whose_counters_were_seen() -> None:
+    record = Record(["one", "two"])
+    assert not record.stretch(0.0, 1.0).is_counted(1)
+    record.look("one", 0.0, says("leader"))
+    record.count("two", 0.1, {})
+    assert not record.stretch(0.0, 1.0).is_counted(1)
+    record.count("one", 0.2, {})
+    found = record.stretch(0.0, 1.0)
+    assert found.is_counted(1)
+    assert not found.is_counted(2), "nobody is known to lead the other one"
+
+
 def test_before_the_first_watermark_there_is_no_lag() -> None:
     record = Record(["one"])
     record.look("one", 0.0, says("leader", watermark=0, lag=10**12))

@@ -1,6 +1,7 @@
 """Golden tests of every text that a run leaves, and what must hold of all of them."""
 
 import json
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from io import StringIO
@@ -14,10 +15,10 @@ from bench.report.live import LiveState, live_view
 from bench.report.model import RunReport
 from bench.report.page import page
 from bench.report.summary import interval_text, summary, summary_text
-from bench.report.table import closing
+from bench.report.table import closing, figures
 from bench.stats import Interval
 from bench.workload import AuditResult, CheckResult, Status
-from tests.bench.fakes import PER_MINUTE, FakeBenchmark
+from tests.bench.fakes import PER_MINUTE, FakeBenchmark, FakeClock, FakeWatch
 from tests.bench.golden import check_golden
 from tests.bench.runs import SETTING, FakeRun, cluster_run, parted_run
 
@@ -303,6 +304,52 @@ def test_a_mark_outside_of_the_plot_is_left_out(of_cluster: RunReport) -> None:
     later = replace(of_cluster.leaderships[1], at_s=99.0)
     document = page(replace(of_cluster, leaderships=(of_cluster.leaderships[0], later)))
     assert 'class="mark"' not in document
+
+
+def test_json_has_the_notes_and_the_phase(of_cluster: RunReport) -> None:
+    assert summary(of_cluster)["notes"] == list(of_cluster.notes) != []
+    assert summary(of_cluster)["phase"] == "measure"
+    cut = FakeRun(warmup_s=20.0, drive={"memory_limit": 400 << 20}).run()
+    assert summary(cut)["phase"] == "warmup"
+    assert summary(cut)["notes"] == [
+        "the run ended before the measurement: the figures are of the warm-up"
+    ]
+
+
+def test_interrupted_checks_are_no_pass(report: RunReport) -> None:
+    cut = replace(report, checks=report.checks[10:11], interrupted=True, incomplete=True)
+    assert summary(cut)["result"] == "INTERRUPTED"
+    assert "\x1b[1;33mINTERRUPTED" in rendered(closing(cut), colour=True)
+    assert '<p class="verdict skip">INTERRUPTED' in page(cut)
+
+
+def test_what_nobody_was_seen_to_count_is_no_zero() -> None:
+    unseen = parted_run(watch=FakeWatch(FakeClock(), parted=True, silent=True)).run()
+    found = json.loads(summary_text(unseen))
+    for each in (found, found["local"], found["cross_shard"]):
+        assert (each["aborts"], each["abort_pct"]) == (None, None)
+    assert (found["local"]["parked"], found["local"]["inherited"]) == (None, None)
+    cluster = found["cluster"]
+    assert (cluster["replication_bytes_per_s"], cluster["leader_changes"]) == (None, None)
+    assert cluster["processes"]["one"]["cpu_seconds"] is None
+    then = json.loads(interval_text(unseen.intervals[-1]))
+    assert (then["aborts"], then["replication_bytes_per_s"]) == (None, None)
+    assert set(then["cores"].values()) == {None}
+    line = lines.format_interval(unseen.intervals[-1])
+    assert " abort/s=- " in line
+    assert " sent_b_s=- " in line
+    table = dict(figures(unseen))
+    for name in ("aborts", "replication", "over shards", "cascades"):
+        assert table[name] == "unknown, as nobody was seen who counts it"
+    text = " ".join(outline_of(page(unseen)).text)
+    assert "aborted attempts unknown nobody was seen who counts them" in text
+    assert "replication unknown nobody was seen who counts it" in text
+    state = LiveState(unseen.setting, intervals=list(unseen.intervals))
+    live = " ".join(rendered(live_view(state, width=110)).split())
+    assert "aborts unknown, as nobody was seen" in live
+    assert "cross-shard (" not in live
+    rows = rendered(closing(unseen), width=110)
+    assert re.search(r"^cross-shard( +–){7}$", rows, re.MULTILINE), rows
 
 
 def test_the_page_says_what_the_tables_say(report: RunReport) -> None:

@@ -1,7 +1,7 @@
 import math
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -17,6 +17,7 @@ from bench.report import cluster
 from bench.report.page import page
 from bench.report.table import figures
 from bench.runner import CHECK_TRIES, PER_S_MAX, PRETOUCHED_MAX, _fullness, in_clause_order
+from bench.stats import Interval, Side
 from bench.workload import CheckResult, Done, Progress, Status
 from mako.errors import ConfigError, ConnectionLost, Error, Exists, OutOfMemory
 from tests.bench.fakes import FakeBenchmark, FakeClock, FakeWatch
@@ -101,13 +102,18 @@ def test_what_the_cluster_did_is_in_every_interval_and_in_the_total() -> None:
     assert {i.watermark_lag_ms for i in report.intervals} == {(3 + 4 + 6 + 12) / 4}
 
 
+def counted(what: Interval | Side) -> Mapping[str, int]:
+    assert what.aborts is not None
+    return what.aborts
+
+
 def test_terminals_do_not_see_conflicts_and_workers_count_their_own() -> None:
     asked = cluster_run().run()
     assert asked.total.aborts == {"changed": 35}
     assert asked.total.endings == {"unknown": 10, "retried": 25}
     assert asked.intervals[0].endings == {"unknown": 2, "retried": 5}
     worked = cluster_run(clients=0, connections=0).run()
-    assert worked.total.aborts["changed"] < 35
+    assert counted(worked.total)["changed"] < 35
 
 
 def test_what_terminals_are_told_at_the_end_or_never_is_reported() -> None:
@@ -162,11 +168,12 @@ def test_what_was_counted_in_the_intervals_is_what_was_counted_in_all(
     clock = FakeClock()
     run = FakeRun(watch=Scraped(clock, gap=gap), drive=CLUSTER_DRIVE, check=False, **CLUSTER)
     report = run.run()
-    measured = [i.aborts["lock"] for i in report.intervals if i.phase == "measure"]
+    measured = [counted(i)["lock"] for i in report.intervals if i.phase == "measure"]
     assert len(measured) == 5
-    assert sum(measured) == report.total.aborts["lock"]
+    total = counted(report.total)["lock"]
+    assert sum(measured) == total
     # From the second on 9 · (2n + 1) a second; between two looks a parabola is a chord.
-    assert report.total.aborts["lock"] == pytest.approx(9 * (7**2 - 2**2), abs=2)
+    assert total == pytest.approx(9 * (7**2 - 2**2), abs=2)
     if gap[0] == math.inf:
         assert measured == pytest.approx([9 * (2 * n + 1) for n in range(2, 7)], abs=2)
     assert [interval.end_s for interval in run.view.intervals] == [-1, 0, 1, 2, 3, 4, 5]
@@ -186,10 +193,26 @@ def test_sides_have_what_only_servers_know() -> None:
     worked = parted_run(clients=0, connections=0).run()
     assert worked.total.cluster is not None
     local, over = worked.total.sides
-    assert local.aborts["changed"] + over.aborts["changed"] == worked.total.aborts["changed"]
-    assert 0 < over.aborts["changed"] < local.aborts["changed"] + 2
+    locally, across = counted(local)["changed"], counted(over)["changed"]
+    assert locally + across == counted(worked.total)["changed"]
+    assert 0 < across < locally + 2
     assert local.inherited == 105
-    assert local.parked > over.parked > 0
+    assert (local.parked or 0) > (over.parked or 0) > 0
+
+
+def test_what_nobody_was_seen_to_count_is_unknown() -> None:
+    report = parted_run(watch=FakeWatch(FakeClock(), parted=True, silent=True)).run()
+    for each in (report.total, *report.intervals):
+        assert (each.aborts, each.abort_pct) == (None, None)
+        for side in each.sides:
+            assert (side.aborts, side.abort_pct, side.parked, side.inherited) == (None,) * 4
+    assert any(note.startswith("nothing was seen of one, two, three") for note in report.notes)
+    # One that leads a partition was not seen, and so one partition only is counted.
+    watch = FakeWatch(FakeClock())
+    report = parted_run(watch=watch).run()
+    assert report.total.aborts is None
+    workers = parted_run(watch=watch, clients=0, connections=0).run()
+    assert counted(workers.total), "they count themselves"
 
 
 def test_memory_of_the_fullest_partition_counts() -> None:
@@ -399,6 +422,7 @@ def test_an_interrupted_run_is_checked_and_reported() -> None:
     assert report.interrupted
     assert run.database.drives[0].calls == ["stop", "states"]
     assert len(report.checks) == 12
+    assert report.result == "PASS", "all of them"
     assert any("interrupted" in note for note in report.notes)
 
 
@@ -439,10 +463,15 @@ def test_a_check_that_cannot_run_fails_the_run_but_keeps_the_report() -> None:
     assert report.verdict.startswith("FAIL: the consistency checks could not run: memory is full")
 
 
-def test_checks_may_be_interrupted() -> None:
+def test_checks_may_be_interrupted_and_then_nothing_has_passed() -> None:
     report = FakeRun(benchmark=BrokenCheck(error=KeyboardInterrupt())).run()
     assert report.interrupted
-    assert any("conditions were not evaluated" in note for note in report.notes)
+    assert report.notes == ("interrupted during the checks: the conditions were not evaluated",)
+    assert [check.clause for check in report.checks] == ["3.3.2.11"]
+    assert report.result == "INTERRUPTED"
+    assert report.verdict == "INTERRUPTED: not all conditions were evaluated, 1 passed"
+    benchmark = BrokenCheck(error=KeyboardInterrupt(), failing=("3.3.2.11",))
+    assert FakeRun(benchmark=benchmark).run().result == "FAIL"
 
 
 @dataclass

@@ -1,6 +1,8 @@
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from bench.stats import between, latency_of
 from mako import histogram
 from tests.bench.fakes import KindSample, Sample
@@ -82,7 +84,7 @@ def test_reasons_that_never_occurred_are_left_out() -> None:
     late: Any = LATE
     interval = between(early, late, phase="measure", end_s=3.0)
     assert interval.aborts == {"lock": 4}
-    assert round(interval.abort_pct, 3) == round(100 * 4 / 304, 3)
+    assert interval.abort_pct == pytest.approx(100 * 4 / 304)
 
 
 def test_nothing_logged_is_not_zero_bytes() -> None:
