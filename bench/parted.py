@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from bench.workload import Benchmark
 
 _WORD_BITS: Final = 64
+#: What a server is sent as a seed has no more bits.
+_SEED_MASK: Final = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ class PartedDrive:
                         benchmark.workload(),
                         workers=workers,
                         states=benchmark.states(workers, seed, place),
-                        seed=seed * len(partitions) + place,
+                        seed=seed * len(partitions) + place & _SEED_MASK,
                         rate=rate / len(partitions),
                         partition=partition,
                     )

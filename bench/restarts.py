@@ -93,14 +93,20 @@ def fill(addresses: str, megabytes: int) -> None:
 
 
 def measured(what: str, clients: list[Adding], act: Callable[[], None]) -> float:
-    """Do something under load; print and return the answers per second from its begin on."""
+    """Do something under load; print and return the answers per second from its begin on.
+
+    Who has no answer at the end has waited since the last one, and perhaps for all of it.
+    """
     began = time.monotonic()
     act()
     time.sleep(REST_SECONDS)
-    answers = sorted(at for client in clients for at in list(client.answers) if at >= began)
-    gaps = [1000 * (after - before) for before, after in pairwise([began, *answers])]
+    ended = time.monotonic()
+    answers = sorted(
+        at for client in clients for at in list(client.answers) if began <= at <= ended
+    )
+    gaps = [1000 * (after - before) for before, after in pairwise([began, *answers, ended])]
     pauses = [gap for gap in gaps if gap > PAUSE_MS]
-    rate = len(answers) / (time.monotonic() - began)
+    rate = len(answers) / (ended - began)
     print(
         f"{what:<32} longest pause {max(gaps):6.0f} ms, pauses {sum(pauses):6.0f} ms in all,"
         f" {rate:7.0f} answers/s",

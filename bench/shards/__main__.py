@@ -46,6 +46,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         parser.error("tpca is as it is, with no share of remote rows; leave out --beside")
     if given.partitions < 2:
         parser.error(f"{given.partitions} partitions; give 2 or more")
+    if given.rate and not given.processes:
+        parser.error("--rate is of servers; add --processes and how many replicas, or leave it out")
     if given.rounds < 1 or given.keys < 2 or given.seconds <= 0:
         parser.error("give at least one round, two keys and some seconds")
     return given

@@ -137,6 +137,7 @@ STATE: Final = mako.Row(
         "n_payments_by_name": "i8",
         "n_status_by_name": "i8",
         "n_districts_skipped": "i8",
+        "n_deliveries_skipped": "i8",
         "n_items": f"i8*{SPREAD}",
         "n_customers": f"i8*{SPREAD}",
         "n_names": f"i8*{SPREAD}",
@@ -218,6 +219,8 @@ def _note_delivery(state: Any) -> None:
     seen a newer order before an older one.
     """
     state.n_districts_skipped += state.a_skipped
+    if state.a_skipped > 0:
+        state.n_deliveries_skipped += 1
     hints = first_hint(state)
     for district in range(DISTRICTS):
         if hints >= 0 and state.a_delivered[district] > 0:

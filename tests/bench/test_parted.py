@@ -21,6 +21,7 @@ from bench.options import (
     TpcaOptions,
     TpccOptions,
 )
+from bench.parameters import SEED_MAX
 from bench.parted import PartedDrive, Parts, together
 from bench.sides import CROSS, SidedSample
 from bench.tpca import janus
@@ -322,10 +323,10 @@ class Driven:
         return OneDrive(place, self.told, lost=place == self.lost)
 
 
-def driven(db: Driven) -> PartedDrive:
+def driven(db: Driven, seed: int = 3) -> PartedDrive:
     benchmark = Tpcc(TpccOptions(workers=1, warehouses=8, scale="tiny"))
     benchmark.over(parts("tpcc_shards.yml"))
-    return PartedDrive(db, benchmark, workers=1, seed=3, rate=100)  # type: ignore[arg-type]
+    return PartedDrive(db, benchmark, workers=1, seed=seed, rate=100)  # type: ignore[arg-type]
 
 
 def test_the_leader_of_each_partition_is_driven() -> None:
@@ -339,6 +340,15 @@ def test_the_leader_of_each_partition_is_driven() -> None:
     drive.stop()
     assert db.told == ["reset 0", "reset 1", "stop 0", "stop 1"]
     assert drive.states() == [{"number": 0}, {"number": 1}]
+
+
+@pytest.mark.parametrize("seed", [0, 1, SEED_MAX // 2, SEED_MAX])
+def test_each_partition_has_a_seed_that_can_be_sent(seed: int) -> None:
+    db = Driven()
+    driven(db, seed)
+    seeds = [asked["seed"] for asked in db.asked]
+    assert len(set(seeds)) == 2
+    assert all(0 <= each <= SEED_MAX for each in seeds)
 
 
 def test_all_are_stopped_also_if_one_is_lost_or_refused() -> None:

@@ -161,3 +161,7 @@ def test_a_run_that_fails_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["tpca", "--beside"])
     assert "leave out --beside" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["micro", "--rate", "1000"], measured)
+    assert "--rate is of servers; add --processes" in capsys.readouterr().err
+    assert main(["micro", "--rate", "1000", "--processes", "1"], measured) == 0

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
+from bench.drawing import Chance, state_of
 from bench.options import TPCC_KINDS
 from bench.tpcc.audit import audit, nurand_weights
-from bench.tpcc.inputs import BY_ID, DECK, SPREAD
+from bench.tpcc.inputs import BY_ID, DECK, SPREAD, STATE, generate
 from bench.tpcc.random import A_CUSTOMER, A_ITEM, A_LAST, C_CUSTOMER, C_ITEM, C_LAST_RUN
 from bench.tpcc.scale import SCALES
 from bench.tpcc.workload import first_state, spread_shift
@@ -44,6 +45,7 @@ def right() -> dict[str, Any]:
         "n_payments_by_name": payments * 60 // 100,
         "n_status_by_name": kinds[2] * 60 // 100,
         "n_districts_skipped": 0,
+        "n_deliveries_skipped": 0,
         "n_items": spread(1_000_000, A_ITEM, C_ITEM, 1, SPEC.items),
         "n_customers": spread(1_000_000, A_CUSTOMER, C_CUSTOMER, 1, SPEC.customers),
         "n_names": spread(1_000_000, A_LAST, C_LAST_RUN, 0, SPEC.names - 1),
@@ -75,7 +77,7 @@ def test_nurand_weights_count_all_pairs(a: int, c: int, low: int, high: int) -> 
 def test_right_inputs_pass() -> None:
     audited = results(right())
     assert {result.status for result in audited.values()} == {Status.PASS}
-    assert len(audited) == 5 + 11 + 1 - 1
+    assert len(audited) == 5 + 12
 
 
 def test_the_workers_are_added_up() -> None:
@@ -168,12 +170,34 @@ def test_weights_of_the_user_are_checked_instead_of_the_deck() -> None:
     assert "mix_order_status_pct" in failed(state, mix=(1, 0, 2, 0, 0))
 
 
-def test_districts_without_orders_never_fail() -> None:
+@pytest.mark.parametrize(
+    ("skipping", "status"),
+    [(1, Status.PASS), (100, Status.PASS), (101, Status.SKIP), (10_000, Status.SKIP)],
+)
+def test_one_in_a_hundred_deliveries_may_skip_a_district_and_more_never_fail(
+    skipping: int, status: Status
+) -> None:
+    """Of ten districts each, so a thousandth of them is skipped where a hundredth may be."""
     state = right()
-    state["n_districts_skipped"] = state["n_kinds"][3]
-    result = results(state)["districts_skipped_pct"]
-    assert result.value == 10
-    assert result.status is Status.SKIP
+    deliveries = state["n_kinds"][3]
+    state["n_deliveries_skipped"] = state["n_districts_skipped"] = deliveries * skipping // 10_000
+    found = results(state)
+    assert found["deliveries_skipped_pct"].value == pytest.approx(skipping / 100, abs=0.001)
+    assert found["deliveries_skipped_pct"].status is status
+    assert found["districts_skipped_pct"].value == pytest.approx(skipping / 1000, abs=0.001)
+    assert found["districts_skipped_pct"].status is Status.PASS
+
+
+def test_a_delivery_counts_once_however_many_districts_it_skips() -> None:
+    first = first_state(
+        0, workers=1, warehouses=1, scale=SPEC, mix=(0, 0, 0, 1, 0), history_number=0
+    )
+    state, chance = state_of(STATE, first), Chance(1)
+    for skipped in (0, 3, 10):
+        generate(chance, state)
+        state.a_skipped = skipped
+    generate(chance, state)
+    assert (state.n_districts_skipped, state.n_deliveries_skipped) == (13, 2)
 
 
 def test_the_deck_is_that_of_clause_5_2_4_2() -> None:
