@@ -1,6 +1,5 @@
 """`mako backup` and `mako restore`: the data of a running cluster, copied to a folder and back."""
 
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,13 +39,13 @@ def backup(files: tuple[str, ...], name: str | None, folder: Path) -> None:
     """
     from mako.config import load
     from mako.storage.backup import BackupWriter
-    from mako.storage.os_disk import OsDisk
+    from mako.storage.os_disk import OsDisk, make_root
 
     config = load(files)
     if name is not None:
         config.process(name)  # Says so if there is none.
     _need_empty(folder)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_root(folder)
     with BackupWriter(OsDisk(folder, lock=True), config.id) as writer:
         for partition in range(len(config.partitions)):
             part = _copy(config, partition, name, writer)
@@ -187,10 +186,12 @@ def restore(files: tuple[str, ...], names: tuple[str, ...], data: str | None, fo
 
     None of them may run, nor any other process of that cluster. On several hosts, run it on each
     with the processes of that host; those that are left out are brought up by the others.
+
+    If it is interrupted, run it again: until it has ended, none of these processes starts.
     """
     from mako.config import load
     from mako.server.planning import plan_of
-    from mako.server.restoring import check_partitions, restore_process
+    from mako.server.restoring import check_partitions, restore_processes
     from mako.storage.backup import Backup
     from mako.storage.os_disk import OsDisk
 
@@ -200,17 +201,6 @@ def restore(files: tuple[str, ...], names: tuple[str, ...], data: str | None, fo
     source = Backup(OsDisk(folder, read_only=True))
     check_partitions(source, config)
     wanted = names or [process.name for process in config.processes if process.sites]
-    plans = [plan_of(config, name, data=data) for name in wanted]
-    for plan in plans:
-        if plan.folder is None:
-            raise ConfigError("log: memory: nothing can be restored to it; use log: disk")
-        _need_empty(plan.folder)
-    for plan in plans:
-        assert plan.folder is not None
-        plan.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        try:
-            restore_process(source, config, plan)
-        except BaseException:
-            shutil.rmtree(plan.folder)  # It was empty, and half of it is worse than nothing.
-            raise
-        click.echo(f"{plan.name}: restored to {plan.folder}")
+    plans = [plan_of(config, name, data=data) for name in dict.fromkeys(wanted)]
+    for plan, made in zip(plans, restore_processes(source, config, plans), strict=True):
+        click.echo(f"{plan.name}: restored to {made}")

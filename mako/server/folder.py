@@ -4,6 +4,7 @@
         state.json    cluster, process, its nodes, and whether they are returning
         wal/          the log of all replicas (docs/wal-format.md)
         snapshots/    their snapshots (docs/snapshot-format.md)
+        restoring     while it is made from a backup (mako.server.restoring)
 
 A folder is used by one process at a time, and never by another one than it was made for. That of
 an embedded database (mako.server.embedded) looks the same: it belongs to no process, which is
@@ -21,6 +22,8 @@ from mako.storage.errors import FileMissing
 
 #: The number of the process in the folder of an embedded database; those of clusters count from 1.
 EMBEDDED: Final = 0
+#: A file that is there as long as not everything else is.
+RESTORING: Final = "restoring"
 _NAME: Final = "state.json"
 _FORMAT: Final = 1
 _BYTES_MAX: Final = 1 << 20
@@ -56,7 +59,14 @@ class Folder:
         self._remedy = remedy
 
     def load(self) -> FolderState | None:
-        """The state, whosever it is, or None if there is none. ConfigError if it is damaged."""
+        """The state, whosever it is, or None if there is none.
+
+        ConfigError if it is damaged, or if a restore was killed: the rest may look whole then.
+        """
+        if self._disk.exists(RESTORING):
+            raise ConfigError(
+                f"the restore into {self._where} did not end; run it again, or move the folder away"
+            )
         try:
             file = self._disk.open(_NAME)
         except FileMissing:

@@ -5,6 +5,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final, NoReturn
 
 from mako.storage.disk import Buffer
@@ -166,6 +167,18 @@ class OsDisk:
         with _translated(self._root):
             facts = os.statvfs(self._root)
         return facts.f_blocks * facts.f_frsize
+
+
+def make_root(root: Path) -> None:
+    """Make the folder `root` and what is above it, so that the names survive a power cut."""
+    made = [folder for folder in (root, *root.parents) if not folder.exists()]
+    root.mkdir(parents=True, exist_ok=True, mode=_FOLDER_MODE)
+    for folder in made:
+        above = OsDisk(folder.parent, read_only=True)
+        try:
+            above.sync_folder("")
+        finally:
+            above.close()
 
 
 @contextmanager
