@@ -20,19 +20,22 @@ NAMES = ("localhost", "p1", "p2")
 #: Seconds for what takes none.
 PATIENCE = 60.0
 
-#: `cluster.sh` of this Python code, which runs with other processes than it would.
+#: `cluster.sh up` with other processes than it would have. Which signals are ignored is not up to
+#: whoever runs the tests: SIGINT is in the background of a script, SIGHUP by `nohup`.
 UP = """
 import os, signal, sys
 from mako.cli import cluster
 from mako.cli.app import run
-code, interrupted = sys.argv[1:3]
+code, interrupted, file, ignored = sys.argv[1:]
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
 def command(name, files):
     if name == interrupted:
         print(open("begun").read(), file=sys.stderr)
         os.kill(os.getpid(), signal.SIGINT)
     return [sys.executable, "-c", code]
 cluster._command = command
-raise SystemExit(run(cluster.cluster, "cluster.sh", ["up", "-f", sys.argv[3]]))
+raise SystemExit(run(cluster.cluster, "cluster.sh", ["up", "-f", file]))
 """
 #: Says its number, and waits until it is told to end.
 WAITS = """
@@ -58,10 +61,15 @@ class Up:
         self.process: subprocess.Popen[str] | None = None
 
     def start(
-        self, code: str, interrupted: str = "", stdout: IO[str] | int = subprocess.PIPE
+        self,
+        code: str,
+        interrupted: str = "",
+        *,
+        ignored: str = "",
+        stdout: IO[str] | int = subprocess.PIPE,
     ) -> subprocess.Popen[str]:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", UP, code, interrupted, str(FILE)],
+            [sys.executable, "-c", UP, code, interrupted, str(FILE), ignored],
             cwd=self.folder,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=stdout,
@@ -80,7 +88,11 @@ class Up:
                 self.begun.append(int(word))
 
     def end(self) -> None:
-        """Whatever is left of it."""
+        """Whatever is left of it, and of those that it did not tell of."""
+        if self.process is not None:
+            self.process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(PATIENCE)
         for number in self.begun:
             with suppress(ProcessLookupError):
                 os.kill(number, signal.SIGKILL)
@@ -124,11 +136,7 @@ def test_who_has_been_started_when_it_is_interrupted_ends_too(up: Up) -> None:
 
 def test_a_signal_that_is_ignored_stays_so(up: Up) -> None:
     """As by `nohup`."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        process = up.start(WAITS)
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    process = up.start(WAITS, ignored="SIGHUP")
     up.read(3)
     process.send_signal(signal.SIGHUP)
     with pytest.raises(subprocess.TimeoutExpired):
