@@ -94,7 +94,7 @@ class Driver:
         self._settings = settings
         self._process_of = process_of
         self._watch = watch
-        self._now_ms = 0
+        self._passing_ms = 0
         self._ticks = 0
         # Ticks for which the disk has been full, and after how many leaders hand over.
         self._full_ticks = 0
@@ -206,14 +206,15 @@ class Driver:
 
     # --- What happens --------------------------------------------------------------------------
 
-    def tick(self, now_ms: int) -> None:
-        """A unit of time has passed."""
-        self._now_ms = now_ms
+    def tick(self, now_ms: int, passing_ms: int) -> None:
+        """A unit of time has passed. `now_ms` is the wall clock, which dates the log; how long
+        something takes is measured by `passing_ms`, a clock that never steps."""
+        self._passing_ms = passing_ms
         self._ticks += 1
         with ENDING:
             self.host.tick()
             self._watch_room()
-            self._mover.poll(now_ms)
+            self._mover.poll(passing_ms)
             self._take_snapshots()
             if self._ticks % self._settings.cut_ticks == 0:
                 self._cut(now_ms)
@@ -267,7 +268,7 @@ class Driver:
     def _on_parcel(self, parcel: SnapshotParcel) -> None:
         replica = self.replicas.get(parcel.group)
         if replica is not None and replica.node.id == parcel.target and not replica.restoring:
-            self._mover.on_parcel(parcel, self._now_ms)
+            self._mover.on_parcel(parcel, self._passing_ms)
 
     def execute(self, group: GroupId, ticket: int, request: bytes) -> None:
         """Run a request on the leader; a Reply with the ticket says what became of it."""
@@ -398,7 +399,7 @@ class Driver:
             return
         for message in batch:
             if isinstance(message, SnapshotRequest):
-                self._mover.send(message, self._now_ms)
+                self._mover.send(message, self._passing_ms)
             else:
                 self.outbox.put(process, [message])
 

@@ -84,7 +84,8 @@ class Moved:
 
 
 class SnapshotMover:
-    """All snapshots that come and go. `put(parcel)` sends; `step(request)` is for Raft."""
+    """All snapshots that come and go. `put(parcel)` sends; `step(request)` is for Raft; `now_ms` is
+    a clock that never steps, or nothing would be sent for as long as one was set back."""
 
     def __init__(
         self,

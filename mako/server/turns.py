@@ -40,10 +40,11 @@ class Links(Protocol):
 class Turns:
     """See the module.
 
-    `now_ms` is the wall clock; `before(now)` is called as a turn begins, with trio's time, and
-    says when the next one is due at the latest; `after()` once its messages are on their way;
-    `on_write` is told how long each write and sync took. `rests()` is asked before each tick:
-    whether nothing needs one until somebody kicks, as in a group of one that has nothing to do.
+    `now_ms` is the wall clock, which only dates what is written: all else is measured by trio's.
+    `before(now)` is called as a turn begins, with trio's time, and says when the next one is due
+    at the latest; `after()` once its messages are on their way; `on_write` is told how long each
+    write and sync took. `rests()` is asked before each tick: whether nothing needs one until
+    somebody kicks, as in a group of one that has nothing to do.
     `inline` writes and syncs within the turn: where there is nothing to wait for, as in memory,
     or nobody who could do anything meanwhile.
     """
@@ -113,7 +114,7 @@ class Turns:
                     self._resting = trio.Event()
                     await self._resting.wait()
                 continue
-            self._driver.tick(self._now_ms())
+            self._driver.tick(self._now_ms(), round(1000 * trio.current_time()))
             self._kicked.ring()
 
     async def _take_turns(self) -> None:

@@ -287,7 +287,7 @@ class SimProcess:
         self.loop.after(self.tick_length, self._on_tick, lives)
         assert self.driver is not None
         try:
-            self.driver.tick(self.now_ms)
+            self.driver.tick(self.now_ms, self.loop.now // MS)
         except ProcessMustEnd as error:
             self._die(error)
             return

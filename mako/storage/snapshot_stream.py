@@ -113,7 +113,10 @@ class ReadChunk:
 
 
 class SnapshotSender:
-    """Sends one snapshot to one peer. Ask `poll` whenever time has passed or an answer came."""
+    """Sends one snapshot to one peer. Ask `poll` whenever time has passed or an answer came.
+
+    `now_ms` is a clock that never steps.
+    """
 
     def __init__(
         self, name: SnapshotName, bucket: TokenBucket, settings: StreamSettings, now_ms: int

@@ -418,7 +418,7 @@ def eventually(db: Database, condition: Callable[[], bool]) -> None:
     assert replica is not None
 
     def tick() -> None:
-        replica._driver.tick(replica._now_ms())
+        replica._driver.tick(replica._now_ms(), round(1000 * trio.current_time()))
         replica._turns._turn()
 
     deadline = time.monotonic() + PATIENCE

@@ -111,6 +111,8 @@ class World:
         self, settings: DriverSettings = DRIVER, raft: Settings | None = None, count: int = 3
     ) -> None:
         self.now_ms = 0
+        #: How far the wall clocks are off.
+        self.wall_ms = 0
         self.deaf: set[int] = set()
         self.next_ticket = 0
         numbers = range(1, count + 1)
@@ -137,7 +139,7 @@ class World:
         for _ in range(count):
             self.now_ms += 10
             for process in self.processes:
-                process.driver.tick(self.now_ms)
+                process.driver.tick(self.now_ms + self.wall_ms, self.now_ms)
             self.settle()
 
     def until(self, done: Callable[[], bool]) -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from mako.replication.contract import ProcessMustEnd
+from mako.replication.contract import DriverSettings, ProcessMustEnd
 from mako.replication.outbox import PeerMessage
 from mako.replication.snapshots import SnapshotParcel
 from mako.storage.errors import DiskFull
@@ -22,12 +22,35 @@ def is_last_chunk(message: PeerMessage) -> bool:
     return message.body.offset + len(message.body.data) == message.body.name.size
 
 
+def with_a_late_follower(settings: DriverSettings = DRIVER) -> tuple[World, Process]:
+    """A world with a follower that lacks what is no longer in the log, and hears again."""
+    world = World(settings)
+    world.tick(60)
+    late = follower_of(world)
+    world.deaf = {late.number}
+    for value in range(1, 100):
+        world.append(value, padding=300)
+        world.tick()
+    world.deaf = set()
+    return world, late
+
+
+def test_a_wall_clock_that_is_set_back_holds_up_no_snapshot() -> None:
+    """Nothing was sent any more, nothing timed out, and so the log was not cut either."""
+    world, late = with_a_late_follower(replace(DRIVER, stream_rate=2000))
+    leader = world.leader.driver
+    world.until(lambda: leader._mover.sends(GROUP))
+    world.wall_ms = -3_600_000
+    world.until(lambda: late.machine.applied == world.leader.machine.applied)
+    assert not leader._mover.sends(GROUP)
+
+
 def up_to_last_chunk(world: World, late: Process) -> list[PeerMessage]:
     """Bring everything but the last bytes of the snapshot that the follower is sent."""
     for _ in range(1000):
         world.now_ms += 10
         for process in world.processes:
-            process.driver.tick(world.now_ms)
+            process.driver.tick(world.now_ms, world.now_ms)
         for _ in range(10):
             for process in world.processes:
                 process.run(world.now_ms)
@@ -56,7 +79,7 @@ def test_what_has_just_come_from_the_leader_survives_the_mark_of_an_own_snapshot
     replica = driver.replicas[GROUP]
     replica.snapshot_wanted = True
     while not driver.begin_write():
-        driver.tick(world.now_ms)
+        driver.tick(world.now_ms, world.now_ms)
         driver.pump()
         work_aside(driver)
     own = late.wal.storage(GROUP).snapshot_meta().index
@@ -89,7 +112,7 @@ def with_an_ended_snapshot(world: World) -> Process:
     leader = world.leader
     leader.driver.replicas[GROUP].snapshot_wanted = True
     while not leader.driver.aside.begin():
-        leader.driver.tick(world.now_ms)
+        leader.driver.tick(world.now_ms, world.now_ms)
         leader.driver.pump()
     return leader
 
@@ -100,7 +123,7 @@ def test_what_is_synced_aside_counts_once_that_is_over_and_not_before() -> None:
     leader = with_an_ended_snapshot(world)
     driver = leader.driver
     assert not driver.aside.begin(), "one at a time"
-    driver.tick(world.now_ms)
+    driver.tick(world.now_ms, world.now_ms)
     assert driver.makes_snapshot
     assert leader.wal.storage(GROUP).snapshot_meta().index == 0
     world.append(6)
@@ -212,7 +235,7 @@ def big_snapshot(*, sync_bytes: int) -> tuple[World, Process]:
         world.append(value, padding=2000)
     leader = world.leader
     leader.driver.replicas[GROUP].snapshot_wanted = True
-    leader.driver.tick(world.now_ms)  # It begins.
+    leader.driver.tick(world.now_ms, world.now_ms)  # It begins.
     return world, leader
 
 
@@ -222,11 +245,11 @@ def test_a_snapshot_is_synced_now_and_then_while_it_is_written() -> None:
     driver = leader.driver
     unsynced = []
     while not leader.wal.storage(GROUP).snapshot_meta().index:
-        driver.tick(world.now_ms)
+        driver.tick(world.now_ms, world.now_ms)
         driver.pump()
         if driver.aside.begin():
             before = leader.disk.memory.unsynced_bytes()
-            driver.tick(world.now_ms)
+            driver.tick(world.now_ms, world.now_ms)
             assert leader.disk.memory.unsynced_bytes() == before, "nothing is written meanwhile"
             unsynced.append(before)
             driver.aside.run()
@@ -239,7 +262,7 @@ def test_a_process_that_ends_lets_go_of_the_state_of_a_snapshot_that_is_synced()
     """The engine that holds it goes first."""
     world, leader = big_snapshot(sync_bytes=1)
     while not leader.driver.aside.begin():
-        leader.driver.tick(world.now_ms)
+        leader.driver.tick(world.now_ms, world.now_ms)
         leader.driver.pump()
     making = leader.driver._maker._making[GROUP]
     blocks = making.blocks
@@ -253,7 +276,7 @@ def test_a_snapshot_that_is_abandoned_while_it_is_synced_lets_go_of_the_state_at
     world, leader = big_snapshot(sync_bytes=1)
     driver = leader.driver
     while not driver.aside.begin():
-        driver.tick(world.now_ms)
+        driver.tick(world.now_ms, world.now_ms)
         driver.pump()
     blocks = leader.driver._maker._making[GROUP].blocks
     driver.replicas[GROUP].node.state.drop_role()

@@ -3,6 +3,7 @@ a full disk."""
 
 import threading
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import trio
@@ -17,11 +18,13 @@ class Idle:
 
     def __init__(self) -> None:
         self.ticks = 0
+        self.passed: list[tuple[int, int]] = []
         self.aside = Aside()
         self.outbox: Sequence[Any] = ()
 
-    def tick(self, now_ms: int) -> None:
+    def tick(self, now_ms: int, passing_ms: int) -> None:
         self.ticks += 1
+        self.passed.append((now_ms, passing_ms))
 
     def pump(self) -> None:
         pass
@@ -30,11 +33,13 @@ class Idle:
         return False
 
 
-def turns_of(driver: Idle, rests: Callable[[], bool]) -> Turns:
+def turns_of(
+    driver: Idle, rests: Callable[[], bool], now_ms: Callable[[], int] = lambda: 0
+) -> Turns:
     return Turns(
         driver,  # type: ignore[arg-type]
         None,  # type: ignore[arg-type]
-        now_ms=lambda: 0,
+        now_ms=now_ms,
         tick_seconds=0.01,
         before=lambda now: now + 1e6,
         after=lambda: None,
@@ -64,6 +69,25 @@ async def test_who_rests_does_nothing_until_a_kick(autojump_clock: trio.testing.
         await trio.sleep(1.005)
         assert driver.ticks > before[0] + 90
         nursery.cancel_scope.cancel()
+
+
+async def test_a_step_of_the_wall_clock_is_none_of_the_clock_that_measures(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    driver = Idle()
+    offset_ms = 0
+    turns = turns_of(
+        driver, rests=lambda: False, now_ms=lambda: round(1000 * trio.current_time()) + offset_ms
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(turns.run)
+        await trio.sleep(0.105)
+        offset_ms = -3_600_000
+        await trio.sleep(0.1)
+        nursery.cancel_scope.cancel()
+    walls, passed = zip(*driver.passed, strict=True)
+    assert min(walls) < 0 < max(walls), "the log is dated by it"
+    assert {after - before for before, after in pairwise(passed)} == {10}
 
 
 class Filling(Idle):
