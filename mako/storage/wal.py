@@ -282,9 +282,11 @@ class Wal:
         if self._fits(needed + kept):
             return
         needed += SEGMENT_HEADER_BYTES + batch_bytes(self._state_bytes())
-        if self._files.has_room(needed, growth=not essential):
-            return
-        if essential and self._files.reserve_bytes >= needed:
+        # The disk's thread may begin the segment of the sealed turn just now; what that takes
+        # counts twice for a moment rather than not at all.
+        sealed = self._sealed
+        ahead = 0 if sealed is None else sealed.segment_bytes
+        if self._files.has_room(needed, growth=not essential, ahead=ahead):
             return
         raise DiskFull(
             f"no room on disk for {size} bytes of the log, nothing was written: free some room,"
@@ -390,7 +392,7 @@ class Wal:
         assert turn.first is not None
         self.sync()  # W3
         header = turn.segment._replace(created_ms=now_ms)
-        needed = turn.offset + batch_bytes(turn.batch.length)
+        needed = turn.segment_bytes
         (first,) = self._render(turn.first, SEGMENT_HEADER_BYTES, now_ms)
         self._segment_bytes = self._files.begin(header, first, needed)
         self._written = self._durable = turn.first.sequence

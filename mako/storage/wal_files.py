@@ -183,12 +183,22 @@ class SegmentFiles:
         finally:
             file.close()
 
-    def has_room(self, needed: int, *, growth: bool) -> bool:
-        """Whether a segment of `needed` bytes could be begun without the reserve."""
-        free = self._disk.free_bytes()
+    def has_room(self, needed: int, *, growth: bool, ahead: int = 0) -> bool:
+        """Whether a segment of `needed` bytes could be begun, for growth without the reserve, once
+        the one of `ahead` bytes is that a sealed turn waits for (0: none does)."""
+        free, spare, reserve = self._disk.free_bytes(), self.spare_bytes, self.reserve_bytes
+        size = self._settings.segment_bytes
         if growth and free < self._settings.free_bytes_min:
             return False
-        return self.spare_bytes >= needed or free >= max(needed, self._settings.segment_bytes)
+        if ahead:
+            more = 0 if spare >= ahead else max(ahead, size) - spare
+            if more <= free:
+                free, spare = free - more, 0
+            else:
+                reserve = 0
+        if spare >= needed or free >= max(needed, size):
+            return True
+        return not growth and reserve >= needed
 
     # --- Writing and reading -------------------------------------------------------------------
 

@@ -51,6 +51,11 @@ class Turn:
     segment: SegmentHeader | None = None
     first: Batch | None = None
 
+    @property
+    def segment_bytes(self) -> int:
+        """Bytes that the segment needs at least which is begun for it; 0: none is."""
+        return 0 if self.segment is None else self.offset + batch_bytes(self.batch.length)
+
 
 class Buffer:
     """The records of a turn that is not sealed yet."""

@@ -156,6 +156,79 @@ def test_a_turn_that_finds_no_room_after_all_can_be_written_later() -> None:
     assert opened(disk).storage(1).entries(1, 2, 1) == large
 
 
+def on_its_last_spare() -> tuple[MemoryDisk, Wal]:
+    """A log whose sealed turn needs the spare, which is all that is left but the reserve."""
+    disk = MemoryDisk()
+    wal = opened(disk)
+    wal.append(1, None, (), meta(0, 0))
+    wal.append(1, None, [entry(1, data=bytes(5000))])
+    turn(wal)
+    disk.capacity_bytes = disk.used_bytes()
+    wal.append(1, None, [entry(2, data=bytes(5000))])
+    wal.seal()
+    return disk, wal
+
+
+def test_a_spare_that_a_sealed_turn_needs_is_promised_to_no_other() -> None:
+    """The second turn would be sealed, and wait for room for ever, with all cuts behind it."""
+    disk, wal = on_its_last_spare()
+    for size in (700, 5000):
+        with pytest.raises(DiskFull):
+            wal.append(1, None, [entry(3, data=bytes(size))])
+    wal.append(1, hard(7, 1))  # The reserve is there for it.
+    wal.write()
+    wal.sync()
+    wal.append(1, None, [entry(3, data=bytes(700))])  # The segment that it got has room.
+    turn(wal)
+    with pytest.raises(DiskFull):
+        wal.append(1, None, [entry(4, data=bytes(5000))])
+    before = contents(wal)
+    disk.crash()
+    assert contents(opened(disk)) == before
+
+
+def test_a_reserve_that_a_sealed_turn_needs_is_promised_to_no_other() -> None:
+    disk, wal = on_its_last_spare()
+    wal.write()
+    wal.sync()
+    wal.append(1, None, [entry(3, data=bytes(3000))], essential=True)
+    wal.seal()
+    with pytest.raises(DiskFull):
+        wal.append(1, None, [entry(4, data=bytes(200))], essential=True)
+    wal.write()
+    wal.sync()
+    wal.append(1, None, [entry(4, data=bytes(200))], essential=True)
+    turn(wal)
+    before = contents(wal)
+    disk.crash()
+    assert contents(opened(disk)) == before
+
+
+def test_room_for_two_segments_is_promised_to_two_turns() -> None:
+    disk, wal = on_its_last_spare()
+    disk.capacity_bytes = disk.used_bytes() + 8192
+    wal.append(1, None, [entry(3, data=bytes(5000))])
+    wal.write()
+    turn(wal)
+    assert wal.storage(1).last_index() == 3
+
+
+def test_a_large_turn_that_is_sealed_takes_what_is_free_beside_the_spare() -> None:
+    disk = MemoryDisk()
+    wal = opened(disk)
+    wal.append(1, None, (), meta(0, 0))
+    turn(wal)
+    disk.capacity_bytes = disk.used_bytes() + 13_000
+    wal.append(1, None, [entry(1, data=bytes(12_000))])
+    wal.seal()
+    with pytest.raises(DiskFull):
+        wal.append(1, None, [entry(2, data=bytes(12_000))])
+    wal.append(1, None, [entry(2, data=bytes(5000))])
+    wal.write()
+    turn(wal)
+    assert wal.storage(1).last_index() == 2
+
+
 def test_a_segment_whose_room_is_not_given_after_all_is_closed() -> None:
     """Some file systems need room to write into what was allocated."""
     disk = FailingDisk()
