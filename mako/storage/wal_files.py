@@ -28,6 +28,9 @@ SPARE: Final = "spare"
 RESERVE: Final = "reserve"
 #: The ending of what was cut off a torn segment.
 BROKEN: Final = ".broken"
+#: Segments that are open for reading. A log may have more of them than a process may open files;
+#: those who read it, replicas and members that trail, are at few places at a time.
+READERS_MAX: Final = 32
 #: Bytes written at once where a recovery writes again what it found.
 _REWRITE_BYTES: Final = 1 << 20
 
@@ -71,7 +74,7 @@ class SegmentFacts:
 
 
 class SegmentFiles:
-    """The files in `folder`. One thread writes; `read` may run beside it."""
+    """The files in `folder`. One thread writes; another one may `read` and `remove` beside it."""
 
     def __init__(self, disk: Disk, folder: str, identity: Identity, settings: WalSettings) -> None:
         self._disk = disk
@@ -81,6 +84,7 @@ class SegmentFiles:
         #: All segments, by number, in ascending order.
         self.facts: dict[int, SegmentFacts] = {}
         self._file: File | None = None
+        # Open for reading, the one that was read last at the end.
         self._readers: dict[int, File] = {}
         #: Size of the spare and of the reserve; 0 where there is none.
         self.spare_bytes = 0
@@ -122,6 +126,8 @@ class SegmentFiles:
             file.write(0, encoded)
             file.write(len(encoded), first_batch)
             file.sync()
+            # Some file systems need room for a name: it is still the spare if there is none.
+            self._disk.rename(self.path(source), self.path(segment_name(header.number)))
         except BaseException:
             file.close()
             raise
@@ -129,7 +135,6 @@ class SegmentFiles:
             self.spare_bytes = 0
         else:
             self.reserve_bytes = 0
-        self._disk.rename(self.path(source), self.path(segment_name(header.number)))
         self._disk.sync_folder(self._folder)
         if self._file is not None:
             self._file.close()
@@ -211,9 +216,12 @@ class SegmentFiles:
             self._file.sync()
 
     def read(self, number: int, offset: int, length: int) -> bytes:
-        reader = self._readers.get(number)
+        reader = self._readers.pop(number, None)
         if reader is None:
-            reader = self._readers[number] = self._disk.open(self.path(segment_name(number)))
+            reader = self._disk.open(self.path(segment_name(number)))
+            if len(self._readers) >= READERS_MAX:
+                self._readers.pop(next(iter(self._readers))).close()
+        self._readers[number] = reader
         return reader.read(offset, length)
 
     def remove(self, numbers: list[int]) -> None:

@@ -229,6 +229,33 @@ def test_a_large_turn_that_is_sealed_takes_what_is_free_beside_the_spare() -> No
     assert wal.storage(1).last_index() == 2
 
 
+def test_a_segment_whose_name_finds_no_room_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some file systems need room for a name."""
+    for needs_reserve in (False, True):
+        disk, wal = on_its_last_spare()
+        if needs_reserve:
+            wal.write()
+            wal.sync()
+            wal.append(1, None, [entry(3, data=bytes(3000))], essential=True)
+            wal.seal()
+        before = disk.open_files
+
+        def full(old: str, new: str) -> None:
+            raise DiskFull(f"no room for the name {new} of {old}")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(disk, "rename", full)
+            for _ in range(3):
+                with pytest.raises(DiskFull):
+                    wal.write()
+        assert disk.open_files == before
+        wal.write()
+        wal.sync()
+        found = contents(wal)
+        disk.crash()
+        assert contents(opened(disk)) == found
+
+
 def test_a_segment_whose_room_is_not_given_after_all_is_closed() -> None:
     """Some file systems need room to write into what was allocated."""
     disk = FailingDisk()
