@@ -13,7 +13,8 @@ meanwhile is the next one, so that one sync serves all that waited for it.
 
     D1  What waits for the disk leaves once everything before it is durable, in order.
     D6  A snapshot is removed only once the log has durably marked a newer one, and never while
-        it is sent or while another is being installed.
+        it is sent or while another is being installed. While one is sent a newer one is made only
+        where the log would grow beyond its bound, as whoever takes it may never get all of it.
     D7  What does not fit on a full disk waits, with all that its group has after it, and is tried
         again; other groups, cuts and snapshots go on where they can (mako.replication.stuck).
     D8  A failed disk, or damage that shows while running, ends the process (ProcessMustEnd).
@@ -113,7 +114,9 @@ class Driver:
             settings.snapshot_sync_bytes,
             put=self._put_parcel,
             step=lambda request: self.host.step([request]),
-            newest=lambda group: store.storage(group).snapshot_meta().index,
+            newest=lambda group: max(
+                store.storage(group).snapshot_meta().index, self.replicas[group].node.commit_index
+            ),
         )
         self._maker = SnapshotMaker(
             store,
@@ -236,6 +239,9 @@ class Driver:
 
     def _cut(self, now_ms: int) -> None:
         self._maker.release(self._needed_after)
+        self._maker.remove_old(self._in_use)
+        for group, replica in self.replicas.items():
+            self._mover.drop(group, replica.node.commit_index)
         for blocked in self._store.cut(now_ms).blocked:
             # Where members are being waited for, another snapshot would change nothing.
             if not self._maker.holds(GroupId(blocked)):
@@ -244,10 +250,13 @@ class Driver:
     def _needed_after(self, group: GroupId) -> int:
         """The log of the group is to be kept from behind this index on (D9)."""
         node = self.replicas[group].node
+        return node.last_index if self._log_is_long else node.needed_after
+
+    @property
+    def _log_is_long(self) -> bool:
+        """Whether the log of all groups is at its bound: nothing of it is kept for anybody."""
         store = self._store
-        if store.full or store.total_bytes > self._settings.catch_up_bytes:
-            return node.last_index
-        return node.needed_after
+        return store.full or store.total_bytes > self._settings.catch_up_bytes
 
     def step(self, batch: Iterable[PeerMessage]) -> None:
         """What arrived from another process."""
@@ -489,15 +498,16 @@ class Driver:
             self._flight = None
             for turn in flight:
                 self._end(turn)
-            self._maker.durable(self._may_forget)
+            self._maker.durable(self._in_use)
             self._store.clean()
 
-    def _may_forget(self, group: GroupId) -> bool:
-        """Whether older snapshots may go (D6)."""
+    def _in_use(self, group: GroupId) -> list[SnapshotMeta] | None:
+        """Older snapshots that have to stay; None: whichever are here (D6)."""
         replica = self.replicas[group]
         # One that has just come is known to the node alone until its Ready is taken.
-        installing = replica.restoring or replica.node.state.log.snapshot_id is not None
-        return not installing and not self._mover.sends(group)
+        if replica.restoring or replica.node.state.log.snapshot_id is not None:
+            return None
+        return self._mover.sent(group)
 
     # --- Snapshots -----------------------------------------------------------------------------
 
@@ -509,8 +519,10 @@ class Driver:
                 continue
             meta = self._store.storage(group).snapshot_meta()
             news = replica.machine.snapshot_index - meta.index
-            if news <= 0 or replica.restoring or self._mover.sends(group):
+            if news <= 0 or replica.restoring:
                 continue
+            if self._mover.sends(group) and not (replica.snapshot_wanted and self._log_is_long):
+                continue  # D6
             if (
                 replica.snapshot_wanted
                 or news >= settings.snapshot_entries

@@ -30,6 +30,9 @@ from mako.storage.store import LogStore
 #: Cuts at most until a snapshot that was not to be had is begun again.
 PAUSE_MAX: Final = 16
 
+#: Older snapshots of a group that have to stay for now; None: whichever are here.
+InUse = Callable[[GroupId], list[SnapshotMeta] | None]
+
 
 @dataclass(slots=True)
 class _Making:
@@ -79,6 +82,8 @@ class SnapshotMaker:
         self._sealed: dict[GroupId, SnapshotMeta] = {}
         # Index of the newest mark that is durable, where the log was not let go up to it yet.
         self._held: dict[GroupId, int] = {}
+        # The newest mark that is durable, where those before it were not all removed yet.
+        self._ahead: dict[GroupId, SnapshotMeta] = {}
 
     def is_making(self, group: GroupId) -> bool:
         return group in self._making
@@ -216,6 +221,7 @@ class SnapshotMaker:
         self.abandon(group)
         self.marked.pop(group, None)
         self._held.pop(group, None)
+        self._ahead.pop(group, None)
         self._pauses.pop(group, None)
 
     def close(self) -> None:
@@ -232,15 +238,32 @@ class SnapshotMaker:
         """The turn is sealed: the marks are in it."""
         self._sealed, self.marked = self.marked, {}
 
-    def durable(self, may_forget: Callable[[GroupId], bool]) -> None:
+    def durable(self, in_use: InUse) -> None:
         """The turn is durable: the log may be released up to the marks, older snapshots may go."""
         sealed, self._sealed = self._sealed, {}
         for group, meta in sealed.items():
             if self._store.storage(group).snapshot_meta() != meta:
                 continue  # The leader's took its place meanwhile.
             self._held[group] = meta.index
-            if may_forget(group):
-                self._snapshots.forget(group, meta)
+            self._ahead[group] = meta
+            self._remove_old(group, in_use)
+
+    def remove_old(self, in_use: InUse) -> None:
+        """Remove what durable marks have replaced, where it was in use and is not any more."""
+        for group in list(self._ahead):
+            self._remove_old(group, in_use)
+
+    def _remove_old(self, group: GroupId, in_use: InUse) -> None:
+        meta = self._ahead[group]
+        if self._store.storage(group).snapshot_meta() != meta:
+            del self._ahead[group]  # What took its place has the older ones removed.
+            return
+        used = in_use(group)
+        if used is None:
+            return
+        self._snapshots.forget(group, meta, *used)
+        if not used:
+            del self._ahead[group]
 
     def release(self, needed_after: Callable[[GroupId], int]) -> None:
         """Let the next cut take what the durable marks cover and nobody needs."""

@@ -7,6 +7,8 @@ keeps it until it has the whole snapshot, checked and safe on its disk, and only
     follower                          whole ─▶ checked, aside ─▶ step(SnapshotRequest) ─▶ Ready
 
 While it is checked nothing else of its group is received: who offers another one comes back to it.
+What there is no room for is not begun, and is removed where there is none for the rest: it would
+keep the last bytes of the disk from the log. The sender is not answered, and gives up in the end.
 What is lost is asked for again by the streams themselves (mako.storage.snapshot_stream). Of two
 leaders the one of the higher term is obeyed, whose snapshot may be the older one.
 """
@@ -15,7 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from mako.entry import GroupId, NodeId
+from mako.entry import GroupId, NodeId, SnapshotMeta
 from mako.raft.message import SnapshotRequest
 from mako.replication.aside import Aside
 from mako.storage.errors import DiskFull, FileMissing
@@ -107,7 +109,7 @@ class SnapshotMover:
         self._bucket: TokenBucket | None = None
         self._put = put
         self._step = step
-        # Index of the newest snapshot of a group that is here.
+        # Up to which index a group has all here, in a snapshot or the log.
         self._newest = newest
         self._sending: dict[tuple[GroupId, NodeId], _Sending] = {}
         self._receiving: dict[GroupId, _Receiving] = {}
@@ -115,14 +117,27 @@ class SnapshotMover:
         self.news: list[Moved] = []
 
     def sends(self, group: GroupId) -> bool:
-        """Whether a snapshot of the group is under way: it must not be removed now."""
+        """Whether a snapshot of the group is under way."""
         return any(key[0] == group for key in self._sending)
+
+    def sent(self, group: GroupId) -> list[SnapshotMeta]:
+        """The snapshots of the group that are under way: they must not be removed now."""
+        return [one.request.meta for key, one in self._sending.items() if key[0] == group]
 
     def forget(self, group: GroupId) -> None:
         """The replica is let go."""
         for key in [key for key in self._sending if key[0] == group]:
             del self._sending[key]
         self._receiving.pop(group, None)
+
+    def drop(self, group: GroupId, index: int) -> None:
+        """The group has all up to `index` here: what has come of such a snapshot may go."""
+        receiving = self._receiving.get(group)
+        if receiving is not None and receiving.checked:
+            return  # The file is another thread's.
+        if receiving is not None and receiving.request.meta.index <= index:
+            del self._receiving[group]
+        self._store.drop_parts(group, index)
 
     # --- Sending -------------------------------------------------------------------------------
 
@@ -219,17 +234,29 @@ class SnapshotMover:
             receiver = SnapshotReceiver(group, self._newest(group), self._store.partial)
             receiving = self._receiving[group] = _Receiving(receiver, request)
         receiving.receiver.index = max(receiving.receiver.index, self._newest(group))
-        self._carry_out(receiving, receiving.receiver.step(body))
+        actions = receiving.receiver.step(body)
+        if isinstance(body, SnapshotOffer) and not self._has_room(actions):
+            self._give_up(receiving, body.name)
+            return
+        self._carry_out(receiving, actions)
+
+    def _has_room(self, actions: list[Action]) -> bool:
+        """Whether there is room for the rest of what was offered."""
+        wanted = [action for action in actions if isinstance(action, SnapshotWanted)]
+        return all(self._store.has_room(one.name.size - one.offset) for one in wanted)
+
+    def _give_up(self, receiving: _Receiving, name: SnapshotName) -> None:
+        """The disk is full. What is here goes, and the next offer begins anew."""
+        self._receiving.pop(receiving.request.group, None)
+        self._store.drop_part(name)
 
     def _carry_out(self, receiving: _Receiving, actions: list[Action]) -> None:
-        group = receiving.request.group
         for action in actions:
             if isinstance(action, WriteChunk):
                 try:
                     self._store.write_part(action.name, action.offset, action.data)
                 except DiskFull:
-                    # What is here stays; the next offer goes on from there.
-                    del self._receiving[group]
+                    self._give_up(receiving, action.name)
                     return
                 self._sync(receiving, action.name, len(action.data))
             elif isinstance(action, InstallSnapshot):
@@ -279,14 +306,14 @@ class SnapshotMover:
             return
         receiving.checked = False
         if isinstance(found, DiskFull | FileMissing):
-            # Writing a file again takes room, on some disks. The next offer tries anew.
-            del self._receiving[group]
+            # Writing a file again takes room, on some disks.
+            self._give_up(receiving, name)
             return
         good = found is not None
         try:
             self._store.keep_part(name, good=good)
         except DiskFull:
-            del self._receiving[group]
+            self._give_up(receiving, name)
             return
         answers = receiving.receiver.installed(good=good)
         if not good:
@@ -304,6 +331,7 @@ class SnapshotMover:
         if isinstance(body, SnapshotDone) and body.accepted:
             # Whether Raft still wants it or not, the file is no longer this stream's.
             self._receiving.pop(request.group, None)
+            self._store.drop_parts(request.group, body.name.index)
             if request.meta.index == body.name.index:
                 self._step(request)
 

@@ -57,7 +57,8 @@ class SnapshotStore:
         self._folder = folder
         self._cluster_id = cluster_id
         self._planted = planted
-        # Parts that were here when the process started.
+        # Parts that are here, and those that were when the process started.
+        self._parts: set[str] = set()
         self._left: set[str] = set()
         # Whether names were given since they were synced.
         self._named = False
@@ -84,7 +85,7 @@ class SnapshotStore:
         for name in found:
             if name not in wanted and name not in parts and name.endswith(_KINDS):
                 self._disk.remove(joined(self._folder, name))
-        self._left = parts
+        self._parts, self._left = set(parts), parts
         self._disk.sync_folder(self._folder)
 
     # --- Making one ----------------------------------------------------------------------------
@@ -186,14 +187,15 @@ class SnapshotStore:
         finally:
             file.close()
 
-    def forget(self, group: int, keep: SnapshotMeta) -> None:
-        """Remove all other snapshots of the group, now that the log has durably marked `keep`."""
-        kept = snapshot_file(group, keep.index, keep.term)
+    def forget(self, group: int, *keep: SnapshotMeta) -> None:
+        """Remove all other snapshots of the group, now that the log has durably marked the newest
+        of `keep`."""
+        kept = {snapshot_file(group, one.index, one.term) for one in keep}
         prefix = _prefix(group)
         gone = [
             name
             for name in self._disk.list(self._folder)
-            if name.startswith(prefix) and name.endswith(_SNAP) and name != kept
+            if name.startswith(prefix) and name.endswith(_SNAP) and name not in kept
         ]
         for name in gone:
             self._disk.remove(self._path(name))  # Without a sync: `recover` removes it again.
@@ -206,7 +208,7 @@ class SnapshotStore:
         for other in self._disk.list(self._folder):
             stale = other.startswith(_prefix(name.group)) and other.endswith(_PART)
             if stale and other != wanted:
-                self._disk.remove(self._path(other))
+                self._remove_part(other)
         if not self._disk.exists(self._path(wanted)):
             return 0
         file = self._disk.open(self._path(wanted))
@@ -214,9 +216,32 @@ class SnapshotStore:
         file.close()
         return size
 
+    def has_room(self, size: int) -> bool:
+        """Whether the disk has so many bytes left."""
+        return self._disk.free_bytes() >= size
+
+    def drop_parts(self, group: int, index: int) -> None:
+        """Remove what is here of snapshots up to `index`: nobody wants the rest of them."""
+        prefix, last = _prefix(group), _place(group, index)
+        for part in sorted(self._parts):
+            if part.startswith(prefix) and part[: len(last)] <= last:
+                self._remove_part(part)
+
+    def drop_part(self, name: SnapshotName) -> None:
+        """Remove what is here of this one, if anything: the next offer begins anew."""
+        if self._disk.exists(self._path(_part_file(name))):
+            self._remove_part(_part_file(name))
+
+    def _remove_part(self, part: str) -> None:
+        self._parts.discard(part)
+        self._left.discard(part)
+        self._disk.remove(self._path(part))
+
     def write_part(self, name: SnapshotName, offset: int, data: bytes) -> None:
         """The next bytes of a snapshot that is being received. DiskFull, DiskFailed."""
-        file = self._disk.open(self._path(_part_file(name)), create=True)
+        part = _part_file(name)
+        file = self._disk.open(self._path(part), create=True)
+        self._parts.add(part)
         try:
             file.write(offset, data)
         finally:
@@ -248,11 +273,12 @@ class SnapshotStore:
 
     def keep_part(self, name: SnapshotName, *, good: bool) -> None:
         """It was checked: give it its name, or remove it. `sync_names` and the mark are next."""
-        path = self._path(_part_file(name))
+        part = _part_file(name)
         if good:
-            self._name(path, snapshot_file(name.group, name.index, name.term))
+            self._name(self._path(part), snapshot_file(name.group, name.index, name.term))
+            self._parts.discard(part)
         else:
-            self._disk.remove(path)
+            self._remove_part(part)
 
     def install_part(self, name: SnapshotName) -> SnapshotHeader | None:
         """All of that at once; then mark it in the log."""
@@ -298,14 +324,19 @@ def _write_again(file: File) -> None:
 
 
 def snapshot_file(group: int, index: int, term: int) -> str:
-    return f"{_prefix(group)}{index:020d}-{term:020d}{_SNAP}"
+    return f"{_place(group, index)}-{term:020d}{_SNAP}"
 
 
 def _prefix(group: int) -> str:
     return f"g{group:010d}-"
 
 
+def _place(group: int, index: int) -> str:
+    """What names begin with; of one group they are in the order of their indexes."""
+    return f"{_prefix(group)}{index:020d}"
+
+
 def _part_file(name: SnapshotName) -> str:
     """With the hash in it, so that only parts of the very same snapshot are gone on with."""
-    place = f"{_prefix(name.group)}{name.index:020d}-{name.term:020d}"
-    return f"{place}-{name.digest[:16].hex()}{_PART}"
+    place = _place(name.group, name.index)
+    return f"{place}-{name.term:020d}-{name.digest[:16].hex()}{_PART}"

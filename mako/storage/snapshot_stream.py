@@ -10,7 +10,8 @@
 
 The receiver says what it wants next, and takes nothing else: what is lost, repeated or late is
 cured by its answer and by the sender's timeout, after which it goes back to what was asked
-for last. The sender bounds what is under way in bytes, and its rate by a token bucket.
+for last. The sender bounds what is under way in bytes, and its rate by a token bucket. It gives up
+after some time-outs without progress: who answers, and has no room for what comes, gets no further.
 
 Both sides hold at most one snapshot per group; a newer offer replaces the one before.
 """
@@ -87,7 +88,7 @@ class StreamSettings:
     window_bytes: int = 4 * CHUNK_BYTES
     #: Without an answer for this long, the sender begins again where it was asked to.
     timeout_ms: int = 2_000
-    #: Timeouts in a row before the sender gives up; then the leader may try anew, later.
+    #: Timeouts without progress before the sender gives up; then the leader may try anew, later.
     timeouts_max: int = 10
 
     def __post_init__(self) -> None:
@@ -132,7 +133,9 @@ class SnapshotSender:
         self._next = 0
         self._offered = False
         self._heard_ms = now_ms
+        # Since the receiver has wanted more than ever before.
         self._timeouts = 0
+        self._furthest = -1
 
     def poll(self, now_ms: int) -> SnapshotOffer | ReadChunk | None:
         """What to send now; None if there is nothing. Call again until None."""
@@ -178,7 +181,11 @@ class SnapshotSender:
             if message.offset < known:
                 self._wanted = self._next = message.offset
             return
-        self._timeouts = 0
+        if message.offset > self._furthest:
+            self._furthest, self._timeouts = message.offset, 0
+        elif known is None and message.offset == self.name.size:
+            # It is being checked, however long that takes: the time-out before was none.
+            self._timeouts -= 1
         self._wanted = message.offset
         self._next = max(self._next, message.offset) if known is not None else message.offset
 

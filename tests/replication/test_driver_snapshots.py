@@ -4,12 +4,14 @@ from dataclasses import replace
 
 import pytest
 
+from mako.raft import Settings
 from mako.replication.contract import DriverSettings, ProcessMustEnd
+from mako.replication.driver import Fate
 from mako.replication.outbox import PeerMessage
 from mako.replication.snapshots import SnapshotParcel
 from mako.storage.errors import DiskFull
-from mako.storage.snapshot_stream import SnapshotChunk
-from tests.replication.test_driver import DRIVER, GROUP, Process, World, work_aside
+from mako.storage.snapshot_stream import SnapshotChunk, SnapshotName
+from tests.replication.test_driver import DRIVER, GROUP, WAL, Process, World, work_aside
 
 
 def follower_of(world: World) -> Process:
@@ -22,9 +24,9 @@ def is_last_chunk(message: PeerMessage) -> bool:
     return message.body.offset + len(message.body.data) == message.body.name.size
 
 
-def with_a_late_follower(settings: DriverSettings = DRIVER) -> tuple[World, Process]:
+def with_a_late_follower(settings: DriverSettings) -> tuple[World, Process]:
     """A world with a follower that lacks what is no longer in the log, and hears again."""
-    world = World(settings)
+    world = World(settings, Settings(snapshot_ticks_max=1 << 20))
     world.tick(60)
     late = follower_of(world)
     world.deaf = {late.number}
@@ -43,6 +45,90 @@ def test_a_wall_clock_that_is_set_back_holds_up_no_snapshot() -> None:
     world.wall_ms = -3_600_000
     world.until(lambda: late.machine.applied == world.leader.machine.applied)
     assert not leader._mover.sends(GROUP)
+
+
+#: So much of the log is kept for those who trail.
+BOUND = 12 * WAL.segment_bytes
+
+
+def snapshots_of(process: Process) -> list[str]:
+    return [name for name in process.disk.list("snapshots") if name.endswith(".snap")]
+
+
+def parts_of(process: Process) -> list[str]:
+    return [name for name in process.disk.list("snapshots") if name.endswith(".part")]
+
+
+def test_a_snapshot_that_takes_long_lets_the_log_grow_no_further_than_its_bound() -> None:
+    """It blocked the next one, and with it all cuts of the log that all groups share."""
+    world, late = with_a_late_follower(replace(DRIVER, stream_rate=50, catch_up_bytes=BOUND))
+    leader = world.leader
+    world.until(lambda: leader.driver._mover.sends(GROUP))
+    (sent,) = snapshots_of(leader)
+    most, held = 0, 0
+    for value in range(100, 600):
+        world.append(value, padding=300)
+        world.tick()
+        if leader.driver._mover.sends(GROUP):
+            assert sent in snapshots_of(leader), "D6"
+            assert len(snapshots_of(leader)) <= 2, "those between are removed"
+        most = max(most, leader.wal.total_bytes)
+        held = max(held, len(snapshots_of(leader)))
+    assert leader.driver._mover.sends(GROUP)
+    assert held == 2, "a newer one was made"
+    # Until the newer one is there and the log may be cut, it grows a little more.
+    assert BOUND < most <= BOUND + 4 * WAL.segment_bytes
+    assert leader.driver._mover._bucket is not None
+    leader.driver._mover._bucket.rate_per_s = 1 << 30
+    world.until(lambda: late.machine.applied == leader.machine.applied)
+
+
+def test_a_snapshot_that_was_sent_goes_if_there_is_a_newer_one() -> None:
+    """D6: nothing else may be written for long."""
+    world, late = with_a_late_follower(replace(DRIVER, stream_rate=50, catch_up_bytes=0))
+    leader = world.leader
+    world.until(lambda: leader.driver._mover.sends(GROUP))
+    world.append(100)
+    leader.driver.replicas[GROUP].snapshot_wanted = True
+    world.until(lambda: len(snapshots_of(leader)) == 2)
+    world.deaf = {late.number}
+    world.tick(DRIVER.cut_ticks)
+    assert len(snapshots_of(leader)) == 2
+    leader.driver._mover.forget(GROUP)
+    world.tick(DRIVER.cut_ticks)
+    assert len(snapshots_of(leader)) == 1
+
+
+def test_a_follower_without_room_for_a_snapshot_holds_up_nobody() -> None:
+    """Its leader's log grew until the disk was full, and it filled its own again and again."""
+    world, late = with_a_late_follower(replace(DRIVER, catch_up_bytes=BOUND))
+    leader = world.leader
+    late.disk.fill(500)
+    used = late.disk.memory.used_bytes()
+    most = 0
+    for value in range(100, 600):
+        world.append(value, padding=300)
+        world.tick()
+        most = max(most, leader.wal.total_bytes)
+    assert most <= BOUND + 4 * WAL.segment_bytes
+    assert late.disk.memory.used_bytes() == used
+    late.disk.empty()
+    world.until(lambda: late.machine.applied == leader.machine.applied)
+    assert world.append(600).fate is Fate.DONE
+
+
+def test_what_has_come_of_a_snapshot_goes_when_the_log_has_caught_up() -> None:
+    world = World()
+    world.tick(60)
+    follower = follower_of(world)
+    for index in (follower.machine.applied + 1, 1000):
+        name = SnapshotName(GROUP, index, 1, 10, b"d" * 32)
+        follower.driver._snapshots.write_part(name, 0, b"part")
+    assert len(parts_of(follower)) == 2
+    world.append(1)
+    world.tick(DRIVER.cut_ticks + 1)
+    (part,) = parts_of(follower)
+    assert "1000" in part
 
 
 def up_to_last_chunk(world: World, late: Process) -> list[PeerMessage]:

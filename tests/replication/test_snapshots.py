@@ -1,9 +1,11 @@
 """Snapshots on their way between processes: whose offer is taken, and what becomes of the other."""
 
+import pytest
+
 from mako.entry import GroupId, NodeId, SnapshotMeta
 from mako.raft.message import SnapshotRequest
 from mako.replication.aside import Aside
-from mako.replication.snapshots import SnapshotMover, SnapshotParcel
+from mako.replication.snapshots import Moved, SnapshotMover, SnapshotParcel
 from mako.storage.memory_disk import MemoryDisk
 from mako.storage.snapshot_format import SnapshotHeader, pack_rows
 from mako.storage.snapshot_store import SnapshotStore
@@ -20,10 +22,17 @@ RECEIVER = NodeId(2)
 class End:
     """A process as far as snapshots are concerned."""
 
-    def __init__(self, mark: SnapshotMeta | None = None, sync_bytes: int = 1 << 20) -> None:
-        self.disk = MemoryDisk()
+    def __init__(
+        self,
+        mark: SnapshotMeta | None = None,
+        sync_bytes: int = 1 << 20,
+        disk: MemoryDisk | None = None,
+    ) -> None:
+        self.disk = disk or MemoryDisk()
+        #: Up to which index its log has all.
+        self.last = 0
         self.store = SnapshotStore(self.disk, "snapshots", CLUSTER)
-        self.store.recover({})
+        self.store.recover({GROUP: meta(0, 0)} if disk else {})
         self.sent: list[SnapshotParcel] = []
         self.stepped: list[SnapshotRequest] = []
         self.aside = Aside()
@@ -35,7 +44,7 @@ class End:
             sync_bytes,
             put=self.sent.append,
             step=self.stepped.append,
-            newest=lambda group: 0,
+            newest=lambda group: self.last,
         )
         if mark is not None:
             pending = self.store.create(SnapshotHeader(CLUSTER, GROUP, mark, int(mark.index)))
@@ -210,3 +219,91 @@ def test_what_is_checked_for_a_replica_that_was_let_go_is_not_installed() -> Non
     for now_ms in range(1, 10 * STREAM.timeout_ms):
         exchange(leader, receiver, now_ms)
     assert receiver.stepped == [wanted], "it may come again, for the next one"
+
+
+def until_given_up(leader: End, receiver: End) -> None:
+    """The leader goes on until it reports that nothing comes of it."""
+    for now_ms in range(1, 2 * STREAM.timeout_ms * STREAM.timeouts_max):
+        exchange(leader, receiver, now_ms)
+        if leader.mover.news[-1:] == [Moved(GROUP, RECEIVER, failed=True)]:
+            return
+    raise AssertionError("it goes on for ever")
+
+
+def test_what_there_is_no_room_for_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    receiver = End()
+    monkeypatch.setattr(receiver.store, "write_part", None)
+    leader = End(meta(367, 1))
+    wanted = request(meta(367, 1), 1, 18)
+    size = leader.store.name_of(GROUP, wanted.meta).size
+    receiver.disk.capacity_bytes = size - 1
+    leader.mover.send(wanted, 0)
+    until_given_up(leader, receiver)
+    assert receiver.disk.list("snapshots") == []
+    assert not leader.mover.sends(GROUP)
+    monkeypatch.undo()
+    receiver.disk.capacity_bytes = size
+    leader.mover.send(wanted, 10_000)
+    for now_ms in range(10_000, 10_100):
+        exchange(leader, receiver, now_ms)
+    assert receiver.stepped == [wanted]
+
+
+def test_a_receiver_whose_disk_fills_up_keeps_none_of_it() -> None:
+    """The log needs the last bytes; and the leader may not wait for ever."""
+    receiver = End()
+    leader = begun(367, 1, 18, receiver)
+    assert receiver.disk.used_bytes()
+    receiver.disk.capacity_bytes = receiver.disk.used_bytes()
+    exchange(leader, receiver, 1)
+    assert receiver.disk.list("snapshots") == []
+    until_given_up(leader, receiver)
+    assert receiver.disk.list("snapshots") == []
+
+
+def test_the_rest_of_what_an_earlier_process_has_received_may_have_no_room() -> None:
+    receiver = End()
+    begun(367, 1, 18, receiver)
+    again = End(disk=receiver.disk)
+    assert again.disk.list("snapshots"), "it would go on where it was"
+    again.disk.capacity_bytes = again.disk.used_bytes() + 1000
+    leader = End(meta(367, 1))
+    leader.mover.send(request(meta(367, 1), 1, 18), 0)
+    until_given_up(leader, again)
+    assert again.disk.list("snapshots") == []
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_what_has_come_of_a_snapshot_goes_when_the_log_has_it_all(
+    restarted: bool,  # noqa: FBT001 - a parameter of the test.
+) -> None:
+    receiver = End()
+    begun(367, 1, 18, receiver)
+    if restarted:
+        receiver = End(disk=receiver.disk)
+    receiver.mover.drop(GROUP, 366)
+    receiver.mover.drop(GroupId(2), 400)
+    assert receiver.disk.list("snapshots")
+    receiver.mover.drop(GROUP, 367)
+    assert receiver.disk.list("snapshots") == []
+
+
+def test_what_is_checked_is_not_removed_meanwhile() -> None:
+    receiver = End()
+    leader, wanted = whole(receiver)
+    receiver.mover.drop(GROUP, 400)
+    exchange(leader, receiver, 1)
+    receiver.aside.run()
+    receiver.aside.end()
+    assert receiver.stepped == [wanted]
+
+
+def test_an_offer_of_what_the_log_has_by_now_needs_nothing_to_be_sent() -> None:
+    receiver = End()
+    leader = begun(367, 1, 18, receiver)
+    receiver.last = 370
+    exchange(leader, receiver, STREAM.timeout_ms)
+    exchange(leader, receiver, STREAM.timeout_ms)
+    assert receiver.stepped == [request(meta(367, 1), 1, 18)], "Raft tells the leader what is here"
+    assert receiver.disk.list("snapshots") == []
+    assert leader.mover.news[-1].done

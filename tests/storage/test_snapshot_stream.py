@@ -2,6 +2,7 @@
 
 import random
 from collections import deque
+from collections.abc import Callable
 
 import pytest
 
@@ -182,6 +183,31 @@ def test_a_peer_that_never_answers_is_given_up() -> None:
     offers = sum(isinstance(sender.poll(now), SnapshotOffer) for now in range(1000))
     assert sender.failed
     assert offers == 1 + SETTINGS.timeouts_max
+
+
+def offers_until_given_up(offered: Callable[[int], int], end: int) -> int:
+    """To a peer that wants what `offered` says of its n-th offer, takes chunks up to `end`, and is
+    silent then."""
+    sender = SnapshotSender(NAME, TokenBucket(1 << 40, 1 << 40, 0), SETTINGS, 0)
+    offers = 0
+    for now_ms in range(50 * SETTINGS.timeout_ms):
+        while (todo := sender.poll(now_ms)) is not None:
+            if isinstance(todo, SnapshotOffer):
+                sender.on_wanted(SnapshotWanted(NAME, offered(offers)), now_ms)
+                offers += 1
+            elif todo.offset + todo.length <= end:
+                sender.on_wanted(SnapshotWanted(NAME, todo.offset + todo.length), now_ms)
+    assert sender.failed
+    return offers
+
+
+def test_a_peer_that_answers_and_gets_no_further_is_given_up() -> None:
+    """Its disk may be full: it takes every offer, and not what comes then."""
+    most = 1 + SETTINGS.timeouts_max
+    assert offers_until_given_up(lambda count: 300, 0) == most
+    assert offers_until_given_up(lambda count: 0, 700) == most
+    assert offers_until_given_up(lambda count: 0, NAME.size) == most
+    assert offers_until_given_up(lambda count: 100 * min(count, 3), 0) == most + 3
 
 
 def test_a_chunk_with_a_wrong_hash_is_asked_for_again() -> None:
