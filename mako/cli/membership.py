@@ -165,6 +165,8 @@ class Membership:
                     return f"{self.name(node)} does not answer the leader yet; is it started?"
                 if now.commit - peer.match > _BEHIND_MAX:
                     return f"{self.name(node)} has {peer.match:,} of {now.commit:,} entries"
+                if peer.returning:  # As it is new; as a voter it would not count yet.
+                    return f"{self.name(node)} has no vote yet, until it is sure to lack nothing"
             return ""
 
         self._wait(missing)
