@@ -106,6 +106,8 @@ class Requests:
         self._mailboxes: tuple[_Mailbox, ...] = ()
         # About to be stopped.
         self._leaving: tuple[_Mailbox, ...] = ()
+        # What whoever waits for a worker gets, once none will run again.
+        self._failed: Callable[[], Exception] | None = None
         self._turn = 0
 
     @property
@@ -149,6 +151,7 @@ class Requests:
 
         Without the lock: who holds it may be waiting for a worker.
         """
+        self._failed = error  # Before: no ring that is shut will ever have room.
         for mailbox in self._mailboxes + self._leaving:
             mailbox.shut()
             mailbox.fail_rest(error)
@@ -173,6 +176,8 @@ class Requests:
                 submitted = mailbox.post(entry.address, words, procedure.name)
                 if submitted is not None:
                     return submitted
+            if self._failed is not None:
+                raise self._failed()
             for mailbox in mailboxes:
                 mailbox.collect()
             limit = _slice_us(deadline, "all request rings are full; wait longer or submit less")

@@ -146,6 +146,25 @@ def test_what_workers_were_given_ends_with_the_error() -> None:
     assert not turns.is_alive()
 
 
+def test_who_waits_for_a_worker_with_room_is_told_when_none_will_have_any() -> None:
+    """It had looked whether the database is well, and then the disk failed."""
+    disk = FailingDisk()
+    db = begun(disk)
+    db.start_workers(1)
+    (mailbox,) = db._requests._mailboxes
+
+    def wait(limit_us: int) -> None:
+        disk.syncs_fail = True
+        with pytest.raises(mako.DatabaseFailed):
+            db.put(b"meanwhile", b"x")
+
+    mailbox.shut()  # As one that is full: it has no room for what is submitted.
+    mailbox.wait = wait  # type: ignore[method-assign]
+    with pytest.raises(mako.DatabaseFailed):
+        db.submit(p.add, 1, 1, timeout=30)
+    db.close()
+
+
 def test_a_failed_write_is_the_end_like_a_failed_sync() -> None:
     disk = FailingDisk()
     db = begun(disk)
