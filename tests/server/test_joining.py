@@ -452,15 +452,20 @@ def test_what_is_not_taken_is_sent_again_though_something_comes(world: World) ->
     assert world.pumped.rewound > 0
 
 
-def test_who_holds_something_for_a_silent_partition_gives_its_epoch_up(world: World) -> None:
-    world.pumped.station.waiting_for = lambda: {1: 2}
-    world.joining.look()
+def gives_up_once_patience_is_over(world: World) -> None:
+    """Patience that begins now."""
     world.now += STUCK_SECONDS - 0.01
     world.joining.look()
     assert world.given_up == []
     world.now += 0.02
     world.joining.look()
     assert world.given_up == [1]
+
+
+def test_who_holds_something_for_a_silent_partition_gives_its_epoch_up(world: World) -> None:
+    world.pumped.station.waiting_for = lambda: {1: 2}
+    world.joining.look()
+    gives_up_once_patience_is_over(world)
     assert world.hosted.given_up == 1
 
 
@@ -511,12 +516,7 @@ def test_a_new_leadership_counts_silence_from_its_own_beginning(world: World) ->
     world.joining.look()
     lead_again(world, after=3600)
     world.joining.look()
-    world.now += STUCK_SECONDS - 0.01
-    world.joining.look()
-    assert world.given_up == []
-    world.now += 0.02
-    world.joining.look()
-    assert world.given_up == [1]
+    gives_up_once_patience_is_over(world)
 
 
 def test_a_new_leadership_sends_nothing_again_at_once(world: World) -> None:
