@@ -35,6 +35,7 @@ from typing import Any, Final, NamedTuple
 
 from mako.errors import SchemaError
 from mako.ids import PARTITIONS_MAX
+from mako.shown import shown
 
 #: Instead of a partition: whichever is asked has the row.
 EVERYWHERE: Final = -1
@@ -177,7 +178,7 @@ class ShardMap:
         """What `plain` was made of. ValueError, TypeError, AttributeError: it is something else."""
         partitions, default, tables = plain
         if type(partitions) is not int or not 1 <= partitions <= PARTITIONS_MAX:
-            raise ValueError(f"{partitions!r:.20} partitions")
+            raise ValueError(f"{shown(partitions, 20)} partitions")
         return cls(
             partitions,
             Placement.of_plain(partitions, default),
@@ -221,7 +222,7 @@ class Home:
             value = arguments[each.argument]
             if not isinstance(value, int) or not 0 <= value < 1 << each.bits:
                 raise SchemaError(
-                    f"argument {each.argument + 1} is {value!r:.40}, and the home is a key of"
+                    f"argument {each.argument + 1} is {shown(value, 40)}, and the home is a key of"
                     f" {self.table}, which has {each.bits} bits for it; correct it, or give"
                     " partition="
                 )

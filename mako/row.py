@@ -29,6 +29,7 @@ from typing import Final
 
 from mako.errors import SchemaError
 from mako.ids import VALUE_BYTES_MAX
+from mako.shown import shown
 
 #: Rows are rounded up to this, so that every row of an array of rows is aligned.
 ROW_ALIGNMENT: Final = 8
@@ -104,6 +105,8 @@ class Row:
 
         A value that does not fit its field is a SchemaError: nothing is cut here.
         """
+        if not isinstance(values, Mapping):
+            raise SchemaError(f"{self.name}: a row is a dict of its fields, not {shown(values)}")
         elements: list[int | float | bytes] = []
         known = 0
         for field in self.fields:
@@ -170,7 +173,7 @@ def _parse_code(row: str, field: str, code: object) -> tuple[str, int]:
         if code.startswith("S") and (count := _parse_length(code[1:])):
             return "S", count
     raise SchemaError(
-        f"{row}: {field} has the unknown code {code!r}; use one of {', '.join(_INTEGERS)}, f8,"
+        f"{row}: {field} has the unknown code {shown(code)}; use one of {', '.join(_INTEGERS)}, f8,"
         " S<n>, or <integer>*<n>, with n from 1"
     )
 
@@ -198,13 +201,14 @@ def _elements(field: Field, name: str, value: Value) -> tuple[int | float | byte
     """What `struct` packs for `value`, after checking that it fits."""
     if field.is_chars:
         if not isinstance(value, bytes | bytearray | memoryview):
-            raise SchemaError(f"{name} holds bytes, not {value!r}; encode it")
-        if len(value) > field.size:
-            raise SchemaError(f"{name} holds up to {field.size} bytes, not {len(value)}")
-        return (bytes(value),)
+            raise SchemaError(f"{name} holds bytes, not {shown(value)}; encode it")
+        data = bytes(value)  # Before its length: that of a memoryview counts its elements.
+        if len(data) > field.size:
+            raise SchemaError(f"{name} holds up to {field.size} bytes, not {len(data)}")
+        return (data,)
     if field.is_array:
         if not isinstance(value, tuple | list) or len(value) != field.count:
-            raise SchemaError(f"{name} holds a tuple of {field.count} integers, not {value!r}")
+            raise SchemaError(f"{name} holds a tuple of {field.count} integers, not {shown(value)}")
         return tuple(_ranged(field, name, element) for element in value)
     if field.element == "f8":
         return (_float(name, value),)
@@ -216,17 +220,17 @@ def _ranged(field: Field, name: str, given: object) -> int:
     bits = 8 * field.element_size
     low, end = (-(1 << bits - 1), 1 << bits - 1) if field.element[0] == "i" else (0, 1 << bits)
     if not low <= value < end:
-        raise SchemaError(f"{name} = {value} is not from {low} to {end - 1} ({field.code})")
+        raise SchemaError(f"{name} = {shown(value)} is not from {low} to {end - 1} ({field.code})")
     return value
 
 
 def _float(name: str, value: object) -> float:
     if not isinstance(value, int | float):
-        raise SchemaError(f"{name} holds a float, not {value!r}")
+        raise SchemaError(f"{name} holds a float, not {shown(value)}")
     try:
         return float(value)
     except OverflowError:
-        raise SchemaError(f"{name} = {value} is too large for a float") from None
+        raise SchemaError(f"{name} = {shown(value)} is too large for a float") from None
 
 
 def integer(name: str, value: object) -> int:
@@ -234,7 +238,7 @@ def integer(name: str, value: object) -> int:
     try:
         return operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        raise SchemaError(f"{name} holds an integer, not {value!r}") from None
+        raise SchemaError(f"{name} holds an integer, not {shown(value)}") from None
 
 
 def check_identifier(what: str, name: object) -> None:

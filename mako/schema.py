@@ -35,6 +35,7 @@ from mako.row import (
     digest,
     integer,
 )
+from mako.shown import shown
 
 __all__ = ["BytesTable", "Field", "KeyField", "Row", "Table", "Value", "check_distinct"]
 
@@ -110,7 +111,7 @@ class Table:
             names = ", ".join(field.name for field in self.key_fields)
             raise SchemaError(
                 f"table {self.name}: a key is ({names}), {len(self.key_fields)} integers,"
-                f" not {key!r}"
+                f" not {shown(key)}"
             )
         return self._pack_words(values)
 
@@ -119,8 +120,8 @@ class Table:
         values = prefix if isinstance(prefix, tuple) else (prefix,)
         if len(values) > len(self.key_fields):
             raise SchemaError(
-                f"table {self.name}: a key has {len(self.key_fields)} fields, so {prefix!r} is not"
-                " the beginning of one"
+                f"table {self.name}: a key has {len(self.key_fields)} fields, so {shown(prefix)} is"
+                " not the beginning of one"
             )
         return self._pack_words(values)
 
@@ -177,7 +178,8 @@ class Table:
             value = integer(field.name, given)
             if not 0 <= value <= field.value_max:
                 raise SchemaError(
-                    f"table {self.name}: {field.name} = {value} is not from 0 to {field.value_max}"
+                    f"table {self.name}: {field.name} = {shown(value)} is not from 0 to"
+                    f" {field.value_max}"
                 )
             words[field.word] |= value << field.shift
         return b"".join(word.to_bytes(8, "big") for word in words)
@@ -199,6 +201,15 @@ class BytesTable:
 
     def __repr__(self) -> str:
         return f"BytesTable({self.name!r}, id={self.id})"
+
+
+def check_tables(given: Iterable[object]) -> None:
+    """Raise SchemaError if one of them describes no table."""
+    for table in given:
+        if not isinstance(table, Table | BytesTable):
+            raise SchemaError(
+                f"{shown(table)} is no description of a table; give a mako.Table or mako.BytesTable"
+            )
 
 
 def check_distinct(tables: Iterable[Table | BytesTable]) -> None:
@@ -223,7 +234,7 @@ def _lay_out_key(table: str, key: Mapping[str, int]) -> tuple[KeyField, ...]:
         if type(bits) is not int or not 1 <= bits <= KEY_WORD_BITS:
             raise SchemaError(
                 f"table {table}: the width of {name} is a number of bits from 1 to"
-                f" {KEY_WORD_BITS}, not {bits!r}"
+                f" {KEY_WORD_BITS}, not {shown(bits)}"
             )
         if bits > free:
             word, free = word + 1, KEY_WORD_BITS
@@ -239,5 +250,5 @@ def _lay_out_key(table: str, key: Mapping[str, int]) -> tuple[KeyField, ...]:
 
 def _table_id(table: str, given: int, *, last: int) -> TableId:
     if type(given) is not int or not 1 <= given <= last:
-        raise SchemaError(f"table {table}: the id is a number from 1 to {last}, not {given!r}")
+        raise SchemaError(f"table {table}: the id is a number from 1 to {last}, not {shown(given)}")
     return TableId(given)

@@ -7,6 +7,7 @@ import re
 from typing import Final
 
 from mako.errors import ConfigError
+from mako.shown import shown
 
 #: A database takes whole pages of memory.
 _PAGE_BYTES: Final = 4096
@@ -20,7 +21,7 @@ def parse_size(size: str | int) -> int:
         return size
     match = _SIZE.fullmatch(size.strip()) if isinstance(size, str) else None
     if match is None:
-        raise ConfigError(f"{size!r:.60} is not a size; write 4GiB or 512MiB")
+        raise ConfigError(f"{shown(size)} is not a size; write 4GiB or 512MiB")
     letter, rest = match[2].lower(), (match[3] or "").lower()
     base = 1000 if letter and rest == "b" else 1024
     unit: int = base ** _POWER_OF[letter]

@@ -32,6 +32,8 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 from uuid import UUID
 
+from mako.shown import shown
+
 Element: TypeAlias = bytes | str | int | float | bool | UUID | tuple["Element", ...] | None
 
 _NONE: Final = 0x00
@@ -65,7 +67,9 @@ def pack(values: tuple[Element, ...]) -> bytes:
     Raises TypeError for an element of another type, ValueError for one that cannot be packed.
     """
     if not isinstance(values, tuple):
-        raise TypeError(f"pack takes a tuple, not {values!r}; write ({values!r},) for one element")
+        raise TypeError(
+            f"pack takes a tuple, not {shown(values)}; write ({shown(values)},) for one element"
+        )
     chunks: list[bytes] = []
     for value in values:
         _pack_element(chunks, value, depth=0)
@@ -117,7 +121,9 @@ class Subspace:
     def unpack(self, key: bytes) -> tuple[Element, ...]:
         """The tuple of a key of this subspace, without the prefix. Raises ValueError for others."""
         if key not in self:
-            raise ValueError(f"the key {key!r} does not begin with {self.key!r} of its subspace")
+            raise ValueError(
+                f"the key {shown(key)} does not begin with {shown(self.key)} of its subspace"
+            )
         return unpack(key[len(self.key) :])
 
     def range(self, prefix: tuple[Element, ...] = ()) -> tuple[bytes, bytes]:
@@ -150,7 +156,8 @@ def _pack_element(chunks: list[bytes], value: Element, depth: int) -> None:
         chunks.append(_TERMINATOR)
     else:
         raise TypeError(
-            f"{value!r} cannot be in a key; use None, bytes, str, int, float, bool, UUID, tuple"
+            f"{shown(value)} cannot be in a key; use None, bytes, str, int, float, bool, UUID,"
+            " tuple"
         )
 
 
@@ -262,7 +269,7 @@ def _content(key: bytes, at: int, size: int) -> bytes:
 
 
 def _malformed(key: bytes, at: int, why: str) -> ValueError:
-    return ValueError(f"{key!r:.200} is not a packed tuple: {why}, at byte {at}")
+    return ValueError(f"{shown(key, 200)} is not a packed tuple: {why}, at byte {at}")
 
 
 _READERS: Final[dict[int, Callable[[bytes, int], tuple[Element, int]]]] = {

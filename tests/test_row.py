@@ -1,6 +1,7 @@
 """Row layouts: natural alignment, nothing cut, every value comes back."""
 
 import struct
+from array import array
 from typing import Any
 
 import pytest
@@ -161,3 +162,12 @@ def test_equal_layouts_have_equal_fingerprints_and_others_do_not() -> None:
     layouts = [{"a": "i8"}, {"b": "i8"}, {"a": "u4"}, {"a": "i8", "b": "i8"}, {"a": "i8*1"}, {}]
     assert len({Row(layout).fingerprint for layout in layouts}) == len(layouts)
     assert Row({"a": "i8"}).fingerprint == Row({"a": "i8"}, name="other").fingerprint
+
+
+def test_bytes_of_wide_elements_are_measured_as_bytes() -> None:
+    """A memoryview of integers has as many elements, and four times as many bytes."""
+    row = Row({"s": "S8"})
+    four: Any = memoryview(array("i", [1, 2, 3, 4]))
+    with pytest.raises(SchemaError, match="up to 8 bytes, not 16"):
+        row.pack({"s": four})
+    assert row.unpack(row.pack({"s": four[:2]}))["s"] == b"\1\0\0\0\2"

@@ -15,8 +15,8 @@ class WriteBatch:
     """Puts, inserts and deletes that `db.write(batch)` commits all at once, in their order.
 
     A batch belongs to no database and holds no resources. What is given to it is copied, and
-    checked when the batch is written. `table` is a name, a table or a view of one; without it
-    the default table is meant.
+    checked when the batch is written. `table` is a name, a table, or a view of one in the
+    database that it is written to; without it the default table is meant.
 
         batch = mako.WriteBatch()
         batch.put(b"a", b"1")
@@ -61,4 +61,8 @@ def _copied(value: Any) -> Any:
     """What the caller may change later, as it is now."""
     if isinstance(value, bytearray | memoryview):
         return bytes(value)
-    return dict(value) if isinstance(value, Mapping) else value
+    if isinstance(value, list):  # An array, inside a row.
+        return tuple(value)
+    if isinstance(value, Mapping):
+        return {name: _copied(field) for name, field in value.items()}
+    return value

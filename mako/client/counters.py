@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from mako.errors import SchemaError
 from mako.schema import BytesTable, Table
+from mako.shown import shown
 
 COUNTER_BYTES: Final = 8
 _MAX: Final = (1 << 8 * COUNTER_BYTES - 1) - 1
@@ -26,7 +27,7 @@ def number_in(key: Any, value: bytes) -> int:
     """The number that `value` stands for. SchemaError if it is no counter."""
     if len(value) != COUNTER_BYTES:
         raise SchemaError(
-            f"the value of {_shown(key)} has {len(value)} bytes and is no counter, which has"
+            f"the value of {shown(key)} has {len(value)} bytes and is no counter, which has"
             f" {COUNTER_BYTES}; read it with get()"
         )
     return int.from_bytes(value, "little", signed=True)
@@ -35,11 +36,11 @@ def number_in(key: Any, value: bytes) -> int:
 def sum_of(key: Any, number: int, amount: Any) -> int:
     """number + amount. SchemaError if it does not fit a counter."""
     if type(amount) is not int:
-        raise SchemaError(f"{amount!r:.40} cannot be added to a counter; give an integer")
+        raise SchemaError(f"{shown(amount)} cannot be added to a counter; give an integer")
     total = number + amount
     if not -_MAX - 1 <= total <= _MAX:
         raise SchemaError(
-            f"the counter {_shown(key)} is {number}, and adding to it would leave its 64 bits;"
+            f"the counter {shown(key)} is {number}, and adding to it would leave its 64 bits;"
             f" it goes from {-_MAX - 1} to {_MAX}"
         )
     return total

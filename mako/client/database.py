@@ -6,7 +6,6 @@ import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from math import inf
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
 
 from mako.client.batch import WriteBatch
@@ -20,9 +19,10 @@ from mako.client.transaction import Transaction
 from mako.errors import Aborted, Closed, ConfigError, DatabaseFailed, Error, SchemaError
 from mako.ids import TIMESTAMP_MASK
 from mako.procedure import Procedure, Workload
-from mako.schema import BytesTable, Table
+from mako.schema import BytesTable, Table, check_tables
 from mako.server.drive import Drive
 from mako.server.workers import PROCEDURE_SECONDS_MAX, Crew
+from mako.shown import shown
 from mako.size import parse_memory
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from mako.server.embedded import EmbeddedReplica
 
 DEFAULT_TABLE: Final = "default"
+#: Seconds of any limit, at most: some thirty years.
+_LONGEST: Final = 1e9
 #: What names a table in a call.
 AnyTable = str | Table | BytesTable | TableView | SessionTable
 
@@ -58,16 +60,16 @@ def open(  # noqa: A001
     says what to do. FileError: there can be no such folder.
     """
     if type(sessions) is not int or not 1 <= sessions <= 4096:
-        raise ConfigError(f"{sessions!r} sessions; give a number from 1 to 4096")
+        raise ConfigError(f"{shown(sessions)} sessions; give a number from 1 to 4096")
     limit = procedure_timeout
-    if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit < inf:
-        raise ConfigError(f"a procedure_timeout of {limit!r}; give seconds, more than 0")
+    if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit < _LONGEST:
+        raise ConfigError(f"a procedure_timeout of {shown(limit)}; give seconds, more than 0")
     if path == ":memory:":
         from mako.engine.engine import Engine
 
         return Database(Engine(parse_memory(memory), contexts=sessions), float(limit))
     if not isinstance(path, str | os.PathLike) or not os.fspath(path):
-        raise ConfigError(f"cannot open {path!r:.60}; give the path of a folder, or ':memory:'")
+        raise ConfigError(f"cannot open {shown(path)}; give the path of a folder, or ':memory:'")
     from mako.server.alone import EmbeddedSettings
     from mako.server.embedded import open_replica
 
@@ -83,7 +85,7 @@ def open(  # noqa: A001
 def _parse_snapshot(given: str | int) -> int:
     size = parse_memory(given)
     if size < 1 << 20:
-        raise ConfigError(f"snapshot_bytes of {given!r}; give at least 1MiB")
+        raise ConfigError(f"snapshot_bytes of {shown(given)}; give at least 1MiB")
     return size
 
 
@@ -117,6 +119,7 @@ class Database(Writable):
         """Create typed tables; those that are there already stay as they are."""
         self._check_open()
         before = len(self._engine.tables)
+        check_tables(tables)
         for table in tables:
             self._engine.create_table(table)
         if self._replica is not None and len(self._engine.tables) != before:
@@ -129,6 +132,12 @@ class Database(Writable):
     def _handle(self, table: AnyTable | None) -> TableHandle:
         self._check_open()
         if isinstance(table, TableView | SessionTable):
+            # A handle is an address in the memory of one database.
+            if table._db is not self:
+                raise SchemaError(
+                    f"this view of table {table.handle.table.name} is another database's; ask"
+                    " this one for the table"
+                )
             return table.handle
         if isinstance(table, Table | BytesTable):
             known = self._engine.tables.get(int(table.id))
@@ -139,6 +148,8 @@ class Database(Writable):
             return known
         if table is None:
             table = DEFAULT_TABLE
+        if not isinstance(table, str):
+            raise SchemaError(f"{shown(table)} is no table; give a name, a table or a view of one")
         return self._engine.table_named(table) or self._engine.create_named(table)
 
     # --- transactions -------------------------------------------------------------------
@@ -171,7 +182,7 @@ class Database(Writable):
         Conflicts are retried. The batch stays as it is: clear it to use it again.
         """
         if not isinstance(batch, WriteBatch):
-            raise SchemaError(f"{batch!r:.60} is not a batch; fill a mako.WriteBatch()")
+            raise SchemaError(f"{shown(batch)} is not a batch; fill a mako.WriteBatch()")
         return retrying(self, batch._apply).commit_ts
 
     def load(self, batch: WriteBatch) -> None:
@@ -313,7 +324,7 @@ class Database(Writable):
         TimeoutError after `timeout` seconds.
         """
         if type(timestamp) is not int or not 0 <= timestamp <= TIMESTAMP_MASK:
-            raise SchemaError(f"{timestamp!r:.60} is no timestamp; give the commit_ts of one")
+            raise SchemaError(f"{shown(timestamp)} is no timestamp; give the commit_ts of one")
         self._check_open()
         late = f"the watermark has not reached {timestamp}; wait longer"
         if self._replica is not None:
@@ -335,6 +346,8 @@ class Database(Writable):
         waits for it. Before a measurement, or a rush, it can be done ahead.
         """
         self._check_open()
+        if type(size) is not int:
+            raise ConfigError(f"{shown(size)} is no number of bytes; give an integer")
         return self._engine.touch(size)
 
     def close(self) -> None:
@@ -357,7 +370,9 @@ class Database(Writable):
     def _check_procedure(self, procedure: Procedure) -> None:
         self._check_open()
         if not isinstance(procedure, Procedure):
-            raise SchemaError(f"{procedure!r} is not a procedure; decorate it with @mako.procedure")
+            raise SchemaError(
+                f"{shown(procedure)} is not a procedure; decorate it with @mako.procedure"
+            )
 
     def _check_open(self) -> None:
         if not self._open:

@@ -26,6 +26,7 @@ from mako.log_format import (
     Check,
     message_of,
 )
+from mako.shown import shown
 
 if TYPE_CHECKING:
     from mako.client.database import Database
@@ -119,7 +120,7 @@ class _Named:
 def check_file(file: object, use: Literal["read", "write"]) -> None:
     """ConfigError for what is neither a path nor a file."""
     if not hasattr(file, use):
-        raise ConfigError(f"{file!r:.60} is neither a path nor a file to {use}; give one")
+        raise ConfigError(f"{shown(file)} is neither a path nor a file to {use}; give one")
 
 
 def opened(path: str | os.PathLike[str], mode: Literal["rb", "wb"]) -> BinaryIO:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, overload
 
 from mako.errors import SchemaError
+from mako.shown import shown
 
 
 class Readable(ABC):
@@ -64,10 +65,16 @@ class Writable(Readable):
             raise KeyError(key)
 
 
+class Joinable:
+    """Marks a transaction or a snapshot: what a transactional function can run in."""
+
+    __slots__ = ()
+
+
 def bounds_of(keys: slice) -> tuple[Any, Any]:
     """First key and end of a range; a slice of rows has no step."""
     if keys.step is not None:
         raise SchemaError(
-            f"a step of {keys.step!r}: a range of keys is [first:end]; scan() can go backwards"
+            f"a step of {shown(keys.step)}: a range of keys is [first:end]; scan() can go backwards"
         )
     return keys.start, keys.stop

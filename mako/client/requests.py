@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from mako.errors import Aborted, Closed, ConfigError, OutOfMemory
 from mako.ids import Outcome
 from mako.procedure import Procedure
+from mako.shown import shown
 
 if TYPE_CHECKING:
     from mako.engine.engine import Engine
@@ -117,7 +118,7 @@ class Requests:
     def start(self, workers: int) -> None:
         """Bring the number of workers to `workers`."""
         if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
-            raise ConfigError(f"{workers!r} workers; give a number from 1")
+            raise ConfigError(f"{shown(workers)} workers; give a number from 1")
         with self._lock:
             have = len(self._mailboxes)
             if workers < have:

@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, ParamSpec, TypeVar, overload
 
-from mako.errors import Aborted, RemoteError, SchemaError
+from mako.client.mapping import Joinable
+from mako.errors import Aborted, ConfigError, RemoteError, SchemaError
+from mako.shown import shown
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -27,6 +29,7 @@ def retrying(
     timeout: float | None = None,
 ) -> R:
     """`act(tx)` in a transaction that commits; again, with jittered back-off, on a conflict."""
+    check_retrying(max_retries, timeout)
     deadline = None if timeout is None else time.monotonic() + timeout
     pause = _BACK_OFF_MIN
     for attempt in range(max_retries + 1):
@@ -41,6 +44,16 @@ def retrying(
             time.sleep(random.uniform(0, pause))
             pause = min(2 * pause, _BACK_OFF_MAX)
     raise AssertionError("the loop returns or raises")
+
+
+def check_retrying(max_retries: Any, timeout: Any) -> None:
+    """ConfigError: one of them is no limit."""
+    if type(max_retries) is not int or max_retries < 0:
+        raise ConfigError(f"max_retries of {shown(max_retries)}; give 0 or more")
+    if timeout is None:
+        return
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0:
+        raise ConfigError(f"a timeout of {shown(timeout)}; give seconds, 0 or more, or None")
 
 
 @overload
@@ -61,8 +74,10 @@ def transactional(
 
     The first argument is the transaction. Called with a Database, the function runs in a
     transaction of its own that commits at its end, and again after each conflict; called with
-    a Transaction, it simply runs in that one, so such functions compose.
+    a Transaction, it simply runs in that one, so such functions compose. Called with
+    anything else, such as the `self` of a method, it raises SchemaError.
     """
+    check_retrying(max_retries, timeout)
     if function is None:
         return lambda body: _made_transactional(body, max_retries, timeout)
     return _made_transactional(function, max_retries, timeout)
@@ -85,6 +100,7 @@ def _made_transactional(
     def call(target: Any, /, *args: Any, **kwargs: Any) -> R:
         # A transaction cannot begin transactions; every kind of database can.
         if not hasattr(target, "transaction"):
+            _check_transaction(function, target)
             return function(target, *args, **kwargs)
         if hasattr(target, "transact"):
             raise SchemaError(
@@ -109,6 +125,7 @@ def _made_asynchronous(
     @functools.wraps(function)
     async def call(target: Any, /, *args: Any, **kwargs: Any) -> Any:
         if not hasattr(target, "transaction"):
+            _check_transaction(function, target)
             return await function(target, *args, **kwargs)
         if not hasattr(target, "transact"):
             raise SchemaError(
@@ -120,3 +137,15 @@ def _made_asynchronous(
         )
 
     return call
+
+
+def _check_transaction(function: Callable[..., Any], target: Any) -> None:
+    """SchemaError: the first argument is neither a database nor something that reads in one.
+
+    A method would run without a transaction otherwise, for its first argument is `self`.
+    """
+    if not isinstance(target, Joinable):
+        raise SchemaError(
+            f"the first argument of {function.__qualname__} is {shown(target)}; give it a database"
+            " or a transaction (of a method, decorate a function inside it)"
+        )

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from mako.client import counters
-from mako.client.mapping import Readable
+from mako.client.mapping import Joinable, Readable
 from mako.errors import Closed, KeyTooLarge, SchemaError
 from mako.ids import KEY_BYTES_MAX
 from mako.schema import BytesTable, Table
+from mako.shown import shown
 
 if TYPE_CHECKING:
     from mako.client.database import Database
@@ -24,7 +25,7 @@ PAGE_BYTES: Final = 1 << 20
 LAST_KEY: Final = b"\xff" * (KEY_BYTES_MAX + 1)
 
 
-class Session(Readable):
+class Session(Readable, Joinable):
     """A context of the engine, and reads in it."""
 
     def __init__(self, db: Database, engine: Engine) -> None:
@@ -93,8 +94,8 @@ class Session(Readable):
             return handle.table.pack_key(key)
         if not isinstance(key, bytes | bytearray | memoryview):
             raise SchemaError(
-                f"table {handle.table.name}: a key is bytes, not {key!r}; mako.tuple.pack makes"
-                " ordered bytes of tuples"
+                f"table {handle.table.name}: a key is bytes, not {shown(key)};"
+                " mako.tuple.pack makes ordered bytes of tuples"
             )
         data = bytes(key)
         if len(data) > KEY_BYTES_MAX:
@@ -148,7 +149,7 @@ class Session(Readable):
     ) -> Iterator[tuple[Any, Any]]:
         """Check now, read as the caller asks for rows."""
         if limit is not None and (type(limit) is not int or limit < 0):
-            raise SchemaError(f"a limit of {limit!r} rows; give 0 or more, or None")
+            raise SchemaError(f"a limit of {shown(limit)} rows; give 0 or more, or None")
         low, high = self._bounds(handle, first, end)
         table = handle.table
         if end is not None or not isinstance(table, Table) or table.last_key != high:
@@ -230,6 +231,7 @@ class SessionTable(Readable):
 
     def __init__(self, session: Session, handle: TableHandle) -> None:
         self._session = session
+        self._db = session._db
         self.handle = handle
 
     def get(self, key: Any) -> Any:

@@ -11,6 +11,7 @@ from mako.errors import SchemaError
 from mako.ids import Outcome
 from mako.procedure import Procedure
 from mako.row import Row
+from mako.shown import shown
 
 if TYPE_CHECKING:
     from mako.client.database import Database
@@ -46,7 +47,9 @@ class Snapshot(Session):
         """
         self._check()
         if not isinstance(procedure, Procedure):
-            raise SchemaError(f"{procedure!r} is not a procedure; decorate it with @mako.procedure")
+            raise SchemaError(
+                f"{shown(procedure)} is not a procedure; decorate it with @mako.procedure"
+            )
         self._db._crew.watch()
         try:
             result, row = self._engine.run_at(

@@ -11,6 +11,7 @@ from mako.client.session import Session, SessionTable
 from mako.errors import LogFull, SchemaError, TransactionTooOld, ValueTooLarge
 from mako.ids import VALUE_BYTES_MAX, Outcome
 from mako.schema import Table
+from mako.shown import shown
 
 if TYPE_CHECKING:
     from mako.client.database import Database
@@ -66,7 +67,7 @@ class Transaction(Session, Writable):
         if isinstance(handle.table, Table):
             value = handle.table.pack_row(value)
         elif not isinstance(value, bytes | bytearray | memoryview):
-            raise SchemaError(f"table {handle.table.name}: a value is bytes, not {value!r}")
+            raise SchemaError(f"table {handle.table.name}: a value is bytes, not {shown(value)}")
         else:
             value = _as_bytes(value)
         length = len(value)
@@ -205,4 +206,6 @@ def _as_bytes(value: bytes | bytearray | memoryview) -> bytes | bytearray | memo
     """A value whose length is that of its bytes, whatever its elements are."""
     if not isinstance(value, memoryview):
         return value
-    return value.cast("B") if value.c_contiguous and value.ndim else memoryview(bytes(value))
+    # One without dimensions, or with nothing in it, cannot be cast.
+    is_plain = value.c_contiguous and value.ndim and value.nbytes
+    return value.cast("B") if is_plain else memoryview(bytes(value))

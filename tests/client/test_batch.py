@@ -97,3 +97,14 @@ def test_a_batch_is_written_again_after_a_conflict(
 def test_only_batches_are_written(db: Database, batch: Any) -> None:
     with pytest.raises(SchemaError, match="WriteBatch"):
         db.write(batch)
+
+
+def test_what_is_in_rows_is_copied_too(db: Database) -> None:
+    table = mako.Table("deep", id=8, key={"k": 16}, row={"owner": "S8", "n": "i2*3"})
+    db.create(table)
+    numbers, owner = [1, 2, 3], bytearray(b"bob")
+    batch = WriteBatch()
+    batch.put(1, {"owner": owner, "n": numbers}, table=table)
+    numbers[0], owner[:] = 99, b"eve"
+    db.write(batch)
+    assert db.table(table).get(1) == {"owner": b"bob", "n": (1, 2, 3)}

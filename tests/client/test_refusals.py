@@ -1,6 +1,7 @@
 """What cannot be done is refused in one line that says what to do, and harms nothing."""
 
 from collections.abc import Callable
+from math import nan
 from typing import Any
 
 import pytest
@@ -28,6 +29,13 @@ def drive(db: Database, workload: Any, **options: Any) -> None:
     db.drive(workload, **{"workers": 1, "states": [{}], **options})
 
 
+HUGE = 10**10_000
+
+
+def retried(**options: Any) -> None:
+    mako.transactional(lambda tx: None, **options)
+
+
 REFUSED: list[tuple[str, type[Exception], str, Callable[[Any], Any]]] = [
     ("a key of text", mako.SchemaError, "is bytes", lambda db: db.get("a")),
     ("a value of text", mako.SchemaError, "is bytes", lambda db: db.put(b"a", "b")),
@@ -53,6 +61,26 @@ REFUSED: list[tuple[str, type[Exception], str, Callable[[Any], Any]]] = [
     ("a negative rate", mako.ConfigError, "closed", lambda db: drive(db, IDLE, rate=-1)),
     ("a rate of text", mako.ConfigError, "closed", lambda db: drive(db, IDLE, rate="1")),
     ("no workers", mako.ConfigError, "from 1", lambda db: db.start_workers(0)),
+    ("a table of a list", mako.SchemaError, "no table", lambda db: db.table([])),
+    ("a table of bytes", mako.SchemaError, "no table", lambda db: db.table(b"x")),
+    ("a description of text", mako.SchemaError, "mako.Table", lambda db: db.create("x")),
+    ("no row", mako.SchemaError, "a dict of", lambda db: db.table(ROW).put(1, None)),
+    ("bytes as a row", mako.SchemaError, "a dict of", lambda db: db.table(ROW).put(1, b"x")),
+    ("a key without end", mako.SchemaError, "33220 bits", lambda db: db.table(ROW).get(HUGE)),
+    ("a row without end", mako.SchemaError, "bits", lambda db: db.table(ROW).put(1, {"v": HUGE})),
+    ("a watermark without end", mako.SchemaError, "bits", lambda db: db.wait_watermark(HUGE)),
+    ("a limit without end", mako.SchemaError, "bits", lambda db: db.table(ROW).scan(limit=-HUGE)),
+    ("an addend without end", mako.SchemaError, "64 bits", lambda db: db.add(b"a", HUGE)),
+    ("bytes of text", mako.ConfigError, "give an integer", lambda db: db.pretouch("x")),
+    ("fewer retries than none", mako.ConfigError, "0 or more", lambda db: retried(max_retries=-1)),
+    (
+        "retries without a number",
+        mako.ConfigError,
+        "0 or more",
+        lambda db: retried(max_retries=None),
+    ),
+    ("a negative timeout", mako.ConfigError, "0 or more", lambda db: retried(timeout=-1.0)),
+    ("a timeout that is none", mako.ConfigError, "seconds", lambda db: retried(timeout=nan)),
     ("workers beyond the sessions", mako.ConfigError, "sessions", lambda db: db.start_workers(9)),
 ]
 

@@ -317,6 +317,30 @@ def test_retries_end_when_their_time_is_over(db: Database) -> None:
     assert next(attempts) == 2
 
 
+def test_methods_are_refused(db: Database) -> None:
+    """Their first argument is `self`, so they would run outside of any transaction."""
+
+    class Repository:
+        @mako.transactional
+        def bump(self, tx: Any) -> None:
+            tx.put(b"a", b"1")
+
+    with pytest.raises(mako.SchemaError, match=r"bump is .*; give it a database or a transaction"):
+        Repository().bump(db)
+    assert db.get(b"a") is None
+
+
+def test_a_function_runs_at_a_snapshot(db: Database) -> None:
+    @mako.transactional
+    def look(tx: Any) -> Any:
+        return tx.get(b"a")
+
+    db[b"a"] = b"1"
+    with db.snapshot() as snapshot:
+        db[b"a"] = b"2"
+        assert look(snapshot) == b"1"
+
+
 def test_generators_are_refused() -> None:
     with pytest.raises(mako.SchemaError, match="return a list"):
 

@@ -3,6 +3,7 @@
 import array
 from typing import Any
 
+import numpy as np
 import pytest
 
 import mako
@@ -21,6 +22,7 @@ VIEWS: dict[str, memoryview] = {
     "a matrix of integers": memoryview(bytes(range(24))).cast("i", (2, 3)),
     "no dimension": memoryview(array.array("i", [7])).cast("B").cast("i", ()),
     "nothing": memoryview(b""),
+    "a matrix of nothing": np.zeros((0, 3)).data,
     "no integers": INTEGERS[3:],
     "what can be written": memoryview(bytearray(b"abc")),
 }

@@ -1,6 +1,7 @@
 """Where servers are: `host:port,host:port`, with or without `mako://` in front."""
 
 from mako.errors import ConfigError
+from mako.shown import shown
 
 
 def addresses_of(text: str) -> list[str]:
@@ -18,5 +19,5 @@ def host_and_port(address: str) -> tuple[str, int]:
     """The parts of an address; an IPv6 address stands in brackets."""
     host, colon, port = address.rpartition(":")
     if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ConfigError(f"{address!r} is no address; give host:port, such as 127.0.0.1:7001")
+        raise ConfigError(f"{shown(address)} is no address; give host:port, such as 127.0.0.1:7001")
     return host.removeprefix("[").removesuffix("]"), int(port)

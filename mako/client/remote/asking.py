@@ -26,6 +26,7 @@ from mako.ids import KEY_BYTES_MAX, PARTITIONS_MAX, TIMESTAMP_MASK, VALUE_BYTES_
 from mako.placement import EVERYWHERE, UNDIVIDED, Placement, ShardMap, check_field
 from mako.procedure import Procedure
 from mako.schema import BytesTable, Table
+from mako.shown import shown
 from mako.wire.gathered import pack_gathered
 from mako.wire.requests import Operation, pack_key_call, pack_procedure
 
@@ -69,6 +70,11 @@ class Known:
         if isinstance(table, Table):
             check_field(table.name, table.key_fields[0].bits, self.placement)
 
+    @property
+    def declaration(self) -> str | Table:
+        """What names the table to any database: numbers of byte strings' tables differ."""
+        return self.table if isinstance(self.table, Table) else self.name
+
     def key(self, key: Any) -> bytes:
         """The bytes of a key."""
         table = self.table
@@ -76,8 +82,8 @@ class Known:
             return table.pack_key(key)
         if not isinstance(key, bytes | bytearray | memoryview):
             raise SchemaError(
-                f"table {self.name}: a key is bytes, not {key!r}; mako.tuple.pack makes ordered"
-                " bytes of tuples"
+                f"table {self.name}: a key is bytes, not {shown(key)};"
+                " mako.tuple.pack makes ordered bytes of tuples"
             )
         if len(key) > KEY_BYTES_MAX:
             raise KeyTooLarge(
@@ -91,7 +97,7 @@ class Known:
         if isinstance(table, Table):
             return table.pack_row(value)
         if not isinstance(value, bytes | bytearray | memoryview):
-            raise SchemaError(f"table {self.name}: a value is bytes, not {value!r:.60}")
+            raise SchemaError(f"table {self.name}: a value is bytes, not {shown(value)}")
         data = bytes(value)
         if len(data) > VALUE_BYTES_MAX:
             raise ValueTooLarge(
@@ -154,7 +160,9 @@ class Asking:
         """A call of a procedure. The directory must be known."""
         name = procedure if isinstance(procedure, str) else getattr(procedure, "name", None)
         if not isinstance(name, str):
-            raise SchemaError(f"{procedure!r:.60} is not a procedure; give one, or the name of one")
+            raise SchemaError(
+                f"{shown(procedure)} is not a procedure; give one, or the name of one"
+            )
         number = self.number_of(name, arguments)
         call = Call(
             name,
@@ -222,7 +230,7 @@ class Asking:
         counters.check_table(known.table)
         if type(amount) is not int or not -(1 << 63) <= amount < 1 << 63:
             raise SchemaError(
-                f"{amount!r:.40} cannot be added to a counter; give an integer of 64 bits"
+                f"{shown(amount)} cannot be added to a counter; give an integer of 64 bits"
             )
         return self.on_key(ADD, known, key, struct.pack("<q", amount), deadline, early=early)
 
@@ -288,7 +296,7 @@ def writes_of(batch: WriteBatch, known: Any) -> list[tuple[Known, list[Any]]]:
     """The writes of a batch in the words of the protocol, each with its table; `known(table)` finds
     tables."""
     if not isinstance(batch, WriteBatch):
-        raise SchemaError(f"{batch!r:.60} is not a batch; fill a mako.WriteBatch()")
+        raise SchemaError(f"{shown(batch)} is not a batch; fill a mako.WriteBatch()")
     writes = []
     for kind, key, value, table in batch._writes:
         found: Known = known(table)
@@ -300,7 +308,7 @@ def writes_of(batch: WriteBatch, known: Any) -> list[tuple[Known, list[Any]]]:
 def tables_of(batch: WriteBatch) -> Iterable[Any]:
     """The tables that a batch writes to, as they were given."""
     if not isinstance(batch, WriteBatch):
-        raise SchemaError(f"{batch!r:.60} is not a batch; fill a mako.WriteBatch()")
+        raise SchemaError(f"{shown(batch)} is not a batch; fill a mako.WriteBatch()")
     return [table for _, _, _, table in batch._writes]
 
 
@@ -321,23 +329,23 @@ def check_partition(partition: Any) -> None:
     """What `connect` is given. ConfigError: it is no partition."""
     if partition is not None and not (type(partition) is int and 0 <= partition < PARTITIONS_MAX):
         raise ConfigError(
-            f"a partition of {partition!r:.20}; give 0 to {PARTITIONS_MAX - 1}, or leave it out"
+            f"a partition of {shown(partition)}; give 0 to {PARTITIONS_MAX - 1}, or leave it out"
         )
 
 
 def check_timestamp(timestamp: Any) -> int:
     if type(timestamp) is not int or not 0 <= timestamp <= TIMESTAMP_MASK:
-        raise SchemaError(f"{timestamp!r:.60} is no timestamp; give the commit_ts of one")
+        raise SchemaError(f"{shown(timestamp)} is no timestamp; give the commit_ts of one")
     return timestamp
 
 
 def check_limit(limit: Any) -> None:
     if limit is not None and (type(limit) is not int or limit < 0):
-        raise SchemaError(f"a limit of {limit!r} rows; give 0 or more, or None")
+        raise SchemaError(f"a limit of {shown(limit)} rows; give 0 or more, or None")
 
 
 def _wrong_argument(name: str, arguments: tuple[Any, ...]) -> str:
     for i, value in enumerate(arguments):
         if not isinstance(value, int) or not -(1 << 63) <= value < 1 << 63:
-            return f"{name}: argument {i + 1} is {value!r:.60}; give a 64-bit integer"
+            return f"{name}: argument {i + 1} is {shown(value)}; give a 64-bit integer"
     return f"{name}: the arguments are no 64-bit integers"

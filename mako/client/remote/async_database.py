@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Self, TypeVar
 
@@ -33,6 +33,7 @@ from mako.client.remote.calls import Call
 from mako.client.remote.database import TIMEOUT
 from mako.client.remote.gathered import items_of, needs_of
 from mako.client.remote.lanes import Lane, Lanes
+from mako.client.retry import check_retrying
 from mako.errors import (
     Aborted,
     ConfigError,
@@ -41,7 +42,8 @@ from mako.errors import (
     SchemaError,
 )
 from mako.procedure import Procedure
-from mako.schema import BytesTable, Table
+from mako.schema import BytesTable, Table, check_tables
+from mako.shown import shown
 from mako.wire.requests import Operation
 
 R = TypeVar("R")
@@ -58,7 +60,7 @@ async def aconnect(
 ) -> AsyncDatabase:
     """Connect to a cluster from a task; see `mako.connect`. Use `async with`, or close it."""
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
-        raise ConfigError(f"a timeout of {timeout!r}; give seconds, more than 0")
+        raise ConfigError(f"a timeout of {shown(timeout)}; give seconds, more than 0")
     check_partition(partition)
     lanes = Lanes(
         addresses_of(addresses), AsyncLink, stay=replica, cluster=cluster, once=once, only=partition
@@ -185,6 +187,7 @@ class AsyncDatabase:
 
     async def create(self, *tables: Table | BytesTable) -> None:
         """Create typed tables; those that are there already stay as they are."""
+        check_tables(tables)
         for table in tables:
             asked = [(p, Operation.CREATE_TABLE, describe(table)) for p in self._lanes.partitions]
             calls = await self._ask_each(asked)
@@ -198,10 +201,13 @@ class AsyncDatabase:
 
     async def _find(self, table: Any) -> Known:
         if isinstance(table, AsyncTable):
-            return table.known
+            if table._db is self:
+                return table.known
+            # Another database may number its tables otherwise: what counts is which one it is.
+            table = table.known.declaration
         if table is None:
             table = DEFAULT_TABLE
-        known = self._known.get(table)
+        known = self._known.get(table) if isinstance(table, Hashable) else None
         if known is not None:
             return known
         if isinstance(table, str):
@@ -218,7 +224,7 @@ class AsyncDatabase:
                 )
             known = Known(found[0], table, self._lanes.shards)
         else:
-            raise SchemaError(f"{table!r:.60} is no table; give a name, a table or a view of one")
+            raise SchemaError(f"{shown(table)} is no table; give a name, a table or a view of one")
         self._known[table] = known
         return known
 
@@ -283,6 +289,7 @@ class AsyncDatabase:
         limit: float | None = None,
     ) -> R:
         """`await act(tx)` in a transaction that commits; again on a conflict, with back-off."""
+        check_retrying(max_retries, limit)
         deadline = None if limit is None else time.monotonic() + limit
         pause = 0.000_05
         for attempt in range(max_retries + 1):

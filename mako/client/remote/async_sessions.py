@@ -11,6 +11,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mako.client import counters
+from mako.client.mapping import Joinable
 from mako.client.remote.asking import PAGE_ROWS, Known, check_limit, rest_of
 from mako.client.remote.async_link import AsyncLink
 from mako.client.remote.calls import Call
@@ -34,7 +35,7 @@ class _Part(NamedTuple):
     bound: int
 
 
-class AsyncSession(ABC):
+class AsyncSession(Joinable, ABC):
     """What a transaction and a snapshot have in common: reads, at a connection to each partition
     that is asked."""
 
@@ -166,7 +167,7 @@ class AsyncSession(ABC):
             low, high = (low, following) if reverse else (following, high)
         return rows
 
-    def _page_came(  # noqa: B027  # Who keeps nothing has nothing to do.
+    def _page_came(  # Who keeps nothing has nothing to do.
         self,
         part: _Part,
         known: Known,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Self
 
@@ -30,7 +30,8 @@ from mako.client.remote.submitted import RemoteSubmitted
 from mako.client.remote.table import RemoteTable
 from mako.errors import ConfigError, ConnectionLost, SchemaError
 from mako.procedure import Procedure, Workload
-from mako.schema import BytesTable, Table
+from mako.schema import BytesTable, Table, check_tables
+from mako.shown import shown
 from mako.wire.requests import Operation
 
 #: Seconds for everything that has no timeout of its own.
@@ -61,7 +62,7 @@ def connect(
     ConnectionLost or NotLeader if there is nobody to talk to in time.
     """
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
-        raise ConfigError(f"a timeout of {timeout!r}; give seconds, more than 0")
+        raise ConfigError(f"a timeout of {shown(timeout)}; give seconds, more than 0")
     check_partition(partition)
     lanes = Lanes(
         addresses_of(addresses), Link, stay=replica, cluster=cluster, once=once, only=partition
@@ -157,6 +158,7 @@ class RemoteDatabase(Writable):
 
     def create(self, *tables: Table | BytesTable) -> None:
         """Create typed tables; those that are there already stay as they are."""
+        check_tables(tables)
         for table in tables:
             asked = [(p, Operation.CREATE_TABLE, describe(table)) for p in self._lanes.partitions]
             calls = self._ask_each(asked)
@@ -170,10 +172,13 @@ class RemoteDatabase(Writable):
 
     def _find(self, table: Any) -> Known:
         if isinstance(table, RemoteTable | RemoteSessionTable):
-            return table.known
+            if table._db is self:
+                return table.known
+            # Another database may number its tables otherwise: what counts is which one it is.
+            table = table.known.declaration
         if table is None:
             table = DEFAULT_TABLE
-        known = self._known.get(table)
+        known = self._known.get(table) if isinstance(table, Hashable) else None
         if known is not None:
             return known
         if isinstance(table, str):
@@ -187,7 +192,7 @@ class RemoteDatabase(Writable):
                 )
             known = Known(found[0], table, self._lanes.shards)
         else:
-            raise SchemaError(f"{table!r:.60} is no table; give a name, a table or a view of one")
+            raise SchemaError(f"{shown(table)} is no table; give a name, a table or a view of one")
         self._known[table] = known
         return known
 

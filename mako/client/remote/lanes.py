@@ -23,6 +23,7 @@ from mako.client.remote.asking import Asking, Known, describe
 from mako.client.remote.core import Core
 from mako.errors import Closed, Rejected, SchemaError
 from mako.placement import EVERYWHERE, ShardMap, check_home
+from mako.shown import shown
 from mako.wire.requests import Operation
 
 LinkT = TypeVar("LinkT")
@@ -182,7 +183,7 @@ class Lanes(Generic[LinkT]):
             return None
         if type(partition) is not int or partition not in self.partitions:
             raise SchemaError(
-                f"there is no partition {partition!r:.20}; give one from 0 to"
+                f"there is no partition {shown(partition)}; give one from 0 to"
                 f" {self.shards.partitions - 1}"
             )
         return partition

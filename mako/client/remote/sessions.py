@@ -11,7 +11,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from mako.client import counters
-from mako.client.mapping import Readable, Writable
+from mako.client.mapping import Joinable, Readable, Writable
 from mako.client.remote.asking import PAGE_ROWS, Known, check_limit, rest_of
 from mako.client.remote.calls import Call
 from mako.client.remote.gathered import Gathered
@@ -36,7 +36,7 @@ class _Part(NamedTuple):
     bound: int
 
 
-class RemoteSession(Readable):
+class RemoteSession(Readable, Joinable):
     """What a transaction and a snapshot have in common: reads, at a connection to each partition
     that is asked."""
 
@@ -472,6 +472,7 @@ class RemoteSessionTable(Readable):
 
     def __init__(self, session: RemoteSession, known: Known) -> None:
         self._session: Any = session
+        self._db = session._db
         self.known = known
 
     def get(self, key: Any) -> Any:

@@ -115,6 +115,31 @@ def test_typed_rows(remote: mako.RemoteDatabase, key: int) -> None:
     assert counters.delete((greatest,))
 
 
+def test_a_view_given_to_another_database_means_the_table_of_that_name(
+    remote: mako.RemoteDatabase, table: Any
+) -> None:
+    """Each numbers its tables as they come: what has this number there is another one."""
+    table[b"a"] = b"1"
+    with (
+        Loopback(["tests.server.procedures"], workers=1) as server,
+        mako.connect(server.address) as other,
+    ):
+        first = other.table(f"other {next(_numbers)}")
+        while first.known.number < table.known.number:
+            first = other.table(f"other {next(_numbers)}")
+        assert first.known.number == table.known.number
+        first[b"a"] = b"first"
+        with other.transaction() as tx, remote.transaction() as here:
+            assert tx.get(b"a", table=table) is None
+            tx.put(b"a", b"2", table=here.table(table))
+        batch = mako.WriteBatch()
+        batch.put(b"b", b"3", table=table)
+        other.write(batch)
+        assert dict(other.table(table.name).items()) == {b"a": b"2", b"b": b"3"}
+        assert dict(first.items()) == {b"a": b"first"}
+    assert dict(table.items()) == {b"a": b"1"}
+
+
 def test_tables_can_be_created_and_must_agree(remote: mako.RemoteDatabase) -> None:
     made = mako.Table("made", id=41, key={"a": 32, "b": 64}, row={"x": "i8"})
     with pytest.raises(mako.SchemaError, match=r"call db.create"):
