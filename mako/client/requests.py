@@ -84,6 +84,8 @@ class Submitted:
         return value
 
     def _end(self, outcome: int, timestamp: int, result: int, detail: int) -> None:
+        if self._ended:
+            return
         if outcome == Outcome.COMMITTED:
             self.timestamp = timestamp
             self._result = result
@@ -92,8 +94,9 @@ class Submitted:
         self._ended = True
 
     def _fail(self, error: Exception) -> None:
-        self._error = error
-        self._ended = True
+        if not self._ended:
+            self._error = error
+            self._ended = True
 
 
 class Requests:
@@ -205,9 +208,9 @@ class _Mailbox:
         self._posting = threading.Lock()
         self._collecting = threading.Lock()
         self._open = True
+        # By the bytes that were posted before it, which are also its number.
         self._waiting: dict[int, Submitted] = {}
-        self._posted = 0
-        self._collected = 0
+        self._filled = self.context + layout.K_REQUEST_FILLED
         self._head = self.context + layout.K_COMPLETION_HEAD
         self._tail = self.context + layout.K_COMPLETION_TAIL
         self.worker: WorkerThread = crew.launch(self.context, SERVE)
@@ -221,27 +224,32 @@ class _Mailbox:
                 return None
             self._engine.write(slot + self._calls.REQUEST_ARGUMENTS, words)
             submitted = Submitted(self._engine, self, name)
-            number = self._posted
+            # Whoever is interrupted before `post` has posted nothing: the next request has the
+            # same slot and the same number.
+            number = self._engine.word(self._filled)
             self._waiting[number] = submitted
-            self._posted += 1
             if self._calls.post(self.context, slot, number, entry):
-                self.worker.wake()
+                self.worker.wake()  # If this is interrupted, the next one does it, or `drain`.
             return submitted
 
     def collect(self) -> None:
         """Take every completion that is there."""
         with self._collecting:
             engine = self._engine
-            while self._collected < self._posted:
+            while self._waiting:
                 slot = self._calls.completion_slot(self.context)
                 if slot == 0:
                     return
                 _, number, outcome, timestamp, _, result, detail = _COMPLETION.unpack(
                     engine.read(slot, _COMPLETION.size)
                 )
+                # Whoever is interrupted, or meets an error, in here leaves it to the next one,
+                # who finds the completion again and does what is left to be done.
+                submitted = self._waiting.get(number)
+                if submitted is not None:
+                    submitted._end(outcome, timestamp, result, detail)
+                    del self._waiting[number]
                 self._calls.collected(self.context, slot)
-                self._waiting.pop(number)._end(outcome, timestamp, result, detail)
-                self._collected += 1
 
     def wait(self, limit_us: int) -> None:
         """Wait for a completion that nobody has collected yet."""
@@ -255,10 +263,14 @@ class _Mailbox:
     def shut(self) -> None:
         """Accept nothing more."""
         with self._posting:
-            self._open = False
+            if self._open:
+                # That of a `post` that was interrupted before there was a request.
+                self._waiting.pop(self._engine.word(self._filled), None)
+                self._open = False
 
     def drain(self) -> None:
         """Wait until everything that was posted has ended."""
+        self.worker.wake()  # Who posted it may have been interrupted before that.
         while self._waiting:
             self.collect()
             if self._waiting:
@@ -281,8 +293,7 @@ class _Mailbox:
             for submitted in self._waiting.values():
                 why = Closed(f"{submitted.name} was not run: the workers were stopped")
                 submitted._fail(why if error is None else error())
-            self._waiting.clear()
-            self._collected = self._posted
+            self._waiting.clear()  # From now on nobody looks into the rings.
 
     def give_back(self) -> None:
         from mako.engine import layout

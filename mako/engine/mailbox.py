@@ -70,7 +70,8 @@ def open_rings(tx: int, requests: int, completions: int, listener: int) -> None:
 def request_slot(tx: int, size: int) -> int:
     """Where the next request goes, of `size` bytes in all, or 0 while the ring is full.
 
-    `size` is a multiple of eight and at most half of the ring. What has a slot must be posted.
+    `size` is a multiple of eight and at most half of the ring. Until it is posted, or taken, the
+    next one goes there, too: who gives up before leaves nothing behind.
     """
     filled = ld8(tx + K_REQUEST_FILLED)
     place = filled % REQUEST_RING_BYTES
@@ -82,23 +83,32 @@ def request_slot(tx: int, size: int) -> int:
         st8(base + place, RING_SKIP)
         place = 0
     st8(base + place + Q_SIZE, size)
-    st8(tx + K_REQUEST_FILLED, filled + skipped + size)
     return base + place
 
 
 @compiled
+def take_slot(tx: int, slot: int) -> None:
+    """The next request goes behind `slot`; the next `publish` hands over what is in it."""
+    filled = ld8(tx + K_REQUEST_FILLED)
+    skipped = (slot - ld8(tx + K_REQUESTS) - filled) % REQUEST_RING_BYTES
+    st8(tx + K_REQUEST_FILLED, filled + skipped + ld8(slot + Q_SIZE))
+
+
+@compiled
 def publish(tx: int) -> int:
-    """Hand over every request that has a slot; whether the worker must be woken."""
+    """Hand over every request whose slot was taken; whether the worker must be woken."""
     store_seq(tx + K_REQUEST_HEAD, ld8(tx + K_REQUEST_FILLED))  # M1
     return 1 if load_acquire(tx + C_STATE) == SLEEPING else 0
 
 
 @compiled
 def post(tx: int, slot: int, number: int, entry: int) -> int:
-    """Hand over the request whose arguments are in `slot`; whether its worker must be woken."""
+    """Take `slot`, where the arguments of a request are, and hand it over: all of it or, to who is
+    interrupted, nothing. Whether the worker must be woken."""
     st8(slot + Q_ID, number)
     st8(slot + Q_ENTRY, entry)
     st8(slot + Q_ORIGIN, 0)
+    take_slot(tx, slot)
     return publish(tx)
 
 

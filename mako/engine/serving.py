@@ -118,7 +118,7 @@ from mako.engine.layout import (
     WATERMARKS,
     WORD_KEYS,
 )
-from mako.engine.mailbox import publish, request_slot
+from mako.engine.mailbox import publish, request_slot, take_slot
 from mako.ids import TABLE_ID_REQUESTS, Outcome, Status
 
 # --- the board ------------------------------------------------------------------------------
@@ -268,7 +268,8 @@ def _check(board: int, call: int) -> int:
 
 @compiled
 def _place(board: int, size: int) -> tuple[int, int]:
-    """(slot for a request of `size` bytes, its worker), or (0, 0) if every ring is full."""
+    """(slot for a request of `size` bytes, its worker), or (0, 0) if every ring is full. It is
+    taken: it must be filled before anything is published."""
     workers = ld8(board + B_WORKERS)
     turn = ld8(board + B_TURN)
     for i in range(workers):
@@ -276,6 +277,7 @@ def _place(board: int, size: int) -> tuple[int, int]:
         tx = ld8(board + B_WORKER_LIST + 8 * number)
         slot = request_slot(tx, size)
         if slot != 0:
+            take_slot(tx, slot)
             st8(board + B_TURN, (number + 1) % workers)
             return slot, number
     return 0, 0

@@ -16,6 +16,7 @@ from mako import Database
 from mako.client.requests import _Mailbox
 from mako.engine.layout import C_STATE, Q_ARGUMENTS, REQUEST_RING_BYTES
 from mako.engine.worker import SLEEPING
+from mako.server.workers import WorkerThread
 from tests.client import procedures as p
 from tests.client.endless import Endless
 from tests.engine.running import until
@@ -144,6 +145,25 @@ def test_a_worker_that_certainly_sleeps_is_woken(db: Database) -> None:
     for i in range(200):
         asleep(db, mailbox)
         assert db.submit(p.add, 1, 1).result(timeout=PATIENCE) == i + 1
+
+
+def test_a_worker_that_was_not_woken_runs_what_it_was_given_before_it_stops(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Ctrl-C leaves it that comes between the two."""
+    db.submit(p.add, 1, 0).result()
+    (mailbox,) = db._requests._mailboxes
+    asleep(db, mailbox)
+
+    def interrupted(worker: WorkerThread) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(WorkerThread, "wake", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            db.submit(p.add, 1, 1)
+    db.stop_workers()
+    assert db.run(p.value_of, 1) == 1
 
 
 def test_a_worker_that_is_awake_is_not_written_to(
