@@ -19,7 +19,7 @@ from mako.engine.closing import close_after, open_snapshot, tick
 from mako.engine.codec import Description
 from mako.engine.described import description_of, table_of
 from mako.engine.discard import empty_table
-from mako.engine.entries import Entry, procedure_entry, raised_by
+from mako.engine.entries import Entry, in_words, procedure_entry, raised_by
 from mako.engine.interactive import session_abort, session_commit
 from mako.engine.keeper import TOUCHED_PER_TURN, touch
 from mako.engine.layout import (
@@ -451,8 +451,7 @@ class Engine:
     def failure_of(self, outcome: Outcome, detail: int, name: str) -> Exception:
         if outcome is Outcome.RAISED:
             raised = raised_by(detail)
-            what = "an exception" if raised is None else f"{type(raised).__name__}: {raised}"
-            error = ProcedureError(f"{name} raised {what}; the transaction is aborted")
+            error = ProcedureError(f"{name} raised {in_words(raised)}; the transaction is aborted")
             error.__cause__ = raised
             return error
         handle = self.tables.get(detail)

@@ -228,6 +228,14 @@ def _explain(function: Function, error: Exception) -> str:
     return f"{source_of(function.body)}: {function.name} cannot be compiled: {what} ({where})"
 
 
+class _NotKept:
+    """Stands for what a procedure computed and gave to its exception: the numbers lie behind what
+    the entry returned, but their types are only known to code that may not be loaded."""
+
+    def __repr__(self) -> str:
+        return "<value not kept>"
+
+
 def raised_by(address: int) -> BaseException | None:
     """The exception behind what an entry returned, as far as it can be told."""
     if INTERPRETED:
@@ -241,6 +249,17 @@ def raised_by(address: int) -> BaseException | None:
         kind, arguments, _ = serialize._numba_unpickle(
             pickled, ctypes.string_at(pickled, size), b""
         )
-        return kind(*(arguments or ()))
+        return kind(*(_NotKept() if isinstance(x, ir.Value) else x for x in arguments or ()))
     except Exception:  # Whatever it was, it only makes a message poorer.
         return None
+
+
+def in_words(raised: BaseException | None) -> str:
+    """An exception of a procedure as the message of an error says it. Never fails."""
+    if raised is None:
+        return "an exception"
+    try:
+        text = str(raised)
+    except Exception:  # Its class is the user's.
+        text = ""
+    return f"{type(raised).__name__}: {text}" if text else type(raised).__name__
