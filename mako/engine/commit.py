@@ -15,6 +15,7 @@ from mako.engine.index import BYTES_INDEX, FULL, LINKED, PAIR_INDEX, WORD_INDEX
 from mako.engine.jit import compiled, exported
 from mako.engine.layout import (
     C_ACTIVE,
+    C_DETAIL,
     C_ENGINE,
     C_FLOOR,
     C_HINT_LEAF,
@@ -122,6 +123,7 @@ def begin(tx: int) -> None:
     st8(tx + C_LOG_BYTES, 0)
     st8(tx + C_MASK, 0)
     st8(tx + C_OUTCOME, COMMITTED)
+    st8(tx + C_DETAIL, 0)
     st8(tx + C_SCAN_USED, 0)
     st8(tx + C_SCAN_LAPS, 0)
     st8(tx + C_STEPS, 0)

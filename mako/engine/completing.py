@@ -30,6 +30,8 @@ from mako.engine.layout import (
     K_COMPLETION_HEAD,
     K_COMPLETION_TAIL,
     K_COMPLETIONS,
+    K_FAILED,
+    K_FAILED_DETAIL,
     K_LISTENER,
     K_LISTENING,
     K_REQUEST_TAIL,
@@ -53,6 +55,14 @@ IDLE, RUNNING, SLEEPING, STOPPED, WAITING_FOR_LOG = 0, 1, 2, 3, 4
 def record_latency(tx: int, kind: int, ns: int) -> None:
     counter = tx + C_HISTOGRAMS + kind * HISTOGRAM_BYTES + 8 * bucket_of(ns)
     st8(counter, ld8(counter) + 1)
+
+
+@compiled
+def note_failure(home: int, ran: int, outcome: int) -> None:
+    """A transaction of the workload that `home` drives, run in the context `ran`, cannot go on:
+    `home` stops."""
+    st8(home + K_FAILED_DETAIL, ld8(ran + C_DETAIL))
+    store_release(home + K_FAILED, outcome)  # Who sees it sees what it is about, too.
 
 
 @compiled

@@ -13,6 +13,7 @@ from mako.engine.commit import abort, begin, commit, rest, retired_by_commit
 from mako.engine.jit import compiled
 from mako.engine.layout import (
     C_ARGUMENTS,
+    C_DETAIL,
     C_KEY,
     C_KEY_END,
     C_MASK,
@@ -23,6 +24,7 @@ from mako.engine.layout import (
     LENGTH_MASK,
     R_KEY,
     RESULT_BYTES,
+    T_ID,
     T_KIND,
     V_LENGTH,
     V_VALUE,
@@ -129,13 +131,17 @@ def _put(tx: int, table: int, size: int, length: int, may_replace: int) -> int:
 
 @compiled
 def session_put(tx: int, table: int, size: int, length: int, may_replace: int) -> int:
-    """Buffer a value of `length` bytes; the address to write it to, or -Outcome."""
+    """Buffer a value of `length` bytes; the address to write it to, or -Outcome, about this
+    table."""
     version = _put(tx, table, size, length, may_replace)
     turn = 0
     while version == -_OUT_OF_MEMORY and make_room(tx, turn):
         version = _put(tx, table, size, length, may_replace)
         turn += 1
-    return version + V_VALUE if version > 0 else version
+    if version > 0:
+        return version + V_VALUE
+    st8(tx + C_DETAIL, ld8(table + T_ID))
+    return version
 
 
 @compiled

@@ -182,6 +182,7 @@ K_STARTED: Final = C_WORKLOAD + 64  # when the present transaction was due or be
 K_FAILED: Final = C_WORKLOAD + 72  # the outcome that stopped the worker by itself
 K_ROLLED_BACK: Final = C_WORKLOAD + 80  # KIND_MAX counters
 K_STATE_BYTES: Final = C_WORKLOAD + 208
+K_FAILED_DETAIL: Final = C_WORKLOAD + 216  # C_DETAIL of the transaction that stopped it
 K_REQUESTS: Final = C_WORKLOAD + 256  # address of the request ring
 K_COMPLETIONS: Final = K_REQUESTS + 8
 K_LISTENER: Final = K_REQUESTS + 16  # eventfd of whoever collects, or -1

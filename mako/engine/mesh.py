@@ -13,7 +13,14 @@ rest, as soon as it learns what is known here.
 from mako.engine.atomics import ld8, load_acquire, shl, st8
 from mako.engine.channel import M_KIND, M_TRANSACTION, M_VIEW, oldest, room, send, take, waiting
 from mako.engine.closing import learn_watermark
-from mako.engine.completing import COMMITTED, DRIVE, completion_room, record_latency, report_at
+from mako.engine.completing import (
+    COMMITTED,
+    DRIVE,
+    completion_room,
+    note_failure,
+    record_latency,
+    report_at,
+)
 from mako.engine.coordinator import OPEN, give_up, on_answer, run
 from mako.engine.durability import note
 from mako.engine.jit import compiled, exported
@@ -66,7 +73,6 @@ from mako.engine.layout import (
     C_MESH,
     C_RESULT,
     C_TIMESTAMP,
-    K_FAILED,
     K_OFFSET,
     K_ROLLED_BACK,
     PARTITION,
@@ -107,7 +113,7 @@ def _report(home: int, lane: int, outcome: int, now: int) -> None:
         counter = home + K_ROLLED_BACK + 8 * kind
         st8(counter, ld8(counter) + 1)
     elif load_acquire(home + C_CONTROL) == DRIVE:
-        st8(home + K_FAILED, outcome)
+        note_failure(home, lane, outcome)
 
 
 @compiled

@@ -33,6 +33,7 @@ from mako.engine.completing import (
     complete,
     completion_room,
     most_completed,
+    note_failure,
     record_latency,
     release_request,
     wake_listener,
@@ -382,7 +383,7 @@ def _drive_one(tx: int, started: int) -> int:
     if call_entry(ld8(tx + K_GENERATE), tx, state, tx + C_RESULT) != 0:
         if ld8(tx + C_OUTCOME) == _LOCKED:  # It was asked to give way; nothing was begun.
             return monotonic_ns()
-        st8(tx + K_FAILED, ld8(tx + C_OUTCOME))
+        note_failure(tx, tx, ld8(tx + C_OUTCOME))
         return -1
     kind = ld8(tx + C_RESULT)
     st8(tx + K_RANDOM, ld8(tx + C_RANDOM))
@@ -413,7 +414,7 @@ def _drive_one(tx: int, started: int) -> int:
             return _rest_a_little(tx)
         elif outcome > _PHANTOM:
             if load_acquire(tx + C_CONTROL) == DRIVE:
-                st8(tx + K_FAILED, outcome)
+                note_failure(tx, tx, outcome)
             return -1
         tries += 1
         is_long = waits or rooms > 0 or tries & 63 == 0 or interrupted(tx)

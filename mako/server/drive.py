@@ -307,7 +307,7 @@ class Drive:
         for worker in self._workers:
             failed = self._engine.word(worker.context + layout.K_FAILED)
             if failed and not self._stopped:
-                detail = self._engine.word(worker.context + layout.C_DETAIL)
+                detail = self._engine.word(worker.context + layout.K_FAILED_DETAIL)
                 error = self._engine.failure_of(Outcome(failed), detail, self.workload.name)
                 self._stopped = str(error)
 

@@ -77,6 +77,37 @@ def test_what_is_there_already_does_not_end_a_transaction(db: Database) -> None:
     assert list(db.items()) == [(b"a", b"0"), (b"c", b"3")]
 
 
+@pytest.mark.interpreted
+def test_what_is_there_already_is_in_the_table_that_the_error_names(db: Database) -> None:
+    """Whatever the last transaction in the same context was about."""
+    db.create(p.COUNTER, p.NOTE)
+    notes, db[b"a"] = db.table("notes"), b"0"
+    notes.put(b"a", b"0")
+    counters = db.table(p.COUNTER)
+    counters.put((1,), {"value": 0})
+    with pytest.raises(mako.NotFound, match="table counter: no row"):
+        db.run(p.value_of, 2)
+    with pytest.raises(mako.Exists, match=r"^table notes: a row"):
+        notes.insert(b"a", b"1")
+    with pytest.raises(mako.Exists, match=r"^table counter: a row"):
+        counters.insert((1,), {"value": 1})
+    with db.transaction() as tx:
+        for table, key, value in ((counters, (1,), {"value": 1}), (notes, b"a", b"1")):
+            with pytest.raises(mako.Exists, match=f"^table {table.handle.table.name}: a row"):
+                tx.insert(key, value, table=table)
+
+
+@pytest.mark.interpreted
+def test_what_a_procedure_met_before_is_not_named_later(db: Database) -> None:
+    """An outcome that nothing is noted about says nothing of the last one's table."""
+    db.create(p.COUNTER)
+    with pytest.raises(mako.NotFound, match="table counter"):
+        db.run(p.value_of, 1)
+    tx = db.begin()  # In the same context.
+    assert "counter" not in str(db._engine.failure(tx._context, int(Outcome.EXISTS)))
+    tx.abort()
+
+
 # --- a set that is full ---------------------------------------------------------------------------
 
 

@@ -8,10 +8,18 @@ import pytest
 import mako
 from mako.engine.commit import unless_refused
 from mako.engine.completing import DRIVE
-from mako.engine.layout import C_CONTROL, C_HISTOGRAMS, C_MASK, HISTOGRAM_BYTES, K_FAILED
+from mako.engine.layout import (
+    C_CONTROL,
+    C_DETAIL,
+    C_HISTOGRAMS,
+    C_MASK,
+    HISTOGRAM_BYTES,
+    K_FAILED,
+    K_FAILED_DETAIL,
+)
 from mako.engine.mesh import _report
 from mako.engine.station import refused_as_stalled
-from mako.ids import Outcome
+from mako.ids import TABLE_ID_LAST, Outcome
 from mako.procedure import Procedure
 from tests.engine.partitioned import ACCOUNT, Cluster, Done, change, delete, insert, put
 from tests.engine.test_partitions import BASE, look, refuse, transfer
@@ -197,3 +205,17 @@ def test_a_refused_transaction_of_a_drive_is_none_that_ended(
     after = engine.read(home + C_HISTOGRAMS, HISTOGRAM_BYTES)
     assert (after != before) == (outcome is Outcome.COMMITTED)
     assert engine.word(home + K_FAILED) == 0
+
+
+def test_a_drive_that_fails_says_what_its_transaction_was_about(cluster: Cluster) -> None:
+    """The one that was run in a lane, and not the last one of the worker itself."""
+    engine, home = cluster.engines[0], cluster.homes[0]
+    lane = next(iter(cluster.mesh.lanes_of(engine)))
+    control = engine.word(home + C_CONTROL)
+    engine.set_word(home + C_CONTROL, DRIVE)
+    engine.set_word(home + C_DETAIL, int(TABLE_ID_LAST))
+    engine.set_word(lane + C_DETAIL, int(ACCOUNT.id))
+    _report(home, lane, Outcome.NOT_FOUND, cluster.now_ns)
+    engine.set_word(home + C_CONTROL, control)
+    assert engine.word(home + K_FAILED) == Outcome.NOT_FOUND
+    assert engine.word(home + K_FAILED_DETAIL) == ACCOUNT.id
