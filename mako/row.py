@@ -15,7 +15,9 @@ The codes of fields:
     i1 i2 i4 i8     signed integers of 1, 2, 4, 8 bytes
     u1 u2 u4        unsigned integers
     f8              a float
-    S<n>            n bytes, shorter values padded with zero bytes
+    S<n>            n bytes, shorter values padded with zero bytes; a row that is read has none of
+                    those at the end. In a procedure they count for `len`, but where such a field,
+                    or a part of it, is compared they do not.
     <integer>*<n>   an array of n integers, for example "u2*15"
 """
 

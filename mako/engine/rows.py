@@ -3,9 +3,11 @@
     row = tx.read(STOCK, (w, i))     RowType(layout, writable=False): assigning is an error
     row.s_quantity                   a load, sign- or zero-extended to int64
     row.s_dist                       CharsType: address and length; copies, slices, compares
+                                     (without the zero bytes that pad it, as `Row.unpack`)
     row.counts[3]                    NumbersType: an element
 
-A view is its address, and for chars its length as well: nothing is allocated, nothing counted.
+A view is its address, and for chars its length and whether it may be padded: nothing is allocated,
+nothing counted.
 `mako.engine.views` has the same classes for interpreted procedures.
 """
 
@@ -93,7 +95,8 @@ class _NumbersModel(models.PrimitiveModel):
 @register_model(CharsType)
 class _CharsModel(models.StructModel):
     def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, [("address", types.int64), ("size", types.int64)])
+        members = [(name, types.int64) for name in ("address", "size", "padded")]
+        super().__init__(manager, kind, members)
 
 
 def field_type(field: Field, *, writable: bool) -> Any:
@@ -148,6 +151,7 @@ def _row_getattr(context: Any, builder: Any, ty: RowType, value: Any, name: str)
         )
         chars.address = address
         chars.size = _I64(field.count)
+        chars.padded = _I64(1)
         return chars._getvalue()
     if field.is_array:
         return address
@@ -163,7 +167,7 @@ def _row_setattr(context: Any, builder: Any, sig: Any, args: Any, name: str) -> 
         raise TypeError(f"field {name!r} {READ_ONLY}")
     address = _at(builder, row, field.offset)
     if field.is_chars:
-        source, size = _chars_source(context, builder, value, value_type)
+        source, size, _ = _chars_source(context, builder, value, value_type)
         function = context.typing_context.resolve_value_type(copy_chars)
         signature = types.void(types.int64, types.int64, types.int64, types.int64)
         signature = function.get_call_type(context.typing_context, signature.args, {})
@@ -176,14 +180,15 @@ def _row_setattr(context: Any, builder: Any, sig: Any, args: Any, name: str) -> 
     return context.get_dummy_value()
 
 
-def _chars_source(context: Any, builder: Any, value: Any, ty: Any) -> tuple[Any, Any]:
-    """Address and length of something that can be assigned to a chars field."""
+def _chars_source(context: Any, builder: Any, value: Any, ty: Any) -> tuple[Any, Any, Any]:
+    """Address and length of something that can be assigned to a chars field, and whether zero bytes
+    at its end are padding."""
     if isinstance(ty, CharsType):
         chars = cgutils.create_struct_proxy(chars_type)(context, builder, value=value)
-        return chars.address, chars.size
+        return chars.address, chars.size, chars.padded
     if isinstance(ty, types.Bytes):
         array = context.make_array(ty)(context, builder, value=value)
-        return builder.ptrtoint(array.data, _I64), array.nitems
+        return builder.ptrtoint(array.data, _I64), array.nitems, _I64(0)
     raise TypeError(f"cannot assign {ty} to a chars field; use another chars field or b'...'")
 
 
@@ -191,7 +196,7 @@ def _chars_source(context: Any, builder: Any, value: Any, ty: Any) -> tuple[Any,
 def _bytes_to_chars(context: Any, builder: Any, given: Any, wanted: Any, value: Any) -> Any:
     """b"literal" where chars are wanted: a view of the constant."""
     chars = cgutils.create_struct_proxy(chars_type)(context, builder)
-    chars.address, chars.size = _chars_source(context, builder, value, given)
+    chars.address, chars.size, chars.padded = _chars_source(context, builder, value, given)
     return chars._getvalue()
 
 
@@ -204,9 +209,22 @@ def copy_chars(target: int, target_size: int, source: int, source_size: int) -> 
 
 
 @compiled
-def compare_chars(a: int, a_size: int, b: int, b_size: int) -> int:
+def _without_padding(address: int, size: int) -> int:
+    """The length of chars of `size` bytes without the zero bytes at their end."""
+    while size > 0 and ld1(address + size - 1) == 0:
+        size -= 1
+    return size
+
+
+@compiled
+def compare_chars(a: int, a_size: int, a_padded: int, b: int, b_size: int, b_padded: int) -> int:
+    """Below 0, 0 or above it, as Python compares bytes; padding is none of them."""
     order = memcmp(a, b, min(a_size, b_size))
-    return order if order != 0 else a_size - b_size
+    if order != 0:  # Also if one of the bytes is padding: the other one is not then, and above it.
+        return order
+    a_bytes = _without_padding(a, a_size) if a_padded != 0 else a_size
+    b_bytes = _without_padding(b, b_size) if b_padded != 0 else b_size
+    return a_bytes - b_bytes
 
 
 @lower_cast(CharsType, CharsType)
@@ -216,12 +234,13 @@ def _chars_to_chars(context: Any, builder: Any, given: Any, wanted: Any, value: 
 
 @intrinsic
 def chars_of(typingctx: Any, address: Any, size: Any) -> Any:
-    """Chars that cannot be changed."""
+    """Chars that cannot be changed, and are not padded."""
     signature = chars_type(types.int64, types.int64)
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         chars = cgutils.create_struct_proxy(chars_type)(context, builder)
         chars.address, chars.size = args
+        chars.padded = _I64(0)
         return chars._getvalue()
 
     return signature, generate
@@ -229,10 +248,10 @@ def chars_of(typingctx: Any, address: Any, size: Any) -> Any:
 
 @intrinsic
 def _part_of(typingctx: Any, whole: Any, address: Any, size: Any) -> Any:
-    """Chars that can be changed as far as `whole` can."""
+    """Chars that can be changed as far as `whole` can, and are padded if it is."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        chars = cgutils.create_struct_proxy(whole)(context, builder)
+        chars = cgutils.create_struct_proxy(whole)(context, builder, value=args[0])
         chars.address, chars.size = args[1:]
         return chars._getvalue()
 
@@ -267,6 +286,7 @@ def _part(index: int, name: str) -> Any:
 
 address_of = _part(0, "address_of")
 size_of = _part(1, "size_of")
+_padded = _part(2, "_padded")
 
 
 @overload(len)
@@ -344,7 +364,9 @@ def _register_indexing() -> None:
                 return None
 
             def impl(a: Any, b: Any) -> bool:
-                order = compare_chars(address_of(a), size_of(a), address_of(b), size_of(b))
+                order = compare_chars(
+                    address_of(a), size_of(a), _padded(a), address_of(b), size_of(b), _padded(b)
+                )
                 return operation(order, 0)
 
             return impl

@@ -62,12 +62,16 @@ def _store(address: int, code: str, value: Any) -> None:
 
 
 class Chars:
-    """A view of bytes in the engine's memory."""
+    """A view of bytes in the engine's memory; with `padded`, zero bytes at the end are none of
+    what it is compared by."""
 
-    def __init__(self, address: int, size: int, *, writable: bool = False) -> None:
+    def __init__(
+        self, address: int, size: int, *, writable: bool = False, padded: bool = False
+    ) -> None:
         self.address = address
         self.size = size
         self.writable = writable
+        self.padded = padded
 
     def __bytes__(self) -> bytes:
         return read_bytes(self.address, self.size)
@@ -80,7 +84,8 @@ class Chars:
             start = min(max(index.start or 0, 0), self.size)
             end = self.size if index.stop is None else index.stop
             size = min(max(end, start), self.size) - start
-            return Chars(self.address + start, size, writable=self.writable)
+            at = self.address + start
+            return Chars(at, size, writable=self.writable, padded=self.padded)
         if not 0 <= index < self.size:
             raise IndexError(index)
         return ld1(self.address + index)
@@ -103,21 +108,26 @@ class Chars:
         memset(self.address + len(data), 0, self.size - len(data))
 
     def __eq__(self, other: object) -> bool:
-        return bytes(self) == bytes(other)  # type: ignore[call-overload]
+        return _compared(self) == _compared(other)
 
     def __lt__(self, other: Any) -> bool:
-        return bytes(self) < bytes(other)
+        return _compared(self) < _compared(other)
 
     def __le__(self, other: Any) -> bool:
-        return bytes(self) <= bytes(other)
+        return _compared(self) <= _compared(other)
 
     def __gt__(self, other: Any) -> bool:
-        return bytes(self) > bytes(other)
+        return _compared(self) > _compared(other)
 
     def __ge__(self, other: Any) -> bool:
-        return bytes(self) >= bytes(other)
+        return _compared(self) >= _compared(other)
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def _compared(chars: Any) -> bytes:
+    data = bytes(chars)
+    return data.rstrip(b"\0") if isinstance(chars, Chars) and chars.padded else data
 
 
 class Numbers:
@@ -161,7 +171,7 @@ class RowView:
             raise AttributeError(name)
         address = self._address + field.offset
         if field.is_chars:
-            return Chars(address, field.count, writable=self._writable)
+            return Chars(address, field.count, writable=self._writable, padded=True)
         if field.is_array:
             return Numbers(address, field, writable=self._writable)
         return _load(address, field.element)
