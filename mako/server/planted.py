@@ -25,6 +25,7 @@ SHARDED: Final[Mapping[str, str]] = MappingProxyType(
         "lost_results_kept": "who waits for what another partition lost is told",
         "mail_of_older_epoch_accepted": "mail is good between the epochs of its channels",
         "prepared_dropped_by_any_epoch": "what is prepared stays until its coordinator decides",
+        "snapshot_said_to_be_new": "a snapshot is no older than was asked for",
         "views_not_compared": "prepare, raise and vote need equal vectors of epochs",
         "watermark_accepted_across_epochs": "a watermark counts in the epoch it is stamped with",
     }

@@ -22,6 +22,7 @@ from mako.errors import (
     Unavailable,
     Unknown,
 )
+from mako.ids import MILLISECOND_SHIFT
 from mako.replication.driver import ReadReply, Reply
 from mako.server.plan import partition_of
 from mako.sim.checkers import Violation
@@ -58,6 +59,16 @@ class Failed(Exception):
 
 def ended(call: Call) -> Wait:
     return call, lambda: call.ended
+
+
+def check_age(age: int, oldest: int, between: tuple[int, int] | None) -> None:
+    """A snapshot says that it is `age` ms old, and may be `oldest` (below 0: any age). By the clock
+    of its replica it was between these two ages from being asked for to being answered; None: that
+    clock jumped, or the connection is another one."""
+    if 0 <= oldest < age:
+        raise Violation("staleness", f"{age} ms old, and {oldest} were allowed")
+    if between is not None and not between[0] <= age <= between[1]:
+        raise Violation("staleness", f"said to be {age} ms old, and was {between}")
 
 
 class Lives(ABC):
@@ -183,6 +194,20 @@ class Lives(ABC):
 
     def _deadline(self, client: SimClient) -> float:
         return client.seconds + _PATIENCE
+
+    def _open_snapshot(self, client: SimClient, oldest: int, *over: int) -> Asked:
+        """A snapshot of any replica, at most `oldest` ms old (below 0: of any age)."""
+        process = self._cluster.processes[max(client.process - 1, 0)]
+        asked_ms, before = process.now_ms, (client.core.connection, process.wall_offset_ms)
+        call = yield from self._ask(client, Operation.SNAPSHOT, oldest, *over)
+        _, age = call.value
+        between = None
+        if client.process and before == (client.core.connection, process.wall_offset_ms):
+            stamp = call.timestamp >> MILLISECOND_SHIFT
+            between = max(asked_ms - stamp, 0), max(process.now_ms - stamp, 0)
+            self._cluster.reach("snapshot_age_compared")
+        check_age(age, oldest, between)
+        return call
 
     def _ask(
         self, client: SimClient, operation: Operation, *arguments: object, bound: int = 0

@@ -10,7 +10,6 @@ Everything has a timestamp, and the claim is that their order is such an order (
     nothing else    what was refused or discarded is not there, and nothing is there twice
     all or nothing  a transaction is in all of its lists or in none
     equal states    snapshots at equal timestamps have equal hashes
-    staleness       the age of a snapshot is what it is said to be, and not above what was asked for
 
 A request that may have been run twice, once for its effect and once to find its row, has only an
 upper bound for its timestamp: it is not `exact`.
@@ -115,14 +114,6 @@ class ClientHistory:
         """A snapshot has a hash."""
         if self._hashes.setdefault(timestamp, state) != state:
             raise Violation("equal states", f"two snapshots at {timestamp} have other hashes")
-
-    def opened(self, age: int, oldest: int, between: tuple[int, int]) -> None:
-        """A snapshot says that it is `age` ms old, and may be `oldest` (below 0: any age). At its
-        replica it was between these two ages from being asked for to being answered."""
-        if 0 <= oldest < age:
-            raise Violation("staleness", f"{age} ms old, and {oldest} were allowed")
-        if not between[0] <= age <= between[1]:
-            raise Violation("staleness", f"said to be {age} ms old, and was {between}")
 
     def wrote(
         self, key: bytes, value: bytes | None, timestamp: int, floor: int, *, exact: bool

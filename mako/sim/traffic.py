@@ -168,15 +168,9 @@ class Traffic(Lives):
 
     def _snapshot(self, client: SimClient) -> Task:
         oldest = self._chance.choice((-1, -1, 20, 200, 2000))
-        process = self._cluster.processes[max(client.process - 1, 0)]
-        asked_ms, before = process.now_ms, (client.core.connection, process.wall_offset_ms)
-        call = yield from self._ask(client, Operation.SNAPSHOT, oldest)
-        session, age = call.value
+        call = yield from self._open_snapshot(client, oldest)
+        session, _ = call.value
         bound, timestamp = client.core.connection or -1, call.timestamp
-        if client.process and before == (client.core.connection, process.wall_offset_ms):
-            stamp = timestamp >> 20
-            ages = max(asked_ms - stamp, 0), max(process.now_ms - stamp, 0)
-            self.history.opened(age, oldest, ages)
         for _ in range(self._chance.randint(1, 3)):
             yield from self._look(client, session, bound, timestamp)
             yield self._some(self._think)

@@ -40,6 +40,7 @@ QUICK_SHARDED = {
     "acknowledged_by_own_watermark": 4,
     "discard_not_logged": 4,
     "lost_results_kept": 4,
+    "snapshot_said_to_be_new": 4,
 }
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from mako.sim.checkers import Violation
+from mako.sim.lives import check_age
 from mako.sim.serial import Append, ClientHistory
 
 Change = Callable[[ClientHistory], None]
@@ -27,7 +28,6 @@ def good() -> ClientHistory:
     history.may_write(b"x")
     history.wrote(b"r", b"x", 40, history.floor, exact=True)
     history.read_register(b"r", b"x", 41, history.floor)
-    history.opened(5, 10, (4, 6))
     return history
 
 
@@ -58,9 +58,6 @@ AT_ONCE: dict[str, tuple[str, Change]] = {
         lambda h: h.wrote(b"r", b"y", 35, h.floor, exact=True),
     ),
     "two hashes": ("equal states", lambda h: h.hashed(15, "b")),
-    "older than allowed": ("staleness", lambda h: h.opened(11, 10, (11, 11))),
-    "older than said": ("staleness", lambda h: h.opened(3, -1, (4, 6))),
-    "younger than said": ("staleness", lambda h: h.opened(7, -1, (4, 6))),
     "a value from nowhere": (
         "nothing else",
         lambda h: h.read_register(b"r", b"z", 50, h.floor),
@@ -75,6 +72,19 @@ def test_an_answer_that_cannot_be(name: str) -> None:
     with pytest.raises(Violation) as caught:
         change(history)
     assert caught.value.rule == rule
+
+
+@pytest.mark.parametrize(
+    ("age", "oldest", "between"),
+    [(11, 10, (11, 11)), (3, -1, (4, 6)), (7, -1, (4, 6)), (11, 10, None)],
+    ids=["older than allowed", "older than said", "younger than said", "nothing to compare with"],
+)
+def test_the_age_of_a_snapshot(age: int, oldest: int, between: tuple[int, int] | None) -> None:
+    check_age(5, 10, (4, 6))
+    check_age(5, -1, None)
+    with pytest.raises(Violation) as caught:
+        check_age(age, oldest, between)
+    assert caught.value.rule == "staleness"
 
 
 AT_END: dict[str, tuple[str, Change]] = {

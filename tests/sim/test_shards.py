@@ -230,9 +230,37 @@ def stale_snapshot(history: ShardHistory) -> list[int]:
     return [11]
 
 
+def opened(history: ShardHistory, begin: int, at: int, **more: int | str) -> None:
+    one = Seen(2, "open", begin, **more)  # type: ignore[arg-type]
+    history.opened(one, begin + 1, at)
+
+
+def too_old_a_snapshot(history: ShardHistory) -> list[int]:
+    """It may be 20 ns old, and lacks what was acknowledged at 15."""
+    appended(history, 11, 1, 100)
+    opened(history, 35, 99, oldest=20)
+    opened(history, 36, 99, oldest=20)
+    return [11]
+
+
+def older_than_allowed(history: ShardHistory) -> list[int]:
+    opened(history, 35, 99, oldest=20, age=21)
+    return []
+
+
+def back_in_a_session(history: ShardHistory) -> list[int]:
+    opened(history, 35, 99, session="one")
+    opened(history, 45, 98, session="other")
+    opened(history, 55, 98, session="one")
+    return []
+
+
 @pytest.mark.parametrize(
     ("act", "rule"),
     [
+        (too_old_a_snapshot, "staleness: .* at 99 it is older than"),
+        (older_than_allowed, "staleness: .* 21 ns old"),
+        (back_in_a_session, "session"),
         (lost, "nothing lost"),
         (twice, "nothing else"),
         (refused, "G1a"),

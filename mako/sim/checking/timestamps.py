@@ -39,7 +39,9 @@ def check_snapshots(evidence: Evidence) -> Report:
         if one.at is not None and evidence.counted[number]
     ]
     snapshots.sort(key=lambda item: item[:2])
-    report.looked_at = len(snapshots)
+    report.looked_at = sum(
+        one.session is not None or one.oldest is not None for _, _, one in snapshots
+    )
     _check_sessions(evidence, [(number, one) for _, number, one in snapshots], report)
     ends = sorted(
         (end, one.timestamp, number)

@@ -33,8 +33,12 @@ class Seen:
     outcome: Outcome = Outcome.UNKNOWN
     #: Where it is known: a request that may have been run twice has none.
     timestamp: int | None = None
-    #: Of a snapshot.
+    #: Of a snapshot; and of its opening: how old it may be and is said to be, ns, and within which
+    #: session none goes back.
     at: int | None = None
+    oldest: int | None = None
+    age: int | None = None
+    session: str | None = None
     early: int | None = None
     #: By list: its length, its last value (0: none), and what is appended to it.
     lengths: dict[int, int] = field(default_factory=dict)
@@ -77,6 +81,11 @@ class ShardHistory:
         self.acknowledged += 1
         self.reads += not (one.appends or one.writes or one.adds)
         self.floor = max(self.floor, timestamp)
+
+    def opened(self, one: Seen, now: int, at: int) -> None:
+        """It is a snapshot that reads at `at`; nothing was read yet."""
+        one.end, one.outcome, one.at = now, Outcome.OK, at
+        self.seen.append(one)
 
     def saw(self, one: Seen, now: int, at: int) -> None:
         """It was read at a snapshot."""
@@ -134,6 +143,7 @@ class ShardHistory:
         made.name = f"{one.name} {len(history.transactions) - 1}"
         made.end, made.outcome = one.end, one.outcome
         made.timestamp, made.at, made.early = one.timestamp, one.at, one.early
+        made.oldest, made.age, made.session = one.oldest, one.age, one.session
         counts = one.outcome is Outcome.OK
         for number, length in one.lengths.items() if counts else ():
             if length > len(lists[number]):

@@ -27,6 +27,7 @@ from mako.server.hosting import Hosted
 from mako.sim.checkers import Violation
 from mako.sim.checking import Outcome
 from mako.sim.client import SimClient, Task
+from mako.sim.clock import MS
 from mako.sim.lives import EXPECTED, Failed, Lives, ended
 from mako.sim.process import SimProcess
 from mako.sim.shards.history import Seen, ShardHistory
@@ -386,12 +387,17 @@ class ShardTraffic(Lives):
     # --- Snapshots -----------------------------------------------------------------------------
 
     def _snapshot(self, client: SimClient) -> Task:
-        wanted = [self._chance.choice((-1, -1, 200, 2000))]
-        if self._chance.random() < 0.7:  # Of its partition only: who stalls is left out.
-            wanted.append(1 << client.partition)
-        call = yield from self._ask(client, Operation.SNAPSHOT, *wanted)
-        session, _ = call.value
+        oldest = self._chance.choice((-1, -1, 200, 2000))
+        # Of its partition only: who stalls is left out.
+        over = (1 << client.partition,) if self._chance.random() < 0.7 else ()
+        one = Seen(client.number, "open", self._loop.now)
+        call = yield from self._open_snapshot(client, oldest, *over)
+        session, age = call.value
         bound, at = client.core.connection or -1, call.timestamp
+        one.age, one.oldest = age * MS, oldest * MS if oldest >= 0 else None
+        # With who stalls it is older than without: the two kinds go forward each by itself.
+        one.session = f"{client.number} {call.connection} {over}"
+        self.history.opened(one, self._loop.now, at)
         for _ in range(self._chance.randint(1, 3)):
             with suppress(Failed):  # It may be refused, and then goes on.
                 yield from self._look_at(client, session, bound, at)
