@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 from mako.client.remote.calls import Call
 from mako.entry import GroupId
 from mako.errors import (
-    Aborted,
     Busy,
+    Conflict,
     ConnectionLost,
     Discarded,
+    Exists,
+    LogFull,
+    NotFound,
     NotLeader,
     TooStale,
     TransactionTooOld,
@@ -37,14 +40,14 @@ if TYPE_CHECKING:
 _PATIENCE: Final = 1.0
 #: What a client does at a time.
 _TASKS: Final = 4
-#: What may go wrong for a client; anything else is a bug.
+#: What may go wrong for a client, whatever it does; anything else is a bug.
 EXPECTED: Final = (
-    Aborted,
     Busy,
+    Conflict,
     ConnectionLost,
     Discarded,
+    LogFull,
     NotLeader,
-    TooStale,
     TransactionTooOld,
     Unknown,
     TimeoutError,
@@ -187,10 +190,15 @@ class Lives(ABC):
             yield from script
         self.running -= 1
 
-    def _check(self, call: Call) -> None:
-        """Something that may happen to a call happened to it."""
-        if call.error is not None and not isinstance(call.error, self._expected):
-            raise Violation("answers", f"{call.name}: {type(call.error).__name__}: {call.error}")
+    def _check(self, call: Call, *also: type[Exception]) -> None:
+        """Something that may happen to a call happened to it. `also`: what may happen to this one
+        only, because of what it does."""
+        if call.error is None or isinstance(call.error, (*self._expected, *also)):
+            return
+        # Whether a row is there is told when all that was read to find that out is still true; and
+        # where the rest is consistent, only who asks for it in vain meets that.
+        rule = "reads" if isinstance(call.error, NotFound | Exists) else "answers"
+        raise Violation(rule, f"{call.name}: {type(call.error).__name__}: {call.error}")
 
     def _deadline(self, client: SimClient) -> float:
         return client.seconds + _PATIENCE
@@ -199,7 +207,8 @@ class Lives(ABC):
         """A snapshot of any replica, at most `oldest` ms old (below 0: of any age)."""
         process = self._cluster.processes[max(client.process - 1, 0)]
         asked_ms, before = process.now_ms, (client.core.connection, process.wall_offset_ms)
-        call = yield from self._ask(client, Operation.SNAPSHOT, oldest, *over)
+        also = (TooStale,) if oldest >= 0 else ()
+        call = yield from self._ask(client, Operation.SNAPSHOT, oldest, *over, also=also)
         _, age = call.value
         between = None
         if client.process and before == (client.core.connection, process.wall_offset_ms):
@@ -210,16 +219,21 @@ class Lives(ABC):
         return call
 
     def _ask(
-        self, client: SimClient, operation: Operation, *arguments: object, bound: int = 0
+        self,
+        client: SimClient,
+        operation: Operation,
+        *arguments: object,
+        bound: int = 0,
+        also: tuple[type[Exception], ...] = (),
     ) -> Asked:
-        """A request that must succeed, or the script is over."""
+        """A request that must succeed, or the script is over. For `also` see `_check`."""
         if bound and bound != client.core.connection:
             raise Failed
         call = client.asking.request(
             operation, *arguments, deadline=self._deadline(client), bound=bound
         )
         yield ended(call)
-        self._check(call)
+        self._check(call, *also)
         if isinstance(call.error, Unavailable) and bound:
             self._cluster.reach("snapshot_refused_a_row")
         if call.error is not None:

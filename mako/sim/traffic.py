@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mako.client.remote.asking import Asking
 from mako.client.remote.calls import Call, State
-from mako.errors import (
-    Unknown,
-)
+from mako.errors import Exists, Unknown
 from mako.replication.partition import Partition
 from mako.sim.checkers import Violation
 from mako.sim.client import SimClient, Task, Wait
@@ -147,9 +145,19 @@ class Traffic(Lives):
                 (ELEMENTS, element, append.value),
                 (HEADS, head, length + 1),
             ):
-                row = _NUMBER.pack(word)
+                row, replace = _NUMBER.pack(word), table is HEADS
+                # An element that is there is told at once; that the length is an older one would
+                # be only at the end.
                 yield from self._ask(
-                    client, Operation.PUT, session, table.id, key, row, table is HEADS, bound=bound
+                    client,
+                    Operation.PUT,
+                    session,
+                    table.id,
+                    key,
+                    row,
+                    replace,
+                    bound=bound,
+                    also=() if replace else (Exists,),
                 )
         if bound != client.core.connection:
             return

@@ -221,9 +221,9 @@ class ShardTraffic(Lives):
     def _begin(self, client: SimClient, name: str) -> Seen:
         return self.history.begin(client.number, name, self._loop.now)
 
-    def _finish(self, one: Seen, call: Call) -> bool:
-        """What became of a transaction: whether it is acknowledged."""
-        self._check(call)
+    def _finish(self, one: Seen, call: Call, *also: type[Exception]) -> bool:
+        """What became of a transaction: whether it is acknowledged. For `also` see `_check`."""
+        self._check(call, *also)
         error, now = call.error, self._loop.now
         if error is None:
             if call.lost:
@@ -231,10 +231,6 @@ class ShardTraffic(Lives):
             self.history.done(one, now, call.timestamp, exact=not call.lost)
             return True
         self._cluster.reach(f"ended_{type(error).__name__}")
-        if isinstance(error, NotFound) and one.name not in ("write_some", "change_some"):
-            # Only who deletes or changes what is not there has met no row, where the rest is
-            # consistent.
-            raise Violation("reads", f"{one.name} at {error}: a row is not there")
         outcome = Outcome.ABORTED
         if isinstance(error, Unknown):
             outcome = Outcome.UNKNOWN
@@ -288,7 +284,8 @@ class ShardTraffic(Lives):
         one.writes = dict.fromkeys(keys, value or None)
         call = self._call(client, one, (value, *_three(keys)))
         yield ended(call)
-        self._finish(one, call)
+        # A delete may meet no row.
+        self._finish(one, call, *(() if value else (NotFound,)))
 
     def _change(self, client: SimClient) -> Task:
         keys = self._some_of(client, range(self._shards.registers))
@@ -297,7 +294,7 @@ class ShardTraffic(Lives):
         one.writes = dict.fromkeys(keys, self._next_value)
         call = self._call(client, one, (self._next_value, *_three(keys)))
         yield ended(call)
-        self._finish(one, call)
+        self._finish(one, call, NotFound)
 
     def _watch(self, client: SimClient) -> Task:
         seen, *keys = self._some_of(client, range(self._shards.registers))
@@ -361,7 +358,7 @@ class ShardTraffic(Lives):
         one.appends = {where: order.tag}
         call = self._call(client, one, order.arguments)
         yield ended(call)
-        if self._finish(one, call):
+        if self._finish(one, call, *((RolledBack,) if order.rolls_back else ())):
             one.lengths = {where: call.value - 1}
         elif isinstance(call.error, RolledBack):
             self._cluster.reach("order_rolled_back")
