@@ -6,7 +6,7 @@ lists only grow, linearizability comes down to a few comparisons per answer:
     floor        an answer is not shorter than the longest that was known when it was asked for
     one order    all answers of a list agree on what is at each position
     nothing lost what was acknowledged is at its position in the end
-    nothing else what was refused for good is not there, and nothing is there twice
+    nothing else nobody else's value is there, nor what was refused for good, nor one twice
 
 An operation ends in one of three ways: done; failed, without any effect; or unknown.
 """
@@ -34,6 +34,8 @@ class History:
     def __init__(self) -> None:
         self._keys: dict[int, KeyHistory] = {}
         self._failed: set[int] = set()
+        #: By value: the list that it was meant for.
+        self._asked: dict[int, int] = {}
         self.acknowledged = 0
         self.reads = 0
         self.failed = 0
@@ -44,6 +46,10 @@ class History:
         if found is None:
             found = self._keys[key] = KeyHistory()
         return found
+
+    def asked(self, key: int, value: int) -> None:
+        """Somebody wants to append a value."""
+        self._asked[value] = key
 
     def appended(self, key: int, value: int, position: int, floor: int) -> None:
         """An append that was asked for when the floor was `floor` is acknowledged."""
@@ -95,6 +101,9 @@ class History:
         if self._failed.intersection(values):
             wrong = min(self._failed.intersection(values))
             raise Violation("nothing else", f"list {key} has {wrong}, which was refused")
+        for value in values:
+            if self._asked.get(value) != key:
+                raise Violation("nothing else", f"list {key} has {value}, which nobody put there")
         for position, value in known.acknowledged.items():
             if position > len(values) or values[position - 1] != value:
                 raise Violation("nothing lost", f"list {key} lost {value} at {position}")

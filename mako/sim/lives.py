@@ -29,6 +29,7 @@ from mako.ids import MILLISECOND_SHIFT
 from mako.replication.driver import ReadReply, Reply
 from mako.server.plan import partition_of
 from mako.sim.checkers import Violation
+from mako.sim.checking import Outcome
 from mako.sim.client import SimClient, Task, Wait
 from mako.sim.clock import MS
 from mako.sim.process import SimProcess
@@ -62,6 +63,13 @@ class Failed(Exception):
 
 def ended(call: Call) -> Wait:
     return call, lambda: call.ended
+
+
+def outcome_of(error: Exception) -> Outcome:
+    """What became of a transaction that ended with this error."""
+    if isinstance(error, Unknown):
+        return Outcome.UNKNOWN
+    return Outcome.DISCARDED if isinstance(error, Discarded) else Outcome.ABORTED
 
 
 def check_age(age: int, oldest: int, between: tuple[int, int] | None) -> None:

@@ -7,23 +7,30 @@ Everything has a timestamp, and the claim is that their order is such an order (
     reads           whoever reads at a timestamp sees the appends up to it, and no others; so do
                     transactions, snapshots at any replica, and procedures at a snapshot
     nothing lost    what was acknowledged is there in the end, at its position
-    nothing else    what was refused or discarded is not there, and nothing is there twice
+    nothing else    nobody else's value is there, nor what was refused or discarded, nor one twice
     all or nothing  a transaction is in all of its lists or in none
     equal states    snapshots at equal timestamps have equal hashes
 
 A request that may have been run twice, once for its effect and once to find its row, has only an
 upper bound for its timestamp: it is not `exact`.
+
+Registers, which are overwritten and deleted, are judged by mako.sim.checking: what was written,
+with whatever came of it, what was read, and what all replicas have in the end.
 """
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Final
 
 from mako.sim.checkers import Violation
+from mako.sim.checking import History, Outcome, Transaction, judge
 
 _NEVER = 1 << 62
+#: The client that looks at all registers when all is over.
+_LAST: Final = "the end"
 
 
 @dataclass(slots=True)
@@ -60,12 +67,11 @@ class ClientHistory:
         # Appends that had no effect, and those that may have had one.
         self._gone: dict[int, str] = {}
         self._open: list[Append] = []
-        # By register: exact writes, and reads, with the value or None.
-        self._writes: dict[bytes, dict[int, bytes | None]] = defaultdict(dict)
-        self._known: set[bytes] = set()
-        self._may_be_deleted: set[bytes] = set()
-        self._seen: dict[bytes, list[tuple[int, bytes | None]]] = defaultdict(list)
+        # Of scans: the list, and its values.
+        self._scans: list[tuple[int, list[int]]] = []
         self._hashes: dict[int, str] = {}
+        #: Transactions over registers. Times are virtual, in ns.
+        self.registers = History()
 
     # --- Answers -------------------------------------------------------------------------------
 
@@ -110,59 +116,81 @@ class ClientHistory:
         for number, length in zip(lists, lengths, strict=True):
             self._lengths[number].append((timestamp, length))
 
+    def scanned(self, number: int, values: list[int], timestamp: int) -> None:
+        """Somebody saw all of a list at a snapshot."""
+        self.saw((number,), (len(values),), timestamp)
+        self._scans.append((number, values))
+
     def hashed(self, timestamp: int, state: str) -> None:
         """A snapshot has a hash."""
         if self._hashes.setdefault(timestamp, state) != state:
             raise Violation("equal states", f"two snapshots at {timestamp} have other hashes")
 
-    def wrote(
-        self, key: bytes, value: bytes | None, timestamp: int, floor: int, *, exact: bool
+    # --- Registers -----------------------------------------------------------------------------
+
+    def over_registers(
+        self, one: Transaction, now: int, timestamp: int, floor: int, *, exact: bool
     ) -> None:
-        """A register was written, or deleted (None)."""
-        self._answer("a write", timestamp, floor)
-        self.acknowledged += 1
-        if exact:
-            self._writes[key][timestamp] = value
-        elif value is None:
-            self._may_be_deleted.add(key)
+        """A transaction over registers is acknowledged."""
+        self._answer("a transaction over registers", timestamp, floor)
+        one.ok(now, timestamp if exact else None)
+        if any(kind == "write" for kind, _, _ in one.operations):
+            self.acknowledged += 1
+        else:
+            self.reads += 1
 
-    def may_write(self, value: bytes) -> None:
-        """A register is about to be given a value."""
-        self._known.add(value)
-
-    def may_be_deleted(self, key: bytes) -> None:
-        """Whether a delete has had an effect is not known."""
-        self._may_be_deleted.add(key)
-
-    def read_register(self, key: bytes, value: bytes | None, timestamp: int, floor: int) -> None:
-        self._answer("a read", timestamp, floor)
-        self.reads += 1
-        if value is not None and value not in self._known:
-            raise Violation("nothing else", f"register {key!r} has {value!r}, which nobody wrote")
-        self._seen[key].append((timestamp, value))
+    def failed_over_registers(self, one: Transaction, now: int, outcome: Outcome) -> None:
+        """It had no effect, or nobody knows."""
+        one.failed(now, outcome)
+        if outcome is Outcome.UNKNOWN:
+            self.unknown += 1
+        else:
+            self.failed += 1
 
     # --- The end -------------------------------------------------------------------------------
 
-    def check_end(self, values_of: Callable[[int], list[int]], lists: Sequence[int]) -> None:
-        """All of it, beside the lists as all replicas have them in the end."""
+    def check_end(
+        self,
+        values_of: Callable[[int], list[int]],
+        lists: Sequence[int],
+        registers: Mapping[str, str | None],
+        now: int,
+    ) -> list[str]:
+        """All of it, beside the lists and registers as all replicas have them in the end. Returns
+        what was given up."""
         values = {number: values_of(number) for number in lists}
         self._check_values(values)
         for number in lists:
             self._check_order(number)
-        for key, seen in self._seen.items():
-            self._check_register(key, seen)
+        for number, seen in self._scans:
+            if values[number][: len(seen)] != seen:
+                raise Violation(
+                    "reads", f"a scan of list {number} saw {seen}, which is not its beginning"
+                )
+        last = self.registers.begin(_LAST, now)
+        for name, found in registers.items():
+            last.saw(name, found)
+        last.ok(now + 1)
+        return judge(self.registers)
 
     def _check_values(self, values: dict[int, list[int]]) -> None:
         for number, found in values.items():
             value, count = max(Counter(found).items(), key=lambda one: one[1], default=(0, 0))
             if count > 1:
                 raise Violation("nothing else", f"list {number} has {value} twice")
+            acknowledged = [*self._appends[number], *self._retried[number]]
+            known = {done.value for done in acknowledged}
+            known |= {append.value for append in self._open if number in append.lists}
             for value in found:
                 if value in self._gone:
                     raise Violation(
                         "nothing else", f"list {number} has {value}: {self._gone[value]}"
                     )
-            for done in (*self._appends[number], *self._retried[number]):
+                if value not in known:
+                    raise Violation(
+                        "nothing else", f"list {number} has {value}, which nobody put there"
+                    )
+            for done in acknowledged:
                 if done.position > len(found) or found[done.position - 1] != done.value:
                     raise Violation(
                         "nothing lost", f"list {number} lost {done.value} at {done.position}"
@@ -198,22 +226,3 @@ class ClientHistory:
                     raise Violation(
                         "reads", f"at {timestamp} list {number} lacks {one.position}, acknowledged"
                     )
-
-    def _check_register(self, key: bytes, seen: list[tuple[int, bytes | None]]) -> None:
-        writes = self._writes[key]
-        times = sorted(writes)
-        written = {value: timestamp for timestamp, value in writes.items() if value is not None}
-        for timestamp, value in seen:
-            place = bisect_right(times, timestamp)
-            if value is not None and value not in written:
-                continue  # Of a write whose timestamp is not known.
-            newest = times[place - 1] if place else 0
-            if value is None:
-                if key not in self._may_be_deleted and writes.get(newest) is not None:
-                    raise Violation("reads", f"at {timestamp} register {key!r} lacks its value")
-            elif written[value] != newest:
-                raise Violation(
-                    "reads",
-                    f"at {timestamp} register {key!r} had {value!r} of {written[value]}, the newest"
-                    f" is of {newest}",
-                )

@@ -19,7 +19,7 @@ from mako.errors import Exists, Unknown
 from mako.replication.partition import Partition
 from mako.sim.checkers import Violation
 from mako.sim.client import SimClient, Task, Wait
-from mako.sim.lives import Lives, ended
+from mako.sim.lives import Lives, ended, outcome_of
 from mako.sim.procedures import ELEMENTS, HEADS, LISTS_MAX, arguments_of, numbers_in
 from mako.sim.serial import Append, ClientHistory
 from mako.wire.requests import Operation
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 _NUMBER: Final = struct.Struct("<q")
 #: An element as a row of a dump: table, bytes of the key, key, bytes of the value, value.
 _ROW: Final = struct.Struct("<HH16sIq")
+#: What is before a key, and before a value, in such a row.
+_KEY: Final = struct.Struct("<HH")
+_VALUE: Final = struct.Struct("<I")
 _REGISTERS: Final = 4
 
 
@@ -67,7 +70,10 @@ class Traffic(Lives):
         for machine in machines[1:]:
             if [_values_of(machine, number) for number in self._lists] != found:
                 raise Violation("equal states", "lists differ between replicas")
-        self.history.check_end(lambda number: found[number], self._lists)
+        registers = _registers_of(machines[0])
+        if any(_registers_of(machine) != registers for machine in machines[1:]):
+            raise Violation("equal states", "registers differ between replicas")
+        self.history.check_end(found.__getitem__, self._lists, registers, self._loop.now)
 
     # --- Packed calls --------------------------------------------------------------------------
 
@@ -203,9 +209,10 @@ class Traffic(Lives):
                 client, Operation.SCAN, session, ELEMENTS.id, first, end, 1000, 0, bound=bound
             )
             rows, more = call.value
-            if more:
-                return
-            lengths = (len(rows),)
+            if not more:
+                values = [_NUMBER.unpack(row)[0] for _, row in rows]
+                self.history.scanned(lists[0], values, timestamp)
+            return
         else:
             directory = client.core.directory
             assert directory is not None
@@ -228,35 +235,60 @@ class Traffic(Lives):
         return int(call.value[0])
 
     def _write(self, client: SimClient) -> Task:
-        history, floor = self.history, self.history.floor
         number = yield from self._table(client)
+        history, floor, begin = self.history, self.history.floor, self._loop.now
         keys = sorted({self._register() for _ in range(self._chance.randint(1, 3))})
         self._next_value += 1
         value = b"%d" % self._next_value + b" " * self._chance.choice((0, 0, 1500))
         deleted = {key for key in keys if self._chance.random() < 0.2}
-        history.may_write(value)
         writes = [
             ["delete" if key in deleted else "put", number, key, b"" if key in deleted else value]
             for key in keys
         ]
+        one = history.registers.begin(client.number, begin)
+        for key in keys:
+            one.write(key.decode(), None if key in deleted else _shown(value))
         once = self._chance.random() < 0.5
         call = Asking(client.core, once=once).write(writes, self._deadline(client))
         yield ended(call)
         self._check(call)
-        exact = call.error is None and (not call.lost)
-        for key in keys:
-            written = None if key in deleted else value
-            if call.error is None:
-                history.wrote(key, written, call.timestamp, floor, exact=exact)
-            elif key in deleted:
-                history.may_be_deleted(key)
+        if call.error is None:
+            now, exact = self._loop.now, not call.lost
+            history.over_registers(one, now, call.timestamp, floor, exact=exact)
+        else:
+            history.failed_over_registers(one, self._loop.now, outcome_of(call.error))
 
     def _get(self, client: SimClient) -> Task:
-        floor = self.history.floor
         number = yield from self._table(client)
+        begin, floor = self._loop.now, self.history.floor
         key = self._register()
         call = yield from self._ask(client, Operation.GET, 0, number, [key])
-        self.history.read_register(key, call.value[0], call.timestamp, floor)
+        one = self.history.registers.begin(client.number, begin)
+        one.saw(key.decode(), _shown(call.value[0]))
+        self.history.over_registers(one, self._loop.now, call.timestamp, floor, exact=True)
+
+
+def _shown(value: bytes | None) -> str | None:
+    """The value of a register as the history has it. Most of a long one is padding."""
+    if value is None:
+        return None
+    return f"{value.rstrip(b' ').decode(errors='replace')}, {len(value)} bytes"
+
+
+def _registers_of(machine: Partition) -> dict[str, str | None]:
+    """The applied values of all registers."""
+    found: dict[str, str | None] = {f"register {i}": None for i in range(_REGISTERS)}
+    table = machine.engine.table_named("registers")
+    if table is not None:
+        data, at = machine.rows(int(table.table.id), b"", b"\xff"), 0
+        while at < len(data):
+            _, key_bytes = _KEY.unpack_from(data, at)
+            at += _KEY.size + key_bytes
+            key = data[at - key_bytes : at]
+            (value_bytes,) = _VALUE.unpack_from(data, at)
+            at += _VALUE.size + value_bytes
+            found[key.decode(errors="replace")] = _shown(data[at - value_bytes : at])
+    return found
 
 
 def _values_of(machine: Partition, number: int) -> list[int]:

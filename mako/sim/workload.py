@@ -98,6 +98,7 @@ class Workload:
             self._next_value += 1
             padding = self._plan.padding_max
             operation.value = self._next_value
+            self.history.asked(key, operation.value)
             operation.request = append_request(
                 self._next_value, key, self._chance.randrange(padding) if padding else 0
             )
@@ -117,6 +118,7 @@ class Workload:
             self._next_value += 1
             self._next_ticket += 1
             value, ticket = self._next_value, self._next_ticket
+            self.history.asked(key, value)
             if not process.request(group, ticket, append_request(value, key, padding)):
                 return
             self.history.unknown += 1

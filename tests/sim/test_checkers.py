@@ -236,6 +236,9 @@ def test_a_wiped_node_owes_nothing(checks: GroupChecks) -> None:
 @pytest.fixture
 def history() -> History:
     found = History()
+    for value in (10, 11, 12, 13):
+        found.asked(1, value)
+    found.asked(2, 20)
     found.appended(1, 10, 1, 0)
     found.appended(1, 11, 2, 1)
     return found
@@ -292,6 +295,12 @@ def test_a_value_that_was_refused_and_is_there_is_noticed(history: History) -> N
     history.refused(12)
     with pytest.raises(Violation, match="refused"):
         history.check_end(1, [10, 11, 12])
+
+
+@pytest.mark.parametrize("value", [14, 20])
+def test_a_value_that_nobody_put_there_is_noticed(history: History, value: int) -> None:
+    with pytest.raises(Violation, match=f"{value}, which nobody put there"):
+        history.check_end(1, [10, 11, value])
 
 
 def test_a_value_whose_fate_is_unknown_may_be_there_or_not(history: History) -> None:

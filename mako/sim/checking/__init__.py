@@ -18,7 +18,7 @@ the transaction does and sees, then `ok` or `failed`; `History.lines` to save. T
 """
 
 from mako.sim.checking.history import History, HistoryError, Kind, Operation, Outcome, Transaction
-from mako.sim.checking.record import Record, check
+from mako.sim.checking.record import Record, check, judge
 from mako.sim.checking.report import Finding, Report, Verdict, overall
 
 __all__ = [
@@ -33,5 +33,6 @@ __all__ = [
     "Transaction",
     "Verdict",
     "check",
+    "judge",
     "overall",
 ]

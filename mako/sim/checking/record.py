@@ -36,6 +36,14 @@ class Record:
             yield to_line(fact_as_dict(fact))
 
 
+def judge(history: History, facts: Iterable[Fact] = ()) -> list[str]:
+    """Raise a Violation if something was found; what was given up otherwise."""
+    reports = check(history, facts)
+    for report in reports:
+        report.raise_first()
+    return [f"{report.checker}: {why}" for report in reports for why in report.gave_up]
+
+
 def check(
     history: History,
     facts: Iterable[Fact] = (),

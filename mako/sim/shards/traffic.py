@@ -18,17 +18,16 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from mako.client.remote.calls import Call, State
-from mako.errors import Discarded, NotFound, RolledBack, Unavailable, Unknown
+from mako.errors import NotFound, RolledBack, Unavailable
 from mako.ids import MILLISECOND_SHIFT
 from mako.placement import ShardMap
 from mako.replication.partition import Partition
 from mako.schema import Table
 from mako.server.hosting import Hosted
 from mako.sim.checkers import Violation
-from mako.sim.checking import Outcome
 from mako.sim.client import SimClient, Task
 from mako.sim.clock import MS
-from mako.sim.lives import EXPECTED, Failed, Lives, ended
+from mako.sim.lives import EXPECTED, Failed, Lives, ended, outcome_of
 from mako.sim.process import SimProcess
 from mako.sim.shards.history import Seen, ShardHistory
 from mako.sim.shards.plan import ACCOUNTS, NUMBERS_EACH, key_of, shard_map
@@ -231,12 +230,7 @@ class ShardTraffic(Lives):
             self.history.done(one, now, call.timestamp, exact=not call.lost)
             return True
         self._cluster.reach(f"ended_{type(error).__name__}")
-        outcome = Outcome.ABORTED
-        if isinstance(error, Unknown):
-            outcome = Outcome.UNKNOWN
-        elif isinstance(error, Discarded):
-            outcome = Outcome.DISCARDED
-        self.history.failed_as(one, now, outcome)
+        self.history.failed_as(one, now, outcome_of(error))
         return False
 
     def _numbers(self, call: Call, keys: tuple[int, ...]) -> dict[int, int]:
