@@ -8,8 +8,8 @@
     mako sim planted                    whether the simulator finds the bugs planted for it
     mako sim check FILE                 whether a recorded history can be: see mako.cli.check
 
-Exit status 1: a rule was violated, or a planted bug was not found. Progress goes to standard error,
-and so does each seed that fails, at once: a long batch may be ended by the first.
+Exit status 1: a rule was violated, a planted bug was not found, or no seed counts. Progress goes to
+standard error, and so does each seed that fails, at once: a long batch may be ended by the first.
 """
 
 import json
@@ -92,8 +92,10 @@ def sim(
             click.echo(f"  replay it: mako sim --seed {number} --trace{option}")
         if summary.missing():
             click.echo(f"never reached: {', '.join(summary.missing())}")
+        if not summary.counted:
+            click.echo("no seed counts: none proves anything; try more of them")
         click.echo(format_summary(summary))
-    if summary.violations or summary.missing():
+    if summary.violations or summary.missing() or not summary.counted:
         ctx.exit(1)
 
 
@@ -148,12 +150,13 @@ def _one(ctx: click.Context, seed: int, output: str, *, trace: bool, mode: "Mode
         click.echo(json.dumps(_outcome_dict(outcome)))
     else:
         text = "counts" if outcome.counts else "does not count"
+        clean = "unknown, for a check gave up" if outcome.gave_up else "clean"
         click.echo(
-            f"seed {seed}: {outcome.problem or 'clean'}; {outcome.acknowledged} acknowledged,"
+            f"seed {seed}: {outcome.problem or clean}; {outcome.acknowledged} acknowledged,"
             f" {outcome.faults.total()} faults, {outcome.leader_changes} leader changes in"
             f" {outcome.virtual_ns / 1e9:.1f} virtual s ({text}), digest {outcome.digest:08x}"
         )
-    if outcome.problem:
+    if outcome.problem or outcome.gave_up:
         ctx.exit(1)
 
 
@@ -176,6 +179,7 @@ def _outcome_dict(outcome: "Outcome") -> dict[str, Any]:
         "seed": outcome.seed,
         "problem": outcome.problem,
         "counts": outcome.counts,
+        "gave_up": outcome.gave_up,
         "acknowledged": outcome.acknowledged,
         "reads": outcome.reads,
         "leader_changes": outcome.leader_changes,
@@ -191,8 +195,9 @@ def format_summary(summary: "Summary") -> str:
     faults = ", ".join(f"{name} {count}" for name, count in sorted(summary.faults.items()))
     situations = sum(1 for name in summary.coverage if not name.startswith("packet "))
     rate = summary.counted * 60 / max(summary.seconds, 1e-9)
+    gave_up = f" checks gave up in {summary.gave_up}," if summary.gave_up else ""
     return (
-        f"{summary.seeds} seeds, {summary.counted} counted ({rate:.0f}/min),"
+        f"{summary.seeds} seeds, {summary.counted} counted ({rate:.0f}/min),{gave_up}"
         f" {len(summary.violations)} violations: {summary.acknowledged} acknowledged"
         f" transactions, {summary.reads} reads, {summary.leader_changes} leader changes,"
         f" {summary.faults.total()} faults ({faults}), {situations} situations reached,"

@@ -59,6 +59,8 @@ class Summary:
     required: frozenset[str] = REQUIRED
     #: Seeds with enough acknowledged transactions and faults to mean something.
     counted: int = 0
+    #: Seeds in which a checker gave up: they do not count.
+    gave_up: int = 0
     acknowledged: int = 0
     reads: int = 0
     unknown: int = 0
@@ -74,6 +76,7 @@ class Summary:
     def add(self, outcome: Outcome) -> None:
         self.seeds += 1
         self.counted += outcome.counts
+        self.gave_up += outcome.gave_up
         self.acknowledged += outcome.acknowledged
         self.reads += outcome.reads
         self.unknown += outcome.unknown
@@ -94,6 +97,7 @@ class Summary:
         return {
             "seeds": self.seeds,
             "counted": self.counted,
+            "gave_up": self.gave_up,
             "acknowledged": self.acknowledged,
             "reads": self.reads,
             "unknown": self.unknown,

@@ -17,7 +17,7 @@ from mako.raft import RaftNode
 from mako.sim import plan as plans
 from mako.sim.checkers import Checks, Violation
 from mako.sim.clock import SECOND, Chances, Loop
-from mako.sim.coverage import Coverage
+from mako.sim.coverage import GAVE_UP, Coverage
 from mako.sim.faults import Faults
 from mako.sim.model import ModelMachine, SimMachine
 from mako.sim.network import LinkSettings, Network
@@ -77,8 +77,14 @@ class Outcome:
     coverage: Coverage = field(default_factory=Coverage)
 
     @property
+    def gave_up(self) -> bool:
+        """Whether a checker did, so that nobody knows whether a rule was broken."""
+        return GAVE_UP in self.coverage
+
+    @property
     def counts(self) -> bool:
-        return self.acknowledged >= ACKNOWLEDGED_MIN and self.faults.total() >= FAULTS_MIN
+        enough = self.acknowledged >= ACKNOWLEDGED_MIN and self.faults.total() >= FAULTS_MIN
+        return enough and not self.gave_up
 
 
 class Cluster:

@@ -3,6 +3,9 @@
 from collections import Counter
 from typing import Final
 
+#: A checker gave up. A seed with it does not count, for it might be wrong.
+GAVE_UP: Final = "check_gave_up"
+
 #: What a batch of BATCH_SEEDS_MIN seeds must have reached.
 REQUIRED: Final = frozenset(
     {

@@ -32,6 +32,7 @@ from mako.sim.checkers import Violation
 from mako.sim.checking import Outcome
 from mako.sim.client import SimClient, Task, Wait
 from mako.sim.clock import MS
+from mako.sim.coverage import GAVE_UP
 from mako.sim.process import SimProcess
 from mako.wire.requests import Operation
 
@@ -154,6 +155,12 @@ class Lives(ABC):
 
     def on_read(self, process: SimProcess, reply: ReadReply) -> None:
         raise AssertionError("nobody asks the driver")
+
+    def _gave_up(self, reasons: list[str]) -> None:
+        """Whether what clients saw can be is not known: the seed means nothing."""
+        for why in reasons:
+            self._cluster.note(0, "check", f"gave up: {why}")
+            self._cluster.reach(GAVE_UP)
 
     # --- Troubles of connections ---------------------------------------------------------------
 

@@ -73,7 +73,8 @@ class Traffic(Lives):
         registers = _registers_of(machines[0])
         if any(_registers_of(machine) != registers for machine in machines[1:]):
             raise Violation("equal states", "registers differ between replicas")
-        self.history.check_end(found.__getitem__, self._lists, registers, self._loop.now)
+        now = self._loop.now
+        self._gave_up(self.history.check_end(found.__getitem__, self._lists, registers, now))
 
     # --- Packed calls --------------------------------------------------------------------------
 

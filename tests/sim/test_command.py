@@ -16,7 +16,7 @@ from mako.cli.sim import sim
 from mako.sim import batch, cluster
 from mako.sim.batch import Summary, find_planted, run_batch
 from mako.sim.cluster import Mode, Outcome
-from mako.sim.coverage import BATCH_SEEDS_MIN, REQUIRED, REQUIRED_SERVED, Coverage
+from mako.sim.coverage import BATCH_SEEDS_MIN, GAVE_UP, REQUIRED, REQUIRED_SERVED, Coverage
 from mako.sim.sharing import Lost
 
 
@@ -215,6 +215,32 @@ def test_a_seed_counts_with_enough_transactions_and_faults() -> None:
     assert Outcome(1, acknowledged=cluster.ACKNOWLEDGED_MIN, faults=enough).counts
     assert not Outcome(1, acknowledged=cluster.ACKNOWLEDGED_MIN - 1, faults=enough).counts
     assert not Outcome(1, acknowledged=cluster.ACKNOWLEDGED_MIN).counts
+
+
+def test_a_seed_with_a_check_that_gave_up_does_not_count() -> None:
+    enough = Counter({"kill": cluster.FAULTS_MIN})
+    coverage = Coverage({GAVE_UP: 1})
+    one = Outcome(1, acknowledged=cluster.ACKNOWLEDGED_MIN, faults=enough, coverage=coverage)
+    assert one.gave_up
+    assert not one.counts
+    summary = Summary()
+    summary.add(one)
+    assert (summary.counted, summary.gave_up) == (0, 1)
+    assert "0 counted (0/min), checks gave up in 1," in cli_sim.format_summary(summary)
+
+
+def test_a_batch_of_which_no_seed_counts_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "run_seed", lambda seed, mode: Outcome(seed))
+    status, text = run("--seeds", "2", "--jobs", "1")
+    assert (status, text.splitlines()[0][:14]) == (1, "no seed counts")
+    assert run("--seeds", "2", "--jobs", "1", "--output", "json")[0] == 1
+
+
+def test_one_seed_with_a_check_that_gave_up_is_not_clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    given_up = Outcome(7, coverage=Coverage({GAVE_UP: 2}))
+    monkeypatch.setattr(cluster, "run_seed", lambda seed, mode, trace: given_up)
+    status, text = run("--seed", "7")
+    assert (status, text.partition(";")[0]) == (1, "seed 7: unknown, for a check gave up")
 
 
 def test_the_command_loads_nothing_of_the_simulator_before_it_runs() -> None:

@@ -1,6 +1,7 @@
 """Several partitions in the simulator: what they do where nothing fails, and what is checked."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -10,7 +11,8 @@ from mako.errors import RolledBack
 from mako.recovery.gossip import Gossip
 from mako.recovery.history import EpochStart
 from mako.sim.checkers import Violation
-from mako.sim.checking import Outcome
+from mako.sim.checking import Outcome, record
+from mako.sim.checking.registers import check_registers
 from mako.sim.client import SimClient
 from mako.sim.clock import MS, SECOND
 from mako.sim.cluster import Cluster, Mode, run_seed
@@ -297,6 +299,19 @@ def test_a_register_has_what_was_written_last() -> None:
     ended(history, [], registers={5: 32})
     with pytest.raises(Violation):
         ended(history, [], registers={5: 31})
+
+
+def test_a_search_that_is_given_up_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "check_registers", partial(check_registers, states_max=0))
+    history = ShardHistory([7])
+    one = history.begin(1, "write_some", 0)
+    one.writes = {5: 31}
+    history.done(one, 5, 100, exact=True)
+    assert history.check_end({1: []}, {5: 31}, {}, 1_000) == [
+        "linearizability: register 'register 5' needs too long a search"
+    ]
+    with pytest.raises(Violation, match="twice"):
+        history.check_end({1: [3, 3]}, {5: 31}, {}, 1_000)
 
 
 def test_snapshots_at_one_timestamp_are_equal() -> None:

@@ -191,7 +191,8 @@ class ShardTraffic(Lives):
         shop = {table: self._rows(table) for table in TABLES}
         self._terminals.check_end(shop)
         lists |= self._terminals.lists(shop[ORDERS])
-        self.history.check_end(lists, registers, accounts, self._loop.now, checks.facts)
+        now = self._loop.now
+        self._gave_up(self.history.check_end(lists, registers, accounts, now, checks.facts))
 
     # --- Calls ---------------------------------------------------------------------------------
 
