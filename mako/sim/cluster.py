@@ -19,6 +19,7 @@ from mako.sim.checkers import Checks, Violation
 from mako.sim.clock import SECOND, Chances, Loop
 from mako.sim.coverage import GAVE_UP, Coverage
 from mako.sim.faults import Faults
+from mako.sim.installed import Installed
 from mako.sim.model import ModelMachine, SimMachine
 from mako.sim.network import LinkSettings, Network
 from mako.sim.plan import process_of
@@ -117,6 +118,8 @@ class Cluster:
         )
         self.checks = Checks(self.groups, self.coverage, self._on_leader)
         self.network = Network(self.loop, self.chances.of("network"), self.plan.link, self._deliver)
+        #: What workers have installed, where there are any.
+        self.installed = Installed()
         #: Processes with a flipped bit that nothing has read yet.
         self.rotten: set[int] = set()
         self.processes = [

@@ -41,6 +41,7 @@ REQUIRED_SERVED: Final = REQUIRED - {
 } | {
     "answered_early",
     "asked_again",
+    "early_result_discarded",
     "ended_Conflict",
     "ended_Unknown",
     "judged_discarded",

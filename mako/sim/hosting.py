@@ -22,6 +22,7 @@ from mako.server.deploy import Deployed
 from mako.server.hosting import Hosted
 from mako.server.plan import ReplicaPlan, ServerPlan, group_of, partition_of
 from mako.sim.clock import MS, SECOND
+from mako.sim.installed import Report
 from mako.sim.plan import CLUSTER_ID, PROCESSES_MAX
 from mako.sim.process import Life, SimProcess
 from mako.sim.streams import Stream
@@ -142,6 +143,16 @@ class HostingProcess(SimProcess, ABC):
     @abstractmethod
     def _call_workers(self) -> None:
         """There may be something to do for them."""
+
+    def _committed(self, group: GroupId, timestamp: int, number: int, value: int) -> None:
+        """A worker reports a transaction as committed."""
+        hosted = self.hosted.get(group)
+        if hosted is None:
+            return  # It is being closed, and nobody is connected to it any more.
+        epochs = tuple(hosted.partition.view.vector().items())
+        self.cluster.installed.report(
+            partition_of(group), timestamp, number, Report(self.number, value, epochs)
+        )
 
     # --- Life ----------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from mako.client.remote.calls import Call
+from mako.client.remote.calls import Call, State
 from mako.entry import GroupId
 from mako.errors import (
     Busy,
@@ -214,6 +214,25 @@ class Lives(ABC):
         # where the rest is consistent, only who asks for it in vain meets that.
         rule = "reads" if isinstance(call.error, NotFound | Exists) else "answers"
         raise Violation(rule, f"{call.name}: {type(call.error).__name__}: {call.error}")
+
+    def _early(self, client: SimClient, call: Call) -> tuple[int, int] | None:
+        """The timestamp and the value that a call was told early; None: it was told nothing."""
+        if call.state is not State.EARLY:
+            return None
+        self._cluster.reach("answered_early")
+        self._cluster.installed.told_early(client.process, client.partition, call)
+        return call.timestamp, call.value
+
+    def _check_early(self, call: Call, early: tuple[int, int] | None) -> None:
+        """What is told in the end is what was told early."""
+        if early is not None and call.error is None and early != (call.timestamp, call.value):
+            raise Violation(
+                "early",
+                f"{call.name} was told {early[1]} at {early[0]} early, and {call.value} at"
+                f" {call.timestamp} in the end",
+            )
+        if early is not None and isinstance(call.error, Discarded):
+            self._cluster.reach("early_result_discarded")
 
     def _deadline(self, client: SimClient) -> float:
         return client.seconds + _PATIENCE

@@ -1,5 +1,6 @@
 """A simulated process whose one group is served; its workers may stop in the middle of a commit."""
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from mako.engine.stepping import ENDED
@@ -40,11 +41,13 @@ class ServedProcess(HostingProcess):
     def _make_machine(self, group: GroupId) -> SimMachine:
         plan = self._server_plan(_MODULES)
         procedures = deploy(_MODULES)
-        return self._host(group, plan, procedures, self._make_crew, self._between).partition
 
-    def _make_crew(self, engine: "Engine") -> SimCrew:
-        self._crew = SimCrew(engine, lambda: self.now_ms * MS)
-        return self._crew
+        def make_crew(engine: "Engine") -> SimCrew:
+            committed = partial(self._committed, group)
+            self._crew = SimCrew(engine, lambda: self.now_ms * MS, committed)
+            return self._crew
+
+        return self._host(group, plan, procedures, make_crew, self._between).partition
 
     def _log(self, event: str, **facts: object) -> None:
         self.cluster.note(self.number, event, "")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Final
 
 from mako.client.remote.asking import Asking
-from mako.client.remote.calls import Call, State
+from mako.client.remote.calls import Call
 from mako.errors import Exists, Unknown
 from mako.replication.partition import Partition
 from mako.sim.checkers import Violation
@@ -75,6 +75,7 @@ class Traffic(Lives):
             raise Violation("equal states", "registers differ between replicas")
         now = self._loop.now
         self._gave_up(self.history.check_end(found.__getitem__, self._lists, registers, now))
+        self._cluster.installed.check_end()
 
     # --- Packed calls --------------------------------------------------------------------------
 
@@ -96,12 +97,25 @@ class Traffic(Lives):
             early=early,
             once=self._chance.random() < 0.4,
         )
+
+        def positions() -> tuple[int, ...]:
+            return numbers_in(call.value)[: len(append.lists)]
+
+        def told() -> None:
+            where = dict(zip(append.lists, positions(), strict=True))
+            self._cluster.installed.told_positions(client.partition, call, where)
+
+        told_early = None
         if early:
             yield call, lambda: call.committed
-            if call.state is State.EARLY:
-                self._cluster.reach("answered_early")
+            told_early = self._early(client, call)
+            if told_early is not None:
+                told()
         yield ended(call)
-        self._finish(append, call, lambda: numbers_in(call.value)[: len(append.lists)])
+        self._check_early(call, told_early)
+        if call.error is None:
+            told()
+        self._finish(append, call, positions)
 
     def _finish(self, append: Append, call: Call, positions: Callable[[], tuple[int, ...]]) -> None:
         """What became of an append."""

@@ -12,6 +12,13 @@ from mako.engine.stepping import begin_request, end_request
 from mako.engine.worker import IDLE, STOP
 from mako.ids import Outcome
 
+#: Of what is committed: the timestamp, the number of the call, and its result.
+Committed = Callable[[int, int, int], None]
+
+
+def _nobody_looks(timestamp: int, number: int, result: int) -> None:
+    del timestamp, number, result
+
 
 class SimWorker:
     """One worker of one engine."""
@@ -23,18 +30,24 @@ class SimWorker:
         self.context = context
         #: Of the commit that it is in the middle of; 0: it is between two transactions.
         self.timestamp = 0
+        #: What it has reported up to here was looked at.
+        self.seen = 0
 
     def wake(self) -> None:
         pass
 
 
 class SimCrew:
-    """See mako.server.serving.Crew. `now_ns` is the wall clock of the process."""
+    """See mako.server.serving.Crew. `now_ns` is the wall clock of the process; `committed` is
+    called for each transaction that is reported as committed."""
 
-    def __init__(self, engine: Engine, now_ns: Callable[[], int]) -> None:
+    def __init__(
+        self, engine: Engine, now_ns: Callable[[], int], committed: Committed = _nobody_looks
+    ) -> None:
         self.engine = engine
         self.workers: list[SimWorker] = []
         self._now_ns = now_ns
+        self._committed = committed
 
     def launch(self, context: int, control: int, core: int | None = None) -> SimWorker:
         del control, core
@@ -45,6 +58,7 @@ class SimCrew:
         engine.set_word(context + layout.C_STATE, IDLE)
         engine.set_word(context + layout.K_FAILED, int(Outcome.COMMITTED))
         worker = SimWorker(context)
+        worker.seen = engine.word(context + layout.K_COMPLETION_HEAD)
         self.workers.append(worker)
         return worker
 
@@ -73,6 +87,7 @@ class SimCrew:
         timestamp, worker.timestamp = worker.timestamp, 0
         if timestamp:
             end_request(worker.context, timestamp)
+            self._look(worker)
         return timestamp != 0
 
     def begin(self, worker: SimWorker) -> int:
@@ -80,4 +95,22 @@ class SimCrew:
         assert worker.timestamp == 0, "it is between two transactions"
         begun: int = begin_request(worker.context, self._now_ns())
         worker.timestamp = max(begun, 0)
+        self._look(worker)
         return begun
+
+    def _look(self, worker: SimWorker) -> None:
+        """What a worker has reported since."""
+        word, context = self.engine.word, worker.context
+        ring = word(context + layout.K_COMPLETIONS)
+        head = word(context + layout.K_COMPLETION_HEAD)
+        while worker.seen < head:
+            place = worker.seen % layout.COMPLETION_RING_BYTES
+            done = ring + place
+            size = word(done + layout.D_SIZE)
+            if size == layout.RING_SKIP:
+                worker.seen += layout.COMPLETION_RING_BYTES - place
+                continue
+            worker.seen += size
+            if word(done + layout.D_OUTCOME) == Outcome.COMMITTED:
+                fields = (layout.D_TIMESTAMP, layout.D_ID, layout.D_RESULT)
+                self._committed(*[word(done + field) for field in fields])

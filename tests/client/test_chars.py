@@ -12,7 +12,17 @@ pytestmark = pytest.mark.interpreted
 
 TEXT: Final = mako.Table("text", id=31, key={"id": 32}, row={"wide": "S8", "narrow": "S4"})
 RAW: Final = mako.BytesTable("raw", id=32)
-VALUES: Final = (b"", b"bob", b"bo\0b", b"bobb", b"\0b", b"\xff", b"bobby", b"bob\0\0b", b"12345678")
+VALUES: Final = (
+    b"",
+    b"bob",
+    b"bo\0b",
+    b"bobb",
+    b"\0b",
+    b"\xff",
+    b"bobby",
+    b"bob\0\0b",
+    b"12345678",
+)
 
 
 @mako.function

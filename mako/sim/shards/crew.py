@@ -15,7 +15,7 @@ from mako.engine.mesh import turn
 from mako.engine.reclaim import reclaim_some_at_rest
 from mako.engine.worker import oldest_request, serve_oldest
 from mako.sim.shards.contexts import Contexts
-from mako.sim.workers import SimCrew, SimWorker
+from mako.sim.workers import Committed, SimCrew, SimWorker
 
 if TYPE_CHECKING:
     from mako.engine.engine import Engine
@@ -27,8 +27,14 @@ _REQUESTS_MAX: Final = 4
 class ShardCrew(SimCrew):
     """See the module, and mako.server.serving.Crew. `contexts` looks at what has run."""
 
-    def __init__(self, engine: "Engine", now_ns: Callable[[], int], contexts: Contexts) -> None:
-        super().__init__(engine, now_ns)
+    def __init__(
+        self,
+        engine: "Engine",
+        now_ns: Callable[[], int],
+        committed: Committed,
+        contexts: Contexts,
+    ) -> None:
+        super().__init__(engine, now_ns, committed)
         self._contexts = contexts
 
     def go_on(self, worker: SimWorker) -> bool:
@@ -52,6 +58,7 @@ class ShardCrew(SimCrew):
                 break
             done += 1
             self._contexts.ran(engine, context)
+        self._look(worker)
         close(engine.base)
         reclaim_some_at_rest(context)
         return done

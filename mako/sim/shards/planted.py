@@ -34,6 +34,16 @@ ENGINE: Final[Mapping[str, EngineBug]] = MappingProxyType(
                 ),
             ),
         ),
+        "early_result_altered": EngineBug(
+            "what is told early is what was installed (DESIGN §6)",
+            (
+                (
+                    "serving",
+                    "stu8(at + RESULT_VALUE, ld8(done + D_RESULT))",
+                    "stu8(at + RESULT_VALUE, ld8(done + D_RESULT) + (flags & IS_EARLY))",
+                ),
+            ),
+        ),
         "mask_not_inherited_from_tombstone": EngineBug(
             "whoever finds that a row is gone depends on who has deleted it (I3)",
             (

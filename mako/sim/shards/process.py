@@ -10,6 +10,7 @@ trio and threads do there is done here by events of the simulation.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from mako.entry import GroupId, NodeId
@@ -93,7 +94,8 @@ class ShardProcess(HostingProcess):
 
     def _make_machine(self, group: GroupId) -> SimMachine:
         def make_crew(engine: "Engine") -> ShardCrew:
-            crew = ShardCrew(engine, lambda: self.now_ms * MS, self._checks.contexts)
+            committed = partial(self._committed, group)
+            crew = ShardCrew(engine, lambda: self.now_ms * MS, committed, self._checks.contexts)
             self._crews[group] = crew
             return crew
 

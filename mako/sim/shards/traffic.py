@@ -13,11 +13,11 @@ A client knows one partition, which coordinates what it asks for, wherever that 
 """
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from mako.client.remote.calls import Call, State
+from mako.client.remote.calls import Call
 from mako.errors import NotFound, RolledBack, Unavailable
 from mako.ids import MILLISECOND_SHIFT
 from mako.placement import ShardMap
@@ -193,6 +193,7 @@ class ShardTraffic(Lives):
         lists |= self._terminals.lists(shop[ORDERS])
         now = self._loop.now
         self._gave_up(self.history.check_end(lists, registers, accounts, now, checks.facts))
+        self._cluster.installed.check_end()
 
     # --- Calls ---------------------------------------------------------------------------------
 
@@ -217,6 +218,26 @@ class ShardTraffic(Lives):
         once = not plain and self._chance.random() < _ONCE
         deadline = self._deadline(client)
         return client.asking.procedure(one.name, arguments, deadline, early=early, once=once)
+
+    def _told(
+        self,
+        client: SimClient,
+        one: Seen,
+        call: Call,
+        positions: Callable[[], Mapping[int, int]] = dict,
+    ) -> Task:
+        """Wait for what a call is told, early and in the end; `positions` are in its value."""
+        early, installed = None, self._cluster.installed
+        if call.early:
+            yield call, lambda: call.committed
+            early = self._early(client, call)
+            if early is not None:
+                one.early = self._loop.now
+                installed.told_positions(client.partition, call, positions())
+        yield ended(call)
+        self._check_early(call, early)
+        if call.error is None:
+            installed.told_positions(client.partition, call, positions())
 
     def _begin(self, client: SimClient, name: str) -> Seen:
         return self.history.begin(client.number, name, self._loop.now)
@@ -246,12 +267,7 @@ class ShardTraffic(Lives):
         one = self._begin(client, "append")
         one.appends = dict.fromkeys(keys, value)
         call = self._call(client, one, (value, *_three(keys)))
-        if call.early:
-            yield call, lambda: call.committed
-            if call.state is State.EARLY:
-                one.early = self._loop.now
-                self._cluster.reach("answered_early")
-        yield ended(call)
+        yield from self._told(client, one, call, lambda: self._numbers(call, keys))
         if self._finish(one, call):
             one.lengths = {key: at - 1 for key, at in self._numbers(call, keys).items()}
 
@@ -278,7 +294,7 @@ class ShardTraffic(Lives):
         value = 0 if self._chance.random() < 0.2 else self._next_value
         one.writes = dict.fromkeys(keys, value or None)
         call = self._call(client, one, (value, *_three(keys)))
-        yield ended(call)
+        yield from self._told(client, one, call)
         # A delete may meet no row.
         self._finish(one, call, *(() if value else (NotFound,)))
 
@@ -288,7 +304,7 @@ class ShardTraffic(Lives):
         self._next_value += 1
         one.writes = dict.fromkeys(keys, self._next_value)
         call = self._call(client, one, (self._next_value, *_three(keys)))
-        yield ended(call)
+        yield from self._told(client, one, call)
         self._finish(one, call, NotFound)
 
     def _watch(self, client: SimClient) -> Task:
@@ -297,7 +313,7 @@ class ShardTraffic(Lives):
         self._next_value += 1
         one.writes = dict.fromkeys(keys, self._next_value)
         call = self._call(client, one, (self._next_value, *_three((seen, *keys))))
-        yield ended(call)
+        yield from self._told(client, one, call)
         if self._finish(one, call):
             one.reads = {seen: call.value or None}
 
@@ -332,7 +348,7 @@ class ShardTraffic(Lives):
         one = self._begin(client, "transfer")
         one.adds = {source: -amount, target: amount}
         call = self._call(client, one, (source, target, amount))
-        yield ended(call)
+        yield from self._told(client, one, call)
         self._finish(one, call)
 
     def _read_balances(self, client: SimClient) -> Task:
@@ -352,7 +368,7 @@ class ShardTraffic(Lives):
         one = self._begin(client, "order")
         one.appends = {where: order.tag}
         call = self._call(client, one, order.arguments)
-        yield ended(call)
+        yield from self._told(client, one, call, lambda: {where: call.value})
         if self._finish(one, call, *((RolledBack,) if order.rolls_back else ())):
             one.lengths = {where: call.value - 1}
         elif isinstance(call.error, RolledBack):
@@ -373,7 +389,7 @@ class ShardTraffic(Lives):
         payment = self._terminals.draw_payment(client.partition)
         one = payment.seen = self._begin(client, "pay")
         call = self._call(client, one, payment.arguments)
-        yield ended(call)
+        yield from self._told(client, one, call)
         self._finish(one, call)
 
     # --- Snapshots -----------------------------------------------------------------------------
