@@ -116,7 +116,8 @@ class _Progress:
 
 
 class Runner:
-    """Runs one benchmark once. `on_interval` is told every second, and may keep it in a file.
+    """Runs one benchmark once. `on_interval` is told every second, and may keep it in a file; what
+    it returns, if anything, is noted.
 
     `start` begins to drive a database; by default its workers do. `watch` sees the cluster.
     """
@@ -128,7 +129,7 @@ class Runner:
         view: View,
         *,
         check: bool = True,
-        on_interval: Callable[[Interval], None] = lambda _interval: None,
+        on_interval: Callable[[Interval], str] = lambda _interval: "",
         clock: Clock | None = None,
         interrupt: Interrupt | None = None,
         start: "Callable[[mako.Database], Drive] | None" = None,
@@ -386,7 +387,8 @@ class Runner:
     def _keep(self, interval: Interval) -> None:
         self._run.intervals.append(interval)
         self._view.interval(interval)
-        self._on_interval(interval)
+        if problem := self._on_interval(interval):
+            self._note(problem)
 
     def _guard(self, sample: "mako.Sample") -> None:
         """End the drive if it cannot go on (R1, R2)."""

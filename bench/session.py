@@ -18,6 +18,7 @@ from rich.console import Console
 from bench import machine
 from bench.cluster.watch import ClusterWatch, HttpAddress
 from bench.options import BenchmarkOptions
+from bench.parameters import EXIT_BAD_INPUT, BadInput
 from bench.report.model import RunReport, Setting
 from bench.report.summary import summary_text
 from bench.report.table import closing
@@ -92,19 +93,30 @@ def _run(request: Request, folder: ResultsFolder | None) -> int:
             benchmark,
             view,
             check=request.check,
-            on_interval=folder.append if folder else lambda _interval: None,
+            on_interval=folder.append if folder else lambda _interval: "",
             start=start_of(request, benchmark, config),
             watch=stack.enter_context(ClusterWatch(shown_by(config))) if config else None,
         )
         report = runner.run(lambda: database_of(request, config))
-    page = folder.finish(report) if folder else None
-    if request.json:
-        click.echo(summary_text(report), nl=False)
-    else:
-        print_closing(report, console)
-    if page:
-        view.event("report", str(page))
-    return exit_status(report)
+    try:
+        if request.json:
+            click.echo(summary_text(report), nl=False)
+        else:
+            print_closing(report, console)
+    finally:  # Neither may cost the other: both disks can be full.
+        wrote = _wrote(report, folder, view) if folder else True
+    return exit_status(report) or (EXIT_OK if wrote else EXIT_BAD_INPUT)
+
+
+def _wrote(report: RunReport, folder: ResultsFolder, view: View) -> bool:
+    """Whether the folder has the report now; if not, it is said why."""
+    try:
+        page = folder.finish(report)
+    except BadInput as error:
+        view.warn(error.message)
+        return False
+    view.event("report", str(page))
+    return True
 
 
 def create(name: str, options: BenchmarkOptions) -> Benchmark:

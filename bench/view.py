@@ -148,22 +148,28 @@ class LiveView:
         self._close_progress()
         assert self._state is not None, "start() comes first"
         self._state.phase, self._state.total_s, self._state.elapsed_s = phase, total_s, 0.0
-        if self._live is None:
-            self._live = Live(
-                self._picture(),
-                console=self._console,
-                auto_refresh=False,
-                transient=True,
-                redirect_stdout=False,
-                redirect_stderr=False,
-            )
-            self._live.start()
+        self._show()
 
     def tick(self, elapsed_s: float) -> None:
         assert self._state is not None
         self._state.elapsed_s = elapsed_s
-        if self._live is not None and self._due():
+        if self._due():
+            self._show()
+
+    def _show(self) -> None:
+        if self._live is not None:
             self._live.update(self._picture(), refresh=True)
+            return
+        # The first time, or below a warning.
+        self._live = Live(
+            self._picture(),
+            console=self._console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._live.start(refresh=True)
 
     def interval(self, interval: Interval) -> None:
         assert self._state is not None

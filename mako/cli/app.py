@@ -3,7 +3,8 @@
     0    done
     1    it ran, and a check failed (a command says so by `ctx.exit(1)` or by returning 1); also
          click's answer to a reader that stops early, as in `mako ... | head`
-    2    wrong usage, a wrong value, or any other `mako.Error`: one line, no traceback
+    2    wrong usage, a wrong value, any other `mako.Error`, or a file or output that cannot be
+         read or written: one line, no traceback
     130  interrupted
 
 A broken invariant keeps its traceback: it is a bug here, and somebody has to see where.
@@ -11,6 +12,7 @@ A broken invariant keeps its traceback: it is a bug here, and somebody has to se
 
 import os
 import platform
+import sys
 from collections.abc import Sequence
 from importlib import metadata
 from typing import Final
@@ -112,15 +114,29 @@ def run(command: click.Command, name: str, arguments: Sequence[str] | None = Non
     except TimeoutError as error:  # Of a call that was not answered, too.
         return _refuse(str(error))
     except OSError as error:
-        # Files named by the user: a report folder without permission, a full disk.
+        # Files named by the user: a report folder without permission. A disk that is full under
+        # what is written, or under our own output, has no name.
+        reason = error.strerror or str(error) or type(error).__name__
         if error.filename is None:
-            raise
-        return _refuse(f"{error.filename}: {error.strerror}; name another place")
+            _forget_output()
+            return _refuse(reason)
+        return _refuse(f"{error.filename}: {reason}; name another place")
     except (click.Abort, KeyboardInterrupt):
         click.echo("mako: interrupted", err=True)
         return EXIT_INTERRUPTED
     # Without click's own error handling, an `exit(1)` and a returned 1 arrive here alike.
     return result if isinstance(result, int) else 0
+
+
+def _forget_output() -> None:
+    """What standard output did not take is not tried again when the interpreter ends."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def _refuse(reason: str) -> int:

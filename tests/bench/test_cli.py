@@ -6,16 +6,15 @@ import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from bench import cli, common, machine, session
 from bench.options import Distribution, MicroOptions, TpcaOptions, TpccOptions
-from bench.runner import Runner
 from mako.cli import main
 from mako.errors import ConfigError, OutOfMemory
-from tests.bench.fakes import FakeBenchmark, FakeClock, FakeDatabase
+from tests.bench.fakes import FakeBenchmark, FakeDatabase
 
 CONFIG = Path(__file__).parents[2] / "config"
 RUN = ("bench", "tpcc", "run", "--scale", "tiny", "--workers", "1", "--seconds", "3")
@@ -37,26 +36,6 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[session.Request]:
 
     monkeypatch.setattr(session, "run", run)
     return requests
-
-
-@pytest.fixture
-def fakes(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeBenchmark], FakeDatabase]:
-    """Runs go to a benchmark and a database of cardboard, on a clock of their own."""
-
-    def install(benchmark: FakeBenchmark) -> FakeDatabase:
-        clock = FakeClock()
-        database = FakeDatabase(clock)
-
-        class ClockedRunner(Runner):
-            def __init__(self, *arguments: Any, **options: Any) -> None:
-                super().__init__(*arguments, clock=clock, **options)
-
-        monkeypatch.setattr(session, "Runner", ClockedRunner)
-        monkeypatch.setattr(session, "create", lambda _name, _options: benchmark)
-        monkeypatch.setattr(session, "database_of", lambda _request, _config: cast("Any", database))
-        return database
-
-    return install
 
 
 # --- Bad input ---------------------------------------------------------------------------------

@@ -69,6 +69,24 @@ def test_the_live_view_ends_and_leaves_the_events(
     assert capsys.readouterr().err == "mako: memory is nearly full\n"
 
 
+def test_the_live_view_goes_on_below_a_warning(
+    report: RunReport, capsys: pytest.CaptureFixture[str]
+) -> None:
+    times = iter(range(1, 100))
+    file = StringIO()
+    console = Console(file=file, force_terminal=True, width=100, height=40)
+    live = LiveView(console, now=lambda: float(next(times)))
+    live.start(SETTING)
+    live.begin("measure", 5.0)
+    live.interval(report.intervals[2])
+    live.warn("a disk is full")
+    before = len(file.getvalue())
+    live.tick(1.0)
+    assert "stock level" in file.getvalue()[before:]
+    live.end()
+    assert capsys.readouterr().err == "mako: a disk is full\n"
+
+
 def test_the_live_view_is_refreshed_four_times_a_second_at_most() -> None:
     times = iter(second / 20 for second in range(20, 1000))
     live = LiveView(Console(file=StringIO(), force_terminal=True), now=lambda: next(times))

@@ -28,6 +28,8 @@ def faulty(fault: str) -> int:
             raise OutOfMemory("memory is full; open with more")
         case "folder":
             raise PermissionError(13, "Permission denied", "reports/a")
+        case "full":
+            raise OSError(28, "No space left on device")
         case "late":
             raise TimeoutError("members has not ended in time; wait longer")
         case "interrupt":
@@ -133,6 +135,7 @@ def test_wrong_usage_is_one_line_and_status_2(
         ("config", 2, "mako: workers is 0; give at least 1\n"),
         ("memory", 2, "mako: memory is full; open with more\n"),
         ("folder", 2, "mako: reports/a: Permission denied; name another place\n"),
+        ("full", 2, "mako: No space left on device\n"),
         ("interrupt", 130, "mako: interrupted\n"),
         ("check", 1, ""),
         ("exit", 1, ""),
@@ -173,6 +176,13 @@ def test_a_reader_that_stops_early_sees_no_traceback() -> None:
     program = f"{sys.executable} -m mako status | true"
     done = subprocess.run(["bash", "-c", program], capture_output=True, text=True)
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("arguments", ["status", "--help", "--version"])
+def test_an_output_that_is_full_is_one_line_and_status_2(arguments: str) -> None:
+    program = f"{sys.executable} -m mako {arguments} > /dev/full"
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, "mako: No space left on device\n")
 
 
 def options_of(command: click.Command, path: str) -> dict[str, str]:
