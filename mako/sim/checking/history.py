@@ -284,13 +284,22 @@ def to_line(found: dict[str, Any]) -> str:
 
 def numbered(lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
     """Number, from 1, and object of each line that is not empty. HistoryError for other lines."""
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            found = json.loads(line)
-        except ValueError as error:
-            raise HistoryError(f"line {number} is not JSON: {error}") from error
-        if not isinstance(found, dict):
-            raise HistoryError(f"line {number} is not an object")
-        yield number, found
+    number = 0
+    try:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield number, _object(number, line)
+    except UnicodeDecodeError as error:
+        # Text is decoded in pieces of many lines.
+        after = f"after line {number}, " if number else ""
+        raise HistoryError(f"{after}it is not UTF-8: {error.reason}") from error
+
+
+def _object(number: int, line: str) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise HistoryError(f"line {number} is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise HistoryError(f"line {number} is not an object")
+    return found

@@ -55,6 +55,28 @@ def test_nothing_to_look_at_is_unknown(tmp_path: Path) -> None:
     assert run(saved(tmp_path)) == (1, ["0 transactions: unknown"])
 
 
+@pytest.mark.parametrize("data", [b"\x89PNG\r\n", b'{"tx": "\xff"}', b"[" * 100_000])
+def test_a_file_that_is_no_text_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], data: bytes
+) -> None:
+    """Status 1 would say that the history has a violation."""
+    file = tmp_path / "history"
+    file.write_bytes(data)
+    assert main(["sim", "check", str(file)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"mako: {file}: ")
+    assert error.count("\n") == 1
+
+
+def test_what_is_no_text_is_found_behind_good_lines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = Path(saved(tmp_path, *(tx(f"x{n}+1", n) for n in range(1000))))
+    file.write_bytes(file.read_bytes() + b"\xff\n")
+    assert main(["sim", "check", str(file)]) == 2
+    assert ": after line " in capsys.readouterr().err
+
+
 def test_what_was_given_up_is_told(tmp_path: Path) -> None:
     unknown = [tx("a+=20000000000", 0, outcome="unknown") for _ in range(50)]
     status, lines = run(saved(tmp_path, *unknown, tx("a@30000000000", 5, 6)))
