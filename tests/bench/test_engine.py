@@ -40,6 +40,11 @@ def test_the_log_is_measured_from_encoding_to_replay() -> None:
     assert {it.count for it in figures} == {6000}
 
 
+@pytest.mark.parametrize("count", [6001, 6003])
+def test_the_log_is_measured_with_any_number_of_writes(count: int) -> None:
+    assert len(list(log.measure(count))) == 6
+
+
 def test_calls_from_python_are_measured() -> None:
     assert len({it.what for it in sessions.measure(50)}) == 5
 
