@@ -92,6 +92,15 @@ class Processes:
         return ",".join(f"127.0.0.1:{port}" for port in self.ports.values())
 
     def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:  # Nobody calls __exit__ then, and servers would run on.
+            self.__exit__()
+            raise
+        return self
+
+    def _start(self) -> None:
+        """Start all, and wait until they reach each other."""
         for name in self.names:
             log = self._stack.enter_context((self._folder / f"{name}.log").open("wb"))
             command = [sys.executable, "-m", "mako", "server", "--process", name]
@@ -107,7 +116,7 @@ class Processes:
                 if process.poll() is not None:
                     raise mako.Error(f"{name} ended: {self._last_line(name)}")
             if self._is_ready():
-                return self
+                return
             time.sleep(0.1)
         raise mako.Error("the partitions do not reach each other; look whether ports are taken")
 

@@ -1,14 +1,16 @@
 """Transactions over partitions with workers that really run side by side."""
 
 import json
+import signal
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import mako
-from bench.shards import cluster, micro, tpca, tpcc
+from bench.shards import cluster, micro, processes, tpca, tpcc
 from bench.shards.__main__ import main
 from bench.shards.cluster import Measured, Partitions
 from bench.tpca import janus
@@ -131,6 +133,21 @@ def test_a_sum_that_is_wrong_is_noticed() -> None:
         partitions.drive = drive  # type: ignore[method-assign]
         with pytest.raises(mako.Error, match="the values add up to 1199, not to 1200"):
             micro.run(partitions, 6, 60, SECONDS)
+
+
+def test_servers_end_if_one_of_them_does_not_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The last one cannot start; without an end the others would wait for it for ever."""
+    program = tmp_path / "python"
+    program.write_text('#!/bin/sh\n[ "$5" = n0 ] && exec sleep 600\necho no\nexit 1\n')
+    program.chmod(0o700)
+    monkeypatch.setattr(processes, "sys", SimpleNamespace(executable=str(program)))
+    servers = processes.Processes(2, 1, shards={}, modules=[])
+    with pytest.raises(mako.Error, match="n1 ended: no"), servers:
+        raise AssertionError("it is refused")
+    assert [process.poll() for process in servers._running.values()] == [-signal.SIGKILL, 1]
+    assert not servers._folder.exists()
 
 
 def measured(given: Any, *, remote: bool) -> Measured:
