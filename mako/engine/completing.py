@@ -110,7 +110,8 @@ def report_at(tx: int, ran: int, number: int, origin: int, outcome: int, slot: i
     if outcome != COMMITTED:
         # What it saw, to be told that it must fail, is durable as soon as this is.
         timestamp = load_acquire(ld8(tx + C_ENGINE) + CLOCK)
-    result = ld8(ran + C_RESULT)
+    # Of one that ended otherwise there is none: the word is what somebody before it has left.
+    result = ld8(ran + C_RESULT) if outcome == COMMITTED else 0
     size = D_BYTES
     if origin & FLAG_BYTES and outcome == COMMITTED and result > 0:
         memcpy(slot + D_BYTES, ran + C_RESULT + 8, result)

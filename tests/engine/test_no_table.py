@@ -11,7 +11,7 @@ from mako.engine.maps import place
 from mako.ids import Outcome
 from mako.placement import blocks
 from mako.procedure import Procedure
-from tests.engine.partitioned import ACCOUNT, Cluster, change, put
+from tests.engine.partitioned import ACCOUNT, LANES, Cluster, change, put
 
 pytestmark = pytest.mark.interpreted
 
@@ -75,6 +75,22 @@ def test_what_touches_it_is_unavailable_until_it_is_there(
     assert cluster.run(1, change, 1, 3).outcome is Outcome.COMMITTED
     create(cluster.engines[1], table)
     assert cluster.run(0, procedure, 1, 3).outcome is Outcome.COMMITTED
+
+
+@mako.procedure
+def answer(tx: Any, where: int, number: int) -> int:
+    tx.put(ACCOUNT, (where, number)).v = 1
+    return 77
+
+
+def test_it_has_no_result_of_whoever_was_in_its_place_before(cluster: Cluster) -> None:
+    for _ in range(2 * LANES):
+        for partition in (0, 1):
+            assert cluster.run(0, answer, partition, 3).value == 77
+    for table in TABLES:
+        for how, procedure in procedures(table).items():
+            done = cluster.run(0, procedure, 1, 3)
+            assert (done.outcome, done.value) == (Outcome.UNAVAILABLE, 0), how
 
 
 @mako.procedure
