@@ -11,6 +11,7 @@ lists only grow, linearizability comes down to a few comparisons per answer:
 An operation ends in one of three ways: done; failed, without any effect; or unknown.
 """
 
+import zlib
 from dataclasses import dataclass, field
 
 from mako.sim.checkers import Violation
@@ -40,6 +41,11 @@ class History:
         self.reads = 0
         self.failed = 0
         self.unknown = 0
+        #: Of what clients saw, in order.
+        self.digest = 0
+
+    def _note(self, *what: object) -> None:
+        self.digest = zlib.crc32(repr(what).encode(), self.digest)
 
     def of(self, key: int) -> KeyHistory:
         found = self._keys.get(key)
@@ -54,6 +60,7 @@ class History:
     def appended(self, key: int, value: int, position: int, floor: int) -> None:
         """An append that was asked for when the floor was `floor` is acknowledged."""
         known = self.of(key)
+        self._note("appended", key, value, position, floor)
         if position <= floor:
             raise Violation(
                 "linearizability",
@@ -69,6 +76,7 @@ class History:
     def read(self, key: int, values: list[int], floor: int) -> None:
         """A read that was asked for when the floor was `floor` returned `values`."""
         known = self.of(key)
+        self._note("read", key, values, floor)
         if len(values) < floor:
             raise Violation(
                 "linearizability", f"a read of list {key} has {len(values)}, {floor} were known"
@@ -90,6 +98,7 @@ class History:
 
     def refused(self, value: int) -> None:
         """No attempt of this append has had any effect."""
+        self._note("refused", value)
         self._failed.add(value)
         self.failed += 1
 

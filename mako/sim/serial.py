@@ -18,6 +18,7 @@ Registers, which are overwritten and deleted, are judged by mako.sim.checking: w
 with whatever came of it, what was read, and what all replicas have in the end.
 """
 
+import zlib
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -60,6 +61,7 @@ class ClientHistory:
         self.unknown = 0
         #: Greatest timestamp that was acknowledged.
         self.floor = 0
+        self._digest = 0
         # By list: acknowledged appends that are exact, and the others; what readers saw.
         self._appends: dict[int, list[_Done]] = defaultdict(list)
         self._retried: dict[int, list[_Done]] = defaultdict(list)
@@ -72,6 +74,17 @@ class ClientHistory:
         self._hashes: dict[int, str] = {}
         #: Transactions over registers. Times are virtual, in ns.
         self.registers = History()
+
+    @property
+    def digest(self) -> int:
+        """Of what clients saw, in order."""
+        found = self._digest
+        for line in self.registers.lines():
+            found = zlib.crc32(line.encode(), found)
+        return found
+
+    def _note(self, *what: object) -> None:
+        self._digest = zlib.crc32(repr(what).encode(), self._digest)
 
     # --- Answers -------------------------------------------------------------------------------
 
@@ -86,6 +99,7 @@ class ClientHistory:
         self, append: Append, positions: Sequence[int], timestamp: int, *, exact: bool
     ) -> None:
         """An append is acknowledged."""
+        self._note("appended", append, positions, timestamp, exact)
         self._answer(f"append {append.value}", timestamp, append.floor)
         self.acknowledged += 1
         into = self._appends if exact else self._retried
@@ -94,11 +108,13 @@ class ClientHistory:
 
     def gone(self, append: Append, why: str) -> None:
         """An append has had no effect, and will have none."""
+        self._note("gone", append, why)
         self.failed += 1
         self._gone[append.value] = why
 
     def lost(self, append: Append) -> None:
         """Whether an append has had an effect is not known."""
+        self._note("lost", append)
         self.unknown += 1
         self._open.append(append)
 
@@ -112,6 +128,7 @@ class ClientHistory:
 
     def saw(self, lists: Sequence[int], lengths: Sequence[int], timestamp: int) -> None:
         """Somebody, perhaps at a snapshot, saw the lengths of some lists."""
+        self._note("saw", lists, lengths, timestamp)
         self.reads += 1
         for number, length in zip(lists, lengths, strict=True):
             self._lengths[number].append((timestamp, length))
@@ -119,10 +136,12 @@ class ClientHistory:
     def scanned(self, number: int, values: list[int], timestamp: int) -> None:
         """Somebody saw all of a list at a snapshot."""
         self.saw((number,), (len(values),), timestamp)
+        self._note("scanned", number, values)
         self._scans.append((number, values))
 
     def hashed(self, timestamp: int, state: str) -> None:
         """A snapshot has a hash."""
+        self._note("hashed", timestamp, state)
         if self._hashes.setdefault(timestamp, state) != state:
             raise Violation("equal states", f"two snapshots at {timestamp} have other hashes")
 

@@ -4,8 +4,12 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from mako.sim.clock import Chances
-from mako.sim.cluster import Mode, run_seed
+from mako.sim.cluster import Cluster, Mode, Outcome, run_seed
+from mako.sim.history import History
+from mako.sim.serial import ClientHistory
 
 _PRINT = "from mako.sim.cluster import *; print(run_seed({seed}, mode={mode}).digest)"
 
@@ -30,6 +34,28 @@ def test_a_seed_gives_the_same_trace_in_processes_with_other_hash_seeds() -> Non
 def test_a_seed_with_clients_gives_the_same_trace_in_other_processes() -> None:
     found = {_digest_in_a_process(2, hash_seed, Mode.CLIENTS) for hash_seed in "12"}
     assert found == {run_seed(2, mode=Mode.CLIENTS).digest}
+
+
+def test_a_seed_of_several_partitions_gives_the_same_trace_in_other_processes() -> None:
+    assert _digest_in_a_process(2, "1", Mode.SHARDS) == run_seed(2, mode=Mode.SHARDS).digest != 0
+
+
+@pytest.mark.parametrize("mode", [Mode.MODEL, Mode.CLIENTS, Mode.SHARDS])
+def test_what_clients_saw_is_in_the_digest(mode: Mode) -> None:
+    clusters = [Cluster(1, mode=mode) for _ in range(2)]
+    said = clusters[1].workload.history
+    if isinstance(said, History):
+        said.refused(999)
+    elif isinstance(said, ClientHistory):
+        said.saw((0,), (0,), 0)
+    else:
+        said.begin(1, "nothing", 0)
+    outcomes = [Outcome(1) for _ in clusters]
+    for cluster, outcome in zip(clusters, outcomes, strict=True):
+        cluster._fill(outcome)
+        for process in cluster.processes:
+            process.close()
+    assert outcomes[0].digest != outcomes[1].digest
 
 
 def test_a_seed_gives_the_same_trace_after_other_seeds() -> None:

@@ -8,6 +8,7 @@ the end, when all replicas have the same. Whatever is appended, or written, is u
     lasts      the last values of lists        ─┘
 """
 
+import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -66,6 +67,14 @@ class ShardHistory:
         self._accounts = tuple(accounts)
         # By list: how long it is said to have been at its longest.
         self._hashes: dict[tuple[int, int], str] = {}
+
+    @property
+    def digest(self) -> int:
+        """Of what clients saw."""
+        found = 0
+        for one in (*self.seen, self._hashes):
+            found = zlib.crc32(repr(one).encode(), found)
+        return found
 
     # --- Answers -------------------------------------------------------------------------------
 
