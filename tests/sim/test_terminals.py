@@ -8,7 +8,7 @@ import pytest
 from mako.schema import Table
 from mako.sim.checkers import Violation
 from mako.sim.checking import Outcome
-from mako.sim.shards.history import Seen
+from mako.sim.shards.history import Seen, ShardHistory
 from mako.sim.shards.terminals import Key, Order, Payment, Terminals
 from mako.sim.shards.tpcc import (
     CUSTOMERS,
@@ -31,18 +31,27 @@ class Entered:
         self.rows: Shop = {table: {} for table in TABLES}
         self.orders: list[Order] = []
         self.payments: list[Payment] = []
+        self.history = ShardHistory([])
+        self.seen: list[Seen] = []
         for number in range(60):
             order = self.terminals.draw_order(number % 2, number + 1)
             self.orders.append(order)
             if not order.rolls_back:
                 self._enter(order)
             payment = self.terminals.draw_payment(number % 2)
-            payment.seen = Seen(1, "pay", number, number + 1, Outcome.OK)
             self.payments.append(payment)
-            if number % 10 == 0:
-                payment.seen.outcome = Outcome.UNKNOWN
+            # Of some nobody knows, and half of those are there.
+            known = number % 10 != 0
             if number % 20 != 0:
-                self._enter_payment(payment)
+                self.enter_payment(payment)
+            one = self.history.begin(1, "pay", 2 * number)
+            one.counts = payment.counts
+            self.seen.append(one)
+            if known:
+                self.history.done(one, 2 * number + 1, 100 + number, exact=True)
+                payment.seen_by(one, self.rows[CUSTOMERS][payment.customer][1])
+            else:
+                self.history.failed_as(one, 2 * number + 1, Outcome.UNKNOWN)
 
     def add(self, table: Table, key: Key, *amounts: int) -> None:
         there = self.rows[table].get(key, (0,) * len(amounts))
@@ -57,13 +66,26 @@ class Entered:
             self.rows[LINES][*key, line] = (item, supply, quantity)
             self.add(STOCK, (supply, item), quantity, 1)
 
-    def _enter_payment(self, payment: Payment) -> None:
+    def enter_payment(self, payment: Payment) -> None:
         self.add(WAREHOUSES, payment.district[:1], payment.amount)
         self.add(DISTRICTS, payment.district, 0, payment.amount)
         self.add(CUSTOMERS, payment.customer, -payment.amount, 1)
 
     def check(self) -> None:
         self.terminals.check_end(self.rows)
+        self.history.check_end({}, {}, {}, 1_000, counters=self.terminals.counters(self.rows))
+
+    def some_payment(self, outcome: Outcome, *, not_of: Key = ()) -> Payment:
+        return next(
+            payment
+            for payment, one in zip(self.payments, self.seen, strict=True)
+            if one.outcome is outcome and payment.customer != not_of
+        )
+
+    def lose_payment(self, payment: Payment) -> None:
+        self.add(WAREHOUSES, payment.district[:1], -payment.amount)
+        self.add(DISTRICTS, payment.district, 0, -payment.amount)
+        self.add(CUSTOMERS, payment.customer, payment.amount, -1)
 
 
 @pytest.fixture
@@ -143,20 +165,32 @@ def customer_unpaid(entered: Entered) -> None:
 
 
 def payment_lost(entered: Entered) -> None:
-    lost = next(one for one in entered.payments if one.seen and one.seen.outcome is Outcome.OK)
-    entered.add(WAREHOUSES, lost.district[:1], -lost.amount)
-    entered.add(DISTRICTS, lost.district, 0, -lost.amount)
-    entered.add(CUSTOMERS, lost.customer, lost.amount, -1)
-    # Those of which nobody knows are there, so that sums do not show it.
-    for one in entered.payments:
-        if one.seen and one.seen.outcome is Outcome.UNKNOWN:
-            one.seen.outcome = Outcome.ABORTED
+    entered.lose_payment(entered.some_payment(Outcome.OK))
+
+
+def payment_lost_behind_another(entered: Entered) -> None:
+    """One of which nobody knows is there instead, so that neither counts nor bounds show it."""
+    ghost = entered.some_payment(Outcome.UNKNOWN)
+    entered.lose_payment(entered.some_payment(Outcome.OK, not_of=ghost.customer))
+    entered.enter_payment(ghost)
+
+
+def payment_of_another_amount(entered: Entered) -> None:
+    one = entered.some_payment(Outcome.OK)
+    entered.lose_payment(one)
+    entered.enter_payment(Payment(one.district, one.customer, one.amount - 1))
 
 
 def payment_twice(entered: Entered) -> None:
-    twice = next(one for one in entered.payments if one.seen and one.seen.outcome is Outcome.OK)
-    for _ in range(20):
-        entered._enter_payment(twice)
+    entered.enter_payment(entered.some_payment(Outcome.OK))
+
+
+def payment_lost_and_counted(entered: Entered) -> None:
+    """Who paid next was told a number without it."""
+    counted = [one.counted for one in entered.seen if one.counted]
+    name = max(set().union(*counted))
+    second = [one for one in counted if name in one][1]
+    second[name] -= 1
 
 
 @pytest.mark.parametrize(
@@ -174,8 +208,11 @@ def payment_twice(entered: Entered) -> None:
         (line_of_another_item, "nothing else"),
         (warehouse_unpaid, "3.3.2.1"),
         (customer_unpaid, "3.3.2.10"),
-        (payment_lost, "nothing lost"),
-        (payment_twice, "nothing lost"),
+        (payment_lost, "counter"),
+        (payment_lost_behind_another, "counter"),
+        (payment_of_another_amount, "counter"),
+        (payment_twice, "counter"),
+        (payment_lost_and_counted, "counter"),
     ],
 )
 def test_what_does_not_fit_is_found(

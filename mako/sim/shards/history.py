@@ -21,6 +21,7 @@ from mako.sim.checking.facts import Fact
 Lists = Mapping[int, Sequence[int]]
 #: The client that looks at everything when all is over.
 _LAST: Final = "the end"
+_NO_COUNTERS: Final[Mapping[str, int]] = {}
 
 
 @dataclass(slots=True)
@@ -51,6 +52,9 @@ class Seen:
     reads: dict[int, int | None] = field(default_factory=dict)
     adds: dict[int, int] = field(default_factory=dict)
     gets: dict[int, int] = field(default_factory=dict)
+    #: What is added to other counters, by their names, and what they had behind that.
+    counts: dict[str, int] = field(default_factory=dict)
+    counted: dict[str, int] = field(default_factory=dict)
 
 
 class ShardHistory:
@@ -88,7 +92,7 @@ class ShardHistory:
         one.end, one.outcome = now, Outcome.OK
         one.timestamp = timestamp if exact else None
         self.acknowledged += 1
-        self.reads += not (one.appends or one.writes or one.adds)
+        self.reads += not (one.appends or one.writes or one.adds or one.counts)
         self.floor = max(self.floor, timestamp)
 
     def opened(self, one: Seen, now: int, at: int) -> None:
@@ -125,6 +129,7 @@ class ShardHistory:
         accounts: Mapping[int, int],
         now: int,
         facts: Sequence[Fact] = (),
+        counters: Mapping[str, int] = _NO_COUNTERS,
     ) -> list[str]:
         """All of it, beside what all replicas have in the end. Returns what was given up."""
         for number, values in lists.items():
@@ -143,6 +148,8 @@ class ShardHistory:
             last.saw(f"register {number}", found)
         for number in self._accounts:
             last.saw_count(f"account {number}", accounts.get(number, 0))
+        for name in {**counters, **dict.fromkeys(name for one in self.seen for name in one.counts)}:
+            last.saw_count(name, counters.get(name, 0))
         last.ok(now + 1)
         return judge(history, facts)
 
@@ -186,3 +193,7 @@ class ShardHistory:
             made.saw_count(f"account {number}", balance)
         for number, amount in one.adds.items():
             made.add(f"account {number}", amount)
+        for name, amount in one.counts.items():
+            made.add(name, amount)
+        for name, found in one.counted.items() if counts else ():
+            made.saw_count(name, found)

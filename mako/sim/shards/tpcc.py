@@ -103,7 +103,7 @@ def order(
 
 @procedure
 def pay(tx: Any, warehouse: int, district: int, home: int, customer: int, amount: int) -> Any:
-    """A customer of `home` pays at a district of any warehouse."""
+    """A customer of `home` pays at a district of any warehouse; how often he has by now."""
     found, _ = tx.find(WAREHOUSES, (warehouse,))
     if not found:
         tx.insert(WAREHOUSES, (warehouse,))
@@ -118,7 +118,7 @@ def pay(tx: Any, warehouse: int, district: int, home: int, customer: int, amount
     payer = tx.write(CUSTOMERS, (home, customer))
     payer.balance -= amount
     payer.payments += 1
-    return 0
+    return payer.payments
 
 
 @procedure

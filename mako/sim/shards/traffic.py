@@ -191,8 +191,9 @@ class ShardTraffic(Lives):
         shop = {table: self._rows(table) for table in TABLES}
         self._terminals.check_end(shop)
         lists |= self._terminals.lists(shop[ORDERS])
-        now = self._loop.now
-        self._gave_up(self.history.check_end(lists, registers, accounts, now, checks.facts))
+        counters, now = self._terminals.counters(shop), self._loop.now
+        gave_up = self.history.check_end(lists, registers, accounts, now, checks.facts, counters)
+        self._gave_up(gave_up)
         self._cluster.installed.check_end()
 
     # --- Calls ---------------------------------------------------------------------------------
@@ -387,10 +388,12 @@ class ShardTraffic(Lives):
 
     def _pay(self, client: SimClient) -> Task:
         payment = self._terminals.draw_payment(client.partition)
-        one = payment.seen = self._begin(client, "pay")
+        one = self._begin(client, "pay")
+        one.counts = payment.counts
         call = self._call(client, one, payment.arguments)
         yield from self._told(client, one, call)
-        self._finish(one, call)
+        if self._finish(one, call):
+            payment.seen_by(one, call.value)
 
     # --- Snapshots -----------------------------------------------------------------------------
 
