@@ -103,6 +103,7 @@ class Cluster:
         self._mode = mode
         self.chances = Chances(seed)
         self.plan = plans.draw(self.chances.of("plan"), planted)
+        self.plan.operations = plans.draw_operations(self.chances.of("plan of operations"))
         if mode is Mode.CLIENTS:
             plans.draw_clients(self.plan, self.chances.of("plan of clients"))
         if mode is Mode.SHARDS:

@@ -1,10 +1,11 @@
-"""A disk that fails: it loses and tears what was not synced, rots, fills up, hangs, fails a sync.
+"""A disk that fails: it loses and tears what was not synced, rots, fills up, hangs, fails.
 
 Built on the disk in memory of mako.storage, which knows what a power cut would leave.
 """
 
 from collections import Counter
 from collections.abc import Callable
+from enum import Enum
 from random import Random
 from typing import Final
 
@@ -13,6 +14,20 @@ from mako.storage.errors import DiskFailed
 from mako.storage.memory_disk import MemoryDisk, MemoryFile
 
 _BITS: Final = 8
+
+
+class PowerCut(BaseException):
+    """The power is cut before an operation of a disk, in the middle of whatever asked for it.
+
+    No `except Exception` of the product can go on after that.
+    """
+
+
+class Trouble(Enum):
+    """What an operation meets."""
+
+    CUT = "power cut in an event"
+    ERROR = "failing operation"
 
 
 class SimFile:
@@ -31,16 +46,24 @@ class SimFile:
         return self._file.read(offset, length)
 
     def write(self, offset: int, data: Buffer) -> None:
+        try:
+            self._disk.before("write", self._file.path)
+        except DiskFailed:
+            self._file.write(offset, self._disk.some_of(data))
+            raise
         self._file.write(offset, data)
 
     def allocate(self, length: int) -> None:
+        self._disk.before("allocate", self._file.path)
         self._file.allocate(length)
 
     def truncate(self, length: int) -> None:
+        self._disk.before("truncate", self._file.path)
         self._file.truncate(length)
 
     def sync(self) -> None:
         try:
+            self._disk.before("sync", self._file.path)
             self._disk.before_sync(self._file.path)
         except DiskFailed:
             self._disk.forget_writes(self._file)
@@ -60,6 +83,10 @@ class SimDisk:
         self._chance = chance
         #: Called when a file, such as a finished snapshot, has got its name.
         self.on_rename: Callable[[], None] = lambda: None
+        #: Asked before each operation what it meets.
+        self.trouble: Callable[[str], Trouble | None] = lambda operation: None
+        # Nothing is done any more until `power_cut`.
+        self._off = False
         #: Syncs fail from the next one on, until `power_cut` or `restarted`.
         self.failing = False
         #: Nothing comes back before this time, ns.
@@ -71,6 +98,8 @@ class SimDisk:
     # --- What a process sees -------------------------------------------------------------------
 
     def open(self, path: str, *, create: bool = False) -> SimFile:
+        if create:
+            self.before("create", path)
         return SimFile(self, self.memory.open(path, create=create))
 
     def exists(self, path: str) -> bool:
@@ -83,13 +112,16 @@ class SimDisk:
         self.memory.make_folder(path)
 
     def rename(self, old: str, new: str) -> None:
+        self.before("rename", old)
         self.memory.rename(old, new)
         self.on_rename()
 
     def remove(self, path: str) -> None:
+        self.before("remove", path)
         self.memory.remove(path)
 
     def sync_folder(self, path: str) -> None:
+        self.before("sync_folder", path)
         self.before_sync(path)
         self.memory.sync_folder(path)
 
@@ -98,6 +130,19 @@ class SimDisk:
 
     def total_bytes(self) -> int:
         return self.memory.total_bytes()
+
+    def before(self, operation: str, path: str) -> None:
+        """Nothing is done if the power is cut now, or if there is an error."""
+        found = None if self._off else self.trouble(operation)
+        if self._off or found is Trouble.CUT:
+            self._off = True
+            raise PowerCut
+        if found is Trouble.ERROR:
+            raise DiskFailed(f"{path}: input/output error ({operation})")
+
+    def some_of(self, data: Buffer) -> Buffer:
+        """What is there of a write that failed: any part from its beginning."""
+        return bytes(data)[: self._chance.randint(0, len(data))]
 
     def before_sync(self, path: str) -> None:
         """Fail the sync if that was ordered."""
@@ -124,7 +169,7 @@ class SimDisk:
         if self.memory.unsynced_bytes():
             self.counts["unsynced lost or torn"] += 1
         self.memory.crash(self._chance)
-        self.failing = False
+        self.failing = self._off = False
 
     def restarted(self) -> None:
         """The process ends and not the machine: the kernel goes on as if no sync had failed.

@@ -53,6 +53,21 @@ FAULTS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
+class OperationsPlan:
+    """What is drawn for faults between two operations of a disk (mako.sim.faults.operations)."""
+
+    #: Operations of all disks between two of them, on average; 0: there are none.
+    distance: int = 0
+    #: Share of them that are errors; the others are power cuts.
+    errors: float = 0.0
+
+
+def draw_operations(chance: Random) -> OperationsPlan:
+    distance = chance.choice((0, 0, 300, 1000, 3000))
+    return OperationsPlan(distance, chance.choice((0.0, 0.3, 1.0)))
+
+
+@dataclass(frozen=True, slots=True)
 class ClientsPlan:
     """What is drawn for clients of a served group (mako.sim.served, mako.sim.traffic)."""
 
@@ -170,6 +185,7 @@ class Plan:
     disk_mean: int
     planted: frozenset[str] = field(default_factory=frozenset)
     clients_plan: ClientsPlan = field(default_factory=ClientsPlan)
+    operations: OperationsPlan = field(default_factory=OperationsPlan)
 
     def set_latency(self, disk: SimDisk) -> None:
         disk.latency_min, disk.latency_mean = self.disk_min, self.disk_mean

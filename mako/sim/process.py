@@ -17,7 +17,7 @@ from mako.raft import LogLost, RaftNode, Refused, Role
 from mako.replication.driver import Driver, ProcessMustEnd, Reply
 from mako.replication.outbox import PeerMessage
 from mako.sim.clock import MS
-from mako.sim.disk import SimDisk
+from mako.sim.disk import PowerCut, SimDisk
 from mako.sim.model import SimMachine
 from mako.sim.plan import CLUSTER_ID, PROCESSES_MAX, process_of
 from mako.storage.errors import Damaged, DiskFailed, DiskFull, WrongFiles
@@ -113,22 +113,44 @@ class SimProcess:
         if self.life is not Life.DOWN:
             return
         self.lives += 1
-        try:
-            self._recover()
-        except (Damaged, LogLost, WrongFiles) as error:
-            self.cluster.note(self.number, "fenced", str(error))
-            self.cluster.coverage["replica_fenced"] += 1
-            self.lose_disk(new_ids=True)
-            self._recover()
-        except (DiskFull, DiskFailed) as error:
-            self.cluster.note(self.number, "cannot start", str(error))
-            self._machine_may_go_down()
+        if not self._has_recovered():
+            self._give_back()
             self.loop.after(200 * MS, self.start)
             return
         self.life = Life.UP
         self._inbox.clear()
         self.loop.after(self._randrange(self.tick_length), self._on_tick, self.lives)
         self._pump()
+
+    def _has_recovered(self) -> bool:
+        """False: the disk fails, or is cut off; later, perhaps."""
+        for fenced in (False, True):
+            try:
+                self._recover()
+                return True
+            except (Damaged, LogLost, WrongFiles) as error:
+                if fenced:
+                    raise
+                self.cluster.note(self.number, "fenced", str(error))
+                self.cluster.coverage["replica_fenced"] += 1
+                self.lose_disk(new_ids=True)
+            except (DiskFull, DiskFailed) as error:
+                self.cluster.note(self.number, "cannot start", str(error))
+                self._machine_may_go_down()
+                return False
+            except PowerCut:
+                self.cluster.note(self.number, "cannot start", "power cut")
+                self.cluster.reach("power_cut_in_recovery")
+                self.disk.power_cut()
+                return False
+        raise AssertionError("an empty disk is not damaged")
+
+    def _give_back(self) -> None:
+        """What a start has made that did not succeed."""
+        driver, self.driver = self.driver, None
+        if driver is not None:
+            driver.close()
+        self._close_machines()
 
     def _recover(self) -> None:
         cluster = self.cluster
@@ -187,10 +209,13 @@ class SimProcess:
         if self.life is not Life.UP or driver is None or not driver.idle:
             return False
         self.cluster.note(self.number, "removed", f"group {group}")
+        # It is one step: who has another id has another log.
+        trouble, self.disk.trouble = self.disk.trouble, lambda operation: None
         driver.remove(group)
         self._close_machine(group)
         self._new_id(group)
         self._add(driver, group)
+        self.disk.trouble = trouble
         self._pump()
         return True
 
@@ -200,11 +225,10 @@ class SimProcess:
     def lose_disk(self, *, new_ids: bool) -> None:
         """Everything on disk is gone. The process is down."""
         assert self.life is Life.DOWN
-        counts = self.disk.counts
-        on_rename = self.disk.on_rename
+        before = self.disk
         self.disk = SimDisk(self.cluster.chances.of(f"disk {self.number}"))
-        self.disk.on_rename = on_rename
-        self.disk.counts = counts
+        self.disk.on_rename, self.disk.trouble = before.on_rename, before.trouble
+        self.disk.counts = before.counts
         self.cluster.plan.set_latency(self.disk)
         for group, member in self.members.items():
             self.cluster.checks.groups[group].on_wiped(member.node)
@@ -229,7 +253,7 @@ class SimProcess:
             self._end()
         if ends_well:
             self.cluster.reach("ended_in_order")
-            with suppress(DiskFull, DiskFailed):
+            with suppress(DiskFull, DiskFailed, PowerCut):
                 self._wal.close()
         self.disk.power_cut()
 
@@ -288,7 +312,7 @@ class SimProcess:
         assert self.driver is not None
         try:
             self.driver.tick(self.now_ms, self.loop.now // MS)
-        except ProcessMustEnd as error:
+        except (ProcessMustEnd, PowerCut) as error:
             self._die(error)
             return
         self._pump()
@@ -310,7 +334,7 @@ class SimProcess:
         assert self.driver is not None
         try:
             self.driver.step(batch)
-        except ProcessMustEnd as error:
+        except (ProcessMustEnd, PowerCut) as error:
             self._die(error)
             return
         self._pump()
@@ -346,7 +370,7 @@ class SimProcess:
             if driver.aside.begin():
                 self._aside = _Aside.BEGUN
                 self.loop.after(self._aside_delay, self._work_aside, self.lives, driver)
-        except ProcessMustEnd as error:
+        except (ProcessMustEnd, PowerCut) as error:
             self._die(error)
             return
         if driver.outbox:
@@ -381,7 +405,7 @@ class SimProcess:
             return
         try:
             written = driver.write(self.now_ms)
-        except ProcessMustEnd as error:
+        except (ProcessMustEnd, PowerCut) as error:
             self._die(error)
             return
         if written:
@@ -402,7 +426,7 @@ class SimProcess:
         try:
             driver.sync()
             driver.end_write()
-        except ProcessMustEnd as error:
+        except (ProcessMustEnd, PowerCut) as error:
             self._die(error)
             return
         self._note_returned()
@@ -414,7 +438,7 @@ class SimProcess:
 
     def _end_of_aside(self, driver: Driver) -> None:
         """What is under way comes to its end before the process does."""
-        with suppress(ProcessMustEnd):
+        with suppress(ProcessMustEnd, PowerCut):
             if self._aside is _Aside.BEGUN:
                 driver.aside.run()
             if self._aside is not _Aside.IDLE:
@@ -431,7 +455,7 @@ class SimProcess:
             return
         try:
             driver.aside.run()
-        except ProcessMustEnd as error:
+        except (ProcessMustEnd, PowerCut) as error:
             self._die(error)
             return
         self._aside = _Aside.RUN
@@ -443,7 +467,7 @@ class SimProcess:
         self._aside = _Aside.IDLE
         try:
             driver.aside.end()
-        except ProcessMustEnd as error:
+        except (ProcessMustEnd, PowerCut) as error:
             self._die(error)
             return
         self._pump()
@@ -462,12 +486,16 @@ class SimProcess:
                     member.returning = False
                     self.cluster.coverage["returned_after_wipe"] += 1
 
-    def _die(self, error: ProcessMustEnd) -> None:
-        """The disk failed: the process ends, and is started again by its supervisor."""
-        self.cluster.note(self.number, "ends", str(error))
-        self.cluster.coverage["process_ended_by_disk"] += 1
+    def _die(self, error: ProcessMustEnd | PowerCut) -> None:
+        """The disk failed: the process ends, and is started again by its supervisor. Or the power
+        was cut."""
+        self.cluster.note(self.number, "ends", str(error) or "power cut")
         self._end()
-        self._machine_may_go_down()
+        if isinstance(error, PowerCut):
+            self.disk.power_cut()
+        else:
+            self.cluster.coverage["process_ended_by_disk"] += 1
+            self._machine_may_go_down()
         self.loop.after(self.cluster.plan.restart_delay, self.start)
 
     def _machine_may_go_down(self) -> None:

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -10,7 +11,7 @@ from mako.entry import GroupId, NodeId
 from mako.raft.message import HeartbeatReply
 from mako.sim.clock import MS, Loop
 from mako.sim.cluster import Cluster, run_seed
-from mako.sim.disk import SimDisk
+from mako.sim.disk import PowerCut, SimDisk, Trouble
 from mako.sim.network import LinkSettings, Network
 from mako.sim.plan import FAULTS
 from mako.sim.process import Life
@@ -85,6 +86,85 @@ def test_a_full_disk_refuses_growth_until_it_is_emptied() -> None:
         written(found)
     found.empty()
     written(found)
+
+
+class Troubles:
+    """The n-th operation of a disk meets trouble."""
+
+    def __init__(self, trouble: Trouble, left: int = 1) -> None:
+        self.trouble = trouble
+        self.left = left
+
+    def __call__(self, operation: str) -> Trouble | None:
+        self.left -= 1
+        return None if self.left else self.trouble
+
+
+def operations(found: SimDisk) -> dict[str, Callable[[], object]]:
+    """All that may meet trouble, by its name."""
+    written(found)
+    found.open("file").sync()
+    file = found.open("file")
+    return {
+        "write": lambda: file.write(0, b"y" * 2000),
+        "allocate": lambda: file.allocate(4000),
+        "truncate": lambda: file.truncate(100),
+        "sync": file.sync,
+        "create": lambda: found.open("new", create=True),
+        "rename": lambda: found.rename("file", "other"),
+        "remove": lambda: found.remove("file"),
+        "sync_folder": lambda: found.sync_folder(""),
+    }
+
+
+@pytest.mark.parametrize("name", sorted(operations(disk())))
+def test_a_power_cut_comes_before_an_operation_and_nothing_is_done_after_it(name: str) -> None:
+    found = disk()
+    every = operations(found)
+    asked: list[str] = []
+
+    def cut(operation: str) -> Trouble:
+        asked.append(operation)
+        return Trouble.CUT
+
+    found.trouble = cut
+    with pytest.raises(PowerCut):
+        every[name]()
+    assert asked == [name]
+    found.trouble = lambda operation: None
+    for other in every.values():
+        with pytest.raises(PowerCut):
+            other()
+    found.power_cut()
+    assert found.list("") == ["file"]
+    assert found.memory.contents("file") == b"x" * 2000
+    found.sync_folder("")
+
+
+@pytest.mark.parametrize("name", sorted(operations(disk())))
+def test_an_operation_fails_once(name: str) -> None:
+    found = disk()
+    every = operations(found)
+    found.trouble = Troubles(Trouble.ERROR)
+    with pytest.raises(DiskFailed, match=name):
+        every[name]()
+    assert found.list("") == ["file"]
+    every[name]()
+
+
+def test_a_write_that_fails_leaves_any_part_of_it() -> None:
+    left = set()
+    for seed in range(20):
+        found = disk(seed)
+        every = operations(found)
+        found.trouble = Troubles(Trouble.ERROR)
+        with pytest.raises(DiskFailed):
+            every["write"]()
+        contents = found.memory.contents("file")
+        left.add(contents.count(b"y"))
+        assert contents == b"y" * contents.count(b"y") + b"x" * contents.count(b"x")
+    assert len(left) > 10
+    assert max(left) <= 2000
 
 
 def test_a_hung_disk_takes_until_it_is_not() -> None:
@@ -270,6 +350,44 @@ def test_a_process_with_a_failed_disk_ends_and_starts_again() -> None:
     assert cluster.coverage["process_ended_by_disk"] == 1
 
 
+@pytest.mark.parametrize("trouble", list(Trouble))
+@pytest.mark.parametrize("rotten", ["", "rotten"])
+def test_a_start_may_end_before_each_operation(trouble: Trouble, rotten: str) -> None:
+    """Also the one that begins anew, because the log is damaged."""
+    cluster = Cluster(1)
+    cluster.faults.stop()
+    cluster.loop.run(1000 * MS)
+    process = cluster.processes[0]
+    for place in range(1, 100):
+        process.crash(power=True)
+        if rotten:
+            path = "wal/" + process.disk.list("wal")[0]
+            process.disk.memory.damage(path, bytes(400))
+        process.disk.trouble = troubles = Troubles(trouble, place)
+        process.start()
+        if troubles.left > 0:
+            break
+        assert process.driver is None
+        process.disk.trouble = lambda operation: None
+        cluster.loop.run(cluster.loop.now + 1000 * MS)
+        assert process.life is Life.UP
+    assert 5 < place < 100
+
+
+def test_a_process_ends_before_an_operation_and_starts_again() -> None:
+    cluster = Cluster(1)
+    cluster.faults.stop()
+    cluster.loop.run(500 * MS)
+    process = cluster.processes[0]
+    for trouble in Trouble:
+        lives = process.lives
+        process.disk.trouble = Troubles(trouble, 20)
+        cluster.loop.run(cluster.loop.now + 1000 * MS)
+        assert process.lives == lives + 1
+        assert process.life is Life.UP
+    assert cluster.coverage["process_ended_by_disk"] == 1
+
+
 def test_a_process_with_rot_is_fenced_and_returns_under_a_new_id() -> None:
     cluster = Cluster(1)
     cluster.faults.stop()
@@ -316,8 +434,9 @@ def test_clients_are_asked_to_ease_off_only_where_a_learner_is_sent_all_that_it_
 
 def test_all_kinds_of_faults_come_up_in_a_few_seeds() -> None:
     counts: Counter[str] = Counter()
+    wanted = FAULTS.keys() | {trouble.value for trouble in Trouble}
     for seed in range(1, 60):
         counts.update(run_seed(seed).faults)
-        if counts.keys() == FAULTS.keys():
+        if counts.keys() == wanted:
             return
-    pytest.fail(f"never happened: {sorted(FAULTS.keys() - counts.keys())}")
+    pytest.fail(f"never happened: {sorted(wanted - counts.keys())}")

@@ -8,6 +8,7 @@ from mako.sim.faults.attack import Attack
 from mako.sim.faults.links import LinkFaults
 from mako.sim.faults.machines import MachineFaults
 from mako.sim.faults.members import MemberFaults
+from mako.sim.faults.operations import OperationFaults
 from mako.sim.process import SimProcess
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Faults:
         self._links = links = LinkFaults(attack)
         self._machines = machines = MachineFaults(attack, links)
         members = MemberFaults(attack)
+        OperationFaults(attack)
         self.counts = attack.counts
         attack.kinds = {
             "power cut": machines.power_cut,
