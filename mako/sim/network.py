@@ -1,7 +1,7 @@
 """Links between processes: they delay, lose, repeat, reorder and cut.
 
-A batch of messages is one packet. Links are ordered like a connection, or not, per seed; a cut
-works in one direction, and may lose what is on the way as well.
+A batch of messages is one packet, encoded and decoded as by production. Links are ordered like a
+connection, or not, per seed; a cut works in one direction, and may lose what is on the way as well.
 """
 
 from collections import Counter
@@ -11,6 +11,7 @@ from random import Random
 
 from mako.replication.outbox import PeerMessage
 from mako.sim.clock import MS, Loop
+from mako.wire.peer import decode_batch, encode_batch
 
 #: Source and target.
 Link = tuple[int, int]
@@ -63,6 +64,9 @@ class Network:
         if settings.loss and random() < settings.loss:
             self.counts["lost"] += 1
             return
+        if batch:
+            # What is delivered is what production would have sent: there is nothing else of it.
+            batch = decode_batch(b"".join(encode_batch(batch)))
         self._send(link, batch)
         if settings.duplication and random() < settings.duplication:
             self.counts["duplicated"] += 1

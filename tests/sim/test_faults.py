@@ -1,6 +1,7 @@
 """Every kind of fault really happens: a fault that does nothing would make every run clean."""
 
 import random
+import struct
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -284,6 +285,21 @@ def test_a_cut_may_lose_what_is_on_the_way() -> None:
         network.cut([(1, 2)])
         loop.run(1000 * MS)
         assert arrived == expected
+
+
+def test_a_link_delivers_what_production_would_have_sent() -> None:
+    loop = Loop()
+    arrived: list[object] = []
+    network = Network(
+        loop, random.Random(1), LinkSettings(), lambda source, target, batch: arrived.extend(batch)
+    )
+    sent = [HeartbeatReply(GroupId(1), NodeId(1), NodeId(2), 1, 7)]
+    network.send(1, 2, sent)
+    loop.run(1000 * MS)
+    assert arrived == sent
+    assert arrived[0] is not sent[0]
+    with pytest.raises(struct.error):
+        network.send(1, 2, [HeartbeatReply(GroupId(1), NodeId(1), NodeId(2), 1, 1 << 64)])
 
 
 # --- Processes ---------------------------------------------------------------------------------
