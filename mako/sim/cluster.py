@@ -145,6 +145,7 @@ class Cluster:
             self.plan,
             self.chances.of("plan of shards"),
             self.chances.of("plan of registers"),
+            self.chances.of("plan of clocks"),
         )
         self.shard_checks = ShardChecks()
 

@@ -63,6 +63,7 @@ REQUIRED_SERVED: Final = REQUIRED - {
 REQUIRED_SHARDED: Final = REQUIRED_SERVED - {
     "stopped_in_a_commit",
 } | {
+    "clock_beyond_offset",
     "discarded_for_another_partition",
     "ended_Unavailable",
     "history_lost",

@@ -355,3 +355,51 @@ def test_closing_beside_a_prepared_transaction_is_found(world: World) -> None:
     finally:
         engine.set_word(context + lane.L_STATE, before[0])
         station._set(mesh + lane.H_BUSY, before[1])
+
+
+# --- Clocks that are wrong -----------------------------------------------------------------------
+
+
+def test_beyond_the_offset_the_order_of_timestamps_need_not_be_that_of_time() -> None:
+    for real_time in (True, False):
+        history = ShardHistory([7], real_time=real_time)
+        one, two = appended(history, 11, 2, 200), appended(history, 12, 1, 100)
+        one.begin, one.end, two.begin, two.end = 10, 20, 30, 40
+        if real_time:
+            with pytest.raises(Violation, match="real time"):
+                ended(history, [12, 11])
+        else:
+            ended(history, [12, 11])
+
+
+def test_beyond_the_offset_nothing_else_is_allowed() -> None:
+    for values, rule in [([11], "nothing lost"), ([12, 11], "one order|nothing lost")]:
+        history = ShardHistory([7], real_time=False)
+        appended(history, 11, 1, 100)
+        appended(history, 12, 2, 200)
+        with pytest.raises(Violation, match=rule):
+            ended(history, values)
+    history = ShardHistory([7], real_time=False)
+    one = history.begin(1, "write", 0)
+    one.writes = {3: 5}
+    history.done(one, 10, 100, exact=True)
+    with pytest.raises(Violation, match="register 3"):
+        ended(history, [], registers={})
+
+
+def test_clocks_are_wrong_in_some_seeds_and_right_again_in_peace() -> None:
+    wrong = 0
+    for seed in range(1, 30):
+        cluster = Cluster(seed, mode=Mode.SHARDS)
+        offsets = [process.wall_offset_ms for process in cluster.processes]
+        limit = cluster.plan.clients_plan.clock_offset_ms
+        if cluster.shards_plan.clocks_wrong_ms:
+            wrong += 1
+            assert max(map(abs, offsets)) > limit
+            assert cluster.coverage["clock_beyond_offset"] > 0
+        cluster.processes[0].move_wall(1500)
+        cluster.faults.stop()
+        for process in cluster.processes:
+            assert 0 <= process.wall_offset_ms < limit
+            process.close()
+    assert 2 <= wrong <= 12

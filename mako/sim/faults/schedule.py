@@ -125,6 +125,7 @@ class Faults:
             disk.hung_until = 0
             cluster.plan.set_latency(disk)
             process.tick_length = cluster.plan.tick
+            process.set_clock()
             process.resume()
             if process.number in cluster.rotten:
                 process.crash(power=False)

@@ -21,6 +21,8 @@ from mako.sim.checking.facts import Fact
 Lists = Mapping[int, Sequence[int]]
 #: The client that looks at everything when all is over.
 _LAST: Final = "the end"
+#: It sees all that has a timestamp.
+_ABOVE_ALL: Final = 1 << 62
 _NO_COUNTERS: Final[Mapping[str, int]] = {}
 
 
@@ -60,7 +62,8 @@ class Seen:
 class ShardHistory:
     """All transactions of a run. Times are virtual, in ns."""
 
-    def __init__(self, accounts: Sequence[int]) -> None:
+    def __init__(self, accounts: Sequence[int], *, real_time: bool = True) -> None:
+        """`real_time`: clocks are as good as is configured, so that it is respected (§1.1)."""
         self.acknowledged = 0
         self.reads = 0
         self.failed = 0
@@ -69,6 +72,7 @@ class ShardHistory:
         #: Greatest timestamp that was acknowledged.
         self.floor = 0
         self._accounts = tuple(accounts)
+        self._real_time = real_time
         # By list: how long it is said to have been at its longest.
         self._hashes: dict[tuple[int, int], str] = {}
 
@@ -144,17 +148,19 @@ class ShardHistory:
         last = history.begin(_LAST, now)
         for number, values in lists.items():
             last.saw_list(f"list {number}", list(values))
-        for number, found in registers.items():
-            last.saw(f"register {number}", found)
+        # One that is not there any more was deleted, or is lost.
+        for number in sorted({*registers, *(key for one in self.seen for key in one.writes)}):
+            last.saw(f"register {number}", registers.get(number))
         for number in self._accounts:
             last.saw_count(f"account {number}", accounts.get(number, 0))
         for name in {**counters, **dict.fromkeys(name for one in self.seen for name in one.counts)}:
             last.saw_count(name, counters.get(name, 0))
-        last.ok(now + 1)
-        return judge(history, facts)
+        last.ok(now + 1, _ABOVE_ALL)
+        return judge(history, facts, real_time=self._real_time)
 
     def _tell(self, history: History, one: Seen, lists: Lists) -> None:
-        made = history.begin(one.client, one.begin)
+        # What has begun before anything has ended comes after nothing; the last look still does.
+        made = history.begin(one.client, one.begin if self._real_time else 0)
         made.name = f"{one.name} {len(history.transactions) - 1}"
         made.end, made.outcome = one.end, one.outcome
         made.timestamp, made.at, made.early = one.timestamp, one.at, one.early

@@ -37,6 +37,8 @@ HOT_SHARES: Final = {
     "watch": (3.0, 6.0),
 }
 _HOTTER: Final = 3.0
+#: As far as the fault "clock" goes.
+CLOCKS_WRONG_MS: Final = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +65,13 @@ class ShardsPlan:
     echo: float = 0.0
     #: Chance that what a leader tells of epochs is lost, beside what links lose.
     history_loss: float = 0.0
+    #: ms by which wall clocks may be wrong either way, more than is configured; 0: they are not.
+    clocks_wrong_ms: int = 0
 
 
-def draw_shards(plan: Plan, chance: Random, hot: Random) -> ShardsPlan:
+def draw_shards(plan: Plan, chance: Random, hot: Random, clocks: Random) -> ShardsPlan:
     """Draw that part of a seed, and change what has to be other with several partitions. `hot`
-    draws whether registers are fought for."""
+    draws whether registers are fought for, `clocks` whether clocks are wrong."""
     choice = chance.choice
     partitions = choice((2, 2, 3, 4))
     plan.groups = partitions
@@ -116,6 +120,7 @@ def draw_shards(plan: Plan, chance: Random, hot: Random) -> ShardsPlan:
         move_distance=int(SECOND * choice((0.0, 0.5, 1.5))),
         echo=choice((0.0, 0.3, 1.0)),
         history_loss=choice((0.0, 0.0, 0.5)),
+        clocks_wrong_ms=clocks.choice((0, 0, 0, 0, CLOCKS_WRONG_MS)),
     )
     plan.clients_plan = replace(plan.clients_plan, silence=choice(SILENCES))
     return drawn

@@ -53,11 +53,26 @@ class ShardProcess(HostingProcess):
         self._crews: dict[GroupId, ShardCrew] = {}
         self._procedures: dict[str, Deployed] = deploy(MODULES)
         self._joining: Joining | None = None
+        wrong = self._shards.clocks_wrong_ms
+        if wrong:
+            self.move_wall(cluster.chances.of(f"clock {number}").randint(-wrong, wrong))
 
     def move_wall(self, ms: int) -> None:
         """Wall clocks differ by less than what the configuration says, or real time would not be
-        the order of timestamps (DESIGN §6)."""
-        self.wall_offset_ms = ms % self.cluster.plan.clients_plan.clock_offset_ms
+        the order of timestamps (DESIGN §6). In some seeds they differ by far more, and real time is
+        not asked for (§1.1)."""
+        limit = self.cluster.plan.clients_plan.clock_offset_ms
+        if self._shards.clocks_wrong_ms:
+            self.wall_offset_ms = ms
+            if abs(ms) > limit:
+                self.cluster.reach("clock_beyond_offset")
+        else:
+            self.wall_offset_ms = ms % limit
+
+    def set_clock(self) -> None:
+        # What is above the own clock is not acknowledged, so that no client would get on.
+        if self._shards.clocks_wrong_ms:
+            self.wall_offset_ms = 0
 
     # --- Life ----------------------------------------------------------------------------------
 

@@ -69,7 +69,7 @@ class ShardTraffic(Lives):
         self._map: ShardMap = shard_map(plan)
         self._lists = range(cluster.plan.keys)
         self._all_accounts = [key_of(plan, number) for number in range(ACCOUNTS)]
-        self.history = ShardHistory(self._all_accounts)
+        self.history = ShardHistory(self._all_accounts, real_time=not plan.clocks_wrong_ms)
         warehouses = {
             partition: [
                 key_of(plan, partition + number * plan.partitions)
@@ -145,7 +145,9 @@ class ShardTraffic(Lives):
         between these would be seen in half.
         """
         now_ms = max(process.now_ms for process in self._cluster.processes)
-        self._floor = now_ms + _REST_MS << MILLISECOND_SHIFT
+        # Timestamps of clocks that were ahead are above what the healed ones show.
+        rest_ms = _REST_MS + self._shards.clocks_wrong_ms
+        self._floor = now_ms + rest_ms << MILLISECOND_SHIFT
 
     @property
     def is_shown(self) -> bool:  # type: ignore[override]
