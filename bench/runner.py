@@ -6,8 +6,9 @@
 
 The drive ends early, and everything behind it still happens, when
 
-    R1  memory in use passes MEMORY_SHARE_MAX of the limit: a transaction that finds no memory
-        is an abort like any other, but a run full of them measures nothing;
+    R1  memory in use passes MEMORY_SHARE_MAX of the limit, or would before the next look but one
+        if it goes on growing: a transaction that finds no memory is an abort like any other, but
+        a run full of them measures nothing, and the checks need room for rows of their own;
     R2  the engine says that it has stopped by itself, or the leader that ran the workers is lost;
     R3  the user interrupts (a second time: at once, without checks).
 
@@ -38,7 +39,14 @@ INTERVAL_S: Final = 1.0
 #: Seconds between two looks at the engine. Short, because at full speed TPC-C fills hundreds
 #: of megabytes in a second and R1 must come before the memory is full.
 TICK_S: Final = 0.25
-#: The memory that may be in use when the next tick comes.
+#: A small memory is looked at more often: so many bytes a second are the most that a worker adds,
+#: versions that wait to be removed included, and that may fill MEMORY_SHARE_TICK of it in a tick.
+FILL_BYTES_PER_S: Final = 250_000_000
+MEMORY_SHARE_TICK: Final = 1 / 8
+#: Not more often: a look takes a millisecond, and a core that workers also want.
+TICK_S_MIN: Final = 0.01
+#: The memory that may be in use when the next tick comes. The rest is for the checks: they sum up
+#: in rows of 64 KB, and 64 MiB is the least memory there is.
 MEMORY_SHARE_MAX: Final = 0.92
 #: Memory is touched ahead for so many transactions per second and worker, if it grows by them.
 PER_S_MAX: Final = 220_000
@@ -103,6 +111,10 @@ class _Progress:
     began_at: float = 0.0
     phase_at: float = 0.0
     last_at: float = 0.0
+    #: Bytes of memory that were ever taken; 0 if nobody says so.
+    reserved: Callable[[], int] = lambda: 0
+    #: Share of the memory that was taken at the last look.
+    fullness: float = 0.0
     stopped: str = ""
     broken: bool = False
     notes: list[str] = field(default_factory=list)
@@ -257,6 +269,8 @@ class Runner:
         self._run.began_at = self._clock.now()
         with self._interrupt.catch():
             self._run.first = drive.sample()
+            self._run.reserved = lambda: getattr(db, "memory_reserved", 0)
+            self._run.fullness = self._fullness(self._run.first)
             try:
                 self._phase(drive, "warmup", setting.warmup_s)
                 if not self._ended:
@@ -319,8 +333,9 @@ class Runner:
         offset_s = length_s if phase == "warmup" else 0.0
         previous: mako.Sample | None = None
         previous_s = elapsed_s = 0.0
+        tick_s = tick_of(self._setting)
         while elapsed_s < length_s and not self._ended:
-            next_s = min((elapsed_s // TICK_S + 1) * TICK_S, length_s)
+            next_s = min((elapsed_s // tick_s + 1) * tick_s, length_s)
             self._clock.sleep(max(0.0, next_s - elapsed_s))
             # The engine's clock and ours agree to a millisecond: without the rounding a sleep
             # that ends a microsecond early would put two lines into one second.
@@ -394,12 +409,24 @@ class Runner:
         """End the drive if it cannot go on (R1, R2)."""
         if sample.stopped:  # R2
             self._stop(f"the engine stopped: {sample.stopped}", broken=True)
-        elif _fullness(sample) > MEMORY_SHARE_MAX:  # R1
+        elif self._is_filling(sample):  # R1
+            taken = max(sample.memory_bytes, self._run.reserved())
             self._stop(
-                f"memory is nearly full ({numbers.size(sample.memory_bytes)} of"
+                f"memory is nearly full ({numbers.size(taken)} of"
                 f" {numbers.size(sample.memory_limit)}), so the run ends here; give more with"
                 " --memory, or write less with --seconds or --rate"
             )
+
+    def _is_filling(self, sample: "mako.Sample") -> bool:
+        """Whether memory is full, or will be before the next look: that may come late."""
+        before, now = self._run.fullness, self._fullness(sample)
+        self._run.fullness = now
+        return now + 2 * max(now - before, 0.0) > MEMORY_SHARE_MAX
+
+    def _fullness(self, sample: "mako.Sample") -> float:
+        """With memory that is free again: rows of the checks are larger than what was there."""
+        limit = sample.memory_limit
+        return max(_fullness(sample), self._run.reserved() / limit if limit else 0.0)
 
     def _stop(self, reason: str, *, broken: bool = False) -> None:
         self._run.stopped = self._run.stopped or reason
@@ -457,6 +484,15 @@ class Runner:
                 f"nothing was seen of {', '.join(unseen)}: the HTTP port did not answer"
                 " (http and http_host in the configuration say where it is)"
             )
+
+
+def tick_of(setting: Setting) -> float:
+    """Seconds between two looks. A cluster is asked over the network, and not more often."""
+    if setting.cluster:
+        return TICK_S
+    fill_bytes_per_s = FILL_BYTES_PER_S * setting.workers
+    tick_s = MEMORY_SHARE_TICK * setting.memory_limit_bytes / fill_bytes_per_s
+    return min(max(tick_s, TICK_S_MIN), TICK_S)
 
 
 def _fullness(sample: "mako.Sample") -> float:

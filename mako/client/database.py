@@ -338,6 +338,13 @@ class Database(Writable):
         self._check_open()
         return self._engine.memory_bytes
 
+    @property
+    def memory_reserved(self) -> int:
+        """Bytes that they have taken at most so far. What is free again among them is kept for rows
+        of its own size: a larger one needs memory beyond it."""
+        self._check_open()
+        return self._engine.memory_reserved
+
     def pretouch(self, size: int) -> int:
         """Have the system back `size` bytes of memory now, or what is left of it; how many.
 

@@ -3,7 +3,7 @@ import os
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,12 +16,29 @@ from bench.interrupt import Interrupt
 from bench.report import cluster
 from bench.report.page import page
 from bench.report.table import figures
-from bench.runner import CHECK_TRIES, PER_S_MAX, PRETOUCHED_MAX, _fullness, in_clause_order
+from bench.runner import (
+    CHECK_TRIES,
+    PER_S_MAX,
+    PRETOUCHED_MAX,
+    TICK_S,
+    TICK_S_MIN,
+    _fullness,
+    in_clause_order,
+    tick_of,
+)
 from bench.stats import Interval, Side
 from bench.workload import CheckResult, Done, Progress, Status
 from mako.errors import ConfigError, ConnectionLost, Error, Exists, OutOfMemory
-from tests.bench.fakes import FakeBenchmark, FakeClock, FakeWatch
-from tests.bench.runs import CLUSTER, CLUSTER_DRIVE, TOOK_OVER_S, FakeRun, cluster_run, parted_run
+from tests.bench.fakes import FakeBenchmark, FakeClock, FakeDatabase, FakeWatch
+from tests.bench.runs import (
+    CLUSTER,
+    CLUSTER_DRIVE,
+    SETTING,
+    TOOK_OVER_S,
+    FakeRun,
+    cluster_run,
+    parted_run,
+)
 
 
 def test_the_order_of_a_run() -> None:
@@ -341,15 +358,51 @@ def test_one_failure_fails_the_run(failing: str) -> None:
 
 
 def test_the_run_ends_before_memory_is_full() -> None:
-    # 300 MiB after the load, 20 MB/s, and 92 % of 400 MiB: 3.6 seconds, seen at 3.75.
+    # 300 MiB after the load, 20 MB/s, and 92 % of 400 MiB: 3.6 seconds, foreseen at 3.25.
     run = FakeRun(drive={"memory_limit": 400 << 20})
     report = run.run()
-    assert report.stopped.startswith("memory is nearly full (372 MiB of 400 MiB)")
+    assert report.stopped.startswith("memory is nearly full (362 MiB of 400 MiB)")
     assert "--memory" in report.stopped
-    assert report.total.duration_s == 1.75
+    assert report.total.duration_s == 1.25
     assert not report.failed
     assert [line for line in run.view.told if line.startswith("warn")] == [f"warn {report.stopped}"]
     assert len(report.checks) == 12
+
+
+def test_a_tick_that_would_fill_the_memory_is_the_last() -> None:
+    """100 MiB of it at each look: after two of them a third could be the end of the engine."""
+    run = FakeRun(drive={"memory_limit": 620 << 20, "growth_bytes_per_s": 400 << 20})
+    report = run.run()
+    assert report.stopped.startswith("memory is nearly full (400 MiB of 620 MiB)")
+    assert not report.failed
+
+
+def test_memory_that_was_taken_counts_although_it_is_free_again() -> None:
+    """The rows of the checks are larger than the versions that were removed."""
+
+    class Fragmented(FakeDatabase):
+        @property
+        def memory_reserved(self) -> int:
+            return 380 << 20 if self.clock.now() > 1003.0 else 100 << 20
+
+    run = FakeRun()
+    run.database = Fragmented(run.clock, {"memory_limit": 400 << 20, "growth_bytes_per_s": 0})
+    report = run.run()
+    assert report.stopped.startswith("memory is nearly full (380 MiB of 400 MiB)")
+    assert report.total.duration_s == 1.25
+
+
+@pytest.mark.parametrize(
+    ("setting", "tick_s"),
+    [
+        ({}, TICK_S),
+        ({"memory_limit_bytes": 200 << 20}, 0.052),
+        ({"memory_limit_bytes": 64 << 20, "workers": 64}, TICK_S_MIN),
+        ({"memory_limit_bytes": 64 << 20, "cluster": "shop"}, TICK_S),
+    ],
+)
+def test_a_small_memory_is_looked_at_more_often(setting: dict[str, Any], tick_s: float) -> None:
+    assert tick_of(replace(SETTING, **setting)) == pytest.approx(tick_s, rel=0.01)
 
 
 def test_memory_that_is_full_in_the_warmup_is_said() -> None:
