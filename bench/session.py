@@ -38,6 +38,13 @@ EXIT_INTERRUPTED: Final = 130
 #: Seconds that a call of the load and of the checks may take.
 CALL_SECONDS: Final = 60.0
 
+#: Workers that the leader of one of several partitions drives (`mako.server.plan.DRIVERS`).
+DRIVERS_MAX: Final = 4
+
+#: Sessions of a database in this process: at least so many, and so many beside one for each worker.
+SESSIONS_MIN: Final = 24
+SESSIONS_BESIDE: Final = 8
+
 #: Columns of the closing tables in a pipe or a file.
 PIPE_COLUMNS: Final = 110
 
@@ -84,9 +91,7 @@ def _run(request: Request, folder: ResultsFolder | None) -> int:
     benchmark = create(request.name, request.options)
     config = load(request.config) if request.config else None
     if config is not None and len(config.partitions) > 1:
-        from bench.parted import Parts
-
-        benchmark.over(Parts(config.shards))
+        spread(request, benchmark, config)
     with ExitStack() as stack:
         runner = Runner(
             setting_of(request, benchmark, config),
@@ -119,6 +124,19 @@ def _wrote(report: RunReport, folder: ResultsFolder, view: View) -> bool:
     return True
 
 
+def spread(request: Request, benchmark: Benchmark, config: ClusterConfig) -> None:
+    """Tell a benchmark of several partitions. BadInput and ConfigError: it cannot run on them."""
+    from bench.parted import Parts
+
+    if request.workers > DRIVERS_MAX and not request.clients:
+        # The servers would say so, too, but after the load.
+        raise BadInput(
+            f"--workers {request.workers}: a leader of several partitions has room for"
+            f" {DRIVERS_MAX} threads of benchmarks; give less"
+        )
+    benchmark.over(Parts(config.shards))
+
+
 def create(name: str, options: BenchmarkOptions) -> Benchmark:
     """The benchmark `bench/<name>/benchmark.py` creates from its options."""
     benchmark: Benchmark = import_module(f"bench.{name}.benchmark").create(options)
@@ -130,7 +148,8 @@ def database_of(request: Request, config: ClusterConfig | None) -> "mako.Databas
     import mako
 
     if config is None:
-        return mako.open(":memory:", memory=request.memory_bytes)
+        sessions = max(SESSIONS_MIN, request.workers + SESSIONS_BESIDE)
+        return mako.open(":memory:", memory=request.memory_bytes, sessions=sessions)
     remote = mako.connect(addresses_of(config), timeout=CALL_SECONDS, cluster=config.id)
     return cast("mako.Database", remote)  # It has the methods of the embedded one.
 

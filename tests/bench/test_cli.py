@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+import mako
 from bench import cli, common, machine, session
 from bench.options import Distribution, MicroOptions, TpcaOptions, TpccOptions
 from mako.cli import main
 from mako.errors import ConfigError, OutOfMemory
+from mako.server.plan import DRIVERS
 from tests.bench.fakes import FakeBenchmark, FakeDatabase
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -315,6 +317,31 @@ def test_leaders_of_all_partitions_are_driven(
     one = database.drives[0].sample()
     assert summary["all"]["count"] == 2 * sum(k.committed + k.rolled_back for k in one.kinds)
     assert summary["cross_shard"]["count"] == 0
+
+
+def test_more_workers_than_leaders_have_room_for_are_refused_before_the_load(
+    capsys: pytest.CaptureFixture[str], fakes: Callable[[FakeBenchmark], FakeDatabase]
+) -> None:
+    benchmark = FakeBenchmark()
+    fakes(benchmark)
+    assert main([*RUN, "--workers", "5", *SHARDS]) == 2
+    assert "mako: --workers 5: a leader of several partitions has room for 4 threads" in (
+        capsys.readouterr().err
+    )
+    assert not benchmark.calls
+    assert session.DRIVERS_MAX == DRIVERS
+
+
+def test_a_database_has_sessions_for_all_workers(
+    asked: list[session.Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[dict[str, Any]] = []
+    monkeypatch.setattr(mako, "open", lambda *_, **options: opened.append(options))
+    monkeypatch.setattr(machine, "core_count", lambda: 64)
+    for workers in ("2", "60"):
+        main([*RUN, "--workers", workers])
+        session.database_of(asked[-1], None)
+    assert [options["sessions"] for options in opened] == [24, 68]
 
 
 def test_a_cluster_of_one_partition_is_driven_as_it_was(
