@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.client import HTTPException
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -36,6 +36,8 @@ HASH_SECONDS: Final = 30.0
 HASH_AHEAD_MS: Final = 500
 #: Seconds between two looks of --watch.
 _LOOK_SECONDS: Final = 1.0
+#: Columns of a table in a pipe or a file: enough for all of it.
+_PIPE_COLUMNS: Final = 160
 _SILENT: Final = "does not answer"
 
 
@@ -198,22 +200,39 @@ def show(files: Sequence[str], *, output: str, hashes: bool, watch: bool) -> int
     if output == "json":
         click.echo(as_json(answers))
     else:
-        console = Console()
-        if not console.is_terminal:
-            console = Console(width=160)
-        console.print(as_table(answers))
-        for problem in problems(answers):
-            click.echo(problem)
+        _print(_console(), answers)
     return 1 if problems(answers) else 0
 
 
+def _console() -> Console:
+    """As wide as the terminal; all columns where there is none."""
+    console = Console()
+    return console if console.is_terminal else Console(width=_PIPE_COLUMNS)
+
+
+def _print(console: Console, answers: Sequence[Answer]) -> None:
+    console.print(as_table(answers))
+    for problem in problems(answers):
+        click.echo(problem)
+
+
 def _watch(config: ClusterConfig, *, output: str, hashes: bool) -> None:
-    """A table that changes, or a line of JSON for each look."""
-    if output == "json":
-        while True:
-            click.echo(as_json(ask_all(config, hashes=hashes)))
-            time.sleep(_LOOK_SECONDS)
-    with Live(console=Console(), auto_refresh=False) as live:
+    """A table that changes; in a pipe or a file one after the other. Or a line of JSON each."""
+    console = _console()
+    if output == "table" and console.is_terminal:
+        _watch_live(console, config, hashes=hashes)
+    while True:
+        answers = ask_all(config, hashes=hashes)
+        if output == "json":
+            click.echo(as_json(answers))
+        else:
+            _print(console, answers)
+            click.echo()  # Between two tables; with it all of it is flushed.
+        time.sleep(_LOOK_SECONDS)
+
+
+def _watch_live(console: Console, config: ClusterConfig, *, hashes: bool) -> NoReturn:
+    with Live(console=console, auto_refresh=False) as live:
         while True:
             answers = ask_all(config, hashes=hashes)
             live.update(Group(as_table(answers), *problems(answers)), refresh=True)

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import StringIO
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import pytest
 from rich.console import Console
@@ -113,9 +113,32 @@ def test_watch_looks_again_until_it_is_interrupted(
     if output == "json":
         found = [json.loads(line) for line in out.splitlines()]
         assert [len(each["problems"]) for each in found] == [0, 1]
-    else:
+    else:  # No terminal: each look is printed as it is made.
+        assert [line.split()[0] for line in out.splitlines() if line.strip()] == [
+            *("process", "p1"),
+            *("process", "p1", "partition"),
+        ]
+        assert out.count("snapshot") == 2
         assert "partition 0 has no leader" in out
-        assert "watermark" in out
+
+
+def test_watch_changes_a_table_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = StringIO()
+
+    def terminal() -> Console:
+        return Console(file=stream, force_terminal=True, width=160)
+
+    def ask(*_: object, **__: object) -> list[Answer]:
+        if "has no leader" in stream.getvalue():
+            raise KeyboardInterrupt
+        return [answer("p1")]
+
+    monkeypatch.setattr(watching, "_console", terminal)
+    monkeypatch.setattr(watching, "ask_all", ask)
+    monkeypatch.setattr(watching, "_LOOK_SECONDS", 0)
+    with pytest.raises(KeyboardInterrupt):
+        watching._watch(cast("ClusterConfig", None), output="table", hashes=False)
+    assert "\x1b[?25l" in stream.getvalue()  # The cursor was hidden meanwhile.
 
 
 class Replica(BaseHTTPRequestHandler):
