@@ -11,6 +11,7 @@ from typing import Final, Protocol
 import click
 from rich.console import Console, RenderableType
 from rich.live import Live
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bench.report import lines
@@ -117,11 +118,13 @@ class LiveView:
 
     def start(self, setting: Setting) -> None:
         self._state = LiveState(setting)
-        self._console.print(lines.format_setting(setting), style="dim", highlight=False)
+        text = lines.format_setting(setting)
+        self._console.print(text, style="dim", markup=False, highlight=False)
 
     def event(self, label: str, text: str) -> None:
         self._close_progress()
-        self._console.print(f"[cyan]{label:<8}[/] {text}", highlight=False)
+        # Paths may have brackets.
+        self._console.print(f"[cyan]{label:<8}[/] {escape(text)}", highlight=False)
 
     def load(self, done: int, total: int, what: str) -> None:
         if self._progress is None:

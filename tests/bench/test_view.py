@@ -69,6 +69,13 @@ def test_the_live_view_ends_and_leaves_the_events(
     assert capsys.readouterr().err == "mako: memory is nearly full\n"
 
 
+@pytest.mark.parametrize("path", ["/tmp/a[bold]b/report.html", "/tmp/a[/]b/report.html"])
+def test_brackets_of_a_path_are_no_markup(path: str) -> None:
+    file = StringIO()
+    LiveView(Console(file=file, force_terminal=True, width=100)).event("report", path)
+    assert path in file.getvalue()
+
+
 def test_the_live_view_goes_on_below_a_warning(
     report: RunReport, capsys: pytest.CaptureFixture[str]
 ) -> None:
