@@ -3,7 +3,8 @@
     0    the run ended, and no check and no audit failed
     1    a consistency condition or an audit FAILed, or the engine stopped by itself
     2    bad input: one line on stderr says what is wrong and what to do
-    130  interrupted; the report of the time until then has been written
+    130  interrupted, or ended by SIGTERM; once transactions run, the report of the time until
+         then has been written
 
 Everything that can be refused is refused before the database opens. Importing this module
 imports neither numba nor a benchmark: `mako bench --help` must be quick.

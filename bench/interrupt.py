@@ -7,6 +7,23 @@ from contextlib import contextmanager
 from types import FrameType
 
 
+@contextmanager
+def sigterm_like_sigint() -> Iterator[None]:
+    """Have SIGTERM raise KeyboardInterrupt, too: it would end the process without a word.
+
+    Not if whoever started us ignores it or has a handler, and not off the main thread.
+    """
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 class Interrupt:
     """Whether the user has asked to end the run."""
 

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from bench import machine
 from bench.cluster.watch import ClusterWatch, HttpAddress
+from bench.interrupt import sigterm_like_sigint
 from bench.options import BenchmarkOptions
 from bench.parameters import EXIT_BAD_INPUT, BadInput
 from bench.report.model import RunReport, Setting
@@ -78,7 +79,8 @@ def run(request: Request) -> int:
     """Run it, show the result, and return the exit status."""
     folder = ResultsFolder(request.folder) if request.folder else None
     try:
-        return _run(request, folder)
+        with sigterm_like_sigint():
+            return _run(request, folder)
     finally:
         if folder:
             folder.close()

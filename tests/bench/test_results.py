@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import resource
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -121,6 +122,33 @@ def test_the_report_of_an_earlier_run_stays_until_there_is_one_of_this(
     assert {file.name: file.read_text() for file in folder.iterdir()} == {
         name: f"earlier {name}" for name in EARLIER
     }
+
+
+class Terminated(FakeBenchmark):
+    """Is ended by SIGTERM while it loads."""
+
+    def prepare(self, db: Any, progress: Progress) -> None:
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL, "it would end the tests"
+        signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.fixture
+def sigterm_ends() -> Iterator[None]:
+    """Whatever whoever runs the tests has made of it."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("sigterm_ends")
+def test_sigterm_before_the_drive_is_an_interrupt(
+    capsys: pytest.CaptureFixture[str], fakes: Fakes, tmp_path: Path
+) -> None:
+    fakes(Terminated())
+    assert main([*RUN, "--report", str(earlier_in(tmp_path))]) == 130
+    assert capsys.readouterr().err.strip() == "mako: interrupted"
+    assert {file.name for file in tmp_path.iterdir()} == set(EARLIER)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_the_first_interval_of_a_run_ends_the_report_of_an_earlier_one(tmp_path: Path) -> None:
