@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from bench.arguments import real, whole
 from mako.storage.disk import File
 from mako.storage.os_disk import OsDisk
 
@@ -106,9 +107,9 @@ def measure(folder: Path, mib: int, rate: float, rounds: int) -> list[dict[str, 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
-    parser.add_argument("--mib", type=int, default=512)
-    parser.add_argument("--rate", type=float, default=250.0)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--mib", type=whole(), default=512)
+    parser.add_argument("--rate", type=real(0.001), default=250.0)
+    parser.add_argument("--rounds", type=whole(), default=3)
     parser.add_argument("--output", choices=("text", "json"), default="text")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:

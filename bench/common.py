@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeVar
 import click
 
 from bench import machine
-from bench.parameters import SEED_MAX, BadInput, Count, Duration, Size
+from bench.parameters import SEED_MAX, BadInput, Count, Duration, Folder, Size
 from bench.report import numbers
 from mako.cli.options import config_files
 
@@ -107,7 +107,7 @@ _COMMON_OPTIONS: Final = (
     ),
     click.option(
         "--report",
-        type=click.Path(path_type=Path),
+        type=Folder(),
         metavar="DIR",
         help="Write intervals.jsonl, summary.json and report.html to this folder.",
     ),

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 import mako
+from bench.arguments import whole
 from bench.wal import BareLoop
 
 THREADS: Final = (1, 8)
@@ -87,8 +88,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.embedded", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--folder", type=Path, default=Path(), help="where the files go")
-    parser.add_argument("--rounds", type=int, default=15, help="rounds of each measurement")
-    parser.add_argument("--puts", type=int, default=160, help="of each loop in a round")
+    parser.add_argument("--rounds", type=whole(), default=15, help="rounds of each measurement")
+    parser.add_argument("--puts", type=whole(), default=160, help="of each loop in a round")
     parser.add_argument("--output", choices=["text", "json"], default="text")
     options = parser.parse_args()
     if not options.folder.is_dir():

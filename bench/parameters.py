@@ -11,6 +11,7 @@ Exit status 2, no usage text, no traceback.
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import IO, Any, Final, TypeVar
 
 import click
@@ -117,6 +118,17 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
         if seconds <= 0 and not self.zero:
             self.fail("it must be longer than zero; write 30, 30s, 5m or 1h", param, ctx)
         return seconds
+
+
+class Folder(click.ParamType):  # type: ignore[type-arg]
+    """The path of a folder, which may be missing. Without a name it would be where we are."""
+
+    name = "folder"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        if not str(value).strip():
+            self.fail("the name is empty; give a folder, or . for this one", param, ctx)
+        return Path(value)
 
 
 class Size(click.ParamType):  # type: ignore[type-arg]

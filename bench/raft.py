@@ -15,6 +15,7 @@ import random
 import time
 from dataclasses import dataclass
 
+from bench.arguments import span, whole
 from mako.entry import Configuration, GroupId, NodeId
 from mako.raft import Host, HostMessage, MemoryLogStorage, RaftNode, Role, Settings
 from mako.raft.message import Message
@@ -181,8 +182,8 @@ def run(*, seconds: float = 2.0, groups: int = 1000, seed: int = 1) -> RaftSpeed
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.raft", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=2.0, help="time for each figure")
-    parser.add_argument("--groups", type=int, default=1000, help="idle groups per process")
+    parser.add_argument("--seconds", type=span, default=2.0, help="time for each figure")
+    parser.add_argument("--groups", type=whole(), default=1000, help="idle groups per process")
     arguments = parser.parse_args()
     speed = run(seconds=arguments.seconds, groups=arguments.groups)
     print(

@@ -20,6 +20,7 @@ from collections import deque
 from typing import Any
 
 import mako
+from bench.arguments import SECONDS_MAX, real, span, whole
 
 
 def serve(pipe: Any, workers: int) -> None:
@@ -138,14 +139,14 @@ def percentiles(seconds: list[float]) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--address", default="")
-    parser.add_argument("--connections", type=int, default=8)
-    parser.add_argument("--depth", type=int, default=128)
-    parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--warm", type=float, default=1.0)
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--keys", type=int, default=100_000)
-    parser.add_argument("--value-bytes", type=int, default=16)
+    parser.add_argument("--connections", type=whole(), default=8)
+    parser.add_argument("--depth", type=whole(), default=128)
+    parser.add_argument("--seconds", type=span, default=5.0)
+    parser.add_argument("--warm", type=real(most=SECONDS_MAX), default=1.0)
+    parser.add_argument("--processes", type=whole(), default=2)
+    parser.add_argument("--workers", type=whole(), default=1)
+    parser.add_argument("--keys", type=whole(), default=100_000)
+    parser.add_argument("--value-bytes", type=whole(), default=16)
     parser.add_argument("--operation", choices=("put", "add", "run"), default="put")
     parser.add_argument("--once", action="store_true")
     options = parser.parse_args()

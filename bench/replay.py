@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bench import machine
+from bench.arguments import whole
 from bench.engine.driving import drive_some
 from bench.engine.figures import without_collector
 from bench.options import Scale, TpccOptions
@@ -306,15 +307,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.replay", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--scale", choices=["tiny", "small", "spec"], default="tiny")
-    parser.add_argument("--transactions", type=int, default=20_000, help="of a round")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--batch", type=int, default=60, help="transactions of an entry")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--transactions", type=whole(), default=20_000, help="of a round")
+    parser.add_argument("--rounds", type=whole(), default=9)
+    parser.add_argument("--batch", type=whole(), default=60, help="transactions of an entry")
+    parser.add_argument("--seed", type=whole(0), default=1)
     parser.add_argument("--output", choices=["text", "json"], default="text")
     given = parser.parse_args()
-    for name in ("transactions", "rounds", "batch"):
-        if getattr(given, name) < 1:
-            parser.error(f"--{name} {getattr(given, name)}; give 1 or more")
     rounds = measure(given.scale, given.transactions, given.rounds, given.batch, given.seed)
     figures = {"scale": given.scale, "rounds": given.rounds, **summary_of(rounds)}
     if given.output == "json":

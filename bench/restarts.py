@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 import mako
+from bench.arguments import whole
 from bench.demo.cluster import NAMES, Cluster, wait_for_leader, wait_for_preferred
 
 #: Shorter times without an answer are no pause.
@@ -118,8 +119,8 @@ def measured(what: str, clients: list[Adding], act: Callable[[], None]) -> float
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, help="for the processes; a new one if not given")
-    parser.add_argument("--clients", type=int, default=8)
-    parser.add_argument("--megabytes", type=int, default=0)
+    parser.add_argument("--clients", type=whole(), default=8)
+    parser.add_argument("--megabytes", type=whole(0), default=0)
     options = parser.parse_args()
     folder = options.folder or Path(tempfile.mkdtemp(prefix="mako-restarts-"))
     folder.mkdir(parents=True, exist_ok=True)

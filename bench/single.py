@@ -22,6 +22,7 @@ from statistics import median
 from typing import Final
 
 import mako
+from bench.arguments import whole
 
 _BYTES: Final = 128
 
@@ -70,8 +71,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--address", required=True)
     parser.add_argument("--folder", type=Path, help="on the disk of the servers; none: no fsync")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--puts", type=int, default=200, help="in a round")
+    parser.add_argument("--rounds", type=whole(), default=9)
+    parser.add_argument("--puts", type=whole(), default=200, help="in a round")
     options = parser.parse_args()
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()

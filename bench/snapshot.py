@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 import mako
+from bench.arguments import real, span, whole
 from bench.options import Scale, TpccOptions
 from bench.tpcc.benchmark import create
 from mako.engine.dump import Dumper
@@ -126,9 +127,9 @@ def main() -> int:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--folder", type=Path, default=Path(), help="where the files go")
     parser.add_argument("--scale", choices=["tiny", "small", "spec"], default="spec")
-    parser.add_argument("--rate-mb-s", type=float, default=250.0, help="not faster than this")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each half of a round")
+    parser.add_argument("--rate-mb-s", type=real(0.001), default=250.0, help="not faster than this")
+    parser.add_argument("--rounds", type=whole(), default=5)
+    parser.add_argument("--seconds", type=span, default=2.0, help="of each half of a round")
     parser.add_argument("--output", choices=["text", "json"], default="text")
     options = parser.parse_args()
     if not options.folder.is_dir():

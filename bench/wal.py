@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Final
 from zlib import crc32
 
+from bench.arguments import span, whole
 from mako.entry import Configuration, Entry, EntryKind, HardState, Index, NodeId, SnapshotMeta, Term
 from mako.log_format import ENTRY_BYTES_MIN, FOOTER_BYTES, HEADER, MAGIC, VERSION
 from mako.storage.os_disk import OsDisk
@@ -187,9 +188,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.wal", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--folder", type=Path, default=Path(), help="where the files go")
-    parser.add_argument("--rounds", type=int, default=7, help="rounds per batch size")
-    parser.add_argument("--seconds", type=float, default=0.5, help="of each loop in a round")
-    parser.add_argument("--recover-mib", type=int, default=512, help="size of the log to recover")
+    parser.add_argument("--rounds", type=whole(), default=7, help="rounds per batch size")
+    parser.add_argument("--seconds", type=span, default=0.5, help="of each loop in a round")
+    parser.add_argument("--recover-mib", type=whole(), default=512, help="of the log to recover")
     parser.add_argument("--output", choices=["text", "json"], default="text")
     options = parser.parse_args()
     if not options.folder.is_dir():

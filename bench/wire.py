@@ -15,6 +15,7 @@ from typing import Final
 
 import trio
 
+from bench.arguments import span, whole
 from mako.entry import Entry, EntryId, EntryKind, GroupId, Index, NodeId, Term
 from mako.net.links import PeerLinks
 from mako.net.listening import open_listeners, serve_connections
@@ -143,8 +144,8 @@ async def _links(size: int, in_flight: int, seconds: float) -> tuple[float, floa
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.wire", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=0.5, help="of one round")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=span, default=0.5, help="of one round")
+    parser.add_argument("--rounds", type=whole(), default=5)
     options = parser.parse_args()
     rate = per_second(codec_step(small_batch(), BATCH), options.seconds, options.rounds)
     print(f"small messages, batches of {BATCH}   {rate:12,.0f} /s encoded and decoded")

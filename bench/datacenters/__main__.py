@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from bench.arguments import real, whole
 from bench.datacenters import network
 from bench.datacenters.processes import FILE, LINK, START_SECONDS, Programs
 from mako.config import ClusterConfig, load
@@ -95,15 +96,14 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("command", choices=["up", "bench", "status", "down"])
     parser.add_argument(
         "--round-trip-ms",
-        type=float,
+        type=real(most=1000),
         default=ROUND_TRIP_MS,
         help="up: between them, there and back",
     )
-    parser.add_argument("--count", type=int, default=100, help="bench: transactions of each kind")
-    given = parser.parse_args(arguments)
-    if given.count < 1 or not 0 <= given.round_trip_ms <= 1000:
-        parser.error("give at least one transaction, and a round trip of 0 to 1000 ms")
-    return given
+    parser.add_argument(
+        "--count", type=whole(), default=100, help="bench: transactions of each kind"
+    )
+    return parser.parse_args(arguments)
 
 
 def _end(number: int, _frame: object) -> None:

@@ -19,6 +19,7 @@ from statistics import median
 from typing import Final, Protocol
 
 import mako
+from bench.arguments import whole
 from bench.datacenters.deployed import ACCOUNT, BLOCK, add, create, move
 from mako.config import ClusterConfig, load
 
@@ -196,7 +197,7 @@ def total(db: mako.RemoteDatabase) -> int:
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="bench.datacenters.measure")
     parser.add_argument("what", choices=["wait", "measure"])
-    parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--count", type=whole(), default=100)
     given = parser.parse_args(arguments)
     client = Client(load([FILE]))
     try:

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 import mako
+from bench.arguments import span, whole
 from bench.demo import proof
 from bench.demo.cluster import FILES, NAMES, Cluster, settle, wait_for_leader, wait_for_preferred
 from bench.demo.dip import Watch, longest_pause
@@ -199,12 +200,10 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=Path("results/demo/cluster"))
     parser.add_argument("--shards", type=int, choices=sorted(FILES), default=2)
     parser.add_argument("--scale", choices=sorted(SCALES), default="spec")
-    parser.add_argument("--terminals", type=int, default=4, help="connections, in all")
-    parser.add_argument("--each", type=int, default=8, help="terminals of each connection")
-    parser.add_argument("--seconds", type=float, default=5, help="before and after each event")
+    parser.add_argument("--terminals", type=whole(), default=4, help="connections, in all")
+    parser.add_argument("--each", type=whole(), default=8, help="terminals of each connection")
+    parser.add_argument("--seconds", type=span, default=5, help="before and after each event")
     given = parser.parse_args()
-    if given.terminals < 1 or given.each < 1 or not given.seconds > 0:
-        parser.error("give at least one terminal and some seconds")
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
     folder = given.folder.resolve()
     shutil.rmtree(folder, ignore_errors=True)

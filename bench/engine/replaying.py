@@ -10,6 +10,7 @@ import io
 import time
 
 import mako
+from bench.arguments import span, whole
 from bench.options import TpccOptions
 from bench.tpcc.benchmark import Tpcc
 from mako.engine.engine import Engine
@@ -53,9 +54,9 @@ def recording_is_even(recording: object) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--scale", default="spec")
-    parser.add_argument("--seconds", type=float, default=3)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--scale", choices=["tiny", "small", "spec"], default="spec")
+    parser.add_argument("--seconds", type=span, default=3)
+    parser.add_argument("--rounds", type=whole(), default=3)
     given = parser.parse_args()
     for _ in range(given.rounds):
         entries, of_load, executed, count = record(given.scale, given.seconds)

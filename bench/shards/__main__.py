@@ -15,41 +15,50 @@ from collections.abc import Callable
 from statistics import median
 
 import mako
+from bench.arguments import PERCENT, real, span, whole
+from bench.options import WAREHOUSES_MAX
 from bench.shards import micro, tpca, tpcc
 from bench.shards.cluster import Measured, Partitions
 from bench.tpcc.scale import SCALES
 from mako import histogram
 
 _MEMORY = 4 << 30
+#: As `mako.ids.PARTITIONS_MAX`.
+_PARTITIONS_MAX = 64
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench.shards", description=(__doc__ or "").strip())
     parser.add_argument("workload", choices=["micro", "tpca", "tpcc"])
-    parser.add_argument("--partitions", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=3.0)
-    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--partitions", type=whole(2, _PARTITIONS_MAX), default=2)
+    parser.add_argument("--seconds", type=span, default=3.0)
+    parser.add_argument("--rounds", type=whole(), default=1)
     parser.add_argument("--beside", action="store_true", help="the same without remote rows")
-    parser.add_argument("--keys", type=int, default=100_000, help="micro, tpca: of each partition")
-    parser.add_argument("--cross-shard-pct", type=int, default=100)
-    parser.add_argument("--warehouses-per-worker", type=int, default=8)
-    parser.add_argument("--remote-item-pct", type=int, default=1)
-    parser.add_argument("--remote-payment-pct", type=int, default=15)
+    parser.add_argument(
+        "--keys", type=whole(2, 100_000_000), default=100_000, help="micro, tpca: of each partition"
+    )
+    parser.add_argument("--cross-shard-pct", type=PERCENT, default=100)
+    parser.add_argument("--warehouses-per-worker", type=whole(1, WAREHOUSES_MAX), default=8)
+    parser.add_argument("--remote-item-pct", type=PERCENT, default=1)
+    parser.add_argument("--remote-payment-pct", type=PERCENT, default=15)
     parser.add_argument("--scale", choices=list(SCALES), default="tiny")
     parser.add_argument(
-        "--processes", type=int, default=0, metavar="REPLICAS", help="in servers, so many replicas"
+        "--processes",
+        type=whole(0),
+        default=0,
+        metavar="REPLICAS",
+        help="in servers, so many replicas",
     )
-    parser.add_argument("--rate", type=float, default=0.0, help="servers: transactions/s of each")
+    parser.add_argument("--rate", type=real(), default=0.0, help="servers: transactions/s of each")
     parser.add_argument("--output", choices=["table", "json"], default="table")
     given = parser.parse_args(arguments)
     if given.beside and given.workload == "tpca":
         parser.error("tpca is as it is, with no share of remote rows; leave out --beside")
-    if given.partitions < 2:
-        parser.error(f"{given.partitions} partitions; give 2 or more")
     if given.rate and not given.processes:
         parser.error("--rate is of servers; add --processes and how many replicas, or leave it out")
-    if given.rounds < 1 or given.keys < 2 or given.seconds <= 0:
-        parser.error("give at least one round, two keys and some seconds")
+    warehouses = given.warehouses_per_worker * given.partitions
+    if given.workload == "tpcc" and warehouses > WAREHOUSES_MAX:
+        parser.error(f"that makes {warehouses} warehouses, and there may be {WAREHOUSES_MAX}")
     return given
 
 
@@ -114,8 +123,10 @@ def _one(given: argparse.Namespace, *, remote: bool) -> Measured:
 
 def _show(name: str, measured: Measured) -> None:
     counts = ", ".join(f"{count} {what}" for what, count in measured.counts.items())
+    durable = measured.durable_per_second
     print(
-        f"{name}: {measured.per_second:,.0f} transactions/s,"
+        f"{name}: {measured.per_second:,.0f} transactions/s{' executed' if durable else ''},"
+        f"{f' {durable:,.0f}/s durable,' if durable else ''}"
         f" {measured.abort_pct:.2f} % aborted, {measured.aborted_over} of them over partitions;"
         f" {counts}"
     )

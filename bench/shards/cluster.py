@@ -36,10 +36,17 @@ class Measured:
     states: tuple[dict[str, Any], ...]
     #: Of `aborted`: attempts over partitions.
     aborted_over: int = 0
+    #: That became durable meanwhile, rolled back ones included; None: nothing is replicated.
+    durable: int | None = None
 
     @property
     def per_second(self) -> float:
+        """Executed, not durable yet."""
         return (self.committed + self.rolled_back) / self.seconds
+
+    @property
+    def durable_per_second(self) -> float | None:
+        return None if self.durable is None else self.durable / self.seconds
 
     @property
     def abort_pct(self) -> float:
@@ -133,6 +140,7 @@ def measured(
     if stopped:
         raise mako.Error(f"a worker stopped: {stopped}")
     kinds = [kind for sample in samples for kind in sample.kinds]
+    is_replicated = any(kind.durable for kind in kinds)
     return Measured(
         seconds=samples[0].seconds,
         committed=sum(kind.committed for kind in kinds),
@@ -141,6 +149,7 @@ def measured(
         counts=counts,
         states=tuple(states),
         aborted_over=sum(sum(sample.aborts_over.values()) for sample in samples),
+        durable=sum(sum(kind.durable) for kind in kinds) if is_replicated else None,
     )
 
 

@@ -1,6 +1,7 @@
 """Options that several commands share, so that they are spelled alike everywhere."""
 
 from collections.abc import Callable
+from math import isfinite
 from typing import Any, TypeVar
 
 import click
@@ -22,6 +23,23 @@ def _output(*letters: str, first: str) -> Callable[[Command], Command]:
 
 table_or_json = _output("-o", "-w", first="table")
 text_or_json = _output("-o", first="text")
+
+
+class Seconds(click.ParamType):  # type: ignore[type-arg]
+    """Seconds to wait: zero or more, and finite, as nothing is longer or shorter than nan."""
+
+    name = "seconds"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = -1.0
+        if not (isfinite(seconds) and seconds >= 0):
+            self.fail(f"{value!r:.40} is no number of seconds; give one such as 30", param, ctx)
+        return seconds
 
 
 def config_files(

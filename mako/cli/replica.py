@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from mako.cli.options import config_files
+from mako.cli.options import Seconds, config_files
 from mako.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ _FILES = config_files("The configuration, with what is new.")
 _WAIT = click.option(
     "--timeout",
     "seconds",
+    type=Seconds(),
     default=_SECONDS,
     show_default=True,
     metavar="SECONDS",
@@ -118,6 +119,7 @@ def replace(files: tuple[str, ...], name: str, seconds: float) -> None:
 @click.option(
     "--timeout",
     "seconds",
+    type=Seconds(),
     default=30.0,
     show_default=True,
     metavar="SECONDS",

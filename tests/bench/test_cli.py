@@ -58,6 +58,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[session.Request]:
         ("tpcc run --warehouses 0", "--warehouses: 0 is too small; give at least 1"),
         ("tpcc run --warehouses -4", "--warehouses: -4 is too small; give at least 1"),
         ("tpcc run --warehouses 70000", "--warehouses: 70000 is too large; give at most 32767"),
+        (
+            "tpcc run --workers 1 --report=",
+            "--report: the name is empty; give a folder, or . for this one",
+        ),
         ("tpcc run --workers 0", "--workers: 0 is too small; give at least 1"),
         (
             "tpcc run --workers 64",

@@ -5,7 +5,7 @@ import signal
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -174,7 +174,7 @@ def test_a_run_that_fails_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "bench.shards: the values add up to 1, not to 2\n"
     with pytest.raises(SystemExit):
         main(["micro", "--partitions", "1"])
-    assert "1 partitions; give 2 or more" in capsys.readouterr().err
+    assert "--partitions: 1 is too small; give at least 2" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["tpca", "--beside"])
     assert "leave out --beside" in capsys.readouterr().err
@@ -182,3 +182,48 @@ def test_a_run_that_fails_says_so(capsys: pytest.CaptureFixture[str]) -> None:
         main(["micro", "--rate", "1000"], measured)
     assert "--rate is of servers; add --processes" in capsys.readouterr().err
     assert main(["micro", "--rate", "1000", "--processes", "1"], measured) == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "micro --seconds nan",
+        "micro --seconds inf",
+        "micro --seconds 0",
+        "micro --seconds soon",
+        "micro --partitions 65",
+        "micro --rounds 0",
+        "micro --keys 1",
+        "micro --keys 1.5",
+        "micro --cross-shard-pct -5",
+        "tpcc --remote-item-pct 1000",
+        "tpcc --remote-payment-pct -1",
+        "tpcc --warehouses-per-worker 0",
+        "tpcc --warehouses-per-worker 20000 --partitions 3",
+        "tpcc --processes -1",
+        "tpcc --processes 1 --rate nan",
+        "tpcc --processes 1 --rate -1",
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(
+    arguments: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments.split(), measured)
+    assert ended.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_what_is_durable_is_told_from_what_is_executed(capsys: pytest.CaptureFixture[str]) -> None:
+    def kind(durable: list[int]) -> Any:
+        return SimpleNamespace(committed=100, rolled_back=2, durable=durable)
+
+    def of(*kinds: Any) -> Measured:
+        sample = SimpleNamespace(seconds=2.0, kinds=kinds, aborts={}, aborts_over={}, stopped="")
+        return cluster.measured([cast("Any", sample)], {}, [])
+
+    assert of(kind([]), kind([])).durable_per_second is None
+    replicated = of(kind([0, 70]), kind([20]))
+    assert (replicated.per_second, replicated.durable_per_second) == (102, 45)
+    assert main(["tpcc", "--processes", "3"], lambda *_, **__: replicated) == 0
+    assert "remote: 102 transactions/s executed, 45/s durable," in capsys.readouterr().out

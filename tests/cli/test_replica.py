@@ -197,3 +197,13 @@ def test_a_command_that_is_refused_has_told_nobody_where_nodes_are(
     assert world.replica(command, "p2") == 2
     assert "there would be" in capsys.readouterr().err
     assert world.introduced == 0
+
+
+@pytest.mark.parametrize("timeout", ["nan", "inf", "-1", "soon"])
+@pytest.mark.parametrize("command", ["lead", "replace", "add", "remove"])
+def test_a_timeout_that_never_ends_is_refused(
+    timeout: str, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["replica", command, "p1", "-f", "cluster.yml", "--timeout", timeout]) == 2
+    said = capsys.readouterr().err
+    assert said == f"mako: --timeout: {timeout!r} is no number of seconds; give one such as 30\n"

@@ -41,4 +41,4 @@ def test_what_cannot_be_measured_is_refused(
 ) -> None:
     with pytest.raises(SystemExit):
         parse(words)
-    assert "give at least one transaction" in capsys.readouterr().err
+    assert f"{words[1]}: {words[2]} is too small; give at least" in capsys.readouterr().err
