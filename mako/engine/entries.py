@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -228,28 +229,43 @@ def _explain(function: Function, error: Exception) -> str:
     return f"{source_of(function.body)}: {function.name} cannot be compiled: {what} ({where})"
 
 
+#: What an entry returned, which numba knows as `excinfo_t`: a pickle and its size, then values that
+#: are no constants, the function that makes a tuple of them, and how many there are.
+_RAISED_INFO = struct.Struct("<Qi4xQQi4x")
+_COUNT_AT = 32
+_unpack_values = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p)
+
+
 class _NotKept:
-    """Stands for what a procedure computed and gave to its exception: the numbers lie behind what
-    the entry returned, but their types are only known to code that may not be loaded."""
+    """Stands for a value that a procedure gave to its exception, and that cannot be had."""
 
     def __repr__(self) -> str:
         return "<value not kept>"
 
 
 def raised_by(address: int) -> BaseException | None:
-    """The exception behind what an entry returned, as far as it can be told."""
+    """The exception behind what an entry returned, as far as it can be told; of one that is asked
+    for again, without the values that are no constants."""
     if INTERPRETED:
         from mako.engine.views import interpreted_exception
 
         return interpreted_exception(address)
     try:
-        pickled, size = struct.unpack("<Qi", ctypes.string_at(address, 12))
+        information = ctypes.string_at(address, _RAISED_INFO.size)
+        pickled, size, values, unpack, count = _RAISED_INFO.unpack(information)
         if size <= 0 or pickled == 0:
             return None
         kind, arguments, _ = serialize._numba_unpickle(
             pickled, ctypes.string_at(pickled, size), b""
         )
-        return kind(*(_NotKept() if isinstance(x, ir.Value) else x for x in arguments or ()))
+        found: Iterator[Any] = iter(())
+        if count > 0:
+            # Making the tuple frees the values. That they are gone is noted before, and here only:
+            # without values it may be a constant.
+            ctypes.c_int32.from_address(address + _COUNT_AT).value = 0
+            found = iter(_unpack_values(unpack)(values))
+        given = arguments or ()
+        return kind(*(next(found, _NotKept()) if isinstance(x, ir.Value) else x for x in given))
     except Exception:  # Whatever it was, it only makes a message poorer.
         return None
 

@@ -110,6 +110,7 @@ class SimCrew:
             if size == layout.RING_SKIP:
                 worker.seen += layout.COMPLETION_RING_BYTES - place
                 continue
+            assert size > 0, "what lies before the head has been reported"
             worker.seen += size
             if word(done + layout.D_OUTCOME) == Outcome.COMMITTED:
                 fields = (layout.D_TIMESTAMP, layout.D_ID, layout.D_RESULT)

@@ -1,7 +1,7 @@
 """Ctrl-C at each place of a module where it may come.
 
-Python looks for signals behind each call, at the beginning of a function and when it jumps back;
-nowhere else, and never within compiled code.
+Python looks for signals behind each call, at the beginning of a function and when it has jumped
+back; nowhere else (a lock whose `with` has begun is left), and never within compiled code.
 """
 
 import dis
@@ -15,7 +15,7 @@ def interrupted_at(module: ModuleType, place: int, body: Callable[[], object]) -
     """Run `body`, with a KeyboardInterrupt at one of those places in functions of `module`, in the
     order in which it comes to them, from 0; whether there were as many, and it was interrupted."""
     left = place
-    before: dict[FrameType, str] = {}
+    before: dict[FrameType, int] = {}
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
         nonlocal left
@@ -24,11 +24,11 @@ def interrupted_at(module: ModuleType, place: int, body: Callable[[], object]) -
                 return None
             frame.f_trace_opcodes = True
         elif event == "opcode":
-            if _looks_for_signals(before.get(frame, "")):
+            if frame in before and _looked_for_signals(frame, before[frame]):
                 left -= 1
                 if left < 0:
                     raise KeyboardInterrupt
-            before[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+            before[frame] = frame.f_lasti
         return trace
 
     previous = sys.gettrace()
@@ -42,5 +42,7 @@ def interrupted_at(module: ModuleType, place: int, body: Callable[[], object]) -
     return False
 
 
-def _looks_for_signals(instruction: str) -> bool:
-    return instruction.startswith(("CALL", "RESUME")) or "JUMP_BACKWARD" in instruction
+def _looked_for_signals(frame: FrameType, before: int) -> bool:
+    """Whether Python did behind the instruction that ran before the one that comes now."""
+    name = dis.opname[frame.f_code.co_code[before]]
+    return name.startswith(("CALL", "RESUME")) or frame.f_lasti < before

@@ -18,9 +18,9 @@ VALUES: Final = (
     b"bo\0b",
     b"bobb",
     b"\0b",
-    b"\xff",
+    b"bo\xff",
     b"bobby",
-    b"bob\0\0b",
+    b"b\0\0b",
     b"12345678",
 )
 

@@ -6,6 +6,8 @@ import pytest
 
 import mako
 from mako import Database
+from mako.engine import engine
+from mako.engine.entries import raised_by
 from tests.client import procedures as p
 from tests.client.test_submit import PATIENCE
 
@@ -52,9 +54,32 @@ def test_an_exception_without_a_text_ends_its_own_request_only(db: Database) -> 
     db.stop_workers()
 
 
-def test_a_value_that_is_not_kept_is_not_made_up(db: Database) -> None:
+@pytest.mark.interpreted
+def test_values_that_are_no_constants_are_told(db: Database) -> None:
     for _ in range(2):
-        with pytest.raises(mako.ProcedureError, match=r"\('bad', <value not kept>, 7\)"):
+        with pytest.raises(mako.ProcedureError, match=r"ValueError: \('bad', 1, 7\)") as caught:
             db.run(raises_with_a_number, 1)
-        with pytest.raises(mako.ProcedureError, match="KeyError: <value not kept>; the tr"):
-            db.submit(raises_with_a_number, 2).result(timeout=PATIENCE)
+        assert isinstance(caught.value.__cause__, ValueError)
+        assert caught.value.__cause__.args == ("bad", 1, 7)
+        with pytest.raises(mako.ProcedureError, match="KeyError: 2; the transaction"):
+            db.run(raises_with_a_number, 2)
+
+
+def test_values_that_are_no_constants_are_told_of_what_a_worker_ran(db: Database) -> None:
+    submitted = [db.submit(raises_with_a_number, number) for number in range(2, 100)]
+    for number, each in enumerate(submitted, 2):
+        with pytest.raises(mako.ProcedureError, match=f"KeyError: {number}; the transaction"):
+            each.result(timeout=PATIENCE)
+
+
+def test_whoever_asks_again_is_told_no_value_that_is_gone(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+    monkeypatch.setattr(engine, "raised_by", told.append)
+    with pytest.raises(mako.ProcedureError):
+        db.run(raises_with_a_number, 1)
+    (address,) = told
+    assert str(raised_by(address)) == "('bad', 1, 7)"
+    for _ in range(2):
+        assert str(raised_by(address)) == "('bad', <value not kept>, 7)"

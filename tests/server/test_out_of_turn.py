@@ -88,6 +88,7 @@ def test_a_ring_that_begins_again_has_nobody_told_twice(world: World, left: int)
     context = serving._workers[0].context
     for word in (K_COMPLETION_HEAD, K_COMPLETION_SEEN, K_COMPLETION_TAIL):
         world.engine.set_word(context + word, COMPLETION_RING_BYTES - left * D_BYTES - 8)
+    world.crew.workers[0].seen = COMPLETION_RING_BYTES - left * D_BYTES - 8
     client.put(1, b"a")
     world.work()
     serving.set_masks(0b11)
