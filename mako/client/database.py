@@ -17,6 +17,7 @@ from mako.client.snapshot import Snapshot
 from mako.client.table import TableView
 from mako.client.transaction import Transaction
 from mako.errors import Aborted, Closed, ConfigError, DatabaseFailed, Error, SchemaError
+from mako.forks import LEFT, leave_in_child
 from mako.ids import TIMESTAMP_MASK
 from mako.procedure import Procedure, Workload
 from mako.schema import BytesTable, Table, check_tables
@@ -90,7 +91,8 @@ def _parse_snapshot(given: str | int) -> int:
 
 
 class Database(Writable):
-    """One partition in this process. Threads may share it; a transaction belongs to one."""
+    """One partition in this process. Threads may share it; a transaction belongs to one. Of what a
+    child gets by a fork nothing is to be had: every call raises Closed."""
 
     def __init__(
         self,
@@ -105,13 +107,16 @@ class Database(Writable):
         self._requests = Requests(self._crew, replica)
         self._open = True
         self._closed = False
+        #: It is the parent's: this process was forked when it was open.
+        self._left = False
         self._default: TableView | None = None
         if replica is not None:
             replica.works = self._crew.works
             replica.on_failure = _ending(self)
             self._open = replica.failure is None  # It may have ended meanwhile.
             # A database that is forgotten, or not closed at the exit, lets go of its folder.
-            weakref.finalize(self, _let_go, self._crew, replica)
+            self._letting_go = weakref.finalize(self, _let_go, self._crew, replica)
+        leave_in_child(self, Database._leave)
 
     # --- tables -------------------------------------------------------------------------
 
@@ -363,16 +368,29 @@ class Database(Writable):
         What was submitted and has not begun fails with Closed, and so does every use of an
         open transaction or snapshot. On disk, everything that was committed is synced before;
         only where the disk is full is that limited to what was acknowledged.
+
+        In a process that was forked when it was open, it does nothing.
         """
-        if self._closed:
+        if self._closed or self._left:
             return
         self._open, self._closed = False, True
-        self._requests.stop(drain=False)
+        self._requests.close()
         self._crew.close()
         if self._replica is None:
             self._engine.close()
         else:
             self._replica.close()
+
+    def _leave(self) -> None:
+        """See `mako.forks`."""
+        self._open = False
+        self._left = not self._closed
+        self._crew.leave()
+        self._requests.leave(self._refusal)
+        self._engine.leave()
+        if self._replica is not None:
+            self._letting_go.detach()
+            self._replica.leave()
 
     def _check_procedure(self, procedure: Procedure) -> None:
         self._check_open()
@@ -391,6 +409,8 @@ class Database(Writable):
 
     def _refusal(self) -> Error:
         """Why nothing can be done with it any more."""
+        if self._left:
+            return Closed(LEFT)
         if self._replica is not None and not self._closed:
             failure = self._replica.failure
             assert failure is not None, "only what has failed is neither open nor closed"

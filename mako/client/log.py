@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, Self, cast
 
 from mako.errors import ConfigError, FileError, LogCorrupt
+from mako.forks import leave_in_child
 from mako.ids import PARTITIONS_MAX, TIMESTAMP_MASK
 from mako.log_format import (
     BODY_BYTES_MAX,
@@ -92,18 +93,27 @@ def record(db: Database, target: Source) -> Recording:
 
 
 class _Named:
-    """A file that was opened by name: what goes wrong with it is a FileError."""
+    """A file that was opened by name: what goes wrong with it is a FileError. It is not buffered:
+    a buffer has a lock, and a fork while another thread has that leaves it locked in the child."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
+        leave_in_child(self, _Named._leave)
 
-    def write(self, data: bytes) -> int:
-        with self._failures():
-            return self._file.write(data)
+    def _leave(self) -> None:
+        """See `mako.forks`. What is written here goes nowhere."""
+        with contextlib.suppress(ValueError), Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), self._file.fileno(), inheritable=False)
+
+    def write(self, data: bytes | memoryview) -> int:
+        with self._failures(), memoryview(data) as whole:
+            written = 0
+            while written < len(whole):
+                written += self._file.write(whole[written:])
+            return written
 
     def flush(self) -> None:
-        with self._failures():
-            self._file.flush()
+        """Nothing waits."""
 
     def close(self) -> None:
         with self._failures():
@@ -124,8 +134,11 @@ def check_file(file: object, use: Literal["read", "write"]) -> None:
 
 
 def opened(path: str | os.PathLike[str], mode: Literal["rb", "wb"]) -> BinaryIO:
-    """The file, which the caller closes. FileError if it cannot be opened."""
+    """The file, which the caller closes; one to write is not buffered. FileError if it cannot be
+    opened."""
     try:
+        if mode == "wb":
+            return cast("BinaryIO", Path(path).open(mode, buffering=0))
         return Path(path).open(mode)
     except (OSError, ValueError) as error:
         raise FileError.of(f"cannot open {os.fspath(path)!r}", error) from error

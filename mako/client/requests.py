@@ -21,6 +21,7 @@ from mako.shown import shown
 
 if TYPE_CHECKING:
     from mako.engine.engine import Engine
+    from mako.engine.lending import Lease
     from mako.server.embedded import EmbeddedReplica
     from mako.server.workers import Crew, WorkerThread
 
@@ -113,6 +114,7 @@ class Requests:
         # What whoever waits for a worker gets, once none will run again.
         self._failed: Callable[[], Exception] | None = None
         self._turn = 0
+        self._closed = False
 
     @property
     def count(self) -> int:
@@ -123,32 +125,45 @@ class Requests:
         if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
             raise ConfigError(f"{shown(workers)} workers; give a number from 1")
         with self._lock:
+            if self._closed:
+                raise Closed("the database is closed; open it again")
             have = len(self._mailboxes)
             if workers < have:
                 raise ConfigError(f"{have} workers run already; call stop_workers() first")
             made: tuple[_Mailbox, ...] = ()
             try:
                 for _ in range(workers - have):
-                    made += (_Mailbox(self._crew, self._replica),)
+                    mailbox = _Mailbox(self._crew, self._replica)
+                    made += (mailbox,)  # With a worker or not: who is interrupted cannot tell.
+                    mailbox.launch(self._crew)
+                self._mailboxes += made
             except BaseException:
+                self._mailboxes = self._mailboxes[:have]
                 _stop(self._crew, made)
                 raise
-            self._mailboxes += made
         if self._replica is not None:
             self._replica.stir()  # From now on it looks into the rings though nobody waits.
 
     def stop(self, *, drain: bool) -> None:
         """Stop the workers; with `drain`, after all that was submitted has ended."""
         with self._lock:
-            mailboxes = self._leaving = self._mailboxes
+            # Those too that are left from a stop which was interrupted.
+            left = tuple(mailbox for mailbox in self._leaving if not mailbox.given_back)
+            mailboxes = self._leaving = left + self._mailboxes
             self._mailboxes = ()
             for mailbox in mailboxes:
                 mailbox.shut()
-            if drain:
-                for mailbox in mailboxes:
+            for mailbox in mailboxes:
+                if drain and self._crew.workers_in([mailbox.context]):
                     mailbox.drain()
             _stop(self._crew, mailboxes)
             self._leaving = ()
+
+    def close(self) -> None:
+        """Stop the workers. None starts again, not even for who has asked for one already."""
+        with self._lock:
+            self._closed = True
+        self.stop(drain=False)
 
     def fail(self, error: Callable[[], Exception]) -> None:
         """The workers have stopped, and none will run again: whoever waits for one gets `error`.
@@ -159,6 +174,15 @@ class Requests:
         for mailbox in self._mailboxes + self._leaving:
             mailbox.shut()
             mailbox.fail_rest(error)
+
+    def leave(self, error: Callable[[], Exception]) -> None:
+        """See `mako.forks`: whoever waits for a worker gets `error`."""
+        self._lock = threading.Lock()
+        self._failed = error
+        mailboxes = self._mailboxes + self._leaving
+        self._mailboxes = self._leaving = ()
+        for mailbox in mailboxes:
+            mailbox.leave(error)
 
     def submit(
         self, procedure: Procedure, arguments: Sequence[int], timeout: float | None
@@ -193,12 +217,13 @@ class _Mailbox:
 
     def __init__(self, crew: Crew, replica: EmbeddedReplica | None) -> None:
         from mako.engine import layout, mailbox
-        from mako.engine.worker import SERVE
 
         self._calls = mailbox
         self._replica = replica
         self._engine = engine = crew.engine
-        self.context = engine.take_context()
+        lease = engine.take()
+        self.context = lease.context
+        self._lease: Lease | None = lease
         self._requests = engine.allocate(self.context, layout.REQUEST_RING_BYTES)
         self._completions = engine.allocate(self.context, layout.COMPLETION_RING_BYTES)
         if self._requests == 0 or self._completions == 0:
@@ -213,7 +238,12 @@ class _Mailbox:
         self._filled = self.context + layout.K_REQUEST_FILLED
         self._head = self.context + layout.K_COMPLETION_HEAD
         self._tail = self.context + layout.K_COMPLETION_TAIL
-        self.worker: WorkerThread = crew.launch(self.context, SERVE)
+        self.worker: WorkerThread
+
+    def launch(self, crew: Crew) -> None:
+        from mako.engine.worker import SERVE
+
+        self.worker = crew.launch(self.context, SERVE)
 
     def post(self, entry: int, words: bytes, name: str) -> Submitted | None:
         """Hand a request to the worker; None if its ring is full or it is about to stop."""
@@ -253,12 +283,13 @@ class _Mailbox:
 
     def wait(self, limit_us: int) -> None:
         """Wait for a completion that nobody has collected yet."""
-        if self._engine.pin():
+        pin = self._engine.pin()
+        if pin is not None:
             try:
                 collected = self._engine.word(self._tail)
                 self._calls.wait_word_above(self._head, collected, limit_us)
             finally:
-                self._engine.unpin()
+                self._engine.unpin(pin)
 
     def shut(self) -> None:
         """Accept nothing more."""
@@ -295,14 +326,29 @@ class _Mailbox:
                 submitted._fail(why if error is None else error())
             self._waiting.clear()  # From now on nobody looks into the rings.
 
+    def leave(self, error: Callable[[], Exception]) -> None:
+        self._posting, self._collecting = threading.Lock(), threading.Lock()
+        self._open = False
+        for submitted in self._waiting.values():
+            submitted._fail(error())
+        self._waiting.clear()
+
+    @property
+    def given_back(self) -> bool:
+        return self._lease is None
+
     def give_back(self) -> None:
+        """Its worker has ended, or did not begin. Twice is harmless."""
         from mako.engine import layout
 
+        lease, self._lease = self._lease, None
+        if lease is None:
+            return
         sizes = (layout.REQUEST_RING_BYTES, layout.COMPLETION_RING_BYTES)
         for place, size in zip((self._requests, self._completions), sizes, strict=True):
             if place != 0:
                 self._engine.release(self.context, place, size)
-        self._engine.give_context(self.context)
+        self._engine.give(lease)
 
 
 def _stop(crew: Crew, mailboxes: Sequence[_Mailbox]) -> None:
@@ -310,7 +356,7 @@ def _stop(crew: Crew, mailboxes: Sequence[_Mailbox]) -> None:
     for mailbox in mailboxes:
         mailbox.shut()
         mailbox.collect()
-    crew.stop([mailbox.worker for mailbox in mailboxes])
+    crew.stop(crew.workers_in([mailbox.context for mailbox in mailboxes]))
     for mailbox in mailboxes:
         mailbox.fail_rest()
         mailbox.give_back()
@@ -324,13 +370,14 @@ def wait_closed(engine: Engine, timestamp: int, timeout: float | None, late: str
     deadline = _deadline(timeout)
     limit = 0
     while True:
-        if not engine.pin():
+        pin = engine.pin()
+        if pin is None:
             raise Closed("the database was closed before this was durable; it is gone")
         try:
             if wait_stable(engine.base, timestamp, limit):
                 return
         finally:
-            engine.unpin()
+            engine.unpin(pin)
         limit = _slice_us(deadline, late)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mako.client import counters
 from mako.client.mapping import Joinable, Readable
-from mako.errors import Closed, KeyTooLarge, SchemaError
+from mako.errors import Closed, ConfigError, KeyTooLarge, SchemaError
 from mako.ids import KEY_BYTES_MAX
 from mako.schema import BytesTable, Table
 from mako.shown import shown
@@ -16,6 +16,7 @@ from mako.shown import shown
 if TYPE_CHECKING:
     from mako.client.database import Database
     from mako.engine.engine import Engine, TableHandle
+    from mako.engine.lending import Lease
 
 #: Rows fetched by one call of a scan.
 PAGE_ROWS: Final = 256
@@ -28,18 +29,31 @@ LAST_KEY: Final = b"\xff" * (KEY_BYTES_MAX + 1)
 class Session(Readable, Joinable):
     """A context of the engine, and reads in it."""
 
-    def __init__(self, db: Database, engine: Engine) -> None:
-        from mako.engine import interactive, layout
+    #: The context is its own as long as it holds this, and whoever is interrupted may end it again.
+    _lease: Lease | None = None
+    _open = False
+    #: A call is at work in the context.
+    _busy = False
 
+    def __init__(self, db: Database, engine: Engine) -> None:
+        layout = engine.layout
         self._db = db
         self._engine = engine
-        self._calls = interactive
-        self._context = engine.take_context()
+        self._calls = engine.calls
+        lease = engine.take()
+        self._context = lease.context
+        self._lease = lease
         self._arguments = self._context + layout.C_ARGUMENTS - engine.base
         self._result = self._context + layout.C_RESULT - engine.base
         self._scan_used = self._context + layout.C_SCAN_USED
         self._scan_base = self._context + layout.C_SCAN
         self._open = True
+
+    def _end(self) -> None:
+        """Give back the context, in which nothing is left open."""
+        lease, self._lease, self._open = self._lease, None, False
+        if lease is not None:
+            self._engine.give(lease)
 
     def get(self, key: Any, *, table: Any = None) -> Any:
         """The value of `key`, or None."""
@@ -78,9 +92,19 @@ class Session(Readable, Joinable):
 
     def _check(self) -> None:
         if not self._open:
-            raise Closed(f"this {type(self).__name__.lower()} has ended; begin another one")
+            raise self._refused()
         if not self._db._open:
             raise self._db._refusal()
+
+    def _refused(self) -> Exception:
+        """What is raised by whoever finds it busy, or ended. To look at the flag and to set it is
+        one step: threads take turns at calls only."""
+        name = type(self).__name__.lower()
+        if not self._open:
+            return Closed(f"this {name} has ended; begin another one")
+        return ConfigError(
+            f"this {name} is used twice at once; it belongs to one thread, so begin one in each"
+        )
 
     def _fail(self, outcome: int) -> Exception:
         return self._engine.failure(self._context, outcome)
@@ -106,17 +130,23 @@ class Session(Readable, Joinable):
 
     def _get(self, handle: TableHandle, key: Any) -> Any:
         data = self._key(handle, key)
-        engine = self._engine
-        size = len(data)
-        engine.view[self._arguments : self._arguments + size] = data
-        length = self._calls.session_get(self._context, handle.address, size)
-        while length < -1 and self._reads_again(-2 - length):
+        if self._busy or not self._open:
+            raise self._refused()
+        self._busy = True
+        try:
+            engine = self._engine
+            size = len(data)
+            engine.view[self._arguments : self._arguments + size] = data
             length = self._calls.session_get(self._context, handle.address, size)
-        if length < 0:
-            if length == -1:
-                return None
-            raise self._fail(-2 - length)
-        value = self._value(length)
+            while length < -1 and self._reads_again(-2 - length):
+                length = self._calls.session_get(self._context, handle.address, size)
+            if length < 0:
+                if length == -1:
+                    return None
+                raise self._fail(-2 - length)
+            value = self._value(length)
+        finally:
+            self._busy = False
         return self._decode(handle, value)
 
     def _value(self, length: int) -> bytes:
@@ -196,10 +226,21 @@ class Session(Readable, Joinable):
         self, handle: TableHandle, low: bytes, high: bytes, limit: int, *, reverse: bool
     ) -> tuple[list[tuple[bytes, bytes]], bool]:
         """Some rows, copied out, and whether there may be more."""
-        from mako.engine import layout
-
         self._check()
+        if self._busy or not self._open:
+            raise self._refused()
+        self._busy = True
+        try:
+            page = self._read_page(handle, low, high, limit, reverse=reverse)
+        finally:
+            self._busy = False
+        return page
+
+    def _read_page(
+        self, handle: TableHandle, low: bytes, high: bytes, limit: int, *, reverse: bool
+    ) -> tuple[list[tuple[bytes, bytes]], bool]:
         engine = self._engine
+        layout = engine.layout
         at = self._arguments
         engine.view[at : at + len(low)] = low
         engine.view[at + len(low) : at + len(low) + len(high)] = high

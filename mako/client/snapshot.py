@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 
 class Snapshot(Session):
-    """The database as it was at `timestamp`. While it is open, old versions are kept for it."""
+    """The database as it was at `timestamp`. While it is open, old versions are kept for it. Like a
+    transaction it belongs to one thread."""
 
     def __init__(self, db: Database, engine: Engine) -> None:
         super().__init__(db, engine)
@@ -51,13 +52,24 @@ class Snapshot(Session):
                 f"{shown(procedure)} is not a procedure; decorate it with @mako.procedure"
             )
         self._db._crew.watch()
+        if self._busy or not self._open:
+            raise self._refused()
+        self._busy = True
         try:
-            result, row = self._engine.run_at(
+            result, row = self._run(procedure, arguments, out)
+        finally:
+            self._busy = False
+        return result if out is None else (result, out.unpack(row))
+
+    def _run(
+        self, procedure: Procedure, arguments: tuple[int, ...], out: Row | None
+    ) -> tuple[int, bytes]:
+        try:
+            return self._engine.run_at(
                 procedure, arguments, context=self._context, timestamp=self.timestamp, out=out
             )
         finally:  # The context goes on reading at the snapshot, whatever happened.
             self._calls.session_begin_snapshot(self._context, self.timestamp)
-        return result if out is None else (result, out.unpack(row))
 
     def dump(self, file: BinaryIO) -> str:
         """Write all rows of all tables to `file`, in the order of table and key; the hash.
@@ -74,16 +86,26 @@ class Snapshot(Session):
         self._check()
         from mako.engine.dump import dump
 
-        return dump(self._engine, self._context, self.timestamp, write)
+        if self._busy or not self._open:
+            raise self._refused()
+        self._busy = True
+        try:
+            digest = dump(self._engine, self._context, self.timestamp, write)
+        finally:
+            self._busy = False
+        return digest
 
     def close(self) -> None:
         """Let go of the old versions."""
-        if self._open:
+        if self._lease is not None:
             from mako.engine.closing import close_snapshot
 
+            if self._busy:
+                raise self._refused()
             self._open = False
-            close_snapshot(self._context)
-            self._engine.give_context(self._context)
+            if not self._engine.left:
+                close_snapshot(self._context)
+            self._end()
             self._engine.reclaim_idle()
 
     def __enter__(self) -> Self:
@@ -93,5 +115,4 @@ class Snapshot(Session):
         self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_open", False):
-            self.close()
+        self.close()

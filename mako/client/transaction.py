@@ -24,8 +24,8 @@ AGE_MAX: Final = 10.0
 class Transaction(Session, Writable):
     """Reads and writes that commit together, serializably, or not at all.
 
-    A transaction sees its own writes. It belongs to one thread. After an error other than
-    NotFound or Exists it can only be aborted.
+    A transaction sees its own writes. It belongs to one thread: ConfigError for whoever uses it
+    while another one does. After an error other than NotFound or Exists it can only be aborted.
     """
 
     def __init__(self, db: Database, engine: Engine) -> None:
@@ -45,7 +45,8 @@ class Transaction(Session, Writable):
         return super()._fail(outcome)
 
     def _check(self) -> None:
-        super()._check()
+        if not (self._open and self._db._open):  # Looked at here, to spare each call another one.
+            super()._check()
         if time.monotonic() - self._began > AGE_MAX:
             self.abort()
             raise TransactionTooOld(
@@ -75,25 +76,39 @@ class Transaction(Session, Writable):
             raise ValueTooLarge(
                 f"a value of {length} bytes is over the limit of {VALUE_BYTES_MAX}; split it"
             )
-        engine = self._engine
-        size = len(data)
-        engine.view[self._arguments : self._arguments + size] = data
-        place = self._calls.session_put(self._context, handle.address, size, length, int(replace))
-        if place < 0:
-            raise self._fail(-place)
-        start = place - engine.base
-        engine.view[start : start + length] = value
+        if self._busy or not self._open:
+            raise self._refused()
+        self._busy = True
+        try:
+            engine = self._engine
+            size = len(data)
+            engine.view[self._arguments : self._arguments + size] = data
+            place = self._calls.session_put(
+                self._context, handle.address, size, length, int(replace)
+            )
+            if place < 0:
+                raise self._fail(-place)
+            start = place - engine.base
+            engine.view[start : start + length] = value
+        finally:
+            self._busy = False
 
     def delete(self, key: Any, *, table: Any = None) -> bool:
         """Delete; False if the key was not there."""
         self._check()
         handle = self._db._handle(table)
         data = self._key(handle, key)
-        engine = self._engine
-        engine.view[self._arguments : self._arguments + len(data)] = data
-        done = self._calls.session_delete(self._context, handle.address, len(data))
-        if done < 0:
-            raise self._fail(-done)
+        if self._busy or not self._open:
+            raise self._refused()
+        self._busy = True
+        try:
+            engine = self._engine
+            engine.view[self._arguments : self._arguments + len(data)] = data
+            done = self._calls.session_delete(self._context, handle.address, len(data))
+            if done < 0:
+                raise self._fail(-done)
+        finally:
+            self._busy = False
         return bool(done == 1)
 
     def _delete_range(self, first: Any, end: Any, *, table: Any = None) -> None:
@@ -121,23 +136,34 @@ class Transaction(Session, Writable):
         means that it may be there or not.
         """
         self._check()
-        from mako.engine import layout
+        if self._busy or not self._open:
+            raise self._refused()
+        self._busy = True
+        try:
+            stands_on = self._commit()
+        finally:
+            self._busy = False
+        if self._db._replica is not None:
+            self._db._replica.wait(stands_on)
 
+    def _commit(self) -> int:
+        """Commit; on disk, the timestamp up to which to wait for that."""
         engine = self._engine
+        layout = engine.layout
         replica = self._db._replica
         writes = engine.word(self._context + layout.C_WRITES)
         if replica is not None and writes:
             try:
                 replica.check_growth()
             except LogFull:
-                self.abort()
+                self._forget()
                 raise
         outcome = self._calls.session_commit(self._context)
         if outcome == Outcome.LOG_FULL:
             try:
                 outcome = engine.commit_with_room(self._context)
             except BaseException:
-                self._end()
+                self._forget()
                 raise
         stands_on = 0
         if outcome == Outcome.COMMITTED:
@@ -149,13 +175,11 @@ class Transaction(Session, Writable):
         self._end()
         if error is not None:
             raise error
-        if replica is not None:
-            replica.wait(stands_on)
+        return stands_on
 
     def _newest_read(self) -> int:
         """The newest timestamp among the versions read: once that is durable, all of them are."""
-        from mako.engine import layout
-
+        layout = self._engine.layout
         count = self._engine.word(self._context + layout.C_READS)
         start = self._context + layout.C_READSET - self._engine.base + 8 >> 3
         step = layout.READ_BYTES >> 3
@@ -163,18 +187,23 @@ class Transaction(Session, Writable):
 
     def abort(self) -> None:
         """Forget the writes. Ending it twice is harmless."""
-        if self._open:
-            self._calls.session_abort(self._context, int(Outcome.ROLLED_BACK))
-            self._end()
+        if self._lease is not None:
+            if self._busy:
+                raise self._refused()
+            self._busy = True
+            try:
+                self._forget()
+            finally:
+                self._busy = False
 
-    def _end(self) -> None:
-        if self._open:
-            self._open = False
-            self._engine.give_context(self._context)
+    def _forget(self) -> None:
+        self._open = False
+        if not self._engine.left:
+            self._calls.session_abort(self._context, int(Outcome.ROLLED_BACK))
+        self._end()
 
     def __del__(self) -> None:
-        if getattr(self, "_open", False):
-            self.abort()
+        self.abort()
 
 
 class TransactionTable(SessionTable, Writable):

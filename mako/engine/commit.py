@@ -21,6 +21,7 @@ from mako.engine.layout import (
     C_HINT_LEAF,
     C_INHERITED,
     C_INSERTS,
+    C_INSTALLED,
     C_LEAFSET,
     C_LEAVES,
     C_LINKED,
@@ -123,6 +124,7 @@ def begin(tx: int) -> None:
     st8(tx + C_LOG_BYTES, 0)
     st8(tx + C_MASK, 0)
     st8(tx + C_OUTCOME, COMMITTED)
+    st8(tx + C_INSTALLED, 0)
     st8(tx + C_DETAIL, 0)
     st8(tx + C_SCAN_USED, 0)
     st8(tx + C_SCAN_LAPS, 0)
@@ -164,8 +166,12 @@ def _free_entry(tx: int, entry: int) -> None:
 
 @exported
 def abort(tx: int, outcome: int) -> int:
-    """Forget the transaction; give back what it allocated. Nothing of it was ever seen."""
-    writes = ld8(tx + C_WRITES)
+    """Forget the transaction; give back what it allocated. Nothing of it was ever seen.
+
+    After its commit, which may be all that an interrupted caller did not see, there is nothing to
+    give back: its versions are in the trees.
+    """
+    writes = ld8(tx + C_WRITES) if ld8(tx + C_INSTALLED) == 0 else 0
     for i in range(writes):
         entry = tx + C_WRITESET + i * WRITE_BYTES
         _free_entry(tx, entry)
@@ -408,6 +414,7 @@ def end_commit(tx: int, timestamp: int, logging: int) -> None:
     if logging != 0:
         append_transaction(tx, timestamp, mask)  # Step 7
     store_release(tx + C_FLOOR, NONE)  # Step 8
+    st8(tx + C_INSTALLED, 1)
     _note_commit(tx, timestamp)
 
 

@@ -10,11 +10,11 @@ import os
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from mako.engine import interactive, layout
 from mako.engine.closing import close_after, open_snapshot, tick
 from mako.engine.codec import Description
 from mako.engine.described import description_of, table_of
@@ -24,9 +24,11 @@ from mako.engine.interactive import session_abort, session_commit
 from mako.engine.keeper import TOUCHED_PER_TURN, touch
 from mako.engine.layout import (
     BUMP,
+    C_ACTIVE,
     C_ARGUMENTS,
     C_DETAIL,
     C_FREE_BYTES,
+    C_INSTALLED,
     C_LOG_TOTAL,
     C_LOG_TRANSACTIONS,
     C_NOW,
@@ -34,7 +36,9 @@ from mako.engine.layout import (
     C_RESULT,
     C_RETIRED_COUNT,
     C_SEED,
+    C_SNAPSHOT,
     C_TIMESTAMP,
+    C_WRITES,
     CLOCK,
     CLOSED,
     CONTEXT_BYTES,
@@ -48,6 +52,7 @@ from mako.engine.layout import (
     STABLE,
     T_KIND,
 )
+from mako.engine.lending import Lender
 from mako.engine.maps import unset
 from mako.engine.memory import allocate, release, size_class
 from mako.engine.reclaim import reclaim_at_rest
@@ -91,8 +96,11 @@ class TableHandle:
     described: bool = False
 
 
-class Engine:
+class Engine(Lender):
     """Memory, tables and contexts of one partition."""
+
+    #: For those who are made often: to import a module that is there takes as long as a read.
+    calls, layout = interactive, layout
 
     def __init__(
         self,
@@ -113,7 +121,7 @@ class Engine:
                 f"memory of {memory_bytes} bytes is too little; give the engine at least 16 MiB"
             )
         fixed = FIRST_CONTEXT + contexts * (CONTEXT_BYTES + ring_bytes) + _HEADROOM
-        self.memory_limit, self.context_count = memory_bytes, contexts
+        self.memory_limit = memory_bytes
         try:
             self._region = Region(fixed + memory_bytes, memory_bytes)
         except (OSError, ValueError, OverflowError) as error:
@@ -121,6 +129,7 @@ class Engine:
                 f"cannot reserve {memory_bytes} bytes of memory ({error}); ask for less"
             ) from None
         self.base = self._region.base
+        super().__init__([self.context(i) for i in range(contexts)])
         self._region.avoid_huge(FIRST_CONTEXT, contexts * (CONTEXT_BYTES + ring_bytes))
         now = now_ns() // 1_000_000 if now_ms is None else now_ms
         self.now_ns = now_ns
@@ -139,21 +148,14 @@ class Engine:
         self.finder: Region | None = None  # What its replayer has found.
         self.tables: dict[int, TableHandle] = {}
         self._names: dict[str, TableHandle] = {}
-        # The collector may close a forgotten snapshot wherever it runs, under this lock too.
-        self._lock = threading.RLock()
         self._tables_lock = threading.RLock()
-        self._free_contexts = [self.context(i) for i in range(contexts)]
-        self._open = True
         #: Contexts that clients have for sessions, and may have; the others are not theirs.
         self.sessions = 0
         self.session_limit = contexts
-        self._pins = 0
         #: Whether a keeper takes the log.
         self.kept = False
         #: Who writes the log to a file, instead of the keeper.
         self.recorder: Recorder | None = None
-        #: Set when the memory has been given back.
-        self.over = threading.Event()
 
     # --- memory -------------------------------------------------------------------------
 
@@ -194,58 +196,26 @@ class Engine:
 
     def touch(self, size: int) -> int:
         """Have the system back up to `size` bytes that will be handed out next; how many."""
-        if not self.pin():
+        pin = self.pin()
+        if pin is None:
             raise Closed("the database is closed; open it again")
         touched = 0
-        while (more := touch(self.base, size, TOUCHED_PER_TURN)) > 0:
-            touched += more
-        self.unpin()
+        try:
+            while (more := touch(self.base, size, TOUCHED_PER_TURN)) > 0:
+                touched += more
+        finally:
+            self.unpin(pin)
         return touched
-
-    # --- contexts -----------------------------------------------------------------------
 
     def context(self, i: int) -> int:
         """Address of context `i`."""
         return self.base + FIRST_CONTEXT + i * CONTEXT_BYTES
 
-    def take_context(self) -> int:
-        """Borrow a context; it belongs to the caller until `give_context`."""
-        with self._lock:
-            if not self._open:
-                raise Closed("the database is closed; open it again")
-            if not self._free_contexts:
-                raise ConfigError(
-                    f"all {self.context_count} contexts are in use; end some transactions or"
-                    " snapshots, or open the database with more sessions"
-                )
-            return self._free_contexts.pop()
-
-    def give_context(self, context: int) -> None:
-        with self._lock:
-            self._free_contexts.append(context)
-            self._unmap_if_unused()
-
-    def pin(self) -> bool:
-        """Keep the memory until `unpin`; False if it has been given back already."""
-        with self._lock:
-            if self.over.is_set():
-                return False
-            self._pins += 1
-            return True
-
-    def unpin(self) -> None:
-        with self._lock:
-            self._pins -= 1
-            self._unmap_if_unused()
-
-    @contextmanager
-    def borrowed(self) -> Iterator[int]:
-        """A context for the length of a block."""
-        context = self.take_context()
-        try:
-            yield context
-        finally:
-            self.give_context(context)
+    def _end(self, context: int) -> None:
+        if self.word(context + C_WRITES) and not self.word(context + C_INSTALLED):
+            session_abort(context, int(Outcome.ROLLED_BACK))
+        self.set_word(context + C_ACTIVE, NONE)
+        self.set_word(context + C_SNAPSHOT, NONE)
 
     # --- tables -------------------------------------------------------------------------
 
@@ -384,15 +354,19 @@ class Engine:
             return self.word(context + C_RESULT), self.word(context + C_TIMESTAMP)
 
     def _run_in(self, context: int, entry: int) -> int:
-        for _ in range(ATTEMPTS_MAX):
-            outcome = run_retrying(
-                context, entry, context + C_ARGUMENTS, context + C_RESULT, ATTEMPTS_MAX
-            )
-            if outcome != Outcome.LOG_FULL:
-                break
-            outcome = self.commit_with_room(context)
-            if not Outcome.COMMITTED < outcome <= Outcome.PHANTOM:
-                break  # Otherwise the wait for the log cost it what it had read.
+        try:
+            for _ in range(ATTEMPTS_MAX):
+                outcome = run_retrying(
+                    context, entry, context + C_ARGUMENTS, context + C_RESULT, ATTEMPTS_MAX
+                )
+                if outcome != Outcome.LOG_FULL:
+                    break
+                outcome = self.commit_with_room(context)
+                if not Outcome.COMMITTED < outcome <= Outcome.PHANTOM:
+                    break  # Otherwise the wait for the log cost it what it had read.
+        except BaseException:  # It may be interrupted with the transaction still open.
+            session_abort(context, int(Outcome.ROLLED_BACK))
+            raise
         return outcome
 
     def run_at(
@@ -498,16 +472,12 @@ class Engine:
     def commit_with_room(self, context: int) -> int:
         """Commit the transaction that met a full log ring; its Outcome.
 
-        Raises, with the transaction aborted, what keeps a recorder from writing the log.
+        Raises, with the transaction still open, what keeps a recorder from writing the log.
         """
         outcome = int(Outcome.LOG_FULL)
         for _ in range(LOG_WAITS_MAX):
             if self.recorder is not None:
-                try:
-                    self.recorder.check()
-                except BaseException:
-                    session_abort(context, outcome)
-                    raise
+                self.recorder.check()
             if self.kept or self.recorder is not None:
                 time.sleep(LOG_WAIT_SECONDS)
             else:
@@ -522,15 +492,20 @@ class Engine:
 
         A context frees its own between transactions; this is for those that have none.
         """
-        if not self.pin():
+        pin = self.pin()
+        if pin is None:
             return
-        self.settle()
-        with self._lock:
-            for context in self._free_contexts:
-                count = self.word(context + C_RETIRED_COUNT)
-                if count:
-                    reclaim_at_rest(context, count)
-        self.unpin()
+        try:
+            with self._lock:
+                self._recover()  # What an interrupt has left open would hold everything up.
+            self.settle()
+            with self._lock:
+                for lease in self._free_contexts:
+                    count = self.word(lease.context + C_RETIRED_COUNT)
+                    if count:
+                        reclaim_at_rest(lease.context, count)
+        finally:
+            self.unpin(pin)
 
     def drop_log(self) -> None:
         """Forget what is in the log rings: nobody wants it."""
@@ -575,6 +550,12 @@ class Engine:
         """Things that wait to be reclaimed."""
         return sum(self.word(self.context(i) + C_RETIRED_COUNT) for i in range(self.context_count))
 
+    def leave(self) -> None:
+        self._tables_lock = threading.RLock()
+        if self.recorder is not None:
+            self.recorder.leave()
+        super().leave()
+
     def close(self) -> None:
         """Give the memory back, as soon as nobody is in it any more."""
         if self.recorder is not None:
@@ -583,11 +564,7 @@ class Engine:
             self._open = False
             self._unmap_if_unused()
 
-    def _unmap_if_unused(self) -> None:
-        used = self._pins or len(self._free_contexts) < self.context_count
-        if self._open or used or self.over.is_set():
-            return
-        self.over.set()
+    def _unmap(self) -> None:
         self.words.release()
         self._region.close()
         if self.finder is not None:

@@ -149,6 +149,7 @@ C_RETIRED_HEAD_AT: Final = 8 * LINE + 32
 C_RETIRED_TAIL: Final = 8 * LINE + 40
 C_RETIRED_TAIL_AT: Final = 8 * LINE + 48
 C_RETIRED_COUNT: Final = 8 * LINE + 56
+C_INSTALLED: Final = 9 * LINE + 16  # 1: the writes are in the trees, and no abort's to free
 C_HINT_TABLE: Final = 9 * LINE + 24  # leaf of the last insert lookup, for runs of inserts
 C_HINT_LEAF: Final = 9 * LINE + 32
 C_HINT_VERSION: Final = 9 * LINE + 40

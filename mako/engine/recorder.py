@@ -132,7 +132,7 @@ class Recorder:
                 else "transactions are running; begin to record while there are none"
             )
         set_word(engine.base + RECORDING, 1)
-        engine.pin()
+        self._pin = engine.pin()
         engine.recorder = self
 
     def _nothing_yet(self) -> bool:
@@ -215,6 +215,10 @@ class Recorder:
         if self._error is not None:
             raise self._error
 
+    def leave(self) -> None:
+        """See `mako.forks`."""
+        self._open = False
+
     def close(self) -> None:
         """Write what is committed and stop recording. The file stays open."""
         if not self._open:
@@ -232,7 +236,8 @@ class Recorder:
             if not engine.kept:  # Otherwise workers run: their keeper goes on with the log.
                 set_word(engine.base + LOGGING, 0)
             self._space.close()
-            engine.unpin()
+            assert self._pin is not None, "whoever began to record had a context"
+            engine.unpin(self._pin)
         self.check()
 
     def __enter__(self) -> Self:

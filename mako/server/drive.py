@@ -17,6 +17,7 @@ from mako.procedure import Workload
 if TYPE_CHECKING:
     from mako.engine.engine import Engine
     from mako.engine.latencies import Latencies
+    from mako.engine.lending import Lease
     from mako.engine.station import Conflicts
     from mako.server.serving import Crew
     from mako.server.workers import WorkerThread
@@ -75,6 +76,7 @@ class _Counts:
 
 @dataclass(slots=True)
 class _Worker:
+    lease: Lease
     context: int
     #: Its state row; 0: none yet.
     state: int = 0
@@ -149,8 +151,9 @@ class Drive:
         from mako.engine.durability import SLOT_BYTES
 
         engine = self._engine
-        context = engine.take_context()
-        worker = _Worker(context)
+        lease = engine.take()
+        context = lease.context
+        worker = _Worker(lease, context)
         self._workers.append(worker)  # With what it has got so far: `_give_back` looks at that.
         place = worker.state = engine.allocate(context, max(len(state), 8))
         if place == 0:
@@ -259,6 +262,7 @@ class Drive:
 
     def _sample(self, shown: Callable[[Latencies, int], list[Any]]) -> Sample:
         engine = self._engine
+        engine.check_left()
         base = self._base
         if self._final is None:
             self._last = self._counts()
@@ -351,7 +355,7 @@ class Drive:
 
     def stop(self) -> None:
         """Stop all workers and wait for them; the database can be used again."""
-        if self._final is not None:
+        if self._final is not None or self._engine.left:
             return
         self._crew.stop(self._threads)
         self.sample()
@@ -363,7 +367,7 @@ class Drive:
     def _give_back(self) -> None:
         with ExitStack() as given:  # What is behind one that fails is given back all the same.
             for worker in reversed(self._workers):
-                given.callback(self._engine.give_context, worker.context)
+                given.callback(self._engine.give, worker.lease)
                 if self._mesh is not None:
                     given.callback(self._mesh.detach, self._engine, worker.context)
                 given.callback(self._release, worker)

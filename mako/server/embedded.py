@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from mako.errors import Closed, ConfigError, DatabaseFailed, Error, FileError, LogFull
+from mako.forks import LEFT
 from mako.replication.driver import ProcessMustEnd
 from mako.server.alone import GROUP, EmbeddedSettings, begin_alone
 from mako.server.plan import ACTIVE_SECONDS, IDLE_SECONDS, TURN_SECONDS
@@ -209,6 +210,12 @@ class EmbeddedReplica:
                 self._thread.join()
                 self._release()
 
+    def leave(self) -> None:
+        """See `mako.forks`. The disk is left for itself."""
+        self._closing = True
+        self._waits = Waits()
+        self._waits.fail(partial(Closed, LEFT))
+
     def _release(self) -> None:
         self._waits.fail(partial(Closed, _CLOSED))
         self._resources.close()
@@ -254,12 +261,13 @@ class EmbeddedReplica:
     def _clock(self) -> int:
         """The newest timestamp drawn; 0 if it is all over."""
         engine = self.engine
-        if not engine.pin():
+        pin = engine.pin()
+        if pin is None:
             return 0
         try:
             return engine.clock
         finally:
-            engine.unpin()
+            engine.unpin(pin)
 
     def sync(self) -> None:
         """Return once everything committed by now is on the disk, tables included."""
@@ -279,12 +287,13 @@ class EmbeddedReplica:
 
     def _is_settled(self) -> bool:
         """Whether everything that anybody could have read by now is on the disk."""
-        if not self.engine.pin():
+        pin = self.engine.pin()
+        if pin is None:
             return False
         try:
             return self._is_quiet() and self._clean  # In this order: see there.
         finally:
-            self.engine.unpin()
+            self.engine.unpin(pin)
 
     def _is_quiet(self) -> bool:
         """Whether nobody commits, and the rings are empty.

@@ -20,10 +20,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from mako.errors import Closed
+from mako.forks import LEFT
 from mako.ids import Outcome
 
 if TYPE_CHECKING:
     from mako.engine.engine import Engine
+    from mako.engine.lending import Lease
 
 #: Microseconds between two turns of the keeper. A log ring holds about 80 ms of TPC-C.
 KEEPER_INTERVAL_US: Final = 1000
@@ -53,8 +56,17 @@ class WorkerThread:
     number: int = 0
     #: Processor time that it has used in all, once it has ended.
     used_s: float | None = None
+    #: Held until its thread has ended, whatever becomes of who started it.
+    lease: Lease | None = None
+    #: Its thread was let into the engine.
+    begun: bool = False
     _waking: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _closed: bool = False
+
+    @property
+    def is_started(self) -> bool:
+        """Whether it is to be waited for: it is not if whoever launched it was interrupted."""
+        return self.begun or self.thread.is_alive()
 
     @property
     def cpu_seconds(self) -> float:
@@ -76,9 +88,16 @@ class WorkerThread:
 
     def close(self) -> None:
         """Its thread has ended, and nobody wakes it any more."""
+        self.lease = None
         with self._waking:
             self._closed = True
             os.close(self.event)
+
+    def leave(self) -> None:
+        """See `mako.forks`."""
+        self._waking = threading.Lock()
+        if not self._closed:
+            self.close()
 
     def tell_to_stop(self) -> None:
         from mako.engine import layout
@@ -142,6 +161,11 @@ class Crew:
         self.watch()
         return self._threads.launch(context, control, core)
 
+    def workers_in(self, contexts: Iterable[int]) -> list[WorkerThread]:
+        """Those that run in one of `contexts`, or may still."""
+        wanted = set(contexts)
+        return [worker for worker in self._threads.running if worker.context in wanted]
+
     def stop(self, workers: Iterable[WorkerThread]) -> None:
         """Stop workers and wait for them. They end what they run, which the watchdog bounds; or,
         after the patience, it ends without an effect: a request stays in its ring, and a workload
@@ -156,6 +180,12 @@ class Crew:
         """Stop everything but the watchdog, which ends with the engine's memory."""
         self._stopper()
 
+    def leave(self) -> None:
+        """See `mako.forks`."""
+        self._stopper.detach()
+        self._lock = threading.Lock()
+        self._threads.leave()
+
 
 class _Threads:
     """The workers that run, and the keeper, which does as long as there are any."""
@@ -165,6 +195,8 @@ class _Threads:
         self._patience = patience
         self._lock = threading.Lock()
         self._running: list[WorkerThread] = []
+        # Why no worker starts any more.
+        self._refusal = ""
         self._keeper: threading.Thread | None = None
         #: Processor time of workers that were stopped, by their numbers.
         self._used_s: dict[int, float] = {}
@@ -179,6 +211,11 @@ class _Threads:
     @property
     def some(self) -> bool:
         return bool(self._running)
+
+    @property
+    def running(self) -> list[WorkerThread]:
+        """What was launched and has not been stopped."""
+        return list(self._running)
 
     def tell_time(self) -> None:
         """Workers know the time of a clock that is never set; how far the wall's is ahead of it
@@ -198,6 +235,10 @@ class _Threads:
 
         def life() -> None:
             assert engine.base != 0, "the memory stays as long as a context is borrowed"
+            with self._lock:
+                worker.begun = worker in self._running
+            if not worker.begun:
+                return
             if core is not None and hasattr(os, "sched_setaffinity"):
                 os.sched_setaffinity(0, {core})
             try:
@@ -215,47 +256,49 @@ class _Threads:
         engine.set_word(context + layout.C_CONTROL, control)
         thread = threading.Thread(target=life, name=f"mako-worker-{context:x}", daemon=True)
         worker = WorkerThread(context, event, thread)
-        with self._lock:
-            taken = {each.number for each in self._running}
-            worker.number = next(each for each in itertools.count() if each not in taken)
-            self._running.append(worker)
         try:
             with self._lock:
-                if self._keeper is None and not engine.replicated:
+                if self._refusal:
+                    worker.close()
+                    raise Closed(self._refusal)
+                taken = {each.number for each in self._running}
+                worker.number = next(each for each in itertools.count() if each not in taken)
+                self._running.append(worker)
+                worker.lease = engine.lease_of(context)
+                if not engine.replicated and (self._keeper is None or not self._keeper.is_alive()):
                     self._start_keeper()
             thread.start()
         except BaseException:
-            self._forget(worker)
+            self.stop([worker])
             raise
         return worker
-
-    def _forget(self, worker: WorkerThread) -> None:
-        """Its thread did not begin: nobody has to stop it, and nobody could wait for it."""
-        with self._lock:
-            if worker in self._running:
-                self._running.remove(worker)
-                worker.close()
-            if not self._running and self._keeper is not None:
-                self._stop_keeper()
 
     def stop(self, workers: list[WorkerThread]) -> None:
         with self._lock:
             for worker in workers:
                 if worker in self._running:  # Otherwise its eventfd may be somebody else's.
-                    worker.tell_to_stop()
+                    if worker.is_started:
+                        worker.tell_to_stop()
+                    else:
+                        self._forget(worker)
+            started = [worker for worker in workers if worker.is_started]
         if self._patience is not None:
-            self._hurry(workers, time.monotonic() + self._patience)
-        for worker in workers:
+            self._hurry(started, time.monotonic() + self._patience)
+        for worker in started:
             worker.thread.join()
         with self._lock:
-            for worker in workers:
+            for worker in started:
                 if worker in self._running:
-                    self._running.remove(worker)
                     used = self._used_s.get(worker.number, 0.0)
                     self._used_s[worker.number] = used + worker.cpu_seconds
-                    worker.close()
+                    self._forget(worker)
             if not self._running and self._keeper is not None:
                 self._stop_keeper()
+
+    def _forget(self, worker: WorkerThread) -> None:
+        """Its thread has ended, or has not begun: should it do so yet, it ends at once."""
+        self._running.remove(worker)
+        worker.close()
 
     @staticmethod
     def _hurry(workers: list[WorkerThread], due: float) -> None:
@@ -270,7 +313,17 @@ class _Threads:
             late[0].thread.join(_NOTICE_SECONDS)
 
     def stop_all(self) -> None:
-        self.stop(list(self._running))
+        """Stop them all; none starts again."""
+        with self._lock:
+            self._refusal = "the database is closed; open it again"
+        self.stop(self.running)
+
+    def leave(self) -> None:
+        self._lock = threading.Lock()
+        self._refusal = LEFT
+        running, self._running, self._keeper = self._running, [], None
+        for worker in running:
+            worker.leave()
 
     def _start_keeper(self) -> None:
         from mako.engine import layout
@@ -282,18 +335,22 @@ class _Threads:
         before = engine.kept, engine.logging
         engine.kept = True
         engine.logging = True
-        keeper = threading.Thread(
-            target=keep,
-            args=(engine.base, stop_word, KEEPER_INTERVAL_US),
-            name="mako-keeper",
-            daemon=True,
-        )
+        gate = threading.Lock()
+
+        def life() -> None:
+            with gate:
+                wanted = self._keeper is keeper
+            if wanted:  # Otherwise who started it was interrupted: nobody would wait for it.
+                keep(engine.base, stop_word, KEEPER_INTERVAL_US)
+
+        keeper = threading.Thread(target=life, name="mako-keeper", daemon=True)
         try:
-            keeper.start()
+            with gate:
+                keeper.start()
+                self._keeper = keeper
         except BaseException:
             engine.kept, engine.logging = before
             raise
-        self._keeper = keeper
 
     def _stop_keeper(self) -> None:
         from mako.engine import layout
@@ -317,30 +374,38 @@ def _watch(
 ) -> None:
     """Doom what runs for longer than `limit` seconds, and tell workers the time, until the engine
     is over or forgotten."""
-    from mako.engine import layout
-    from mako.engine.worker import doom, watch
-
     seen: dict[int, tuple[int, float]] = {}
     while not over.wait(min(limit / _WATCHES_PER_LIMIT, 0.5)):
         engine = held()
-        if engine is None or not engine.pin():
+        pin = None if engine is None else engine.pin()
+        if engine is None or pin is None:
             return
-        if (running := threads()) is not None:
-            running.tell_time()
-            del running
-        now = time.monotonic()
-        for number in range(engine.context_count):
-            context = engine.context(number)
-            transaction = watch(context)
-            if transaction == 0:
-                seen.pop(context, None)
-                continue
-            known, since = seen.get(context, (0, 0.0))
-            if known != transaction:
-                seen[context] = (transaction, now)
-                continue
-            at_snapshot = engine.word(context + layout.C_MODE) != 0
-            if now - since > limit * (SNAPSHOT_FACTOR if at_snapshot else 1):
-                doom(context, transaction)
-        engine.unpin()
-        del engine
+        try:
+            if (running := threads()) is not None:
+                running.tell_time()
+                del running
+            _doom_late(engine, limit, seen)
+        finally:
+            engine.unpin(pin)
+        del engine, pin
+
+
+def _doom_late(engine: Engine, limit: float, seen: dict[int, tuple[int, float]]) -> None:
+    """Doom what has run for longer than `limit` seconds since it was `seen` first."""
+    from mako.engine import layout
+    from mako.engine.worker import doom, watch
+
+    now = time.monotonic()
+    for number in range(engine.context_count):
+        context = engine.context(number)
+        transaction = watch(context)
+        if transaction == 0:
+            seen.pop(context, None)
+            continue
+        known, since = seen.get(context, (0, 0.0))
+        if known != transaction:
+            seen[context] = (transaction, now)
+            continue
+        at_snapshot = engine.word(context + layout.C_MODE) != 0
+        if now - since > limit * (SNAPSHOT_FACTOR if at_snapshot else 1):
+            doom(context, transaction)

@@ -3,11 +3,13 @@
 import errno
 import fcntl
 import os
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NoReturn
 
+from mako.forks import leave_in_child
 from mako.storage.disk import Buffer
 from mako.storage.errors import DiskBusy, DiskFailed, DiskFull, FileMissing
 
@@ -20,7 +22,7 @@ _FOLDER_MODE: Final = 0o700
 class OsFile:
     """An open file; see `mako.storage.disk.File`."""
 
-    __slots__ = ("_descriptor", "_path")
+    __slots__ = ("__weakref__", "_descriptor", "_path")
 
     def __init__(self, descriptor: int, path: str) -> None:
         self._descriptor = descriptor
@@ -93,6 +95,8 @@ class OsDisk:
     ) -> None:
         self._root = os.fspath(root)
         self._flags = (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC
+        self._locked = False
+        self._files: weakref.WeakSet[OsFile] = weakref.WeakSet()
         with _translated(self._root):
             self._folder = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         if lock:
@@ -105,11 +109,23 @@ class OsDisk:
             self.close()
             raise DiskBusy(f"{self._root} is used by another process; end that one first") from None
 
+        self._locked = True
+        leave_in_child(self, OsDisk._leave)
+
     def close(self) -> None:
         """Let go of the lock. Open files stay open."""
         if self._folder >= 0:
+            if self._locked:  # A process that was forked may have its descriptor yet.
+                fcntl.flock(self._folder, fcntl.LOCK_UN)
             os.close(self._folder)
             self._folder = -1
+
+    def _leave(self) -> None:
+        """See `mako.forks`: the lock and the files are the parent's."""
+        self._locked = False
+        self.close()
+        for file in self._files:
+            file.close()
 
     def _real(self, path: str) -> str:
         assert not path.startswith("/"), "paths are relative to the root"
@@ -119,7 +135,9 @@ class OsDisk:
     def open(self, path: str, *, create: bool = False) -> OsFile:
         flags = self._flags | (os.O_CREAT if create else 0)
         with _translated(path):
-            return OsFile(os.open(self._real(path), flags, _FILE_MODE), path)
+            file = OsFile(os.open(self._real(path), flags, _FILE_MODE), path)
+        self._files.add(file)
+        return file
 
     def exists(self, path: str) -> bool:
         return os.path.lexists(self._real(path))

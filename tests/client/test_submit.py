@@ -16,6 +16,7 @@ from mako import Database
 from mako.client.requests import _Mailbox
 from mako.engine.layout import C_STATE, Q_ARGUMENTS, REQUEST_RING_BYTES
 from mako.engine.worker import SLEEPING
+from mako.server.drive import Drive
 from mako.server.workers import WorkerThread
 from tests.client import procedures as p
 from tests.client.endless import Endless
@@ -255,6 +256,42 @@ def test_closing_fails_what_has_not_begun(patient: Database, endless: Endless) -
     assert db._engine.over.wait(PATIENCE), "the watchdog may be having a look"
     with pytest.raises(mako.Closed):
         db.submit(p.add, 1, 1)
+
+
+@pytest.mark.parametrize("moment", ["crew", "engine"])
+def test_no_worker_starts_while_it_is_closed(
+    db: Database, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Another thread has found it open. Its worker would live for ever: nobody stops it."""
+    part = db._crew if moment == "crew" else db._engine
+    close = part.close
+
+    def submit_first() -> None:
+        with pytest.raises(mako.Closed, match="open it again"):
+            db._requests.submit(p.add, (1, 1), None)
+        close()
+
+    monkeypatch.setattr(part, "close", submit_first)
+    db.close()
+    assert db._requests.count == 0
+    assert not db._crew.works()
+    assert db._engine.over.wait(PATIENCE), "the watchdog may be having a look"
+
+
+def test_no_drive_starts_while_it_is_closed(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, workload = db._engine, p.ENDLESS_WORKLOAD
+    close = engine.close
+
+    def drive_first() -> None:
+        before = set(Path("/proc/self/fd").iterdir())
+        with pytest.raises(mako.Closed, match="open it again"):
+            Drive(db._crew, workload, workers=1, states=[{"left": 1 << 40}], seed=1, rate=0)
+        assert set(Path("/proc/self/fd").iterdir()) == before
+        close()
+
+    monkeypatch.setattr(engine, "close", drive_first)
+    db.close()
+    assert engine.over.wait(PATIENCE), "the watchdog may be having a look"
 
 
 def test_closing_frees_whoever_waits_in_another_thread(patient: Database, endless: Endless) -> None:

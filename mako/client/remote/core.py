@@ -153,7 +153,7 @@ class Core:
         self.acknowledged = 0
         self._once: list[int] = []
         self._once_open: set[int] = set()
-        self._closed: Exception | None = None
+        self.closed: Exception | None = None
         #: The last reason a connection failed, for messages.
         self.trouble = ""
 
@@ -166,8 +166,8 @@ class Core:
 
     def add(self, call: Call) -> None:
         """Ask for something. Closed if the client is closed."""
-        if self._closed is not None:
-            raise Closed("the database is closed; connect again")
+        if self.closed is not None:
+            raise Closed(str(self.closed))
         if call.bound and call.bound != self.connection:
             raise lost_with_its_connection(call)
         assert call.id, "numbered by next_id"
@@ -203,7 +203,7 @@ class Core:
 
     def dial(self, now: float) -> str | None:
         """The address to connect to now, or None: there is a connection, or it is too early."""
-        if self.connection or self._closed is not None or now < self._route.due:
+        if self.connection or self.closed is not None or now < self._route.due:
             return None
         return self._route.next()
 
@@ -410,9 +410,9 @@ class Core:
 
     def close(self) -> None:
         """Nothing more is asked, and what was is over."""
-        if self._closed is None:
-            self._closed = Closed("the database is closed; connect again")
-            self.fail(self._closed)
+        if self.closed is None:
+            self.closed = Closed("the database is closed; connect again")
+            self.fail(self.closed)
 
     def _described(self, reply: Reply, now: float) -> None:
         if reply.status != 0 or not isinstance(reply.value, dict):

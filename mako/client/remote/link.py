@@ -18,6 +18,7 @@ from typing import Final
 from mako.client.remote.addresses import host_and_port
 from mako.client.remote.core import Core
 from mako.errors import Closed
+from mako.forks import leave_in_child
 from mako.wire.errors import WireError
 
 RECEIVE_BYTES: Final = 256 << 10
@@ -41,7 +42,7 @@ class Link:
         self._due = threading.Event()
         self._sender: threading.Thread | None = None
         self._open = True
-        self._process = os.getpid()
+        leave_in_child(self, Link._leave)
 
     # --- sending ------------------------------------------------------------------------
 
@@ -118,11 +119,10 @@ class Link:
 
     def wait(self, over: Callable[[], bool], deadline: float | None = None) -> bool:
         """Drive until `over()`; False if the deadline comes first. The lock is held."""
-        self._check_process()
         self.send()
         while not over():
-            if not self._open:
-                raise Closed("the database is closed; connect again")
+            if self.core.closed is not None:
+                raise Closed(str(self.core.closed))
             left = SLEEP_MAX if deadline is None else min(deadline - time.monotonic(), SLEEP_MAX)
             if left <= 0:
                 return False
@@ -266,8 +266,16 @@ class Link:
             self._sender.join(SLEEP_MAX)
         os.close(self._event)
 
-    def _check_process(self) -> None:
-        if os.getpid() != self._process:
-            raise Closed(
-                "this database was connected in another process; connect again in this one"
-            )
+    def _leave(self) -> None:
+        """See `mako.forks`."""
+        self.lock = threading.Condition(threading.Lock())
+        # Nothing else of it is touched: somebody may have been changing it.
+        self.core.closed = Closed(
+            "the database was connected before a fork; connect in this process"
+        )
+        self._sender = None
+        self._driving = False
+        if self._open:
+            self._open = False
+            self._close_socket()
+            os.close(self._event)

@@ -1,0 +1,230 @@
+"""Interrupts (Ctrl-C, a signal handler that raises) wherever they can come in what a user calls.
+
+Whatever they end, in a `finally` or in a `__del__` too: what was lent is there again, what was
+committed stays as it is, and the memory goes when the database is closed.
+"""
+
+from __future__ import annotations
+
+import dis
+import gc
+import sys
+import threading
+from collections.abc import Callable
+from functools import cache
+from types import CodeType, FrameType
+from typing import Any, Final
+
+import pytest
+
+import mako
+from mako import Database
+from tests.client import procedures as p
+
+#: Seconds for whatever takes as long as it takes on a busy machine.
+PATIENCE: Final = 120.0
+SESSIONS: Final = 4
+
+
+@pytest.fixture(autouse=True)
+def unheard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupt in a `__del__` goes no further, and nobody keeps the frames that it ended."""
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+
+
+class Interrupt(BaseException):
+    """What a signal handler raises."""
+
+
+class Interrupter:
+    """Raises once, at place number `after` of all that are passed where CPython handles signals:
+    when a function begins, after a call, and where a loop goes back."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+        #: What each frame has just done, by its address: to hold frames would hold what they do.
+        self._done: dict[int, str] = {}
+
+    def __call__(self, frame: FrameType, event: str, _: object) -> Interrupter | None:
+        if frame.f_code.co_filename in (__file__, threading.__file__):
+            return None  # The library's own conditions do not bear it.
+        frame.f_trace_opcodes = True
+        if event == "call":
+            self._done[id(frame)] = ""
+            self._pass()
+        elif event == "opcode":
+            done = self._done.get(id(frame), "")
+            self._done[id(frame)] = dis.opname[_bytes_of(frame.f_code)[frame.f_lasti]]
+            if done.startswith("CALL") or "JUMP_BACKWARD" in done:
+                self._pass()
+        return self
+
+    def _pass(self) -> None:
+        if self.left == 0:
+            sys.settrace(None)
+            raise Interrupt
+        self.left -= 1
+
+    def interrupts(self, act: Callable[[], object]) -> bool:
+        """Do it, with the interrupt; False if it ended before that was due."""
+        before = sys.gettrace()
+        sys.settrace(self)
+        try:
+            act()
+        except Interrupt:
+            pass
+        finally:
+            sys.settrace(before)
+        return self.left == 0
+
+
+@cache
+def _bytes_of(code: CodeType) -> bytes:
+    return code.co_code
+
+
+def get(db: Database) -> None:
+    assert db.get(b"kept") == b"kept"
+
+
+def put(db: Database) -> None:
+    db.put(b"k", b"new" * 10)
+
+
+def insert(db: Database) -> None:
+    with db.transaction() as tx:
+        assert tx.delete(b"k")
+        tx.put(b"other", b"new" * 10)
+
+
+def leave_open(db: Database) -> None:
+    tx = db.begin()
+    tx.put(b"k", b"never")
+    tx.get(b"kept")
+
+
+def read_at_a_snapshot(db: Database) -> None:
+    assert list(db.items(b"kept", b"kept\0")) == [(b"kept", b"kept")]
+
+
+def forget_a_snapshot(db: Database) -> None:
+    assert db.snapshot().get(b"kept") == b"kept"
+
+
+def run(db: Database) -> None:
+    db.run(p.add, 1, 1)
+
+
+def serve(db: Database) -> None:
+    with db.start_workers(1) as workers:
+        assert workers.count == 1
+
+
+def wait(db: Database) -> None:
+    db.wait_watermark(db.watermark)
+
+
+def pretouch(db: Database) -> None:
+    db.pretouch(1)
+
+
+ACTS: Final = (
+    get, put, insert, leave_open, read_at_a_snapshot, forget_a_snapshot, run, serve, wait, pretouch
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("act", ACTS, ids=lambda act: act.__name__)
+def test_nothing_is_lost_wherever_it_is_interrupted(act: Callable[[Database], object]) -> None:
+    with mako.open(memory="64MiB", sessions=SESSIONS) as db:
+        db.create(p.COUNTER)
+        db.put(b"kept", b"kept")
+        db.put(b"k", b"old")
+        act(db)
+        engine = db._engine
+        number = 0
+        while Interrupter(number).interrupts(lambda: act(db)):
+            number += 1
+            db.stop_workers()
+            found = seen(db)
+            # All contexts can be had; and what is written now takes nothing that is in use.
+            for i, tx in enumerate([db.begin() for _ in range(SESSIONS)]):
+                tx.put(b"more%d" % i, b"%d" % number * 20)
+                tx.commit()
+            assert seen(db) == found
+            db.put(b"k", b"old")
+            engine.reclaim_idle()
+            assert engine.horizon >= engine.stable, "no snapshot holds on to what was before"
+        assert number > 10
+    assert engine.over.wait(PATIENCE), "the watchdog may be having a look"
+
+
+def seen(db: Database) -> tuple[Any, ...]:
+    """What the acts write, and that nothing else has come of it."""
+    found = db.get(b"k"), db.get(b"other"), db.get(b"kept")
+    assert found[0] in (b"old", b"new" * 10, None)
+    assert found[1] in (b"new" * 10, None)
+    assert found[2] == b"kept"
+    return found
+
+
+def test_a_transaction_of_garbage_can_still_be_used(db: Database) -> None:
+    """The collector clears weak references to a cycle before its finalizers run."""
+
+    class Unit:
+        def __init__(self) -> None:
+            self.tx = db.begin()
+            self.me = self
+
+        def __del__(self) -> None:
+            # As many as there are: each takes what can be taken back.
+            others.extend(db.begin() for _ in range(7))
+            self.tx.put(b"k", b"v")
+            self.tx.commit()
+
+    others: list[mako.Transaction] = []
+    db.put(b"k", b"")
+    Unit()
+    gc.collect()
+    assert len(others) == 7
+    for other in others:
+        other.abort()
+    assert db.get(b"k") == b"v"
+
+
+def test_memory_goes_though_the_last_session_was_interrupted() -> None:
+    db = mako.open(memory="16MiB", sessions=SESSIONS)
+    engine = db._engine
+    snapshot = db.snapshot()
+    db.close()
+    assert Interrupter(0).interrupts(snapshot.close)
+    assert not engine.over.is_set()
+    snapshot.close()
+    assert engine.over.is_set()
+
+
+def test_a_full_log_that_is_not_waited_for_takes_nothing_with_it(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The transaction is still open then, and has memory for what it writes."""
+    engine = db._engine
+
+    def interrupt(context: int) -> int:
+        raise Interrupt
+
+    def fill() -> None:
+        while True:
+            db.put(b"k", bytes(100_000))
+
+    db.create(p.COUNTER)
+    db.run(p.add, 1, 1)
+    db.put(b"k", bytes(1000))
+    monkeypatch.setattr(engine, "commit_with_room", interrupt)
+    engine.logging = True
+    before = engine.memory_bytes
+    with pytest.raises(Interrupt):
+        fill()
+    engine.drop_log()
+    engine.logging = False
+    db.put(b"k", bytes(1000))
+    engine.reclaim_idle()
+    assert engine.memory_bytes <= before
