@@ -117,6 +117,9 @@ class Database(Writable):
             # A database that is forgotten, or not closed at the exit, lets go of its folder.
             self._letting_go = weakref.finalize(self, _let_go, self._crew, replica)
         leave_in_child(self, Database._leave)
+        # Recordings and drives keep these, when nobody has the database any more.
+        leave_in_child(engine, lambda engine: engine.leave())
+        leave_in_child(self._crew, Crew.leave)
 
     # --- tables -------------------------------------------------------------------------
 
@@ -369,9 +372,10 @@ class Database(Writable):
         open transaction or snapshot. On disk, everything that was committed is synced before;
         only where the disk is full is that limited to what was acknowledged.
 
-        In a process that was forked when it was open, it does nothing.
+        Harmless the second time; if the first one was interrupted, this goes on. In a process that
+        was forked when it was open, it does nothing.
         """
-        if self._closed or self._left:
+        if self._left:
             return
         self._open, self._closed = False, True
         self._requests.close()
@@ -384,7 +388,7 @@ class Database(Writable):
     def _leave(self) -> None:
         """See `mako.forks`."""
         self._open = False
-        self._left = not self._closed
+        self._left = True
         self._crew.leave()
         self._requests.leave(self._refusal)
         self._engine.leave()
@@ -409,7 +413,7 @@ class Database(Writable):
 
     def _refusal(self) -> Error:
         """Why nothing can be done with it any more."""
-        if self._left:
+        if self._left and not self._closed:
             return Closed(LEFT)
         if self._replica is not None and not self._closed:
             failure = self._replica.failure

@@ -63,11 +63,12 @@ class Recording:
         return self._recorder.closed
 
     def close(self) -> None:
-        """Write everything committed so far, and stop. Raises what went wrong with the file."""
+        """Write everything committed so far, and stop. Raises what went wrong with the file.
+        Harmless the second time; if the first one was interrupted, this goes on."""
         try:
             self._recorder.close()
         finally:
-            if self._own:
+            if self._own and self._recorder.ended:
                 self._file.close()
 
     def __enter__(self) -> Self:

@@ -23,6 +23,9 @@ class Snapshot(Session):
     transaction it belongs to one thread."""
 
     def __init__(self, db: Database, engine: Engine) -> None:
+        from mako.engine.closing import close_snapshot
+
+        self._close_snapshot = close_snapshot  # An interpreter that ends imports nothing.
         super().__init__(db, engine)
         engine.settle()
         #: What was committed at or before it is seen, nothing later.
@@ -96,16 +99,20 @@ class Snapshot(Session):
         return digest
 
     def close(self) -> None:
-        """Let go of the old versions."""
+        """Let go of the old versions. Ending it twice is harmless."""
         if self._lease is not None:
-            from mako.engine.closing import close_snapshot
-
-            if self._busy:
+            if self._busy and not self._engine.left:
+                if not self._open:
+                    return  # Another thread ends it.
                 raise self._refused()
-            self._open = False
-            if not self._engine.left:
-                close_snapshot(self._context)
-            self._end()
+            self._busy = True
+            try:
+                self._open = False
+                if not self._engine.left:
+                    self._close_snapshot(self._context)
+                self._end()
+            finally:
+                self._busy = False
             self._engine.reclaim_idle()
 
     def __enter__(self) -> Self:

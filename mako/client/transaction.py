@@ -158,6 +158,7 @@ class Transaction(Session, Writable):
             except LogFull:
                 self._forget()
                 raise
+        self._open = False  # Whoever is interrupted from here on cannot tell what has come of it.
         outcome = self._calls.session_commit(self._context)
         if outcome == Outcome.LOG_FULL:
             try:
@@ -188,7 +189,7 @@ class Transaction(Session, Writable):
     def abort(self) -> None:
         """Forget the writes. Ending it twice is harmless."""
         if self._lease is not None:
-            if self._busy:
+            if self._busy and not self._engine.left:
                 raise self._refused()
             self._busy = True
             try:

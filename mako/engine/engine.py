@@ -558,11 +558,13 @@ class Engine(Lender):
 
     def close(self) -> None:
         """Give the memory back, as soon as nobody is in it any more."""
-        if self.recorder is not None:
-            self.recorder.close()
-        with self._lock:
-            self._open = False
-            self._unmap_if_unused()
+        try:
+            if self.recorder is not None:
+                self.recorder.close()
+        finally:
+            with self._lock:
+                self._open = False
+                self._unmap_if_unused()
 
     def _unmap(self) -> None:
         self.words.release()

@@ -105,6 +105,7 @@ class Recorder:
         self._error: BaseException | None = None
         self._stopping = threading.Event()
         self._open = False
+        self._closing = threading.RLock()
         self._contexts = engine.word(engine.base + CONTEXT_COUNT)
         self._partition = (engine.word(engine.base + OWN_BIT) & (1 << 64) - 1).bit_length() - 1
         self._begin()
@@ -215,30 +216,51 @@ class Recorder:
         if self._error is not None:
             raise self._error
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is written any more."""
+        return not self._open
+
     def leave(self) -> None:
         """See `mako.forks`."""
         self._open = False
+        self._closing = threading.RLock()
 
     def close(self) -> None:
-        """Write what is committed and stop recording. The file stays open."""
-        if not self._open:
-            return
-        self._open = False
-        self._stopping.set()
-        self._thread.join()
-        engine = self._engine
-        try:
-            if self._error is None:
-                self._turn(last=True)
-        finally:
-            engine.recorder = None
-            set_word(engine.base + RECORDING, 0)
-            if not engine.kept:  # Otherwise workers run: their keeper goes on with the log.
-                set_word(engine.base + LOGGING, 0)
-            self._space.close()
-            assert self._pin is not None, "whoever began to record had a context"
-            engine.unpin(self._pin)
+        """Write what is committed and stop recording. The file stays open. Harmless the second
+        time; if the first one was interrupted, this goes on."""
+        with self._closing:
+            if not self._open:
+                return
+            self._stopping.set()
+            self._thread.join()
+            try:
+                self._end_log()
+            finally:
+                self._let_go()
+                self._open = False
         self.check()
+
+    def _end_log(self) -> None:
+        if self._error is not None or self._space.base == 0:
+            return
+        try:
+            self._turn(last=True)
+        except BaseException as error:  # What was taken out of the rings may not be in the file.
+            self._error = error
+            raise
+
+    def _let_go(self) -> None:
+        engine = self._engine
+        if self._pin is None:
+            return
+        engine.recorder = None
+        set_word(engine.base + RECORDING, 0)
+        if not engine.kept:  # Otherwise workers run: their keeper goes on with the log.
+            set_word(engine.base + LOGGING, 0)
+        self._space.close()
+        pin, self._pin = self._pin, None
+        engine.unpin(pin)
 
     def __enter__(self) -> Self:
         return self

@@ -120,7 +120,8 @@ class EmbeddedReplica:
         self._clean = False
         self._seen_drained = 0
         self._active_until = self._look_due = self._busy_until = 0.0
-        self._closing = self._abandoned = False
+        # Asked to end; the turns are told to; they release all when they have; all is released.
+        self._closing = self._ending = self._abandoned = self._released = False
         self._begun = threading.Event()
         with _translated(where), ExitStack() as made:
             made.callback(release)
@@ -155,8 +156,8 @@ class EmbeddedReplica:
                 raise  # A fault of mako: show where.
         finally:
             self._begun.set()
-            if self._abandoned:
-                self._release()
+            if self._ending or self._abandoned:
+                self._release()  # Here, where no signal handler interrupts it.
 
     async def _run(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
@@ -189,18 +190,20 @@ class EmbeddedReplica:
         self.on_failure()
 
     def close(self, *, drain: bool = True) -> None:
-        """End it; nobody may run a transaction any more. Harmless the second time.
+        """End it; nobody may run a transaction any more. Harmless the second time; if the first
+        one was interrupted, this goes on.
 
         With `drain`, what was committed and nobody waits for is brought to the disk first, if it
         has room. Raises DatabaseFailed, when all is closed, if the disk fails at that.
         """
-        if self._closing:
+        if self._released or self._abandoned:
             return
         self._closing = True
         try:
-            if drain and self.failure is None and not self._store.full:
+            if drain and not self._ending and self.failure is None and not self._store.full:
                 self.sync()
         finally:
+            self._ending = True
             if self._thread.is_alive():
                 with suppress(trio.RunFinishedError):
                     self._token.run_sync_soon(self._scope.cancel)
@@ -208,17 +211,19 @@ class EmbeddedReplica:
                 self._abandoned = True  # The collector found it here: it ends with the turn.
             else:
                 self._thread.join()
-                self._release()
+                if not self._released:  # The turns had ended by themselves.
+                    self._release()
 
     def leave(self) -> None:
         """See `mako.forks`. The disk is left for itself."""
-        self._closing = True
+        self._closing = self._released = True
         self._waits = Waits()
         self._waits.fail(partial(Closed, LEFT))
 
     def _release(self) -> None:
         self._waits.fail(partial(Closed, _CLOSED))
         self._resources.close()
+        self._released = True
 
     # --- For the threads of the program --------------------------------------------------------
 

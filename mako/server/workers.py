@@ -16,8 +16,9 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from mako.errors import Closed
@@ -140,6 +141,9 @@ class Crew:
         """Have a watchdog from now on."""
         if self._watchdog is not None:
             return
+        # Not by the watchdog: an import that is interrupted here would be half a module there.
+        from mako.engine.worker import doom, watch
+
         with self._lock:
             if self._watchdog is None:
                 watchdog = threading.Thread(
@@ -148,6 +152,7 @@ class Crew:
                         weakref.ref(self.engine),
                         self.engine.over,
                         self.procedure_timeout,
+                        partial(_doom_late, watch, doom),
                         weakref.ref(self._threads),
                     ),
                     name="mako-watchdog",
@@ -177,8 +182,10 @@ class Crew:
         return self._threads.cpu_seconds()
 
     def close(self) -> None:
-        """Stop everything but the watchdog, which ends with the engine's memory."""
-        self._stopper()
+        """Stop everything but the watchdog, which ends with the engine's memory. Harmless the
+        second time; if the first one was interrupted, this goes on."""
+        self._threads.stop_all()
+        self._stopper.detach()
 
     def leave(self) -> None:
         """See `mako.forks`."""
@@ -370,6 +377,7 @@ def _watch(
     held: weakref.ref[Engine],
     over: threading.Event,
     limit: float,
+    doom_late: Callable[[Engine, float, dict[int, tuple[int, float]]], None],
     threads: weakref.ref[_Threads],
 ) -> None:
     """Doom what runs for longer than `limit` seconds, and tell workers the time, until the engine
@@ -384,17 +392,21 @@ def _watch(
             if (running := threads()) is not None:
                 running.tell_time()
                 del running
-            _doom_late(engine, limit, seen)
+            doom_late(engine, limit, seen)
         finally:
             engine.unpin(pin)
         del engine, pin
 
 
-def _doom_late(engine: Engine, limit: float, seen: dict[int, tuple[int, float]]) -> None:
+def _doom_late(
+    watch: Callable[[int], int],
+    doom: Callable[[int, int], object],
+    engine: Engine,
+    limit: float,
+    seen: dict[int, tuple[int, float]],
+) -> None:
     """Doom what has run for longer than `limit` seconds since it was `seen` first."""
-    from mako.engine import layout
-    from mako.engine.worker import doom, watch
-
+    layout = engine.layout
     now = time.monotonic()
     for number in range(engine.context_count):
         context = engine.context(number)

@@ -213,6 +213,44 @@ db.close()
     assert said(program, tmp_path) == ["child", "True", "child 0"]
 
 
+def test_a_recording_that_outlives_its_database_is_left_too(tmp_path: Path) -> None:
+    program = """
+file = open(sys.argv[1] + "/log", "wb", buffering=0)
+recording = mako.open(memory="32MiB", sessions=8).record_log(file)
+gc.collect()
+before = os.path.getsize(file.name)
+fork(lambda: recording.close())
+go()
+over()
+say(os.path.getsize(file.name) == before)
+recording.close()
+say(os.path.getsize(file.name) > before)
+"""
+    assert said(program, tmp_path) == ["child 0", "True", "True"]
+
+
+def test_sessions_that_others_were_using_end_in_a_child() -> None:
+    """Their threads are not there, and will not come back to say that they are done."""
+    program = """
+db = opened(":memory:")
+tx, snapshot = db.begin(), db.snapshot()
+tx.put(b"k", b"v")
+
+def act():
+    tx.abort()
+    snapshot.close()
+
+tx._busy = snapshot._busy = True
+fork(act)
+go()
+over()
+tx._busy = snapshot._busy = False
+tx.commit()
+snapshot.close()
+"""
+    assert said(program) == ["child 0"]
+
+
 def test_what_is_recorded_is_written_once(tmp_path: Path) -> None:
     """Its writer may be at work when the child is forked."""
     program = """

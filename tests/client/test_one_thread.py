@@ -14,6 +14,7 @@ import pytest
 
 import mako
 from mako import Database
+from mako.engine import closing
 from tests.client import procedures as p
 
 #: Seconds for whatever takes as long as it takes on a busy machine.
@@ -110,6 +111,31 @@ def test_nobody_comes_in_between_while_it_ends(db: Database, call: str) -> None:
     with pytest.raises(mako.Closed, match="has ended"):
         tx.get(b"k")
     assert db.get(b"k") == (b"v" if call == "session_commit" else None)
+
+
+def test_a_snapshot_ends_once(db: Database) -> None:
+    """Who closes it late would close the next one in its context."""
+    inside, going_on = threading.Event(), threading.Event()
+    closed: list[int] = []
+
+    def wait(context: int) -> None:
+        closed.append(context)
+        inside.set()
+        assert going_on.wait(PATIENCE)
+        closing.close_snapshot(context)
+
+    snapshot = db.snapshot()
+    snapshot._close_snapshot = wait
+    with ThreadPoolExecutor(1) as other:
+        ending = other.submit(snapshot.close)
+        try:
+            assert inside.wait(PATIENCE)
+            snapshot.close()
+        finally:
+            going_on.set()
+        ending.result()
+    snapshot.close()
+    assert len(closed) == 1
 
 
 def test_what_fails_leaves_it_usable(db: Database) -> None:
