@@ -253,7 +253,11 @@ class Database(Writable):
         self._check_open()
         drive = Drive(self._crew, workload, workers=workers, states=states, seed=seed, rate=rate)
         if self._replica is not None:
-            self._replica.stir()
+            try:
+                self._replica.stir()
+            except BaseException:  # Nobody else can stop it.
+                drive.stop()
+                raise
         return drive
 
     # --- the log --------------------------------------------------------------------------

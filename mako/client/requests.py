@@ -340,15 +340,22 @@ class _Mailbox:
     def give_back(self) -> None:
         """Its worker has ended, or did not begin. Twice is harmless."""
         from mako.engine import layout
+        from mako.engine.memory import release, size_class
 
-        lease, self._lease = self._lease, None
-        if lease is None:
+        if self._lease is None:
             return
-        sizes = (layout.REQUEST_RING_BYTES, layout.COMPLETION_RING_BYTES)
-        for place, size in zip((self._requests, self._completions), sizes, strict=True):
-            if place != 0:
-                self._engine.release(self.context, place, size)
-        self._engine.give(lease)
+        requests_class = size_class(layout.REQUEST_RING_BYTES)
+        completions_class = size_class(layout.COMPLETION_RING_BYTES)
+        # See `Drive._release`: each is released once, wherever this is interrupted.
+        place, self._requests = self._requests, 0
+        if place != 0:
+            release(self.context, layout.POOL_VALUES, place, requests_class)
+        place, self._completions = self._completions, 0
+        if place != 0:
+            release(self.context, layout.POOL_VALUES, place, completions_class)
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            self._engine.give(lease)
 
 
 def _stop(crew: Crew, mailboxes: Sequence[_Mailbox]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
@@ -76,7 +75,8 @@ class _Counts:
 
 @dataclass(slots=True)
 class _Worker:
-    lease: Lease
+    #: None: it was given back, and the context may be somebody else's.
+    lease: Lease | None
     context: int
     #: Its state row; 0: none yet.
     state: int = 0
@@ -135,13 +135,14 @@ class Drive:
         self._threads: list[WorkerThread] = []
         self._stopped = ""
         self._final: list[dict[str, Any]] | None = None
+        self._ended = False
         try:
             for number, row in enumerate(rows):
                 self._prepare(number, row, seed)
             self._base = self._counts()
             self._start(rate)
         except BaseException:
-            self._crew.stop(self._threads)
+            self._stop_workers()
             self._give_back()
             raise
 
@@ -151,10 +152,12 @@ class Drive:
         from mako.engine.durability import SLOT_BYTES
 
         engine = self._engine
+        # Before it is recorded nothing is in its context, and who is interrupted there lets go of
+        # the lease. From then on `_give_back` looks at what it has got so far.
         lease = engine.take()
         context = lease.context
         worker = _Worker(lease, context)
-        self._workers.append(worker)  # With what it has got so far: `_give_back` looks at that.
+        self._workers.append(worker)
         place = worker.state = engine.allocate(context, max(len(state), 8))
         if place == 0:
             raise OutOfMemory("no memory for the state of a worker; open with more memory")
@@ -199,7 +202,21 @@ class Drive:
             place = number if self._mesh is None else self._mesh.place_of(engine, number)
             core = cores[-1 - place % len(cores)] if len(self._workers) <= len(cores) else None
             self._cores.append(core)
-            self._threads.append(self._crew.launch(worker.context, DRIVE, core))
+        self._launch(DRIVE)
+
+    def _launch(self, control: int) -> None:
+        # Only for their processor time: who is interrupted after a launch has one too few here.
+        self._threads = []
+        for worker, core in zip(self._workers, self._cores, strict=True):
+            self._threads.append(self._crew.launch(worker.context, control, core))
+
+    def _stop_workers(self) -> None:
+        """Stop all that run, or may still, in the contexts of this drive, and wait for them."""
+        self._crew.stop(self._crew.workers_in(self._contexts))
+
+    @property
+    def _contexts(self) -> list[int]:
+        return [worker.context for worker in self._workers if worker.lease is not None]
 
     def _counts(self) -> _Counts:
         from mako.engine import layout
@@ -333,55 +350,74 @@ class Drive:
         from mako.engine.layout import C_CONTROL
         from mako.engine.worker import DRAIN
 
-        for worker in self._workers:
-            self._engine.set_word(worker.context + C_CONTROL, DRAIN)
+        for context in self._contexts:
+            self._engine.set_word(context + C_CONTROL, DRAIN)
 
     def pause(self) -> None:
         """Stop all workers and wait for them; `resume` has them go on."""
-        self._note_stop()
-        self._crew.stop(self._threads)
+        if self._final is None:
+            self._note_stop()
+            self._stop_workers()
 
     def resume(self) -> None:
         from mako.engine.worker import DRAIN, DRIVE
 
+        if self._final is not None:
+            return
+        self._stop_workers()  # Who paused, or resumed, may have been interrupted.
         # One that has stopped by itself still does what others want of its workers.
         control = DRAIN if self._stopped else DRIVE
         if not self._stopped or self._mesh is not None:
-            contexts = [worker.context for worker in self._workers]
-            self._threads = [
-                self._crew.launch(context, control, core)
-                for context, core in zip(contexts, self._cores, strict=True)
-            ]
+            self._launch(control)
 
     def stop(self) -> None:
-        """Stop all workers and wait for them; the database can be used again."""
-        if self._final is not None or self._engine.left:
+        """Stop all workers and wait for them; the database can be used again. After an interrupt
+        it goes on with what is left."""
+        if self._ended or self._engine.left:
             return
-        self._crew.stop(self._threads)
-        self.sample()
-        states = self.states()
-        self._final = states
+        if self._final is None:
+            self._stop_workers()
+            self.sample()
+            self._final = self.states()
         self._give_back()
         self._engine.reclaim_idle()
+        self._ended = True
 
-    def _give_back(self) -> None:
-        with ExitStack() as given:  # What is behind one that fails is given back all the same.
-            for worker in reversed(self._workers):
-                given.callback(self._engine.give, worker.lease)
-                if self._mesh is not None:
-                    given.callback(self._mesh.detach, self._engine, worker.context)
-                given.callback(self._release, worker)
+    def _give_back(self, first: int = 0) -> None:
+        """The workers have ended, or did not begin. Twice is harmless."""
+        if first < len(self._workers):
+            try:
+                self._give_back_one(self._workers[first])
+            finally:  # What is behind one that fails is given back all the same.
+                self._give_back(first + 1)
+
+    def _give_back_one(self, worker: _Worker) -> None:
+        if worker.lease is None:
+            return
+        self._release(worker)
+        if self._mesh is not None:
+            self._mesh.detach(self._engine, worker.context)
+        lease, worker.lease = worker.lease, None
+        if lease is not None:  # Whoever is interrupted in here has let go of it, too.
+            self._engine.give(lease)
 
     def _release(self, worker: _Worker) -> None:
         from mako.engine import layout
         from mako.engine.durability import SLOT_BYTES
+        from mako.engine.memory import release, size_class
 
-        if worker.state:
-            self._engine.release(worker.context, worker.state, max(self.workload.state.size, 8))
+        state_class = size_class(max(self.workload.state.size, 8))
+        ring_class = size_class(layout.DURABLE_SLOTS * SLOT_BYTES)
         if worker.ring:
-            words = layout.DURABLE_SLOTS * SLOT_BYTES
-            self._engine.release(worker.context, worker.ring, words)
-            self._engine.set_word(worker.context + layout.C_DURABLE, 0)
+            self._engine.set_word(worker.context + layout.C_DURABLE + layout.DURABLE_RING, 0)
+        # An interrupt comes when a Python function begins, or after a call: not between the note
+        # that it is released and the compiled code that does it. So this happens once.
+        place, worker.state = worker.state, 0
+        if place:
+            release(worker.context, layout.POOL_VALUES, place, state_class)
+        place, worker.ring = worker.ring, 0
+        if place:
+            release(worker.context, layout.POOL_VALUES, place, ring_class)
 
     def __enter__(self) -> Self:
         return self

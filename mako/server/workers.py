@@ -340,8 +340,6 @@ class _Threads:
         stop_word = engine.base + layout.KEEPER
         engine.set_word(stop_word, 0)
         before = engine.kept, engine.logging
-        engine.kept = True
-        engine.logging = True
         gate = threading.Lock()
 
         def life() -> None:
@@ -352,6 +350,8 @@ class _Threads:
 
         keeper = threading.Thread(target=life, name="mako-keeper", daemon=True)
         try:
+            engine.kept = True
+            engine.logging = True
             with gate:
                 keeper.start()
                 self._keeper = keeper
@@ -367,10 +367,10 @@ class _Threads:
         assert self._keeper is not None
         set_word(engine.base + layout.KEEPER, 1)
         self._keeper.join()
-        self._keeper = None
         engine.logging = engine.recorder is not None
         engine.kept = False
         engine.settle()
+        self._keeper = None  # At last: after an interrupt the next `stop` does it all again.
 
 
 def _watch(

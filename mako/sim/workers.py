@@ -62,6 +62,10 @@ class SimCrew:
         self.workers.append(worker)
         return worker
 
+    def workers_in(self, contexts: Iterable[int]) -> list[SimWorker]:
+        wanted = set(contexts)
+        return [worker for worker in self.workers if worker.context in wanted]
+
     def stop(self, workers: Iterable[SimWorker]) -> None:
         """They end what they are in the middle of, as threads do."""
         for worker in list(workers):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dis
 import gc
+import itertools
 import sys
 import threading
 from collections.abc import Callable
@@ -21,6 +22,7 @@ import pytest
 
 import mako
 from mako import Database
+from mako.server.drive import Drive
 from tests.client import procedures as p
 
 #: Seconds for whatever takes as long as it takes on a busy machine.
@@ -134,9 +136,38 @@ def pretouch(db: Database) -> None:
     db.pretouch(1)
 
 
+def start(db: Database, workers: int = 2) -> Drive:
+    """Its transactions are due so seldom that it leaves the processors to others."""
+    states = [{"left": 1 << 40}] * workers
+    return db.drive(p.ENDLESS_WORKLOAD, workers=workers, states=states, rate=1e-6)
+
+
+def pause_and_resume(driven: Drive) -> None:
+    driven.pause()
+    driven.resume()
+
+
+#: What `drive` has started, and may not have stopped.
+DRIVES: Final[list[Drive]] = []
+
+
+def drive(db: Database) -> None:
+    db.run(p.add, 1, 1)
+    DRIVES.append(start(db))
+    DRIVES[-1].stop()
+
+
 ACTS: Final = (
-    get, put, insert, leave_open, read_at_a_snapshot, forget_a_snapshot, run, serve, wait, pretouch
+    get, put, insert, leave_open, read_at_a_snapshot, forget_a_snapshot, run, serve, wait, pretouch,
+    drive,
 )  # fmt: skip
+#: A drive passes a thousand places, most of them while it zeroes and counts what it measures. How
+#: it stops is interrupted at each of them below.
+STEPS: Final[dict[Callable[[Database], object], int]] = {drive: 7}
+#: By less what is in use differs: contexts keep some pages, and on disk old versions go later.
+#: Rings are larger.
+SLACK: Final = 1 << 18
+PAGE: Final = 4096
 
 
 @pytest.mark.parametrize("act", ACTS, ids=lambda act: act.__name__)
@@ -147,10 +178,10 @@ def test_nothing_is_lost_wherever_it_is_interrupted(act: Callable[[Database], ob
         db.put(b"k", b"old")
         act(db)
         engine = db._engine
-        number = 0
+        number = lost = 0
         while Interrupter(number).interrupts(lambda: act(db)):
-            number += 1
-            db.stop_workers()
+            number += STEPS.get(act, 1)
+            lost += stop_all(db)
             found = seen(db)
             # All contexts can be had; and what is written now takes nothing that is in use.
             for i, tx in enumerate([db.begin() for _ in range(SESSIONS)]):
@@ -161,8 +192,134 @@ def test_nothing_is_lost_wherever_it_is_interrupted(act: Callable[[Database], ob
             engine.reclaim_idle()
             assert engine.horizon >= engine.stable, "no snapshot holds on to what was before"
         assert number > 10
+    assert lost <= 1
     gc.collect()  # An interrupt may leave a cycle of an error and its frames.
     assert engine.over.wait(PATIENCE), "the watchdog may be having a look"
+
+
+def stop_all(db: Database) -> int:
+    """Stop what acts have left running; how many drives nobody could stop but the database: of
+    one that is interrupted when `db.drive` has it, and before the user does."""
+    check_nobody_shares(db)
+    while DRIVES:
+        DRIVES.pop().stop()
+    db.stop_workers()
+    lost = db._crew._threads.running
+    db._crew.stop(lost)
+    check_nothing_runs(db)
+    return int(bool(lost))
+
+
+def check_nobody_shares(db: Database) -> None:
+    """No context is in use by two, nor free while a worker may run in it."""
+    contexts = [worker.context for worker in db._crew._threads.running]
+    contexts += [lease.context for lease in db._engine._free_contexts]
+    assert len(set(contexts)) == len(contexts)
+
+
+def check_nothing_runs(db: Database) -> None:
+    crew, engine = db._crew, db._engine
+    assert not crew.works()
+    names = {f"mako-worker-{engine.context(i):x}" for i in range(engine.context_count)}
+    for thread in threading.enumerate():
+        if thread.name in names:  # It has not begun, and finds that it need not.
+            thread.join(PATIENCE)
+            assert not thread.is_alive(), "nobody knows of this worker"
+    if not engine.replicated:
+        assert crew._threads._keeper is None
+        assert not engine.logging, "nobody would take the log"
+        assert not engine.kept
+
+
+def take_all(db: Database) -> None:
+    """All contexts can be had, each once."""
+    taken = [db.begin() for _ in range(SESSIONS)]
+    assert len({tx._context for tx in taken}) == SESSIONS
+    for tx in taken:
+        tx.abort()
+
+
+@pytest.mark.parametrize("act", [Drive.stop, pause_and_resume], ids=lambda act: act.__name__)
+def test_a_drive_that_was_interrupted_is_stopped_by_the_next_stop(
+    act: Callable[[Drive], object],
+) -> None:
+    with mako.open(memory="64MiB", sessions=SESSIONS) as db:
+        db.create(p.COUNTER)
+        db.run(p.add, 1, 1)
+        for number in itertools.count():
+            driven = start(db)
+            interrupted = Interrupter(number).interrupts(lambda: act(driven))  # noqa: B023
+            check_nobody_shares(db)
+            driven.stop()
+            check_nothing_runs(db)
+            take_all(db)
+            if not interrupted:
+                break
+        assert number > 10
+    assert db._engine.over.wait(PATIENCE), "the watchdog may be having a look"
+
+
+@pytest.mark.parametrize("act", [Drive.pause, Drive.resume], ids=lambda act: act.__name__)
+def test_a_drive_goes_on_after_an_interrupted_pause_or_resume(
+    act: Callable[[Drive], object],
+) -> None:
+    with mako.open(memory="64MiB", sessions=SESSIONS) as db:
+        db.create(p.COUNTER)
+        db.run(p.add, 1, 1)
+        with start(db) as driven:
+            for number in itertools.count():
+                if act is Drive.resume:
+                    driven.pause()
+                interrupted = Interrupter(number).interrupts(lambda: act(driven))
+                driven.resume()
+                check_nobody_shares(db)
+                workers = db._crew._threads.running
+                assert len(workers) == 2, "one in each of its contexts"
+                assert all(worker.is_started for worker in workers)
+                if not interrupted:
+                    break
+        check_nothing_runs(db)
+        take_all(db)
+
+
+@pytest.mark.parametrize("where", ["memory", "disk"])
+@pytest.mark.parametrize("what", ["drive", "serve"])
+def test_a_stop_that_was_interrupted_gives_all_memory_back(
+    tmp_path: Path, where: str, what: str
+) -> None:
+    """By the next one, and not twice."""
+    path = tmp_path if where == "disk" else ":memory:"
+    with mako.open(path, memory="64MiB", sessions=SESSIONS) as db:
+        db.create(p.COUNTER)
+        db.run(p.add, 1, 1)
+
+        def begin() -> Callable[[], None]:
+            if what == "serve":
+                db.start_workers(1)
+                return db.stop_workers
+            return start(db, workers=1).stop
+
+        begin()()  # The first one has made the row, and what is used again.
+        memory = {used(db)}
+        # To start a drive takes longer on disk.
+        for number in itertools.count(step=3 if where == "disk" else 1):
+            stop = begin()
+            interrupted = Interrupter(number).interrupts(stop)
+            stop()
+            check_nothing_runs(db)
+            take_all(db)  # While the drive is still there.
+            memory.add(used(db))
+            if not interrupted:
+                break
+        assert number > 10
+        assert max(memory) - min(memory) < SLACK
+        if where == "memory":
+            assert len({each % PAGE for each in memory}) == 1, "not a row of a few bytes either"
+
+
+def used(db: Database) -> int:
+    db._engine.reclaim_idle()
+    return db._engine.memory_bytes
 
 
 def seen(db: Database) -> tuple[Any, ...]:
