@@ -16,6 +16,8 @@ T = TypeVar("T")
 
 #: Why a database that was left does nothing.
 LEFT: Final = "the database was opened before a fork; open it in this process"
+#: The same of one that is connected.
+LEFT_CONNECTED: Final = "the database was connected before a fork; connect in this process"
 
 _opened: Final[weakref.WeakKeyDictionary[Any, Callable[[Any], None]]] = weakref.WeakKeyDictionary()
 
@@ -26,11 +28,21 @@ def leave_in_child(opened: T, leave: Callable[[T], None]) -> None:
     _opened[opened] = leave
 
 
+def lead_nowhere(descriptor: int) -> None:
+    """Let go of what `descriptor` is of. The number stays taken, since somebody will close it, or
+    use it: what is written goes nowhere, and of sockets nothing works."""
+    nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.dup2(nowhere, descriptor, inheritable=False)
+    finally:
+        os.close(nowhere)
+
+
 def _leave_all() -> None:
     with ExitStack() as leaving:  # One that fails keeps no other.
+        leaving.callback(_opened.clear)
         for opened, leave in _opened.items():
             leaving.callback(leave, opened)
-    _opened.clear()
 
 
 os.register_at_fork(after_in_child=_leave_all)

@@ -114,12 +114,15 @@ class Database(Writable):
             replica.works = self._crew.works
             replica.on_failure = _ending(self)
             self._open = replica.failure is None  # It may have ended meanwhile.
-            # A database that is forgotten, or not closed at the exit, lets go of its folder.
-            self._letting_go = weakref.finalize(self, _let_go, self._crew, replica)
+        self._letting_go: weakref.finalize[..., Database] | None = None
+        # Before that: no child is to let go of the folder.
         leave_in_child(self, Database._leave)
         # Recordings and drives keep these, when nobody has the database any more.
         leave_in_child(engine, lambda engine: engine.leave())
         leave_in_child(self._crew, Crew.leave)
+        if replica is not None:
+            # A database that is forgotten, or not closed at the exit, lets go of its folder.
+            self._letting_go = weakref.finalize(self, _let_go, self._crew, replica)
 
     # --- tables -------------------------------------------------------------------------
 
@@ -396,8 +399,9 @@ class Database(Writable):
         self._crew.leave()
         self._requests.leave(self._refusal)
         self._engine.leave()
-        if self._replica is not None:
+        if self._letting_go is not None:
             self._letting_go.detach()
+        if self._replica is not None:
             self._replica.leave()
 
     def _check_procedure(self, procedure: Procedure) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, Self, cast
 
 from mako.errors import ConfigError, FileError, LogCorrupt
-from mako.forks import leave_in_child
+from mako.forks import lead_nowhere, leave_in_child
 from mako.ids import PARTITIONS_MAX, TIMESTAMP_MASK
 from mako.log_format import (
     BODY_BYTES_MAX,
@@ -103,8 +103,8 @@ class _Named:
 
     def _leave(self) -> None:
         """See `mako.forks`. What is written here goes nowhere."""
-        with contextlib.suppress(ValueError), Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), self._file.fileno(), inheritable=False)
+        with contextlib.suppress(ValueError):  # It is closed.
+            lead_nowhere(self._file.fileno())
 
     def write(self, data: bytes | memoryview) -> int:
         with self._failures(), memoryview(data) as whole:

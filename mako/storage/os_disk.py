@@ -5,7 +5,7 @@ import fcntl
 import os
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -78,9 +78,10 @@ class OsFile:
             os.fdatasync(self._descriptor)
 
     def close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        # Forgotten first: a process that is forked meanwhile must not close it again.
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 class OsDisk:
@@ -100,6 +101,7 @@ class OsDisk:
         with _translated(self._root):
             self._folder = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         if lock:
+            leave_in_child(self, OsDisk._leave)  # Before: it would have the lock, too.
             self._lock()
 
     def _lock(self) -> None:
@@ -110,22 +112,24 @@ class OsDisk:
             raise DiskBusy(f"{self._root} is used by another process; end that one first") from None
 
         self._locked = True
-        leave_in_child(self, OsDisk._leave)
 
     def close(self) -> None:
         """Let go of the lock. Open files stay open."""
-        if self._folder >= 0:
-            if self._locked:  # A process that was forked may have its descriptor yet.
-                fcntl.flock(self._folder, fcntl.LOCK_UN)
-            os.close(self._folder)
-            self._folder = -1
+        folder = self._folder
+        if folder < 0:
+            return
+        if self._locked:  # A process that was forked may have its descriptor yet.
+            fcntl.flock(folder, fcntl.LOCK_UN)
+        self._folder = -1  # Then: see `OsFile.close`.
+        os.close(folder)
 
     def _leave(self) -> None:
         """See `mako.forks`: the lock and the files are the parent's."""
         self._locked = False
-        self.close()
-        for file in self._files:
-            file.close()
+        with ExitStack() as leaving:  # One that fails keeps no other.
+            leaving.callback(self.close)
+            for file in self._files:
+                leaving.callback(file.close)
 
     def _real(self, path: str) -> str:
         assert not path.startswith("/"), "paths are relative to the root"
@@ -134,9 +138,10 @@ class OsDisk:
 
     def open(self, path: str, *, create: bool = False) -> OsFile:
         flags = self._flags | (os.O_CREAT if create else 0)
+        file = OsFile(-1, path)
+        self._files.add(file)  # Before it is open: a process that is forked then closes it.
         with _translated(path):
-            file = OsFile(os.open(self._real(path), flags, _FILE_MODE), path)
-        self._files.add(file)
+            file._descriptor = os.open(self._real(path), flags, _FILE_MODE)
         return file
 
     def exists(self, path: str) -> bool:

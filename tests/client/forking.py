@@ -12,7 +12,8 @@ from typing import Final
 PATIENCE: Final = 120
 
 #: `fork(act)` has a child do it, which is let go by `go()` and ends as a program does; `over()`
-#: waits for it.
+#: waits for it. `told` says what calls that are Closed say, and which are not; `opens` what
+#: descriptors are of.
 BEGINNING: Final = f"""
 import gc, os, signal, sys, threading
 import mako
@@ -39,6 +40,25 @@ def go():
 def over():
     say("child", os.waitpid(child, 0)[1])
 
+def told(calls):
+    lines = set()
+    for call in calls:
+        try:
+            call()
+            say("returned", call.__code__.co_names)
+        except mako.Closed as error:
+            lines.add(str(error))
+    return lines
+
+def opens(what):
+    links = set()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            links.add(os.readlink("/proc/self/fd/" + name))
+        except FileNotFoundError:  # It was of the list.
+            pass
+    return {{link for link in links if what in link}}
+
 def opened(path, **options):
     return mako.open(path, memory="32MiB", sessions=8, **options)
 """
@@ -48,5 +68,5 @@ def said(program: str, *arguments: object) -> list[str]:
     """The lines that a program says, and its children; it ends by itself, or is killed."""
     command = [sys.executable, "-c", BEGINNING + program, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, timeout=4 * PATIENCE, check=False)
-    assert done.stderr.decode() == ""
+    assert not done.stderr, done.stderr.decode()
     return done.stdout.decode().splitlines()

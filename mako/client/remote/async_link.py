@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import anyio
 import anyio.abc
@@ -18,6 +18,7 @@ from mako.client.remote.addresses import host_and_port
 from mako.client.remote.calls import Call
 from mako.client.remote.core import PATIENCE, Core
 from mako.errors import Closed
+from mako.forks import LEFT_CONNECTED, lead_nowhere, leave_in_child
 from mako.wire.errors import WireError
 
 RECEIVE_BYTES: Final = 256 << 10
@@ -33,10 +34,13 @@ class AsyncLink:
     def __init__(self, core: Core) -> None:
         self.core = core
         self._stream: anyio.abc.SocketStream | None = None
+        # The socket of the last stream, which may be closed.
+        self._socket: Any = None
         self._driving = False
         self._sending = False
         self._waiters: dict[anyio.Event, None] = {}
         self._open = True
+        leave_in_child(self, AsyncLink._leave)
 
     async def send(self) -> None:
         """Send what can be sent. Of several tasks one does it, for all."""
@@ -67,12 +71,13 @@ class AsyncLink:
 
     async def wait(self, call: Call, over: Callable[[], bool]) -> None:
         """Drive, or let others drive, until `over()`."""
-        await anyio.lowlevel.checkpoint()  # Others may have calls for the same batch.
-        await self.send()
+        if self._open:  # Otherwise there may be no loop: it was left.
+            await anyio.lowlevel.checkpoint()  # Others may have calls for the same batch.
+            await self.send()
         try:
             while not over():
                 if not self._open:
-                    raise Closed("the database is closed; connect again")
+                    raise Closed(str(self.core.closed))
                 if self._driving:
                     await self._sleep(call)
                 else:
@@ -90,7 +95,7 @@ class AsyncLink:
         try:
             await woken.wait()
         finally:
-            del self._waiters[woken]
+            self._waiters.pop(woken, None)
             call.on_change = None
 
     def _wake_one(self) -> None:
@@ -169,6 +174,7 @@ class AsyncLink:
             await anyio.aclose_forcefully(made)
         else:
             self._stream = made
+            self._socket = made.extra(anyio.abc.SocketAttribute.raw_socket)
             self.core.connected(time.monotonic())
 
     async def _lose(self, trouble: str) -> None:
@@ -188,6 +194,17 @@ class AsyncLink:
             for woken in list(self._waiters):
                 woken.set()
             await self._close_stream()
+
+    def _leave(self) -> None:
+        """See `mako.forks`. Who waits does so in a loop of the parent's, whose set of descriptors
+        (epoll) is shared: to close the stream would take the parent's out of it. So it is only let
+        go of, and whatever the loop's copy still does with its number does nothing."""
+        self._open = False
+        self.core.closed = Closed(LEFT_CONNECTED)
+        self._stream = None
+        self._waiters = {}
+        if self._socket is not None and self._socket.fileno() >= 0:
+            lead_nowhere(self._socket.fileno())
 
 
 async def _send(stream: anyio.abc.SocketStream, data: bytes) -> str:

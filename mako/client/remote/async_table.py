@@ -113,6 +113,7 @@ class AsyncTable:
                 if last:
                     raise
             finally:
-                with anyio.CancelScope(shield=True):
-                    await snapshot._end(Operation.CLOSE)
+                if snapshot._parts:  # Otherwise it was not opened, perhaps for want of a loop.
+                    with anyio.CancelScope(shield=True):
+                        await snapshot._end(Operation.CLOSE)
         raise AssertionError("the loop returns or raises")

@@ -22,6 +22,7 @@ from typing import Any, Final, Generic, TypeVar
 from mako.client.remote.asking import Asking, Known, describe
 from mako.client.remote.core import Core
 from mako.errors import Closed, Rejected, SchemaError
+from mako.forks import LEFT_CONNECTED, leave_in_child
 from mako.placement import EVERYWHERE, ShardMap, check_home
 from mako.shown import shown
 from mako.wire.requests import Operation
@@ -72,10 +73,17 @@ class Lanes(Generic[LinkT]):
         self._cluster = cluster
         self._only = only
         self._lock = threading.Lock()
-        self._open = True
+        # Why nothing is asked any more; empty: it may be.
+        self._refusal = ""
         self._lanes: dict[int, Lane[LinkT]] = {}
         self.first: Final = self._make(CATALOG if only is None else only, None)
         self._lanes[self.first.partition] = self.first
+        leave_in_child(self, Lanes._leave)
+
+    def _leave(self) -> None:
+        """See `mako.forks`. Each link is left for itself."""
+        self._lock = threading.Lock()
+        self._refusal = LEFT_CONNECTED
 
     def _make(self, partition: int, shards: ShardMap | None) -> Lane[LinkT]:
         addresses = self._addresses
@@ -131,11 +139,13 @@ class Lanes(Generic[LinkT]):
 
     def closing(self) -> list[Lane[LinkT]]:
         """The same, and there will be no other ones: whoever asks is told that it is closed."""
-        self._open = False
+        self._refusal = self._refusal or "the database is closed; connect again"
         return self.made
 
     def of(self, partition: int) -> Lane[LinkT]:
-        """The way to a partition; EVERYWHERE: to any, one that is well if there is one."""
+        """The way to a partition; EVERYWHERE: to any, one that is well if there is one. Closed if
+        the database is."""
+        self._check_open()
         if partition == EVERYWHERE:
             return next((lane for lane in self.made if lane.core.ready), self.first)
         lane = self._lanes.get(partition)
@@ -148,10 +158,13 @@ class Lanes(Generic[LinkT]):
             )
         with self._lock:
             if partition not in self._lanes:
-                if not self._open:
-                    raise Closed("the database is closed; connect again")
+                self._check_open()
                 self._lanes[partition] = self._make(partition, self.shards)
             return self._lanes[partition]
+
+    def _check_open(self) -> None:
+        if self._refusal:
+            raise Closed(self._refusal)
 
     def described(self, name: str) -> list[Any] | None:
         """A table by its name, as some server has described it: of several partitions each has the

@@ -18,7 +18,7 @@ from typing import Final
 from mako.client.remote.addresses import host_and_port
 from mako.client.remote.core import Core
 from mako.errors import Closed
-from mako.forks import leave_in_child
+from mako.forks import LEFT_CONNECTED, leave_in_child
 from mako.wire.errors import WireError
 
 RECEIVE_BYTES: Final = 256 << 10
@@ -35,13 +35,15 @@ class Link:
         self.core = core
         self.lock = threading.Condition(threading.Lock())
         self._socket: socket.socket | None = None
+        # The last one that was made; before it is connected there is no other one.
+        self._dialed: socket.socket | None = None
         self._unsent = b""
         self._driving = False
         self._waiters = 0
-        self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._due = threading.Event()
         self._sender: threading.Thread | None = None
         self._open = True
+        self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         leave_in_child(self, Link._leave)
 
     # --- sending ------------------------------------------------------------------------
@@ -224,7 +226,7 @@ class Link:
         made: socket.socket | None = None
         trouble = ""
         try:
-            made = socket.create_connection(host_and_port(address), DIAL_SECONDS)
+            made = self._connected(address)
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             made.settimeout(0)
         except OSError as error:
@@ -239,6 +241,25 @@ class Link:
             self._socket = made
             self._unsent = b""
             self.core.connected(time.monotonic())
+
+    def _connected(self, address: str) -> socket.socket:
+        """A socket of a server. `socket.create_connection` would have one that no child knows."""
+        host, port = host_and_port(address)
+        trouble = OSError("it has no address")
+        for family, kind, protocol, _, where in socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM
+        ):
+            made = self._dialed = socket.socket(family, kind, protocol)
+            try:
+                made.settimeout(DIAL_SECONDS)
+                made.connect(where)
+                return made
+            except BaseException as error:
+                made.close()
+                if not isinstance(error, OSError):
+                    raise
+                trouble = error
+        raise trouble
 
     def _lose(self, trouble: str) -> None:
         self._close_socket()
@@ -264,18 +285,22 @@ class Link:
                 self.lock.wait(SLEEP_MAX)
         if self._sender is not None and self._sender is not threading.current_thread():
             self._sender.join(SLEEP_MAX)
-        os.close(self._event)
+        self._close_event()
+
+    def _close_event(self) -> None:
+        event, self._event = self._event, -1
+        if event >= 0:
+            os.close(event)
 
     def _leave(self) -> None:
         """See `mako.forks`."""
         self.lock = threading.Condition(threading.Lock())
         # Nothing else of it is touched: somebody may have been changing it.
-        self.core.closed = Closed(
-            "the database was connected before a fork; connect in this process"
-        )
+        self.core.closed = Closed(LEFT_CONNECTED)
         self._sender = None
         self._driving = False
-        if self._open:
-            self._open = False
-            self._close_socket()
-            os.close(self._event)
+        self._open = False
+        self._close_event()
+        self._close_socket()
+        if self._dialed is not None:
+            self._dialed.close()
