@@ -48,13 +48,13 @@ def _counted(things: Iterable[T]) -> Iterator[tuple[T, int]]:
         yield thing, getrefcount(thing)
 
 
-#: References to what is in one collection, and that nobody holds. A debugger that looks on adds some.
+#: References to what is in one collection, and that nobody holds; debuggers that look on add some.
 _UNHELD: Final = next(_counted([object()]))[1]
 
 
 def _unheld(things: Iterable[T]) -> Iterator[T]:
     """Those of them that are in this collection only. Too many references mean at worst that it is
-    not noticed yet; so what nobody holds is counted again, in case that somebody looked on before."""
+    not noticed yet; so what nobody holds is counted again, in case that one looked on before."""
     fewest = min(_UNHELD, *(count for _, count in _counted([object(), object()])))
     for thing, count in _counted(things):
         if count <= fewest:

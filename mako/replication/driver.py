@@ -250,11 +250,16 @@ class Driver:
     def _needed_after(self, group: GroupId) -> int:
         """The log of the group is to be kept from behind this index on (D9)."""
         node = self.replicas[group].node
-        return node.last_index if self._log_is_long else node.needed_after
+        if self._store.full:
+            return node.last_index
+        # Beyond the bound no more goes than has to: who is sent the log further ahead, and would
+        # have all of it in a moment, would else need a snapshot, and again and again.
+        surplus = self._store.surplus(group, self._settings.catch_up_bytes)
+        return max(node.needed_after, surplus)
 
     @property
     def _log_is_long(self) -> bool:
-        """Whether the log of all groups is at its bound: nothing of it is kept for anybody."""
+        """Whether the log of all groups is at its bound: not all is kept for those who trail."""
         store = self._store
         return store.full or store.total_bytes > self._settings.catch_up_bytes
 

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from mako.entry import Entry, HardState, SnapshotMeta
 from mako.storage.store import Cut, Recovered
-from mako.storage.wal_log import EntryCache, GroupLog, WalLogStorage
+from mako.storage.wal_log import ENTRY_OVERHEAD_BYTES, EntryCache, GroupLog, WalLogStorage
 
 _UNBOUNDED = 1 << 62
 
@@ -61,6 +61,15 @@ class MemoryStore:
         log = self._logs[group]
         assert index <= log.snapshot.index, "only what a snapshot covers is let go"
         log.released = max(log.released, index)
+
+    def surplus(self, group: int, limit: int) -> int:
+        """As if all were of this group."""
+        log = self._logs[group]
+        index, over = log.base_index, self._cache.bytes - limit
+        while over > 0 and index < log.last_index:
+            index += 1
+            over -= len(log.cached[index].data) + ENTRY_OVERHEAD_BYTES
+        return index
 
     def cut(self, now_ms: int) -> Cut:
         """Let go of everything that was released, while there are too many bytes."""

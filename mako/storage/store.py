@@ -106,6 +106,11 @@ class LogStore(Protocol):
         """Allow cuts to let go of the entries up to `index`, which a snapshot covers."""
         ...
 
+    def surplus(self, group: int, limit: int) -> int:
+        """Index of the last entry of a group that has to go for all logs together to have at most
+        `limit` bytes: the oldest go first. Below its first one if none has to."""
+        ...
+
     def cut(self, now_ms: int) -> Cut: ...
 
     def seal(self) -> bool:

@@ -435,6 +435,22 @@ class Wal:
         assert index <= log.snapshot.index, "only what a snapshot covers is let go"
         log.released = max(log.released, index)
 
+    def _numbers(self) -> list[int]:
+        """The segments that have not been let go."""
+        return [number for number in sorted(self._files.facts) if number >= self._oldest]
+
+    def surplus(self, group: int, limit: int) -> int:
+        """See `LogStore`. What is let go are whole segments, and never the newest one."""
+        numbers = self._numbers()
+        sizes = [self._files.facts[number].bytes for number in numbers]
+        over = sum(sizes) - limit
+        last = 0
+        for number, size in zip(numbers[:-1], sizes, strict=False):
+            if over <= 0:
+                break
+            last, over = number, over - size
+        return self._logs[group].last_in(last)
+
     def cut(self, now_ms: int) -> Cut:
         """Let go of the oldest segments, while there are too many bytes or they are too old.
 
@@ -443,7 +459,7 @@ class Wal:
         has no room for the record of it, nothing is let go now.
         """
         self._check_usable()
-        numbers = [number for number in sorted(self._files.facts) if number >= self._oldest]
+        numbers = self._numbers()
         drop: list[int] = []
         blocked: list[int] = []
         size = total = sum(self._files.facts[number].bytes for number in numbers)

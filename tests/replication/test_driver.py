@@ -347,6 +347,22 @@ def test_the_log_is_kept_for_a_slow_follower_up_to_a_bound_only() -> None:
     assert leader.wal.total_bytes <= 20_000 + 2 * WAL.segment_bytes
 
 
+def test_a_log_beyond_its_bound_is_kept_for_who_needs_none_of_the_surplus(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was cut up to its end: who had just been brought up to the last of it by a snapshot needed
+    another one, and was as far behind when that was there."""
+    late = slow_follower(world)
+    leader = world.leader
+    known = known_of(late, world)
+    for surplus, needed in [(known - 1, known), (known, known), (known + 5, known + 5)]:
+        monkeypatch.setattr(leader.wal, "surplus", lambda group, limit, end=surplus: end)
+        assert leader.driver._needed_after(GROUP) == needed
+    monkeypatch.setattr(leader.wal, "surplus", lambda group, limit: known)
+    world.tick(2 * DRIVER.cut_ticks)
+    assert leader.wal.storage(GROUP).first_index() <= known + 1
+
+
 def test_the_log_is_not_kept_for_a_slow_follower_on_a_full_disk(world: World) -> None:
     late = next(process for process in world.processes if not process.leads)
     late.held = True
