@@ -108,7 +108,7 @@ def down(files: tuple[str, ...]) -> int:
         file.unlink(missing_ok=True)
         click.echo(f"{name}: ended")
     if not ended:
-        click.echo("nothing runs")
+        click.echo("nothing runs that `up --detach` has started")
     return status
 
 

@@ -19,6 +19,8 @@ pytestmark = pytest.mark.slow
 
 NAMES = ("localhost", "p1", "p2")
 FILE = "config/1c1s3r1p_cluster_test.yml"
+#: What `down` says when it has nothing to do.
+DOWN_ALREADY = "nothing runs that `up --detach` has started\n"
 
 
 @pytest.fixture
@@ -99,7 +101,7 @@ def test_a_cluster_comes_up_is_looked_at_and_goes_down(scripts: Scripts) -> None
     assert numbers(scripts.folder) == []
 
     nothing = scripts.run("cluster.sh", "down", "-f", FILE)
-    assert (nothing.returncode, nothing.stdout, nothing.stderr) == (0, "nothing runs\n", "")
+    assert (nothing.returncode, nothing.stdout, nothing.stderr) == (0, DOWN_ALREADY, "")
 
 
 def test_a_process_that_cannot_start_is_told_of(scripts: Scripts) -> None:
