@@ -146,6 +146,7 @@ class Cluster:
             self.chances.of("plan of shards"),
             self.chances.of("plan of registers"),
             self.chances.of("plan of clocks"),
+            self.chances.of("plan of what is done by hand"),
         )
         self.shard_checks = ShardChecks()
 

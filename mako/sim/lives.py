@@ -208,12 +208,16 @@ class Lives(ABC):
     def _check(self, call: Call, *also: type[Exception]) -> None:
         """Something that may happen to a call happened to it. `also`: what may happen to this one
         only, because of what it does."""
-        if call.error is None or isinstance(call.error, (*self._expected, *also)):
+        if call.error is not None:
+            self._check_error(call.name, call.error, *also)
+
+    def _check_error(self, name: str, error: Exception, *also: type[Exception]) -> None:
+        if isinstance(error, (*self._expected, *also)):
             return
         # Whether a row is there is told when all that was read to find that out is still true; and
         # where the rest is consistent, only who asks for it in vain meets that.
-        rule = "reads" if isinstance(call.error, NotFound | Exists) else "answers"
-        raise Violation(rule, f"{call.name}: {type(call.error).__name__}: {call.error}")
+        rule = "reads" if isinstance(error, NotFound | Exists) else "answers"
+        raise Violation(rule, f"{name}: {type(error).__name__}: {error}")
 
     def _early(self, client: SimClient, call: Call) -> tuple[int, int] | None:
         """The timestamp and the value that a call was told early; None: it was told nothing."""

@@ -1,4 +1,5 @@
-"""A process whose engine has a planted bug, and runs interpreted: it is given seeds of `--shards`.
+"""A process with a planted bug, interpreted if that is of the engine: it is given seeds of
+`--shards`.
 
     Mutant ──a seed a line──▶ python -m mako.sim.mutant NAME
            ◀──JSON a line────  {} as it is ready, then {"problem": "...", "digest": 7} for each
@@ -54,10 +55,11 @@ class Mutant:
 
     def __init__(self, name: str) -> None:
         mutations.check(_edits(name))
+        interpreted = {"NUMBA_DISABLE_JIT": "1"} if mutations.of_engine(_edits(name)) else {}
         path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH", "")]))
         self._process = subprocess.Popen(
             [sys.executable, "-m", "mako.sim.mutant", name],
-            env={**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": path},
+            env={**os.environ, **interpreted, "PYTHONPATH": path},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -111,7 +113,8 @@ def _limit() -> None:
 
 def main(name: str, *, trace: bool) -> None:
     """Serve until standard input ends."""
-    mutations.install((*_edits(name), _FASTER))
+    edits = _edits(name)
+    mutations.install((*edits, _FASTER) if mutations.of_engine(edits) else edits)
     from mako.sim.cluster import Mode, Trace, run_seed
 
     def show(now: int, process: int, what: str, detail: str) -> None:

@@ -69,8 +69,9 @@ class ShardHistory:
         self.failed = 0
         self.unknown = 0
         self.seen: list[Seen] = []
-        #: Greatest timestamp that was acknowledged.
+        #: Greatest timestamp that was acknowledged, to anybody and by client.
         self.floor = 0
+        self.told: dict[int, int] = {}
         self._accounts = tuple(accounts)
         self._real_time = real_time
         # By list: how long it is said to have been at its longest.
@@ -98,6 +99,7 @@ class ShardHistory:
         self.acknowledged += 1
         self.reads += not (one.appends or one.writes or one.adds or one.counts)
         self.floor = max(self.floor, timestamp)
+        self.told[one.client] = max(self.told.get(one.client, 0), timestamp)
 
     def opened(self, one: Seen, now: int, at: int) -> None:
         """It is a snapshot that reads at `at`; nothing was read yet."""

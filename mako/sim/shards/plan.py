@@ -37,6 +37,8 @@ HOT_SHARES: Final = {
     "watch": (3.0, 6.0),
 }
 _HOTTER: Final = 3.0
+#: And key by key, over all partitions.
+BY_HAND: Final = (0.0, 1.0, 4.0, 10.0)
 #: As far as the fault "clock" goes.
 CLOCKS_WRONG_MS: Final = 2000
 
@@ -69,9 +71,12 @@ class ShardsPlan:
     clocks_wrong_ms: int = 0
 
 
-def draw_shards(plan: Plan, chance: Random, hot: Random, clocks: Random) -> ShardsPlan:
+def draw_shards(
+    plan: Plan, chance: Random, hot: Random, clocks: Random, hands: Random
+) -> ShardsPlan:
     """Draw that part of a seed, and change what has to be other with several partitions. `hot`
-    draws whether registers are fought for, `clocks` whether clocks are wrong."""
+    draws whether registers are fought for, `clocks` whether clocks are wrong, `hands` how
+    much is done by hand."""
     choice = chance.choice
     partitions = choice((2, 2, 3, 4))
     plan.groups = partitions
@@ -116,7 +121,8 @@ def draw_shards(plan: Plan, chance: Random, hot: Random, clocks: Random) -> Shar
         requests=choice((1, 2, 4)),
         busy=choice((MS // 20, MS // 4)),
         idle=choice((MS, 4 * MS)),
-        shares=_heated({name: choice(options) for name, options in SHARES.items()}, hot),
+        shares=_heated({name: choice(options) for name, options in SHARES.items()}, hot)
+        | {"by_hand": hands.choice(BY_HAND)},
         move_distance=int(SECOND * choice((0.0, 0.5, 1.5))),
         echo=choice((0.0, 0.3, 1.0)),
         history_loss=choice((0.0, 0.0, 0.5)),

@@ -1,7 +1,8 @@
-"""Planted bugs of transactions over partitions that lie in compiled code (`mako.sim.mutations`).
+"""Planted bugs of transactions over partitions that lie where there are no switches: in compiled
+code, and in clients (`mako.sim.mutations`).
 
-Each is one wrong line of mako.engine. Those that lie in Python are in `planted.py` of mako/server
-and mako/replication, and are switched on at run time.
+Each is one wrong line of mako.engine or mako.client.remote. Those of servers are in `planted.py` of
+mako/server and mako/replication, and are switched on at run time.
 """
 
 from collections.abc import Mapping
@@ -41,6 +42,58 @@ ENGINE: Final[Mapping[str, EngineBug]] = MappingProxyType(
                     "serving",
                     "stu8(at + RESULT_VALUE, ld8(done + D_RESULT))",
                     "stu8(at + RESULT_VALUE, ld8(done + D_RESULT) + (flags & IS_EARLY))",
+                ),
+            ),
+        ),
+        "gathered_absence_believed": EngineBug(
+            "a commit looks again whether a row is still not there (mako.engine.gathered)",
+            (
+                (
+                    "gathered",
+                    "        return _SAME if version == 0 else _CHANGED\n",
+                    "        return _SAME\n",
+                ),
+            ),
+        ),
+        "gathered_range_believed": EngineBug(
+            "a commit looks again whether a range has other rows (mako.engine.gathered)",
+            (
+                (
+                    "gathered",
+                    "    return _SAME if at == found else _CHANGED\n",
+                    "    return _SAME\n",
+                ),
+            ),
+        ),
+        "gathered_scan_not_noted": EngineBug(
+            "what a client has been shown is noted for its commit (G1)",
+            (
+                (
+                    "client.remote.gathered",
+                    "for seen in self._ranges for item in counted.range(seen)]",
+                    "for seen in self._ranges[:0] for item in counted.range(seen)]",
+                ),
+            ),
+        ),
+        "gathered_session_not_noted": EngineBug(
+            "what a client was shown before it gathers is noted, too (G1)",
+            (
+                (
+                    "client.remote.async_sessions",
+                    "            for key, value in zip(packed, values, strict=True):\n"
+                    "                gathered.saw(known, key, value)\n"
+                    "            return values\n",
+                    "            return values\n",
+                ),
+            ),
+        ),
+        "gathered_value_believed": EngineBug(
+            "a commit looks again at each value that its client has seen (mako.engine.gathered)",
+            (
+                (
+                    "gathered",
+                    "kind == SEEN_THERE or _has_value(version, item) else",
+                    "kind == SEEN_THERE or version != 0 else",
                 ),
             ),
         ),
@@ -107,6 +160,26 @@ ENGINE: Final[Mapping[str, EngineBug]] = MappingProxyType(
                     "access",
                     "        if lacking(tx, version, foreign) != 0:\n            break\n",
                     "",
+                ),
+            ),
+        ),
+        "moment_lacks_own": EngineBug(
+            "a snapshot of several partitions has what its client was told (mako.client.remote)",
+            (
+                (
+                    "client.remote.moments",
+                    "        self._least: Final = least\n",
+                    "        self._least: Final = 0\n",
+                ),
+            ),
+        ),
+        "moment_not_moved": EngineBug(
+            "a snapshot of several partitions is read at one timestamp (S1)",
+            (
+                (
+                    "client.remote.moments",
+                    "            if each.timestamp < highest\n",
+                    "            if False\n",
                 ),
             ),
         ),

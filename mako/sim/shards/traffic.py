@@ -8,6 +8,7 @@
     order       small TPC-C (terminals): two lines from any warehouses; newest_order: reads one
     pay         at a warehouse, by a customer of any
     snapshot    lists and hashes of one partition, at any replica of it
+    by_hand     reads and writes key by key, and batches (mako.sim.shards.by_hand)
 
 A client knows one partition, which coordinates what it asks for, wherever that is.
 """
@@ -27,10 +28,11 @@ from mako.server.hosting import Hosted
 from mako.sim.checkers import Violation
 from mako.sim.client import SimClient, Task
 from mako.sim.clock import MS
-from mako.sim.lives import EXPECTED, Failed, Lives, ended, outcome_of
+from mako.sim.lives import EXPECTED, Failed, ended, outcome_of
 from mako.sim.process import SimProcess
+from mako.sim.shards.by_hand import ByHand
 from mako.sim.shards.history import Seen, ShardHistory
-from mako.sim.shards.plan import ACCOUNTS, NUMBERS_EACH, key_of, shard_map
+from mako.sim.shards.plan import ACCOUNTS, NUMBERS_EACH, ShardsPlan, key_of, shard_map
 from mako.sim.shards.procedures import (
     ACCOUNTS as ACCOUNTS_TABLE,
 )
@@ -57,9 +59,11 @@ _NUMBER: Final = struct.Struct("<q")
 _REST_MS: Final = 500
 #: Chance that a call may be sent again.
 _ONCE: Final = 0.3
+#: Chance that a client at any replicas looks at several partitions at one moment.
+_OVER_SEVERAL: Final = 0.4
 
 
-class ShardTraffic(Lives):
+class ShardTraffic(ByHand):
     """All clients of a run, in place of mako.sim.workload.Workload."""
 
     _expected = (*EXPECTED, Unavailable)
@@ -108,7 +112,12 @@ class ShardTraffic(Lives):
             "pay": self._pay,
             "change": self._change,
             "watch": self._watch,
+            "by_hand": self._by_hand,
         }
+
+    @property
+    def _drawn(self) -> ShardsPlan:
+        return self._shards
 
     # --- As the cluster sees it ----------------------------------------------------------------
 
@@ -400,6 +409,9 @@ class ShardTraffic(Lives):
     # --- Snapshots -----------------------------------------------------------------------------
 
     def _snapshot(self, client: SimClient) -> Task:
+        if self._hands.random() < _OVER_SEVERAL:
+            yield from self._moment(client)
+            return
         oldest = self._chance.choice((-1, -1, 200, 2000))
         # Of its partition only: who stalls is left out.
         over = (1 << client.partition,) if self._chance.random() < 0.7 else ()
