@@ -1,4 +1,4 @@
-"""What is counted of results that an ended epoch has judged: each once."""
+"""What an ended epoch has judged: it is counted once, and told when all partitions have it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from collections.abc import Iterator
 import pytest
 
 from mako.engine.layout import D_MASK, WATERMARKS
-from mako.ids import Status
-from tests.server.test_deposed import LOST, OK, Served, World
+from mako.ids import TIMESTAMP_MASK, Status
+from mako.server.gated import EVERYBODY
+from mako.wire.frame import FrameReader
+from mako.wire.requests import ClientKind
+from tests.server.test_deposed import LOST, OK, Served, World, write
 
 DISCARDED = Status.DISCARDED
 
@@ -85,3 +88,42 @@ def test_what_was_discarded_before_the_own_epoch_ends_stays_it(
     fate = "durable" if stands else {DISCARDED: "discarded", Status.UNKNOWN: "unknown"}[lost]
     found[fate] = found.get(fate, 0) + 1
     assert counted(world) == found
+
+
+def test_an_answer_that_was_judged_waits_for_all_partitions_and_not_for_its_mask(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The watermarks of those on which it depends may be of other epochs by now."""
+    client, by_mask = world.client(), world.backend.passed
+    stable = 0
+    write(world, client, 1, 0b10)
+    write(world, client, 2, 0)
+    world.depose()
+
+    def passed(timestamp: int, mask: int) -> bool:
+        return timestamp <= stable if mask == EVERYBODY else by_mask(timestamp, mask)
+
+    monkeypatch.setattr(world.backend, "passed", passed)
+    world.connections.judge(world.engine.clock, DISCARDED)
+    world.limit = TIMESTAMP_MASK
+    world.move_on()
+    assert world.look()
+    assert client.answers() == [(2, OK, None)], "it depends on this one, which has judged it"
+    stable = TIMESTAMP_MASK
+    world.look()
+    assert client.answers() == [(1, OK, None)]
+
+
+def test_where_the_leader_is_is_told_before_anything_is_refused_for_that(world: World) -> None:
+    """Else the client would ask this one again, and then look for another one."""
+    client = world.client()
+    client.put(1, b"a")
+    assert client.answers() == []
+    world.backend.leader = "b:2"
+    world.depose()
+    told = [
+        (kind, bytes(body)) for kind, _, body in FrameReader(1 << 20).feed(b"".join(client.frames))
+    ]
+    assert told[0] == (ClientKind.REDIRECT, b"b:2")
+    assert [kind for kind, _ in told[1:]] == [ClientKind.RESULT]
+    assert client.answers() == [(1, int(Status.NOT_LEADER), 0)]
