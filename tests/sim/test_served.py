@@ -85,15 +85,22 @@ def test_a_packed_call_comes_back_when_a_majority_has_it(world: World) -> None:
 
 
 def test_a_request_that_is_run_once_is_run_once_over_two_connections(world: World) -> None:
-    asking, client = world.client.asking, world.client
-    call = asking.procedure("append", (9, 0, -1, -1), client.seconds + 5, early=False, once=True)
+    """It is done, and its answer is on the way, when the first one is lost."""
+    client, network, leader = world.client, world.cluster.network, world.leader
+    serving, stream = leader.only.backend.serving, client.stream
+    assert stream is not None
+    assert client.process == leader.number
+    cut = network.cut([(leader.number, client.number)])
+    before = serving.seen
+    until = client.seconds + 5
+    call = client.asking.procedure("append", (9, 0, -1, -1), until, early=False, once=True)
     client.pump()
-    leader = world.leader
-    before = leader.only.partition.engine.clock
-    world.until(lambda: leader.only.partition.watermark > before + (1 << 20))
-    if not call.ended:  # Its answer is on the way, and is lost.
-        client.lose("cut")
+    world.until(lambda: serving.seen > before and stream.to_client.untaken > 0)
+    assert not call.ended
+    client.lose("cut")
+    network.mend(cut)
     world.ended(call)
+    assert client.stream is not stream
     assert numbers_in(call.value)[0] == 1
     assert numbers_in(world.append(10, 0).value)[0] == 2
 
