@@ -5,9 +5,8 @@ Partition 0 does not hear how far partition 1 is durable, so what depends on it 
 
 import io
 import json
-import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -99,29 +98,17 @@ class Traced:
         return shown
 
 
-@contextmanager
-def signals_as_before() -> Iterator[None]:
-    """A server leaves signals ignored, which the processes of later tests would begin with."""
-    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-
 @asynccontextmanager
 async def running(folder: Path) -> AsyncIterator[Traced]:
     ports = free_ports(3)
     file = folder / "a.yml"
     file.write_text(CONFIG.format(*ports))
     log = EventLog("a", io.StringIO())
-    with signals_as_before():
-        async with trio.open_nursery() as nursery:
-            with trio.fail_after(SECONDS):
-                server = await nursery.start(partial(serve, plan_of(load([file]), "a"), log))
-            yield Traced(server, ports[2], ports[0])
-            nursery.cancel_scope.cancel()
+    async with trio.open_nursery() as nursery:
+        with trio.fail_after(SECONDS):
+            server = await nursery.start(partial(serve, plan_of(load([file]), "a"), log))
+        yield Traced(server, ports[2], ports[0])
+        nursery.cancel_scope.cancel()
 
 
 async def eventually(ask: Callable[[], Awaitable[T]], good: Callable[[T], bool]) -> T:
