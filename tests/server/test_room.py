@@ -210,7 +210,8 @@ def test_what_is_nested_deeply_waits_or_is_refused(client: Client, depth: int) -
     nested = b"\x91" * depth + b"\x90"
     client.send(frame(ClientKind.REQUEST, b"\x91\x93\x07" + bytes([Operation.PUT]) + nested))
     client.ask([8, int(Operation.PING)])
-    client.take()
+    answered = [*client.take(), *client.taken()]
+    assert sorted(answered) == [(7, int(Status.REFUSED)), (8, OK), FILLED]
     assert client.connection.pending == 0
 
 
