@@ -20,6 +20,8 @@ from mako.storage.memory_store import MemoryStore
 from mako.wire.hello import PROCESS_NONE, Hello, hello_parts
 from mako.wire.hello import Role as HelloRole
 from mako.wire.requests import ClientKind, Operation, Reply, frame, pack_requests, unpack_replies
+from tests.raft.cluster import Cluster
+from tests.raft.cluster import voters as members_of
 
 GOOD = [9, "p9", "10.0.0.9", 7000]
 
@@ -152,6 +154,28 @@ def test_members_are_changed_to_nodes_that_somebody_has() -> None:
     assert asked.kicks == [1]
     with pytest.raises(Refused, match="nobody said where node 4 lives"):
         asked.administration.change_members([1, 2, 4], [])
+
+
+def test_a_change_of_the_members_is_shown_as_under_way_until_it_is_committed() -> None:
+    """Whoever changes them in steps goes on then, and ends processes that are members no more."""
+    asked, cluster = Asked(), Cluster(3)
+    leader: Any = cluster.elect(1)
+    asked.hosted.node = leader
+
+    def shown() -> list[Any]:
+        found = asked.administration.members()
+        return [found[name] for name in ("voters", "outgoing", "learners", "committed")]
+
+    assert shown() == [[1, 2, 3], [], [], True]
+    assert leader.propose_configuration(members_of(1, 2, learners=(3,)))
+    assert shown() == [[1, 2], [1, 2, 3], [3], False], "in force on the leader alone"
+    cluster.run(5)
+    assert shown() == [[1, 2], [], [3], True]
+    found, last = asked.administration.members(), leader.last_index
+    assert (found["node"], found["leads"], found["commit"]) == (1, True, last)
+    assert found["progress"] == [[2, last, True, False], [3, last, True, False]]
+    asked.hosted.node = cluster[2]
+    assert (asked.administration.members()["leads"], shown()) == (False, [[1, 2], [], [3], True])
 
 
 @pytest.mark.parametrize("nodes", [[True], [1.0], ["1"], [-1], [1 << 31], [None], [[1]], 1, "12"])
