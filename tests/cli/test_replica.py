@@ -13,11 +13,15 @@ from mako.client.remote.administration import Follower, Members
 
 
 class Group:
-    """A partition: who is in it, and who does not answer its leader."""
+    """A partition: who is in it, who does not answer its leader, and who may not vote yet."""
 
     def __init__(self, *voters: int) -> None:
         self.voters, self.learners = frozenset(voters), frozenset[int]()
         self.silent: set[int] = set()
+        self.returning: set[int] = set()
+        self.commit = 9
+        #: Up to where those have the log that do not have all of it.
+        self.match: dict[int, int] = {}
         #: A change of the members that is under way; whoever looks twice sees it done.
         self.under_way = 0
         self.changes = 0
@@ -25,11 +29,15 @@ class Group:
     def members(self) -> Members:
         settled, self.under_way = not self.under_way, max(self.under_way - 1, 0)
         progress = {
-            node: Follower(9, node not in self.silent, returning=False)
+            node: Follower(
+                self.match.get(node, self.commit),
+                node not in self.silent,
+                returning=node in self.returning,
+            )
             for node in self.voters | self.learners
         }
         leads = True
-        return Members(1, leads, self.voters, self.learners, settled, 9, progress)
+        return Members(1, leads, self.voters, self.learners, settled, self.commit, progress)
 
     def change_members(self, voters: Iterable[int], learners: Iterable[int]) -> None:
         self.voters, self.learners = frozenset(voters), frozenset(learners)
@@ -123,6 +131,33 @@ def test_a_replacement_that_was_interrupted_goes_on(
     assert world.voters == [[1, 3, 4], [1, 3, 5]]
     assert not world.groups[1].learners
     assert world.changes[0] == changes
+
+
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [
+        ({"silent": {4}}, "p2 (node 4) does not answer the leader yet; is it started?"),
+        ({"match": {4: 0}}, "p2 (node 4) does not answer the leader yet; is it started?"),
+        ({"match": {4: 3_999}}, "p2 (node 4) has 3,999 of 5,000 entries"),
+        ({"returning": {4}}, "p2 (node 4) has no vote yet, until it is sure to lack nothing"),
+    ],
+)
+def test_a_new_node_is_a_learner_until_it_has_caught_up(
+    world: World, capsys: pytest.CaptureFixture[str], trouble: dict[str, Any], said: str
+) -> None:
+    """As a voter without the log, or without a vote, it would only be in the way of a majority."""
+    world.configure(node={"a2": 4, "b2": 4})
+    group = world.groups[0]
+    group.commit = 5_000
+    for name, value in trouble.items():
+        setattr(group, name, value)
+    assert world.replica("replace", "p2") == 2
+    assert said in capsys.readouterr().err
+    assert world.voters[0] == [1, 2, 3]
+    assert group.learners == {4}
+    group.silent, group.returning, group.match = set(), set(), {4: 4_000}
+    assert world.replica("replace", "p2") == 0
+    assert world.voters == [[1, 3, 4], [1, 3, 4]]
 
 
 def test_a_change_that_is_under_way_is_waited_for(
