@@ -94,9 +94,12 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"\n  {name} " in text
 
 
-def test_every_listed_command_of_this_package_loads() -> None:
-    for name in ("status", "warmup"):
-        command = app.mako.get_command(click.Context(app.mako), name)
+def test_every_listed_command_loads() -> None:
+    context = click.Context(app.mako)
+    names = app.mako.list_commands(context)
+    assert {"bench", "server", "status", "warmup"} <= set(names)
+    for name in names:
+        command = app.mako.get_command(context, name)
         assert command is not None
         assert command.name == name
 
@@ -136,6 +139,7 @@ def test_wrong_usage_is_one_line_and_status_2(
         ("memory", 2, "mako: memory is full; open with more\n"),
         ("folder", 2, "mako: reports/a: Permission denied; name another place\n"),
         ("full", 2, "mako: No space left on device\n"),
+        ("late", 2, "mako: members has not ended in time; wait longer\n"),
         ("interrupt", 130, "mako: interrupted\n"),
         ("check", 1, ""),
         ("exit", 1, ""),

@@ -126,12 +126,18 @@ def test_format_bytes(count: int, text: str) -> None:
 def test_memory_is_the_smaller_of_machine_and_container(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    limit, used = tmp_path / "max", tmp_path / "current"
+    limit, used, meminfo = tmp_path / "max", tmp_path / "current", tmp_path / "meminfo"
     monkeypatch.setattr(machine, "_CGROUP_LIMIT", limit)
     monkeypatch.setattr(machine, "_CGROUP_USED", used)
-    machine_total, _ = machine.memory_bytes()
+    monkeypatch.setattr(machine, "_MEMINFO", meminfo)
+    meminfo.write_text("MemTotal:       9000 kB\nMemAvailable:       2000 kB\n")
+    machine_total, available = machine.memory_bytes()
+    assert available == 2_048_000
     limit.write_text("1000000\n")
     used.write_text("400000\n")
     assert machine.memory_bytes() == (1_000_000, 600_000)
-    limit.write_text("max\n")
-    assert machine.memory_bytes()[0] == machine_total
+    used.write_text("1000001\n")  # It may be over its limit for a moment.
+    assert machine.memory_bytes() == (1_000_000, 0)
+    for more_than_there_is in (f"{machine_total + (4 << 20)}\n", "max\n"):
+        limit.write_text(more_than_there_is)
+        assert machine.memory_bytes() == (machine_total, 2_048_000)
