@@ -212,7 +212,19 @@ def test_a_home_is_a_key_of_its_table() -> None:
         HOME.key([7, 1 << 16, 99])
 
 
-@pytest.mark.parametrize("fields", [[[2, 0, 48, 16]], [[0, 1, 48, 16]], [[0, 0, 49, 16]], [[0]]])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [[2, 0, 48, 16]],
+        [[-1, 0, 48, 16]],
+        [[0, 1, 48, 16]],
+        [[0, -1, 48, 16]],
+        [[0, 0, 49, 16]],
+        [[0, 0, -1, 16]],
+        [[0, 0, 48, 0]],
+        [[0]],
+    ],
+)
 def test_what_is_no_home_is_refused(fields: list[list[int]]) -> None:
     with pytest.raises((ValueError, TypeError)):
         Home.of_plain(["district", 1, fields, True], 2)
