@@ -57,10 +57,11 @@ def ready(
     after: list[Message] | None = None,
     role: SoftState | None = None,
     number: int = 1,
+    snapshot: SnapshotMeta | None = None,
 ) -> Ready:
-    must_sync = bool(entries or hard_state)
+    must_sync = bool(entries or hard_state or snapshot)
     return Ready(
-        number, hard_state, entries, None, must_sync, messages or [], after or [], (), [], role
+        number, hard_state, entries, snapshot, must_sync, messages or [], after or [], (), [], role
     )
 
 
@@ -141,6 +142,35 @@ def test_a_snapshot_of_what_was_never_applied_breaks_state_machine_safety(
         checks.on_restored(node(1), ModelMachine(), SnapshotMeta(Index(4), Term(1), VOTERS))
 
 
+def test_a_snapshot_of_another_entry_than_was_applied_breaks_state_machine_safety(
+    checks: GroupChecks,
+) -> None:
+    checks.on_applied(node(1), ModelMachine(), [entry(1, 1)])
+    with pytest.raises(Violation, match="a snapshot at 1@2 was never applied"):
+        checks.on_restored(node(2), ModelMachine(), SnapshotMeta(Index(1), Term(2), VOTERS))
+
+
+def test_who_was_restored_goes_on_behind_the_snapshot(checks: GroupChecks) -> None:
+    entries, machine = [entry(1, 1), entry(2, 1)], ModelMachine()
+    machine.apply(entries[:1])
+    checks.on_applied(node(1), machine, entries[:1])
+    checks.on_restored(node(2), machine, SnapshotMeta(Index(1), Term(1), VOTERS))
+    with pytest.raises(Violation, match="applies 1 after 1"):
+        checks.on_applied(node(2), machine, entries)
+    machine.apply(entries[1:])
+    checks.on_applied(node(2), machine, entries[1:])
+    assert checks.applied == entries
+
+
+def test_who_is_ahead_of_all_that_was_applied_breaks_state_machine_safety(
+    checks: GroupChecks,
+) -> None:
+    checks.on_applied(node(1), ModelMachine(), [entry(1, 1)])
+    checks._of(NodeId(2)).applied = 2
+    with pytest.raises(Violation, match="invents entry 3"):
+        checks.on_applied(node(2), ModelMachine(), [entry(3, 1)])
+
+
 def test_other_states_at_a_position_are_not_equal(checks: GroupChecks) -> None:
     same, other = ModelMachine(), ModelMachine()
     other.open_term(1, [])
@@ -173,6 +203,14 @@ def test_two_granted_votes_break_one_vote(checks: GroupChecks) -> None:
             checks.on_durable(node(1), after)
 
 
+def test_who_votes_for_itself_votes_for_nobody_else(checks: GroupChecks) -> None:
+    """No message says so: the candidate counts itself when its vote is on disk."""
+    checks.on_durable(node(3), ready(hard_state=hard(2, 3)))
+    vote = VoteReply(GROUP, NodeId(3), NodeId(2), 2, granted=True)
+    with pytest.raises(Violation, match="n3 voted twice in term 2"):
+        checks.on_durable(node(3), ready(after=[vote]))
+
+
 def test_a_term_that_falls_is_noticed(checks: GroupChecks) -> None:
     checks.on_ready(node(1), ready(hard_state=hard(3)))
     with pytest.raises(Violation, match="terms rise"):
@@ -191,10 +229,27 @@ def test_a_vote_that_leaves_at_once_is_not_honest(checks: GroupChecks) -> None:
         checks.on_ready(node(1), ready(messages=[vote]))
 
 
-def test_an_acknowledgement_that_leaves_before_the_disk_is_not_honest(checks: GroupChecks) -> None:
-    acknowledgement = AppendReply(GROUP, NodeId(1), NodeId(2), 1, True, 1, NO_HINT)  # noqa: FBT003
-    with pytest.raises(Violation, match="honest messages"):
-        checks.on_ready(node(1), ready(messages=[acknowledgement]))
+@pytest.mark.parametrize("on_disk", [0, 1])
+def test_an_acknowledgement_that_leaves_before_the_disk_is_not_honest(
+    checks: GroupChecks, on_disk: int
+) -> None:
+    def acknowledged(index: int) -> Ready:
+        reply = AppendReply(GROUP, NodeId(1), NodeId(2), 1, True, index, NO_HINT)  # noqa: FBT003
+        return ready(messages=[reply])
+
+    here = node(1, *[entry(index + 1, 1) for index in range(on_disk)])
+    if on_disk:
+        checks.on_durable(here, ready(entries=(entry(1, 1),)))
+        checks.on_ready(here, acknowledged(1))
+    with pytest.raises(Violation, match=f"acknowledges {on_disk + 1}, has {on_disk}"):
+        checks.on_ready(here, acknowledged(on_disk + 1))
+
+
+def test_a_disk_that_forgets_a_snapshot_is_not_honest(checks: GroupChecks) -> None:
+    meta = SnapshotMeta(Index(2), Term(1), VOTERS)
+    checks.on_durable(node(1, entry(1, 1), entry(2, 1)), ready(snapshot=meta))
+    with pytest.raises(Violation, match="had entry 2@1 on disk"):
+        checks.on_started(node(1, entry(1, 1)))
 
 
 def test_a_disk_that_forgets_an_entry_is_not_honest(checks: GroupChecks) -> None:
@@ -205,13 +260,21 @@ def test_a_disk_that_forgets_an_entry_is_not_honest(checks: GroupChecks) -> None
         checks.on_started(node(1))
 
 
-@pytest.mark.parametrize("found", [hard(1, 2, 0), hard(2, 0, 0), hard(2, 3, 0)])
+@pytest.mark.parametrize(
+    "found", [hard(1, 2, 1), hard(2, 0, 1), hard(2, 3, 1), hard(2, 2, 0), hard(3, 0, 0)]
+)
 def test_a_disk_that_forgets_the_hard_state_is_not_honest(
     checks: GroupChecks, found: HardState
 ) -> None:
-    checks.on_durable(node(1), ready(hard_state=hard(2, 2)))
+    checks.on_durable(node(1), ready(hard_state=hard(2, 2, 1)))
     again = RaftNode.restore(
-        Settings(), node=NodeId(1), configuration=VOTERS, term=found.term, vote=found.vote
+        Settings(),
+        node=NodeId(1),
+        configuration=VOTERS,
+        entries=[entry(1, 1)],
+        term=found.term,
+        vote=found.vote,
+        commit=found.commit,
     )
     with pytest.raises(Violation, match="honest disk"):
         checks.on_started(again)

@@ -130,6 +130,15 @@ def test_a_history_that_cannot_be(name: str) -> None:
     assert caught.value.rule == rule
 
 
+def test_two_appends_at_one_timestamp() -> None:
+    """Their order in the list says nothing of who came first, whatever it is."""
+    history = good()
+    history.appended(Append(6, (0,), 0), (4,), 20, exact=True)
+    with pytest.raises(Violation, match="list 0: 2 at 20, 4 at 20") as caught:
+        check(history, {0: [1, 2, 3, 6], 1: [1, 3]})
+    assert caught.value.rule == "one order"
+
+
 def test_a_value_that_is_there_twice() -> None:
     with pytest.raises(Violation) as caught:
         check(good(), {0: [1, 2, 3, 5, 5], 1: [1, 3, 5]})
