@@ -17,7 +17,7 @@ from mako.server.backend import LoneBackend
 from mako.server.clients import ClientConnection
 from mako.server.connections import Connections
 from mako.server.moving import MOVES_MAX
-from mako.server.sessions import ServedTransaction
+from mako.server.sessions import SESSIONS_MAX, ServedTransaction
 from mako.server.workers import Crew
 from mako.wire.frame import FrameReader
 from mako.wire.hello import PROCESS_NONE, Hello, Role, hello_parts
@@ -128,6 +128,24 @@ def test_a_replica_that_has_nothing_to_show_is_asked_again() -> None:
         assert "nothing to show" in reply.text
     advance_watermark(world.engine.base, 7 * MILLISECOND)
     assert world.open()[1] == 7 * MILLISECOND
+    world.close()
+
+
+def test_a_snapshot_that_is_older_than_was_allowed_is_refused_and_not_kept() -> None:
+    """Else there would be no room for one that is newer, after some of them."""
+    world = World(empty=True)
+    advance_watermark(world.engine.base, 7 * MILLISECOND)
+    (reply,) = world.ask(1, Operation.SNAPSHOT, -1)
+    age = reply.value[1]
+    assert age > 120_000
+    world.ask(2, Operation.CLOSE, reply.value[0])
+    for _ in range(SESSIONS_MAX + 1):
+        (reply,) = world.ask(1, Operation.SNAPSHOT, 120_000)
+        assert reply.status == Status.STALE
+        assert reply.text.endswith("ms behind and 120000 ms were asked for")
+    assert (len(world.connection.sessions), world.engine.sessions) == (0, 0)
+    (reply,) = world.ask(1, Operation.SNAPSHOT, 2 * age)
+    assert (reply.status, reply.timestamp) == (0, 7 * MILLISECOND)
     world.close()
 
 
