@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from mako.cli.app import main
+from mako.errors import ConfigError
+from mako.replication.contract import ProcessMustEnd
+from mako.server import running
 
 
 @pytest.fixture
@@ -79,3 +82,25 @@ def test_what_is_wrong_is_one_line_with_file_and_key(
     err = capsys.readouterr().err
     assert err.startswith(f"mako: {more}: {wanted}")
     assert err.count("\n") == 1
+
+
+def test_a_failed_disk_is_status_3_and_what_can_be_corrected_2(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever looks after it starts it again, or calls somebody: by the status alone."""
+    errors = [ProcessMustEnd("input/output error"), ConfigError("port 7001 is in use")]
+
+    def run(plan: object, log: object) -> None:
+        raise errors.pop(0)
+
+    monkeypatch.setattr(running, "run", run)
+    command = ["server", "--process", "a", "-f", str(file)]
+    with pytest.raises(SystemExit) as ended:
+        main(command)
+    assert ended.value.code == 3
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(' a must end reason="input/output error"')
+    assert main(command) == 2
+    logged, said = capsys.readouterr().err.splitlines()
+    assert logged.endswith(' a cannot run reason="port 7001 is in use"')
+    assert said == "mako: port 7001 is in use"

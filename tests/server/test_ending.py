@@ -1,4 +1,5 @@
-"""A process that is told to end: how long it offers what it leads, and that it is told twice."""
+"""A process that is told to end, perhaps twice: how long it offers what it leads. And one that has
+to end: what it is told to have ended by."""
 
 import io
 import signal
@@ -12,8 +13,9 @@ import trio
 import trio.testing
 
 from mako.entry import GroupId
+from mako.errors import ConfigError
 from mako.raft import RaftNode, Refused, Role
-from mako.replication.contract import DriverSettings
+from mako.replication.contract import DriverSettings, ProcessMustEnd
 from mako.replication.driver import Driver
 from mako.server import running
 from mako.server.events import EventLog
@@ -181,3 +183,38 @@ async def test_a_second_signal_does_not_end_a_process_that_ends(
     assert Ending.closed == 1
     assert heard == []
     assert said.getvalue().count("is told to end") == 1
+
+
+class Failing(ServerProcess):
+    """One of its tasks meets an error, while the others go on."""
+
+    error: Exception
+    closed = 0
+
+    async def run(self, links: Links) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            await trio.lowlevel.checkpoint()
+            raise self.error
+
+    def close(self) -> None:
+        super().close()
+        Failing.closed += 1
+
+
+@pytest.mark.parametrize(
+    "error", [ProcessMustEnd("wal-1: input/output error"), ConfigError("set the clock")]
+)
+async def test_what_ends_a_process_is_told_without_the_groups_in_which_it_comes(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """The exit status depends on its kind, and its text is what an operator reads."""
+    monkeypatch.setattr(running, "_load_engine", lambda log: None)
+    monkeypatch.setattr(running, "_load_procedures", lambda procedures, log: None)
+    monkeypatch.setattr(running, "ServerProcess", Failing)
+    monkeypatch.setattr(Failing, "error", error, raising=False)
+    monkeypatch.setattr(Failing, "closed", 0)
+    with pytest.raises(type(error)) as ended:
+        await running.serve(plan(), EventLog("a", io.StringIO()))
+    assert str(ended.value) == str(error)
+    assert Failing.closed == 1
