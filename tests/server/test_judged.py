@@ -11,7 +11,7 @@ from mako.ids import TIMESTAMP_MASK, Status
 from mako.server.gated import EVERYBODY
 from mako.wire.frame import FrameReader
 from mako.wire.requests import ClientKind
-from tests.server.test_deposed import LOST, OK, Served, World, write
+from tests.server.test_deposed import LOST, OK, PATIENCE, Served, World, write
 
 DISCARDED = Status.DISCARDED
 
@@ -112,6 +112,30 @@ def test_an_answer_that_was_judged_waits_for_all_partitions_and_not_for_its_mask
     stable = TIMESTAMP_MASK
     world.look()
     assert client.answers() == [(1, OK, None)]
+
+
+def test_each_leadership_that_ends_has_its_own_time_to_be_judged(world: World) -> None:
+    """What the one before had left of it, long ago, makes nothing unknown."""
+    client = world.client()
+    client.put(1, b"a")
+    final = world.work()
+    world.depose()
+    world.look()
+    world.connections.judge(final, DISCARDED)
+    world.limit = final
+    world.look(0.5 * PATIENCE)
+    assert client.answers() == [(1, OK, 0)]
+    world.backend.leads = True
+    world.backend.serving.start(1)
+    world.now += 3600
+    client.put(2, b"b")
+    world.work()
+    world.depose()
+    for seconds in (0.0, 0.9 * PATIENCE):
+        world.look(seconds)
+        assert client.answers() == []
+    world.look(0.2 * PATIENCE)
+    assert client.answers() == [(2, int(Status.UNKNOWN), 0)]
 
 
 def test_where_the_leader_is_is_told_before_anything_is_refused_for_that(world: World) -> None:
