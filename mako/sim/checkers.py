@@ -250,12 +250,16 @@ class GroupChecks:
                 self.coverage["snapshot_installed"] += 1
         for message in ready.messages_after_sync:
             if type(message) is VoteReply and message.granted:
-                disk = seen.durable
-                if disk is None or (disk.term, disk.vote) < (message.term, message.target):
+                disk, term = seen.durable, message.term
+                self._vote(message.source, term, message.target)
+                if (
+                    disk is None
+                    or disk.term < term
+                    or (disk.term == term and disk.vote != message.target)
+                ):
                     raise Violation(
                         "honest messages", f"n{node.id} votes for n{message.target}, has {disk}"
                     )
-                self._vote(message.source, message.term, message.target)
         hard = ready.hard_state
         if hard is not None and hard.vote == node.id:
             self._vote(node.id, hard.term, node.id)

@@ -223,6 +223,16 @@ def test_a_vote_that_is_not_on_disk_is_not_honest(checks: GroupChecks) -> None:
         checks.on_durable(node(1), ready(hard_state=hard(2), after=[vote]))
 
 
+@pytest.mark.parametrize("target", [2, 4])
+def test_a_vote_for_another_one_than_is_on_disk_is_not_honest(
+    checks: GroupChecks, target: int
+) -> None:
+    checks.on_durable(node(1), ready(hard_state=hard(2, 3)))
+    vote = VoteReply(GROUP, NodeId(1), NodeId(target), 2, granted=True)
+    with pytest.raises(Violation, match="honest messages"):
+        checks.on_durable(node(1), ready(after=[vote]))
+
+
 def test_a_vote_that_leaves_at_once_is_not_honest(checks: GroupChecks) -> None:
     vote = VoteReply(GROUP, NodeId(1), NodeId(2), 2, granted=True)
     with pytest.raises(Violation, match="honest messages"):
