@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mako.engine import channel, lane, pump, shared
-from mako.engine.channel import CHANNEL_SIZE, H_DATA
+from mako.engine.channel import CHANNEL_BYTES, CHANNEL_SIZE, H_DATA
 from mako.engine.closing import get_word, set_word
 from mako.engine.parking import PARKED_DOUBLINGS, PARKED_NS, PARKED_NS_MAX
 from mako.engine.pumped import BadMail
@@ -109,6 +109,20 @@ def put_word(pieces: bytes, at: int, value: int) -> bytes:
     return bytes(changed)
 
 
+def placed(pieces: bytes, behind: int, first: int) -> bytes:
+    """The same messages, said to be elsewhere in their channel."""
+    size = len(pieces) - pump.PIECE_BYTES
+    for at, value in ((pump.Z_BEHIND, behind), (pump.Z_FROM, first), (pump.Z_TO, first + size)):
+        pieces = put_word(pieces, at, value)
+    return pieces
+
+
+def asked_of(cluster: Cluster) -> int:
+    """The channel of partition 1 for what partition 0 asks."""
+    pumped = network_of(cluster).pumped[1]
+    return pumped.station.port_word(pumped.pairs[0].asked[0], lane.P_ASKED)
+
+
 @pytest.mark.parametrize(
     ("at", "value"),
     [
@@ -143,18 +157,89 @@ def test_a_piece_that_is_cut_off_is_refused(cluster: Cluster) -> None:
             other.scatter(0, pieces[:size], lambda number: None)
 
 
+#: Two messages, of sizes that are no multiples of eight; together they are.
+_ODD_SIZES = ((pump.PIECE_BYTES, 36), (pump.PIECE_BYTES + 36, -36))
+
+
+@pytest.mark.parametrize(
+    ("head", "tail", "behind", "first"),
+    [
+        (CHANNEL_BYTES - 8, CHANNEL_BYTES - 8, 0, CHANNEL_BYTES - 8),
+        (CHANNEL_BYTES, 0, 0, CHANNEL_BYTES),
+        (0, 0, 0, 8),
+        (8, 8, 0, 4),
+        (8, 8, 8, 0),
+    ],
+    ids=["over the end of the ring", "no room", "a skip to its middle", "odd", "backwards"],
+)
+def test_a_piece_that_cannot_be_where_it_says_is_refused(
+    cluster: Cluster, head: int, tail: int, behind: int, first: int
+) -> None:
+    """All of it agrees with itself, so only what the channel is at speaks against it."""
+    other = network_of(cluster).pumped[1]
+    pieces = placed(gathered(cluster), behind, first)
+    asked = asked_of(cluster)
+    set_word(asked + channel.H_HEAD, head)
+    set_word(asked + channel.H_TAIL, tail)
+    with pytest.raises(BadMail, match="channels to partition 0"):
+        other.scatter(0, pieces, lambda number: None)
+    assert get_word(asked + channel.H_HEAD) == head
+
+
+def test_a_piece_that_begins_the_ring_again_is_taken(cluster: Cluster) -> None:
+    other = network_of(cluster).pumped[1]
+    pieces = gathered(cluster)
+    asked, at = asked_of(cluster), CHANNEL_BYTES - 8
+    set_word(asked + channel.H_HEAD, at)
+    set_word(asked + channel.H_TAIL, at)
+    other.scatter(0, placed(pieces, at, CHANNEL_BYTES), lambda number: None)
+    assert get_word(asked + channel.H_HEAD) == CHANNEL_BYTES + len(pieces) - pump.PIECE_BYTES
+    assert get_word(asked + H_DATA + at) == channel.SKIP
+
+
+def test_messages_of_odd_sizes_are_refused(cluster: Cluster) -> None:
+    pieces = gathered(cluster)
+    size = len(pieces) - pump.PIECE_BYTES
+    for at, length in _ODD_SIZES:
+        pieces = put_word(pieces, at, length if length > 0 else size + length)
+    with pytest.raises(BadMail, match="channels to partition 0"):
+        network_of(cluster).pumped[1].scatter(0, pieces, lambda number: None)
+
+
 def test_any_bytes_are_taken_or_refused(cluster: Cluster, seed: int) -> None:
     """Whatever is accepted stays within its channel."""
     chance = random.Random(seed)
     pieces = gathered(cluster)
+    size = len(pieces) - pump.PIECE_BYTES
     other = network_of(cluster).pumped[1]
-    for _ in range(300):
-        at = 8 * chance.randrange(pump.PIECE_BYTES // 8)
-        value = chance.choice([0, 1, 8, 64, 1 << 20, (1 << 20) - 8, 1 << 62, -1, -(1 << 62)])
+    asked = asked_of(cluster)
+    places = [0, 8, size, CHANNEL_BYTES - size, CHANNEL_BYTES - 8, CHANNEL_BYTES]
+    taken = 0
+    for _ in range(600):
+        tail = chance.choice(places)
+        head = tail + chance.choice([0, 0, 8, size, CHANNEL_BYTES - size, CHANNEL_BYTES])
+        set_word(asked + channel.H_HEAD, head)
+        set_word(asked + channel.H_TAIL, tail)
+        near = [head, head - 4, *places]
+        made = placed(pieces, chance.choice([0, *near]), chance.choice(near))
+        if chance.random() < 0.5:
+            at = 8 * chance.randrange(pump.PIECE_BYTES // 8)
+            value = chance.choice([0, 1, 8, 64, 1 << 20, (1 << 20) - 8, 1 << 62, -1, -(1 << 62)])
+            made = put_word(made, at, value)
         try:
-            other.scatter(0, put_word(pieces, at, value), lambda number: None)
+            other.scatter(0, made, lambda number: None)
         except BadMail:
+            assert get_word(asked + channel.H_HEAD) == head
             continue
+        found = get_word(asked + channel.H_HEAD)
+        assert tail <= found <= tail + CHANNEL_BYTES
+        if found != head:
+            taken += 1
+            (first,) = struct.unpack_from("<q", made, pump.Z_FROM)
+            assert found % 8 == 0
+            assert first <= head or first % CHANNEL_BYTES == 0, "whoever skips begins again"
+            assert (found - 1) % CHANNEL_BYTES + 1 >= min(size, found - head), "in one piece"
+    assert taken > 20
 
 
 # --- Memory that both have ------------------------------------------------------------------
