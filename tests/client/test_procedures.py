@@ -1,7 +1,5 @@
 """Procedures run by `db.run` and at snapshots, and what is said about those that cannot."""
 
-import random
-
 import pytest
 
 import mako
@@ -119,14 +117,3 @@ def test_a_procedure_that_fails_at_a_snapshot_leaves_it_as_it_was(db: Database) 
         with pytest.raises(mako.NotFound):
             snapshot.run(p.value_of, 2)
         assert snapshot.table(p.COUNTER).get((1,)) == {"value": 5}
-
-
-def test_a_snapshot_reads_more_rows_than_a_transaction_may(db: Database, seed: int) -> None:
-    numbers = random.Random(seed)
-    wanted = 0
-    for key in range(40):
-        amount = numbers.randrange(1000)
-        wanted += amount
-        db.run(p.add, key, amount)
-    with db.snapshot() as snapshot:
-        assert snapshot.run(p.total, 0, 40) == wanted
