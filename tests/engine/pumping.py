@@ -103,6 +103,15 @@ class PumpedMesh:
             self._take_in(mail)
         return len(messages)
 
+    def carry_but(self, here: int, there: int) -> None:
+        """Everything arrives but what one partition has sent another one: that is held up."""
+        self.gather()
+        held = [mail for mail in self.under_way if (mail.here, mail.there) == (here, there)]
+        arriving = [mail for mail in self.under_way if mail not in held]
+        self.under_way = held
+        for mail in arriving:
+            self._take_in(mail)
+
     def tell_watermarks(self) -> None:
         for engine in self.engines.values():
             for other, their in self.engines.items():
