@@ -139,7 +139,7 @@ def test_a_scan_goes_on_when_its_transaction_grows(monkeypatch: pytest.MonkeyPat
         for key, value in tx.scan(b"a", b"f", table="words", reverse=reverse):
             seen.append(key)
             tx.put(b"z" + key, value, table="words")
-        assert seen == names[::-1] if reverse else names
+        assert seen == (names[::-1] if reverse else names)
         tx.commit()
         assert len(db.rows) == 10
         db.rows[WORDS, b"ab"] = b"new"
