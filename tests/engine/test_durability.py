@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from mako import histogram
 from mako.engine import layout as at
 from mako.engine.closing import advance_watermark
 from mako.engine.durability import (
@@ -11,6 +12,7 @@ from mako.engine.durability import (
     LEAD_TIMES,
     LOOK_NS,
     SLOT_BYTES,
+    bucket_of,
     may_begin,
     note,
     settle,
@@ -58,6 +60,13 @@ def worker() -> Iterator[Worker]:
     made.engine.close()
 
 
+def test_buckets_are_those_of_whoever_reads_them() -> None:
+    """One that there is not would be in the middle of something else."""
+    edges = [1 << octave for octave in range(41)] + [65 << octave for octave in range(35)]
+    for ns in {near for edge in (*edges, histogram.NS_MAX) for near in range(edge - 2, edge + 3)}:
+        assert bucket_of(ns) == histogram.bucket_of(min(max(ns, 0), histogram.NS_MAX)), ns
+
+
 def test_nothing_is_measured_and_nothing_waits_without_a_ring(worker: Worker) -> None:
     worker.engine.set_word(worker.context + at.C_DURABLE + at.DURABLE_RING, 0)
     for _ in range(3):
@@ -78,6 +87,13 @@ def test_a_worker_waits_once_its_oldest_is_older_than_some_least_latencies(worke
     assert not worker.may(limit + 1)
     worker.durable(3, limit + 1)
     assert worker.may(limit + 1)
+    assert worker.word(at.DURABLE_LEAST) == 2 * MS, "the least one"
+    worker.durable(4, limit + 10 * MS)
+    assert worker.may(limit + 10 * MS)
+    assert worker.word(at.DURABLE_LEAST) == 2 * MS, "also with nothing under way"
+    worker.run(limit + 10 * MS)
+    worker.durable(5, limit + 11 * MS)
+    assert worker.word(at.DURABLE_LEAST) == MS
 
 
 def test_nobody_waits_before_anything_is_known(worker: Worker) -> None:
