@@ -120,6 +120,38 @@ def test_notes_of_leaves_that_own_splits_make_too_many_abort(
     check(world)
 
 
+WRITES: dict[str, Callable[[Tx], object]] = {
+    "update": lambda tx: tx.update(30),
+    "replace": lambda tx: tx.put(30),
+    "put": lambda tx: tx.put(40),
+    "insert": lambda tx: tx.insert(40),
+    "delete": lambda tx: tx.delete(30),
+}
+
+
+@pytest.mark.parametrize("kind", ["word", "pair", "bytes"])
+@pytest.mark.parametrize("write", WRITES)
+def test_a_write_too_many_is_refused_and_leaves_nothing_behind(
+    make: Making, kind: str, write: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make(kind, 10, 20, 30)
+    before = world.contents()
+
+    def write_three(tx: Tx) -> None:
+        assert tx.update(10)
+        assert tx.update(20)
+        WRITES[write](tx)
+
+    monkeypatch.setattr(sets, "WRITE_MAX", 2)
+    assert outcome_of(world, write_three) is Outcome.TOO_LARGE
+    assert world.contents() == before
+    check(world)
+    monkeypatch.setattr(sets, "WRITE_MAX", 3)
+    assert outcome_of(world, write_three) is Outcome.COMMITTED
+    assert world.contents() != before
+    check(world)
+
+
 @pytest.mark.parametrize("kind", ["word", "pair", "bytes"])
 def test_an_insert_that_cannot_leave_its_tree_stays_as_a_row_without_a_value(
     make: Making, kind: str, monkeypatch: pytest.MonkeyPatch
