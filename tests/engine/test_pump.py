@@ -76,27 +76,67 @@ def test_what_has_come_already_changes_nothing(cluster: Cluster) -> None:
     assert not network.pumped[0].waits(1), "the answer says that the request was taken"
 
 
+def send(out: int, size: int, word: int) -> None:
+    """Send a message of so many bytes that ends with this word."""
+    message = channel.room(out, size)
+    assert message
+    set_word(message + size - 8, word)
+    channel.send(out, message, size)
+
+
+def asking_of(cluster: Cluster) -> int:
+    """The channel of partition 0 for what it asks partition 1."""
+    pumped = network_of(cluster).pumped[0]
+    return pumped.station.port_word(pumped.pairs[1].asking[0], lane.P_ASK)
+
+
+def asked_of(cluster: Cluster) -> int:
+    """What of it partition 1 has."""
+    pumped = network_of(cluster).pumped[1]
+    return pumped.station.port_word(pumped.pairs[0].asked[0], lane.P_ASKED)
+
+
+def test_what_ends_with_the_ring_is_a_piece_of_its_own(cluster: Cluster) -> None:
+    """What follows lies at its beginning."""
+    out, asked = asking_of(cluster), asked_of(cluster)
+    size = 2 * channel.TURN_BACK_AT
+    for each in (out, asked):
+        set_word(each + channel.H_HEAD, CHANNEL_BYTES - size)
+        set_word(each + channel.H_TAIL, CHANNEL_BYTES - size)
+    send(out, size, 3)
+    send(out, 1 << 10, 8)
+    (pieces,) = network_of(cluster).pumped[0].gather(1)
+    assert len(pieces) == 2 * pump.PIECE_BYTES + size + (1 << 10)
+    network_of(cluster).pumped[1].scatter(0, pieces, lambda number: None)
+    assert get_word(asked + channel.H_HEAD) == CHANNEL_BYTES + (1 << 10)
+    assert get_word(asked + H_DATA + CHANNEL_BYTES - 8) == 3
+    assert get_word(asked + H_DATA + (1 << 10) - 8) == 8
+
+
+def test_what_has_no_room_in_one_mail_is_in_the_next(cluster: Cluster) -> None:
+    out, asked = asking_of(cluster), asked_of(cluster)
+    sizes = [CHANNEL_BYTES // 4] * 3
+    for word, size in enumerate(sizes):
+        send(out, size, word)
+    mails = network_of(cluster).pumped[0].gather(1)
+    assert [len(mail) - pump.PIECE_BYTES for mail in mails] == [sum(sizes[:2]), sizes[2]]
+    for mail in mails:
+        network_of(cluster).pumped[1].scatter(0, mail, lambda number: None)
+    assert get_word(asked + channel.H_HEAD) == sum(sizes)
+    assert [get_word(asked + H_DATA + sum(sizes[:n]) - 8) for n in (1, 2, 3)] == [0, 1, 2]
+
+
 def test_what_was_taken_before_it_was_sent_again_is_not_looked_at(cluster: Cluster) -> None:
     """Its place in the ring may have been written over."""
-    network = network_of(cluster)
-    pumped = network.pumped[0]
-    ports = pumped.pairs[1].asking
-    out = pumped.station.port_word(ports[0], lane.P_ASK)
-
-    def send(size: int, word: int) -> None:
-        message = channel.room(out, size)
-        assert message
-        for at in range(0, size, 8):
-            set_word(message + at, word)
-        channel.send(out, message, size)
-
+    pumped = network_of(cluster).pumped[0]
+    out = asking_of(cluster)
     while get_word(out + channel.H_HEAD) <= channel.TURN_BACK_AT:
-        send(1 << 10, 3)
+        send(out, 1 << 10, 3)
     (first,) = pumped.gather(1)
     pumped.rewind(1)
     # Only now does the other side say that it has taken all of it.
     set_word(out + channel.H_TAIL, get_word(out + channel.H_HEAD))
-    send(4 << 10, 8)
+    send(out, 4 << 10, 8)
     assert get_word(out + channel.H_HEAD) == channel.CHANNEL_BYTES + (4 << 10), "it turned back"
     (pieces,) = pumped.gather(1)
     assert len(first) > len(pieces) == pump.PIECE_BYTES + (4 << 10)
@@ -115,12 +155,6 @@ def placed(pieces: bytes, behind: int, first: int) -> bytes:
     for at, value in ((pump.Z_BEHIND, behind), (pump.Z_FROM, first), (pump.Z_TO, first + size)):
         pieces = put_word(pieces, at, value)
     return pieces
-
-
-def asked_of(cluster: Cluster) -> int:
-    """The channel of partition 1 for what partition 0 asks."""
-    pumped = network_of(cluster).pumped[1]
-    return pumped.station.port_word(pumped.pairs[0].asked[0], lane.P_ASKED)
 
 
 @pytest.mark.parametrize(
