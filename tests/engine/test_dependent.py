@@ -24,6 +24,8 @@ from mako.engine.interactive import (
 from mako.engine.keys import PAIR_KIND, WORD_KIND
 from mako.engine.layout import (
     C_ARGUMENTS,
+    C_LOG_HEAD,
+    C_LOG_TAIL,
     C_MASK,
     C_RESULT,
     C_SNAPSHOT,
@@ -50,6 +52,7 @@ pytestmark = pytest.mark.interpreted
 
 WRITERS: Final = 3
 KEYS: Final = 40
+RING_BYTES: Final = 64 << 10
 OWN: Final = 0
 OTHERS: Final = (1, 2, 63)
 
@@ -295,7 +298,9 @@ class World:
 
 @pytest.fixture
 def engine() -> Iterator[Engine]:
-    engine = Engine(32 << 20, contexts=WRITERS + 2, ring_bytes=64 << 10, now_ms=5, replicated=True)
+    engine = Engine(
+        32 << 20, contexts=WRITERS + 2, ring_bytes=RING_BYTES, now_ms=5, replicated=True
+    )
     for table in TABLES:
         engine.create_table(table)
     yield engine
@@ -506,13 +511,22 @@ def test_partition_63_has_a_bit_like_any_other(small: World) -> None:
 
 
 def test_rings_keep_what_stays_in_its_order(small: World) -> None:
-    """Wherever in the ring it lies, and when the ring is nearly full."""
+    """Wherever in the ring it lies, also where that begins again, and when it is nearly full."""
+    small.value_bytes = 2_000
+    engine, again = small.engine, 0
     for turn in range(30):
+        for writer in small.writers:  # Empty, and about to begin again as often as not.
+            at = RING_BYTES - 8 * small.draw.choice([turn, small.draw.randrange(1, 8000)])
+            engine.set_word(writer + C_LOG_HEAD, turn * RING_BYTES + at)
+            engine.set_word(writer + C_LOG_TAIL, turn * RING_BYTES + at)
         kept = []
         for number in range(turn % 7 * 6):
             done = small.write((3, number % KEYS, False), foreign=0b10 if number % 3 else 0)
             kept.append(done)
-        lost = take_from_rings(small.engine, 1, 0)
+        for writer in small.writers:
+            tail, head = (engine.word(writer + at) for at in (C_LOG_TAIL, C_LOG_HEAD))
+            again += tail % RING_BYTES > head % RING_BYTES > 0
+        lost = take_from_rings(engine, 1, 0)
         assert len(lost) == sum(done.mask >> 1 & 1 for done in kept)
         stamps = [int.from_bytes(data[:8], "little") for data in lost]
         assert sorted(stamps) == [done.timestamp for done in kept if done.mask >> 1 & 1]
@@ -523,6 +537,7 @@ def test_rings_keep_what_stays_in_its_order(small: World) -> None:
         assert all(next_logged(writer) == NONE for writer in small.writers)
         small.settle()
         small.done.clear()
+    assert again > 3, "rings have begun again with something in them"
 
 
 def test_what_is_drained_and_not_durable_is_remembered(small: World) -> None:
