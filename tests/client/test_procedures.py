@@ -117,3 +117,20 @@ def test_a_procedure_that_fails_at_a_snapshot_leaves_it_as_it_was(db: Database) 
         with pytest.raises(mako.NotFound):
             snapshot.run(p.value_of, 2)
         assert snapshot.table(p.COUNTER).get((1,)) == {"value": 5}
+
+
+@pytest.mark.parametrize(
+    ("procedure", "key"),
+    [(p.write_at_snapshot, 1), (p.insert, 1), (p.insert, 2), (p.drawn, 1), (p.remove, 1)],
+    ids=["write", "insert again", "insert", "put", "delete"],
+)
+def test_nothing_is_written_at_a_snapshot(db: Database, procedure: Procedure, key: int) -> None:
+    db.run(p.add, 1, 5)
+    used = db.memory_bytes
+    with db.snapshot() as snapshot:
+        for _ in range(3):
+            with pytest.raises(mako.ReadOnly, match="use a transaction"):
+                snapshot.run(procedure, key)
+        assert list(snapshot.table(p.COUNTER).scan()) == [((1,), {"value": 5})]
+    assert db.table(p.COUNTER).scan() == [((1,), {"value": 5})]
+    assert db.memory_bytes == used
