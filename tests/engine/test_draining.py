@@ -9,7 +9,16 @@ from mako.engine.closing import close, set_word
 from mako.engine.draining import drain_ordered, forget_logged
 from mako.engine.engine import Engine
 from mako.engine.interactive import session_begin, session_commit, session_put
-from mako.engine.layout import C_ARGUMENTS, C_FLOOR, C_TIMESTAMP, LOGGING, NONE
+from mako.engine.layout import (
+    C_ARGUMENTS,
+    C_FLOOR,
+    C_LOG_BASE,
+    C_LOG_HEAD,
+    C_LOG_TAIL,
+    C_TIMESTAMP,
+    LOGGING,
+    NONE,
+)
 from mako.engine.region import Region
 from mako.log_format import TRANSACTION
 from mako.schema import BytesTable
@@ -17,11 +26,12 @@ from mako.schema import BytesTable
 pytestmark = pytest.mark.interpreted
 
 WORKERS = 4
+RING_BYTES = 64 << 10
 
 
 @pytest.fixture
 def engine() -> Iterator[Engine]:
-    engine = Engine(16 << 20, contexts=WORKERS + 1, ring_bytes=64 << 10, now_ms=5)
+    engine = Engine(16 << 20, contexts=WORKERS + 1, ring_bytes=RING_BYTES, now_ms=5)
     engine.create_table(BytesTable("t", id=1))
     set_word(engine.base + LOGGING, 1)
     yield engine
@@ -37,6 +47,13 @@ def put(engine: Engine, context: int, value: bytes) -> int:
     engine.write(place, value)
     assert session_commit(context) == 0
     return engine.word(context + C_TIMESTAMP)
+
+
+def near_the_end(engine: Engine, context: int, size: int) -> None:
+    """The ring of a context is empty, and begins again after so many bytes of somebody's values."""
+    engine.write(engine.word(context + C_LOG_BASE) + RING_BYTES - size, b"\x7f" * size)
+    for count in (C_LOG_HEAD, C_LOG_TAIL):
+        engine.set_word(context + count, RING_BYTES - size)
 
 
 def drained(engine: Engine, closed: int, room: int = 1 << 20) -> tuple[list[int], int]:
@@ -57,6 +74,8 @@ def drained(engine: Engine, closed: int, room: int = 1 << 20) -> tuple[list[int]
 def test_several_rings_give_one_ascending_log(engine: Engine, seed: int) -> None:
     draw = random.Random(seed)
     contexts = [engine.take_context() for _ in range(WORKERS)]
+    for context in contexts:
+        near_the_end(engine, context, 8 * draw.randrange(1, 40))
     written: list[int] = []
     taken: list[int] = []
     for _ in range(300):
@@ -94,6 +113,7 @@ def test_what_does_not_fit_stays_and_closes_less(engine: Engine) -> None:
 
 def test_what_is_forgotten_is_not_drained(engine: Engine) -> None:
     one, other = engine.take_context(), engine.take_context()
+    near_the_end(engine, one, 8)
     put(engine, one, b"1")
     put(engine, other, b"2")
     assert forget_logged(engine.base) == 2
