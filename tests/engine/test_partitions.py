@@ -398,10 +398,18 @@ def test_memory_that_processes_share_is_as_good(seed: int, number: int) -> None:
     run_in_any_order(seed + number, pumped=True, shared=True)
 
 
-def run_in_any_order(seed: int, *, pumped: bool = False, shared: bool = False) -> None:
+@pytest.mark.parametrize("number", range(2))
+def test_one_lane_for_others_is_enough(seed: int, number: int) -> None:
+    """Who finds none is in nobody's way, and comes again."""
+    run_in_any_order(seed + number, others=1)
+
+
+def run_in_any_order(
+    seed: int, *, pumped: bool = False, shared: bool = False, others: int | None = None
+) -> None:
     chance = random.Random(seed)
     slack_us = chance.choice([0, 20, 3000])
-    cluster = Cluster([ACCOUNT], partitions=PLACES, slack_us=slack_us, pumped=pumped)
+    cluster = Cluster([ACCOUNT], partitions=PLACES, slack_us=slack_us, pumped=pumped, others=others)
     network = cluster.network
     if shared:
         assert network is not None
