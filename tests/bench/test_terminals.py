@@ -115,7 +115,12 @@ def test_a_reset_forgets_and_an_interval_is_a_difference(server: Loopback) -> No
     assert interval.every.durable is not None
     drive.reset()
     drive.stop()
-    assert drive.sample().seconds < second.seconds
+    last = drive.sample()
+    assert last.seconds < second.seconds
+    # What was done before is not counted again; only what has ended since then is.
+    (state,) = drive.states()
+    assert completed(last) <= state["drawn"] - completed(second)
+    assert sum(sum(kind.durable) for kind in last.kinds) <= completed(last)
 
 
 def test_an_open_loop_begins_as_many_as_it_was_asked_to(server: Loopback) -> None:
