@@ -35,6 +35,7 @@ def snapshot() -> tuple[SnapshotName, bytes]:
 
 
 def written(*, complete: bool = True, log: int = 5) -> MemoryDisk:
+    """A backup, as it is found after a power cut."""
     disk = MemoryDisk()
     name, data = snapshot()
     with BackupWriter(disk, CLUSTER) as writer:
@@ -51,12 +52,16 @@ def written(*, complete: bool = True, log: int = 5) -> MemoryDisk:
         writer.end()
         if complete:
             writer.finish("mako", 1234)
+            assert not disk.unsynced_bytes(), "the log is durable before anybody is told"
+    disk.crash()
     return disk
 
 
 def restored(backup: MemoryDisk) -> MemoryDisk:
+    """The folder of a process, as it is found after a power cut."""
     disk = MemoryDisk()
     Backup(backup).restore(disk, Identity(OTHER, 3), {GROUP: MEMBERS}, SMALL)
+    disk.crash()
     return disk
 
 
