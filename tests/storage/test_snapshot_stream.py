@@ -266,6 +266,13 @@ def test_a_bucket_pays_its_debts() -> None:
     assert bucket.try_take(1, 502)
 
 
+def test_a_bucket_that_rests_saves_up_no_more_than_a_burst() -> None:
+    bucket = TokenBucket(1000, 100, 0)
+    assert bucket.try_take(100, 60_000)
+    assert not bucket.try_take(1, 60_000)
+    assert bucket.try_take(1, 60_001)
+
+
 def test_a_window_that_no_chunk_fits_is_refused() -> None:
     """It would send nothing, ever, and give up after some timeouts."""
     with pytest.raises(ConfigError, match=r"window_bytes \(1000\) must be at least"):
