@@ -13,6 +13,7 @@ from mako.raft.message import (
     AppendRequest,
     Heartbeat,
     Message,
+    PreVoteRequest,
     VoteReply,
     VoteRequest,
 )
@@ -288,15 +289,23 @@ def test_figure_8_ends_with_one_truth() -> None:
     cluster.restore(3, log_of(1), term=4)
     cluster.restore(4, log_of(1), term=3)
     cluster.restore(5, log_of(1, 3), term=3)
-    # (c): 1 leads again and brings entry 2 to a majority, but nothing of its own term.
+    # (c): 1 leads again and brings entry 2 to a majority, while 5 with its other one is away.
+    cluster.isolate(5)
     node = cluster.elect(1)
     assert terms_of(node)[:2] == [1, 2]
     cluster.run(2)
-    # Its own entry is there too, so now 5 cannot win.
+    # An entry of its own term is behind it, so now 5 cannot win, though nobody hears a leader.
     cluster.crash(1)
-    cluster[5].campaign()
-    cluster.settle()
+    cluster.heal()
+    for _ in range(2):  # The first time it learns of the term.
+        for number in (2, 3, 4):
+            cluster[number].state.election_elapsed = cluster.settings.election_ticks
+        cluster[5].campaign()
+        cluster.settle()
+    asked = [m.term for m in cluster.sent if isinstance(m, PreVoteRequest) and m.source == 5]
+    assert asked[-1] == node.term + 1
     assert cluster[5].role is not Role.LEADER
+    cluster.run(60)
     assert all(terms_of(cluster[n])[:2] == [1, 2] for n in (2, 3, 4, 5))
 
 
