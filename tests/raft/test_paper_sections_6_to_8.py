@@ -3,7 +3,7 @@
 import pytest
 
 from mako.entry import Configuration, EntryId, EntryKind, Index, NodeId, SnapshotMeta, Term
-from mako.raft import Refusal, Refused, Role
+from mako.raft import MemoryLogStorage, Refusal, Refused, Role
 from mako.raft.configuration import decode
 from mako.raft.message import (
     AppendReply,
@@ -23,6 +23,7 @@ from tests.raft.solo import (
     heartbeat_reply,
     one,
     only,
+    reject,
     snapshot,
     snapshot_reply,
     timeout_now,
@@ -290,12 +291,18 @@ def test_a_group_grows_from_one_and_shrinks_back() -> None:
 
 
 def test_only_committed_entries_go_into_a_snapshot() -> None:
-    """§7: the leader asserts it of what it sends; the store of what it drops."""
-    cluster = Cluster(3)
-    cluster.elect(1)
-    cluster.propose("x")
-    meta = cluster.snapshot(1)
-    assert meta.index == cluster[1].commit_index
+    """§7: whoever has saved more is stopped before anybody is sent it."""
+    solo = Solo(1)
+    solo.lead()
+    solo.node.propose([b"x"])
+    solo.drain()
+    assert (solo.node.commit_index, solo.node.last_index) == (1, 2)
+    storage = solo.node.storage
+    assert isinstance(storage, MemoryLogStorage)
+    storage.create_snapshot(2, solo.node.configuration)
+    storage.compact(2)
+    with pytest.raises(AssertionError, match="only what is committed"):
+        solo.receive(reject(2, 1, term=1, index=2, hint=(1, 1)))
 
 
 def test_the_entry_after_a_snapshot_passes_the_consistency_check() -> None:
