@@ -140,10 +140,10 @@ def test_it_stays_a_follower_while_a_leader_is_heard() -> None:
 
 
 def test_granting_a_vote_restarts_the_timeout() -> None:
-    """§5.2: hearing of a valid candidate counts like a leader."""
-    solo = Solo(2)
+    """§5.2: hearing of a valid candidate counts like a leader, though its term is no news."""
+    solo = Solo(2, term=1)
     solo.tick(9)
-    solo.receive(vote_request(1, 2, term=1))
+    assert one(solo.receive(vote_request(1, 2, term=1)), VoteReply).granted
     assert solo.tick(9) == []
 
 
@@ -214,6 +214,13 @@ def test_a_vote_outlives_a_crash() -> None:
     solo.receive(vote_request(1, 2, term=1))
     solo.restart()
     assert not one(solo.receive(vote_request(3, 2, term=1)), VoteReply).granted
+
+
+def test_who_knows_the_leader_of_a_term_gives_no_vote_in_it() -> None:
+    """§5.2: that election is over, though this node had no part in it."""
+    solo = Solo(2)
+    solo.receive(heartbeat(1, 2, term=3))
+    assert not one(solo.receive(vote_request(3, 2, term=3)), VoteReply).granted
 
 
 def test_a_winner_tells_everyone_at_once() -> None:
