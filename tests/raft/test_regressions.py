@@ -6,7 +6,7 @@ import pytest
 
 from mako import raft
 from mako.entry import Configuration, Entry, EntryKind, Index, NodeId, SnapshotMeta, Term
-from mako.raft import Role, Settings
+from mako.raft import Refusal, Refused, Role, Settings
 from mako.raft.configuration import encode
 from mako.raft.message import (
     AppendReply,
@@ -222,6 +222,29 @@ def test_changes_of_members_from_before_the_loss_do_not_bring_a_node_back() -> N
     cluster.restart(2)
     cluster.run(30)
     assert not cluster[3].returning
+
+
+@pytest.mark.parametrize("returning", [False, True])
+def test_who_is_returning_keeps_no_leader_in_office(*, returning: bool) -> None:
+    """R11: it says that it is returning in every answer, so that its answers count for nothing."""
+    solo = Solo(1)
+    solo.lead()
+    for _ in range(6):
+        solo.tick(5)
+        solo.receive(heartbeat_reply(3, 1, term=1, returning=returning))
+    assert (solo.node.role is Role.LEADER) != returning
+
+
+def test_a_change_that_needs_who_is_returning_is_refused() -> None:
+    """R11: it would be a majority of those that count, and does not count."""
+    solo = Solo(1)
+    solo.lead()
+    solo.receive(heartbeat_reply(3, 1, term=1, returning=True))
+    refused = solo.node.propose_configuration(voters(1, 3))
+    assert isinstance(refused, Refused)
+    assert refused.reason is Refusal.NOT_ALLOWED
+    assert "of 2 voters only 1 answer, 2 are needed; repair or replace 3" in refused.message
+    assert solo.node.propose_configuration(voters(1, 2))
 
 
 def test_an_idle_group_takes_a_returning_node_back() -> None:
