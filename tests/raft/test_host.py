@@ -242,13 +242,25 @@ def test_a_beat_that_does_not_fit_is_refused_for_that_group() -> None:
 def test_beats_do_not_prove_reads() -> None:
     processes = Processes()
     processes.lead(1)
-    node = processes.hosts[1][GroupId(1)]
+    processes.sent.clear()
+    processes.run(1)
+    answers = [m for _, _, m in processes.sent if isinstance(m, BeatReply)]
+    assert [(answer.source, answer.known) for answer in answers] == [(2, True), (3, True)]
+    host = processes.hosts[1]
+    node = host[GroupId(1)]
     node.read_index(9)
-    processes.hosts[1].touch(GroupId(1))
-    turn = processes.hosts[1].turn()
+    host.touch(GroupId(1))
+    turn = host.turn()
     assert turn.readys[0][1].reads == []
     beats = [m for m in turn.messages[2] if isinstance(m, Heartbeat)]
     assert [beat.read > 0 for beat in beats] == [True]
+    host.advance(turn)
+    host.step(answers)
+    host.touch(GroupId(1))
+    assert [read for _, ready in host.turn().readys for read in ready.reads] == []
+    host.step([HeartbeatReply(GroupId(1), NodeId(2), NodeId(1), node.term, beats[0].read)])
+    reads = [read for _, ready in host.turn().readys for read in ready.reads]
+    assert reads == [ReadState(9, node.commit_index)]
 
 
 def test_a_read_that_nobody_answers_ends_in_a_quiet_group_too() -> None:
