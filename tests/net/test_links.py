@@ -19,6 +19,7 @@ from mako.raft.message import AppendRequest, Heartbeat
 from mako.replication.outbox import PeerMessage
 from mako.wire.frame import Frame, FrameKind, FrameReader, frame_parts, goodbye_reason
 from mako.wire.hello import PROCESS_NONE, Hello, Role, hello_parts
+from mako.wire.peer import batch_frames
 
 MemoryStream = trio.StapledStream[trio.testing.MemorySendStream, trio.testing.MemoryReceiveStream]
 
@@ -197,6 +198,19 @@ async def test_a_message_too_large_for_a_frame_is_dropped_alone(
     assert "more than 1000 bytes" in one.lines[-1]
 
 
+async def test_what_comes_with_the_hello_is_delivered(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    net = Net(nursery)
+    two = Process(net, hello(2))
+    await start(nursery, two)
+    stream = await net.connect("net", 2)
+    batch, _ = batch_frames([beat(1), beat(2)])
+    await stream.send_all(b"".join([*hello_parts(hello(1)), *batch]))
+    await settle()
+    assert two.got[1] == [beat(1), beat(2)]
+
+
 async def test_what_waits_goes_out_together(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -312,7 +326,7 @@ async def test_a_new_connection_takes_the_place_of_the_old_one(
     assert two.links.connected == {1}
     two.links.send(1, [beat(1)])
     await settle()
-    assert len(await frames_until_end(first)) == 2
+    assert await frames_until_end(first) == ([FrameKind.HELLO_REPLY], "")
     reader = FrameReader(1 << 20)
     frames: list[Frame] = []
     while len(frames) < 2:
@@ -482,6 +496,27 @@ async def test_time_limits(nursery: trio.Nursery, autojump_clock: trio.testing.M
     assert "did not complete a frame" in two.lines[-1]
 
 
+async def test_a_client_may_rest_but_not_within_a_frame(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    net = Net(nursery)
+    two = Process(net, hello(2))
+    await start(nursery, two)
+    stream = await net.connect("net", 2)
+    client = Hello(7, Role.CLIENT, PROCESS_NONE, "", 1, "client")
+    await stream.send_all(b"".join(hello_parts(client)))
+    await trio.sleep(1000)
+    assert two.reception.clients == 1
+    begin = trio.current_time()
+    await stream.send_all(b"".join(frame_parts(16, [bytes(100)]))[:50])
+    with trio.move_on_after(60):
+        await frames_until_end(stream)
+    assert trio.current_time() - begin == pytest.approx(10)
+    await settle()
+    assert two.reception.clients == 0
+    assert "did not complete a frame" in two.lines[-1]
+
+
 async def trickle(stream: trio.abc.Stream) -> None:
     """A frame, one byte a second."""
     for byte in b"".join(frame_parts(16, [bytes(1000)])):
@@ -544,3 +579,6 @@ async def test_the_same_line_once_a_minute(autojump_clock: trio.testing.MockCloc
     for i in range(1000):
         log(f"reason {i}", "flood")
     assert len(lines) < 260
+    await trio.sleep(60)
+    log("reason 999", "after the flood")
+    assert lines[-1] == "after the flood"
