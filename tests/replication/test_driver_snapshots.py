@@ -47,6 +47,22 @@ def test_a_wall_clock_that_is_set_back_holds_up_no_snapshot() -> None:
     assert not leader._mover.sends(GROUP)
 
 
+def test_a_leader_whose_snapshot_is_refused_as_bad_makes_another() -> None:
+    """Nobody could ever be brought up by the damaged one, and it would be sent for ever."""
+    world, late = with_a_late_follower(DRIVER)
+    leader = world.leader
+    (bad,) = snapshots_of(leader)
+    data = bytearray(leader.disk.memory.contents(f"snapshots/{bad}"))
+    data[len(data) // 2] ^= 1
+    leader.disk.memory.damage(f"snapshots/{bad}", bytes(data))
+    # There is no other reason to make one.
+    leader.driver._settings = replace(DRIVER, snapshot_entries=1 << 20, cut_ticks=1 << 20)
+    world.append(100)
+    world.until(lambda: late.machine.applied == leader.machine.applied)
+    assert len(snapshots_of(leader)) == 2, "the bad one goes with the next cut"
+    assert late.machine.state_hash() == leader.machine.state_hash()
+
+
 #: So much of the log is kept for those who trail.
 BOUND = 12 * WAL.segment_bytes
 
