@@ -5,7 +5,16 @@ from collections.abc import Callable
 import pytest
 
 from mako import raft
-from mako.entry import Configuration, Entry, EntryKind, Index, NodeId, SnapshotMeta, Term
+from mako.entry import (
+    Configuration,
+    Entry,
+    EntryId,
+    EntryKind,
+    Index,
+    NodeId,
+    SnapshotMeta,
+    Term,
+)
 from mako.raft import Refusal, Refused, Role, Settings
 from mako.raft.configuration import encode
 from mako.raft.message import (
@@ -17,6 +26,7 @@ from mako.raft.message import (
     PreVoteRequest,
     ReadIndexReply,
     ReadIndexRequest,
+    SnapshotReply,
     VoteReply,
 )
 from mako.storage import errors
@@ -233,6 +243,39 @@ def test_who_is_returning_keeps_no_leader_in_office(*, returning: bool) -> None:
         solo.tick(5)
         solo.receive(heartbeat_reply(3, 1, term=1, returning=returning))
     assert (solo.node.role is Role.LEADER) != returning
+
+
+@pytest.mark.parametrize("returning", [False, True])
+@pytest.mark.parametrize("by_snapshot", [False, True])
+def test_nothing_is_committed_by_who_is_returning(*, by_snapshot: bool, returning: bool) -> None:
+    """R11, with the first answer that a new leader gets of it."""
+    solo = Solo(1, log=(1, 1), term=1)
+    solo.lead(replicated=False)
+    answer: Message = accept(3, 1, term=2, index=3, returning=returning)
+    if by_snapshot:
+        answer = SnapshotReply(GROUP, NodeId(3), NodeId(1), 2, 3, returning)
+    solo.receive(answer)
+    assert solo.node.commit_index == (0 if returning else 3)
+
+
+def test_what_was_said_between_two_losses_of_a_disk_does_not_count() -> None:
+    """R11: it was true when it was said, and arrives behind the news of the second loss."""
+    solo = Solo(1)
+    solo.lead()
+    solo.receive(heartbeat_reply(3, 1, term=1, returning=True))
+    solo.node.propose([b"x"])
+    solo.drain()
+    solo.receive(accept(3, 1, term=1, index=2, returning=True))
+    hint = EntryId(Term(0), Index(0))
+    lost = AppendReply(
+        GROUP, NodeId(3), NodeId(1), 1, accepted=False, index=1, hint=hint, returning=True
+    )
+    solo.receive(lost, accept(3, 1, term=1, index=2))
+    solo.node.propose([b"y"])
+    solo.drain()
+    assert solo.node.commit_index == 1
+    solo.receive(accept(3, 1, term=1, index=3))
+    assert solo.node.commit_index == 3, "nothing before the loss was about that one"
 
 
 def test_a_change_that_needs_who_is_returning_is_refused() -> None:
