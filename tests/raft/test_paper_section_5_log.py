@@ -337,6 +337,13 @@ def test_an_old_append_does_not_take_later_entries_away() -> None:
     assert solo.terms == [1, 1, 1]
 
 
+def test_an_old_append_is_answered_with_what_is_committed() -> None:
+    """§5.5: a leader that asks far back goes on from there, and not at every entry between."""
+    solo = Solo(2, log=(1, 1, 1), term=1, commit=3)
+    reply = one(solo.receive(append(1, 2, term=2, previous=(1, 1))), AppendReply)
+    assert (reply.accepted, reply.index) == (True, 3)
+
+
 def test_a_conflicting_entry_goes_with_all_that_follow() -> None:
     """Figure 2, AppendEntries, step 3."""
     solo = Solo(2, log=(1, 2, 2, 2), term=2)
