@@ -166,6 +166,18 @@ def test_a_leader_that_is_not_in_the_new_configuration_steps_down_after_its_comm
     assert successor.id in (2, 3, 4)
 
 
+def test_it_does_not_step_down_when_something_before_that_is_committed() -> None:
+    """§6: the configuration without it is in force, and may be taken back yet."""
+    solo = Solo(1)
+    solo.lead()
+    solo.node.propose([b"x"])
+    assert solo.node.propose_configuration(voters(2, 3))
+    solo.drain()
+    solo.receive(accept(2, 1, term=1, index=2), accept(3, 1, term=1, index=2))
+    assert (solo.node.commit_index, solo.node.last_index) == (2, 3)
+    assert solo.node.role is Role.LEADER
+
+
 def test_it_does_not_count_itself_while_it_manages_a_group_without_itself() -> None:
     """§6: it replicates entries but does not count itself in majorities."""
     solo = Solo(1, members=Configuration(nodes(2, 3), outgoing=nodes(1, 2, 3)))
