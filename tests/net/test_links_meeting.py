@@ -1,4 +1,4 @@
-"""Links to processes that come later, or move."""
+"""Links to processes that come later, move, or say no hello."""
 
 from functools import partial
 from typing import Any
@@ -8,7 +8,7 @@ import trio
 import trio.testing
 
 from mako.net.links import PeerLinks
-from tests.net.test_links import Process, beat, hello, pair, settle
+from tests.net.test_links import Net, Process, beat, frames_until_end, hello, pair, settle
 
 
 async def test_a_process_that_joins_is_met(
@@ -41,6 +41,28 @@ async def test_a_process_that_moves_is_dialled_at_its_new_place(
     await trio.sleep(1)
     assert one.links.connected == {2}
     assert 12 in [port for port, _ in net.dialled]
+
+
+async def test_who_is_dialled_and_says_nothing_is_hung_up_on(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Or each attempt would cost an open file, on both sides."""
+    net = Net(nursery)
+    lives: list[float] = []
+
+    async def silent(stream: trio.abc.Stream) -> None:
+        begin = trio.current_time()
+        await frames_until_end(stream)
+        lives.append(trio.current_time() - begin)
+
+    net.handlers[2] = silent
+    one = Process(net, hello(1))
+    await nursery.start(one.run)
+    await trio.sleep(30)
+    assert len(lives) >= 3
+    assert lives == pytest.approx([5] * len(lives))
+    assert any("said no hello within 5 s" in line for line in one.lines)
+    assert one.links.connected == set()
 
 
 @pytest.mark.parametrize(
