@@ -167,6 +167,14 @@ def test_a_snapshot_without_a_mark_is_removed() -> None:
     assert disk.list(SNAPSHOTS) == [snapshot_file(1, 10, 1)]
 
 
+def test_other_files_in_the_folder_are_left_alone() -> None:
+    disk = MemoryDisk()
+    wal = begun(disk)
+    disk.damage(f"{SNAPSHOTS}/notes.txt", b"mine")
+    store_on(disk).recover(marks(wal))
+    assert disk.list(SNAPSHOTS) == [snapshot_file(1, 10, 1), "notes.txt"]
+
+
 def test_what_was_received_is_gone_on_with_after_a_restart() -> None:
     name, chunks = offered()
     disk = MemoryDisk()
