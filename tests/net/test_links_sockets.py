@@ -79,10 +79,10 @@ async def test_over_sockets_with_large_messages() -> None:
     assert got == batch * 3
 
 
-@pytest.mark.parametrize("seed", range(4))
-async def test_what_goes_at_once_does_not_overtake_what_waits(seed: int) -> None:
+@pytest.mark.parametrize("drawn", range(4))
+async def test_what_goes_at_once_does_not_overtake_what_waits(drawn: int) -> None:
     """N1, with a socket that is full now and then: sizes and moments are drawn."""
-    draw = random.Random(seed)
+    draw = random.Random(drawn)
     sent: list[PeerMessage] = []
     got: list[PeerMessage] = []
     async with over_sockets(got) as one:
@@ -95,7 +95,7 @@ async def test_what_goes_at_once_does_not_overtake_what_waits(seed: int) -> None
             while one.queued_bytes(2) > 30 << 20:
                 await trio.lowlevel.checkpoint()
         while len(got) < len(sent):
-            assert one.connected == {2}, f"the link broke with seed {seed}"
+            assert one.connected == {2}, f"the link broke, drawn {drawn}"
             await trio.lowlevel.checkpoint()
         assert one.counters[2].drops == 0
     assert got == sent

@@ -202,8 +202,14 @@ def test_two_thirds_gone_refuse_and_one_more_is_enough(cluster: Cluster) -> None
     second = cluster.leader()
     cluster.end(second, signal.SIGKILL)
     (alone,) = cluster.running
+    address = f"127.0.0.1:{cluster.ports[alone]}"
     with (
-        mako.connect(f"127.0.0.1:{cluster.ports[alone]}", timeout=PATIENCE, replica=True) as db,
+        pytest.raises(mako.Error, match="no server leads"),
+        mako.connect(address, timeout=1.0) as db,
+    ):
+        db.put(b"alone", b"0")
+    with (
+        mako.connect(address, timeout=PATIENCE, replica=True) as db,
         db.snapshot() as snapshot,
     ):
         assert snapshot.table("default").get(b"before") == b"1"
@@ -211,6 +217,7 @@ def test_two_thirds_gone_refuse_and_one_more_is_enough(cluster: Cluster) -> None
     with cluster.connect(once=True) as db:
         db.put(b"after", b"2")
         assert db.get(b"after") == b"2"
+        assert db.get(b"alone") is None
 
 
 def test_a_lost_disk_comes_back_without_a_vote_first(cluster: Cluster) -> None:
