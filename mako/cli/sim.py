@@ -9,7 +9,8 @@
     mako sim check FILE                 whether a recorded history can be: see mako.cli.check
 
 Exit status 1: a rule was violated, a planted bug was not found, or no seed counts. Progress goes to
-standard error, and so does each seed that fails, at once: a long batch may be ended by the first.
+standard error, and so do each seed that fails and each planted bug that is found, at once. A batch
+that is interrupted prints its totals so far, and ends with 130.
 """
 
 import json
@@ -94,7 +95,11 @@ def sim(
             click.echo(f"never reached: {', '.join(summary.missing())}")
         if not summary.counted:
             click.echo("no seed counts: none proves anything; try more of them")
+        if summary.interrupted:
+            click.echo(f"interrupted after {summary.seeds} of {seeds} seeds")
         click.echo(format_summary(summary))
+    if summary.interrupted and not summary.violations:
+        ctx.exit(130)
     if summary.violations or summary.missing() or not summary.counted:
         ctx.exit(1)
 
@@ -238,6 +243,8 @@ def _progress(total: int, unit: str) -> Iterator[Any]:
             elif second is None:
                 bad += 1
                 say(f"not found: {first}")
+            elif isinstance(first, str):
+                say(f"found in {second} seeds: {first}")
             progress.update(task, advance=1, bad=f"{bad} bad" if bad else "")
             now = time.monotonic()
             if not console.is_terminal and now - said >= _SAY_SECONDS:

@@ -7,7 +7,8 @@ Bugs of what is compiled are planted in a process of their own, where the engine
 import gc
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -70,6 +71,8 @@ class Summary:
     seconds: float = 0.0
     faults: Counter[str] = field(default_factory=Counter)
     coverage: Coverage = field(default_factory=Coverage)
+    #: It was ended before all seeds had run.
+    interrupted: bool = False
     #: Seeds and what they violate, in ascending order.
     violations: list[tuple[int, str]] = field(default_factory=list)
 
@@ -104,6 +107,7 @@ class Summary:
             "leader_changes": self.leader_changes,
             "virtual_seconds": round(self.virtual_ns / 1e9, 1),
             "seconds": round(self.seconds, 1),
+            "interrupted": self.interrupted,
             "faults": dict(sorted(self.faults.items())),
             "situations": dict(sorted(self.coverage.items())),
             "missing": self.missing(),
@@ -119,20 +123,30 @@ def run_batch(
     mode: Mode = Mode.MODEL,
     show: Callable[[Outcome], None] | None = None,
 ) -> Summary:
-    """Simulate `seeds` seeds from `first_seed` on. `show` is called with each as it ends."""
+    """Simulate `seeds` seeds from `first_seed` on. `show` is called with each as it ends. A
+    KeyboardInterrupt ends it with those that have."""
     summary = Summary(required=_REQUIRED.get(mode, REQUIRED))
     started = time.monotonic()
     work = deque(range(first_seed, first_seed + seeds))
-    for seed, found in shared(partial(_run, mode), work, jobs, prepare=partial(_load, mode)):
-        if isinstance(found, Lost):
-            outcome = Outcome(seed, problem=f"liveness: {found.reason}", rule="liveness")
-        else:
-            outcome = found
-        summary.add(outcome)
-        if show is not None:
-            show(outcome)
+    with _ended_early(summary):
+        for seed, found in shared(partial(_run, mode), work, jobs, prepare=partial(_load, mode)):
+            if isinstance(found, Lost):
+                outcome = Outcome(seed, problem=f"liveness: {found.reason}", rule="liveness")
+            else:
+                outcome = found
+            summary.add(outcome)
+            if show is not None:
+                show(outcome)
     summary.seconds = time.monotonic() - started
     return summary
+
+
+@contextmanager
+def _ended_early(summary: Summary) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        summary.interrupted = True
 
 
 def find_planted(

@@ -147,6 +147,30 @@ def test_planted_bugs_are_listed_with_the_seeds_that_it_took() -> None:
     assert 1 <= bug["seeds"] <= 10
 
 
+def test_a_planted_bug_is_told_as_soon_as_it_is_found() -> None:
+    result = CliRunner().invoke(sim, ["planted", "sent_before_sync", "--jobs", "1"])
+    assert result.stderr.splitlines()[0] == "found in 1 seeds: sent_before_sync"
+
+
+def test_a_batch_that_is_interrupted_prints_what_has_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = 9
+
+    def run_seed(seed: int, *, mode: Mode) -> Outcome:
+        if seed == 3:
+            raise KeyboardInterrupt
+        return Outcome(seed, problem="twice" if seed == broken else "")
+
+    monkeypatch.setattr(batch, "run_seed", run_seed)
+    order = ("--seeds", "5", "--jobs", "1")
+    status, text = run(*order)
+    assert status == 130
+    assert "interrupted after 2 of 5 seeds" in text
+    status, text = run(*order, "--output", "json")
+    assert (json.loads(text)["seeds"], json.loads(text)["interrupted"]) == (2, True)
+    broken = 2
+    assert run(*order)[0] == 1
+
+
 def test_planted_bugs_are_counted_from_the_first_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     def run_seed(seed: int, planted: frozenset[str] = frozenset(), mode: object = None) -> Outcome:
         return Outcome(seed, problem="found" if planted and seed == 43 else "")
