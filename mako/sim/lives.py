@@ -89,6 +89,8 @@ class Lives(ABC):
     #: Whether everything that was acknowledged can be seen.
     is_shown = True
     _expected: tuple[type[Exception], ...] = EXPECTED
+    #: What a client that talks to any replica does at a time.
+    _staying_tasks = 1
 
     def __init__(
         self, cluster: "Cluster", shares: dict[str, float], clients: list[SimClient]
@@ -107,7 +109,7 @@ class Lives(ABC):
         assert self._scripts.keys() == shares.keys()
         self._weights = [shares[name] for name in self._scripts]
         for client in self.clients:
-            for _ in range(1 if client.stays else _TASKS):
+            for _ in range(self._staying_tasks if client.stays else _TASKS):
                 client.run(self._life(client))
         self._loop.after(self._some(self._plan.clients_plan.trouble_distance), self._trouble)
 

@@ -126,6 +126,8 @@ class HandDatabase(AsyncDatabase):
 class ByHand(Lives):
     """What clients of several partitions do by hand; the rest is mako.sim.shards.traffic."""
 
+    # One may wait for a partition that stalls, while the other leaves it out.
+    _staying_tasks = 2
     history: ShardHistory
     _lists: range
     _map: ShardMap

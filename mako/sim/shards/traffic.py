@@ -60,7 +60,7 @@ _REST_MS: Final = 500
 #: Chance that a call may be sent again.
 _ONCE: Final = 0.3
 #: Chance that a client at any replicas looks at several partitions at one moment.
-_OVER_SEVERAL: Final = 0.4
+_OVER_SEVERAL: Final = 0.3
 
 
 class ShardTraffic(ByHand):
