@@ -27,7 +27,7 @@ from mako.sim.coverage import (
     Coverage,
 )
 from mako.sim.mutant import Mutant
-from mako.sim.shards.planted import ENGINE
+from mako.sim.shards.planted import EDITED
 from mako.sim.sharing import Lost, shared
 from mako.storage import planted as storage_planted
 
@@ -38,7 +38,7 @@ SERVED: Final = {**driver_planted.SERVED, **server_planted.BUGS}
 SHARDED: Final = {
     **driver_planted.SHARDED,
     **server_planted.SHARDED,
-    **{name: bug.rule for name, bug in ENGINE.items()},
+    **{name: bug.rule for name, bug in EDITED.items()},
 }
 PLANTED: Final = {
     **raft_planted.BUGS,
@@ -164,8 +164,8 @@ def find_planted(
     wanted = list(names)
     modes = sorted({mode_of(name) for name in wanted}, key=lambda mode: mode.value)
     for name in wanted:
-        if name in ENGINE:
-            mutations.check(ENGINE[name].edits)
+        if name in EDITED:
+            mutations.check(EDITED[name].edits)
     work = deque(_Try(name, first_seed) for name in wanted)
     for task, what in shared(_is_violated, work, jobs, prepare=partial(_load, *modes)):
         # Whatever hangs or kills the process is a violation, too.
@@ -214,7 +214,7 @@ def _has_mutant_found(name: str, seed: int) -> bool:
 
 
 def _is_violated(task: _Try) -> bool:
-    if task.planted and task.name in ENGINE:
+    if task.planted and task.name in EDITED:
         return _has_mutant_found(task.name, task.seed)
     planted = frozenset([task.name] if task.planted else ())
     return bool(run_seed(task.seed, planted=planted, mode=mode_of(task.name)).problem)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
 from mako.sim import mutations
-from mako.sim.shards.planted import ENGINE
+from mako.sim.shards.planted import EDITED
 
 #: Processor time of a seed, which usually takes ten to thirty seconds.
 SECONDS_MAX: Final = 300
@@ -47,7 +47,7 @@ class Ran(NamedTuple):
 
 
 def _edits(name: str) -> tuple[mutations.Edit, ...]:
-    return ENGINE[name].edits if name else ()
+    return EDITED[name].edits if name else ()
 
 
 class Mutant:

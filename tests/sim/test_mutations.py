@@ -10,7 +10,7 @@ import pytest
 from mako.sim.cluster import Mode, run_seed
 from mako.sim.mutant import Mutant
 from mako.sim.mutations import Edit, MutationError, check, edited, install
-from mako.sim.shards.planted import ENGINE
+from mako.sim.shards.planted import EDITED
 from tests.interpreted.mutations import MUTATIONS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -18,9 +18,9 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 SEED = 6
 
 
-@pytest.mark.parametrize("name", sorted(ENGINE))
+@pytest.mark.parametrize("name", sorted(EDITED))
 def test_a_bug_of_the_engine_applies(name: str) -> None:
-    check(ENGINE[name].edits)
+    check(EDITED[name].edits)
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)

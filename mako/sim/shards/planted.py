@@ -14,7 +14,7 @@ from mako.sim.mutations import Edit
 
 
 @dataclass(frozen=True, slots=True)
-class EngineBug:
+class EditedBug:
     """The rule that it breaks, and how."""
 
     rule: str
@@ -22,9 +22,9 @@ class EngineBug:
 
 
 #: By name.
-ENGINE: Final[Mapping[str, EngineBug]] = MappingProxyType(
+EDITED: Final[Mapping[str, EditedBug]] = MappingProxyType(
     {
-        "closed_before_installed": EngineBug(
+        "closed_before_installed": EditedBug(
             "the coordinator closes once all have installed (X4)",
             (
                 (
@@ -35,7 +35,7 @@ ENGINE: Final[Mapping[str, EngineBug]] = MappingProxyType(
                 ),
             ),
         ),
-        "early_result_altered": EngineBug(
+        "early_result_altered": EditedBug(
             "what is told early is what was installed (DESIGN §6)",
             (
                 (
@@ -45,7 +45,7 @@ ENGINE: Final[Mapping[str, EngineBug]] = MappingProxyType(
                 ),
             ),
         ),
-        "gathered_absence_believed": EngineBug(
+        "gathered_absence_believed": EditedBug(
             "a commit looks again whether a row is still not there (mako.engine.gathered)",
             (
                 (
@@ -55,7 +55,7 @@ ENGINE: Final[Mapping[str, EngineBug]] = MappingProxyType(
                 ),
             ),
         ),
-        "gathered_range_believed": EngineBug(
+        "gathered_range_believed": EditedBug(
             "a commit looks again whether a range has other rows (mako.engine.gathered)",
             (
                 (
@@ -65,7 +65,7 @@ ENGINE: Final[Mapping[str, EngineBug]] = MappingProxyType(
                 ),
             ),
         ),
-        "gathered_scan_not_noted": EngineBug(
+        "gathered_scan_not_noted": EditedBug(
             "what a client has been shown is noted for its commit (G1)",
             (
                 (
@@ -75,7 +75,7 @@ ENGINE: Final[Mapping[str, EngineBug]] = MappingProxyType(
                 ),
             ),
         ),
-        "gathered_session_not_noted": EngineBug(
+        "gathered_session_not_noted": EditedBug(
             "what a client was shown before it gathers is noted, too (G1)",
             (
                 (
@@ -87,7 +87,7 @@ ENGINE: Final[Mapping[str, EngineBug]] = MappingProxyType(
                 ),
             ),
         ),
-        "gathered_value_believed": EngineBug(
+        "gathered_value_believed": EditedBug(
             "a commit looks again at each value that its client has seen (mako.engine.gathered)",
             (
                 (
@@ -97,7 +97,7 @@ ENGINE: Final[Mapping[str, EngineBug]] = MappingProxyType(
                 ),
             ),
         ),
-        "mask_not_inherited_from_tombstone": EngineBug(
+        "mask_not_inherited_from_tombstone": EditedBug(
             "whoever finds that a row is gone depends on who has deleted it (I3)",
             (
                 (
@@ -113,7 +113,7 @@ ENGINE: Final[Mapping[str, EngineBug]] = MappingProxyType(
                 ),
             ),
         ),
-        "mask_not_inherited_on_delete": EngineBug(
+        "mask_not_inherited_on_delete": EditedBug(
             "whoever deletes a row depends on what it depends on (I3)",
             (
                 (
@@ -123,7 +123,7 @@ ENGINE: Final[Mapping[str, EngineBug]] = MappingProxyType(
                 ),
             ),
         ),
-        "mask_not_inherited_on_overwrite": EngineBug(
+        "mask_not_inherited_on_overwrite": EditedBug(
             "whoever overwrites a version depends on what it depends on (I3)",
             (
                 (
@@ -133,7 +133,7 @@ ENGINE: Final[Mapping[str, EngineBug]] = MappingProxyType(
                 ),
             ),
         ),
-        "mask_not_inherited_on_read": EngineBug(
+        "mask_not_inherited_on_read": EditedBug(
             "whoever reads a row depends on what it depends on (I3)",
             (
                 (
@@ -143,7 +143,7 @@ ENGINE: Final[Mapping[str, EngineBug]] = MappingProxyType(
                 ),
             ),
         ),
-        "mask_not_inherited_on_update": EngineBug(
+        "mask_not_inherited_on_update": EditedBug(
             "whoever changes a row depends on what it depends on (I3)",
             (
                 (
@@ -153,7 +153,7 @@ ENGINE: Final[Mapping[str, EngineBug]] = MappingProxyType(
                 ),
             ),
         ),
-        "left_out_and_shown": EngineBug(
+        "left_out_and_shown": EditedBug(
             "a snapshot does not show what waits for who is left out of it (P6)",
             (
                 (
@@ -163,7 +163,7 @@ ENGINE: Final[Mapping[str, EngineBug]] = MappingProxyType(
                 ),
             ),
         ),
-        "moment_lacks_own": EngineBug(
+        "moment_lacks_own": EditedBug(
             "a snapshot of several partitions has what its client was told (mako.client.remote)",
             (
                 (
@@ -173,7 +173,7 @@ ENGINE: Final[Mapping[str, EngineBug]] = MappingProxyType(
                 ),
             ),
         ),
-        "moment_not_moved": EngineBug(
+        "moment_not_moved": EditedBug(
             "a snapshot of several partitions is read at one timestamp (S1)",
             (
                 (
@@ -183,7 +183,7 @@ ENGINE: Final[Mapping[str, EngineBug]] = MappingProxyType(
                 ),
             ),
         ),
-        "proposal_not_compared": EngineBug(
+        "proposal_not_compared": EditedBug(
             "a proposal is above the clock of each participant (X1)",
             (
                 (
@@ -193,7 +193,7 @@ ENGINE: Final[Mapping[str, EngineBug]] = MappingProxyType(
                 ),
             ),
         ),
-        "reader_not_validated": EngineBug(
+        "reader_not_validated": EditedBug(
             "a participant that was only read validates, too (X2)",
             (
                 (
@@ -203,7 +203,7 @@ ENGINE: Final[Mapping[str, EngineBug]] = MappingProxyType(
                 ),
             ),
         ),
-        "validated_again_only_by_who_asked": EngineBug(
+        "validated_again_only_by_who_asked": EditedBug(
             "in the second round all participants validate (X2)",
             (
                 (
