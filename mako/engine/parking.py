@@ -2,6 +2,7 @@
 
 from mako.engine.atomics import (
     ld8,
+    lshr,
     memcpy,
     st8,
     store_release,
@@ -36,6 +37,7 @@ from mako.engine.layout import (
     REMOTE_ROW_BYTES,
     REMOTE_SCAN_BYTES,
 )
+from mako.engine.owner import mixed
 from mako.engine.reclaim import reclaim_some
 from mako.engine.remote import (
     X_RECORD,
@@ -113,13 +115,14 @@ def park(lane: int) -> None:
     attempt_ns = ld8(mesh + H_NOW) - ld8(lane + L_BEGAN)
     st8(lane + L_TRIES, tries + 1)
     begin_attempt(lane)
-    # Who met whom must not meet again at once: neither partitions, nor lanes, nor attempts agree.
-    mixed = (ld8(lane + L_TRANSACTION) >> LANE_BITS) * 5 + ld8(lane + L_INDEX)
-    mixed += 3 * ld8(ld8(lane + C_ENGINE) + PARTITION)
     far_away = min(PARKED_ATTEMPTS * attempt_ns, PARKED_NS_MAX)
     longest = max(PARKED_NS << PARKED_DOUBLINGS, far_away)
     pause = min(PARKED_NS << min(tries, 30), longest)
-    pause += pause * (mixed & 7) // 8
+    # Up to twice that, and each time something else: who met whom would meet again and again, were
+    # their pauses the same, or did they grow in step.
+    partition = ld8(ld8(lane + C_ENGINE) + PARTITION)
+    drawn = mixed(mixed(0, partition), ld8(lane + L_TRANSACTION))
+    pause += pause * lshr(drawn, 56) // 256
     st8(lane + L_DUE, ld8(mesh + H_NOW) + pause)
     forget_rows(lane)
     rest(lane)

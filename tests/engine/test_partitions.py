@@ -274,6 +274,24 @@ def test_who_waits_alone_for_a_prepared_lock_is_no_conflict_over_partitions() ->
         made.close()
 
 
+@pytest.mark.parametrize("number", range(8))
+def test_two_that_are_in_each_others_way_do_not_stay_in_step(number: int) -> None:
+    """Each has locked its own row when the other one asks for it. What is at first the same for
+    both would be so for ever: every turn here takes as long as any other."""
+    made = Cluster([ACCOUNT], partitions=2, pumped=True)
+    try:
+        for place in range(2):
+            made.run(place, put, place, 1, 50)
+        for _ in range(number):
+            made.run(0, look, 0, 1, 1, 1)
+        made.post(0, transfer, 0, 1, 1, 1, 5)
+        made.post(1, transfer, 1, 1, 0, 1, 5)
+        assert [done.outcome for done in made.settle()] == [Outcome.COMMITTED] * 2
+        assert [made.mesh.counts(place).refused > 0 for place in range(2)] == [True, True]
+    finally:
+        made.close()
+
+
 def test_a_procedure_that_rolls_back_leaves_nothing(cluster: Cluster) -> None:
     assert cluster.run(0, refuse, 1, 1).outcome is Outcome.ROLLED_BACK
     assert cluster.run(0, look, 1, 1, 1, 1).value == 0
