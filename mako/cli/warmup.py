@@ -5,10 +5,12 @@ on standard output is the result.
 """
 
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import click
 
@@ -18,6 +20,8 @@ from mako.errors import ConfigError
 
 #: Called before each unit is compiled with its name, how many are done, and how many there are.
 Progress = Callable[[str, int, int], None]
+#: Processes that compile beside this one, at most: each needs about 300 MB.
+HELPERS_MAX: Final = 3
 
 
 @click.command()
@@ -30,10 +34,31 @@ def warmup() -> None:
     from mako.engine.warmup import warmup as compile_all
 
     started = time.monotonic()
-    with _shown_progress() as progress:
+    stamp = cache.stamp_file(root, version_of("numba"))
+    processors = len(os.sched_getaffinity(0))
+    helpers = 0 if stamp.exists() else min(processors - 1, HELPERS_MAX)
+    with _helped(helpers), _shown_progress() as progress:
         compile_all(progress)
-    cache.stamp_file(root, version_of("numba")).touch()
+    stamp.touch()
     click.echo(f"compiled, ready in {time.monotonic() - started:.1f} s; kept in {root}")
+
+
+@contextmanager
+def _helped(count: int) -> Iterator[None]:
+    """So many processes compile meanwhile. What one of them does not do is done here."""
+    helper = [sys.executable, "-P", "-m", "mako.engine.warmup"]
+    nothing = subprocess.DEVNULL
+    helpers = [
+        subprocess.Popen(helper, stdin=nothing, stdout=nothing, stderr=nothing)
+        for _ in range(count)
+    ]
+    try:
+        yield
+    finally:
+        for each in helpers:
+            each.terminate()
+        for each in helpers:
+            each.wait()
 
 
 @contextmanager

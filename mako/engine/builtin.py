@@ -252,8 +252,8 @@ def address_of(function: Callable[[int, int, int], int]) -> int:
 
             word = types.int64
             made: Any = CFunc(function, ((word,) * 3, word), locals={}, options={"nopython": True})
-            use_cache(made, function)
-            made.compile()
+            with use_cache(made, function).alone():
+                made.compile()
             _kept.append(made)
             _made[function] = int(made.address)
     return _made[function]

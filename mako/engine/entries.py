@@ -24,6 +24,7 @@ from numba.core.ccallback import CFunc
 from numba.extending import intrinsic
 
 from mako.engine.atomics import ld8, st8
+from mako.engine.compiling import PATIENCE
 from mako.engine.cursors import register_key_fields
 from mako.engine.jit import INTERPRETED, source_of, use_cache
 from mako.engine.layout import C_DETAIL, C_OUTCOME
@@ -64,7 +65,7 @@ def _guarded(dispatcher: Any) -> Any:
     return call
 
 
-def _compile(name: str, source: str, scope: dict[str, Any], stamp: str) -> Any:
+def _compile(name: str, source: str, scope: dict[str, Any], stamp: str, patience: float) -> Any:
     """Compile `def run(tx, arguments, result)` of `source` to an entry, from the cache if it
     can be had. The cache key is `name` and `stamp`."""
     exec(source, scope)
@@ -83,8 +84,8 @@ def _compile(name: str, source: str, scope: dict[str, Any], stamp: str) -> Any:
     # Not through `numba.cfunc`: it compiles at once, and knows only numba's own cache.
     signature = (_ENTRY.args, _ENTRY.return_type)
     function = CFunc(entry, signature, locals={}, options={"nopython": True})
-    use_cache(function, entry)
-    function.compile()
+    with use_cache(function, entry).alone(patience):
+        function.compile()
     return function
 
 
@@ -116,15 +117,18 @@ class Entry:
 _entries: dict[tuple[Any, ...], Entry] = {}
 
 
-def procedure_entry(procedure: Procedure, out: Row | None = None) -> Entry:
-    """Compile `procedure`; with `out`, its last parameter is a writable row of that layout.
+def procedure_entry(
+    procedure: Procedure, out: Row | None = None, *, patience: float = PATIENCE
+) -> Entry:
+    """Compile `procedure`; with `out`, its last parameter is a writable row of that layout. Another
+    process that compiles it is waited for, up to `patience` seconds.
 
-    Raises SchemaError, in one line, if it cannot be compiled.
+    Raises SchemaError, in one line, if it cannot be compiled, and Busy if there is no patience.
     """
     key = (procedure, None if out is None else out.fingerprint)
     if key not in _entries:
         count = len(procedure.parameters) - (out is not None)
-        _entries[key] = _build(procedure, "procedure", count, out)
+        _entries[key] = _build(procedure, "procedure", count, out, patience)
     return _entries[key]
 
 
@@ -139,7 +143,9 @@ def workload_entries(workload: Workload) -> tuple[Entry, Entry]:
     return made[0], made[1]
 
 
-def _build(function: Function, part: str, count: int, row: Row | None) -> Entry:
+def _build(
+    function: Function, part: str, count: int, row: Row | None, patience: float = PATIENCE
+) -> Entry:
     for table in function.tables():
         if isinstance(table, Table):
             register_key_fields(table)
@@ -178,7 +184,7 @@ def _build(function: Function, part: str, count: int, row: Row | None) -> Entry:
     stamp = f"{stamp_of(function)}:{part}:{count}:{'' if row is None else row.fingerprint}"
     name = f"{function.__module__}.{function.__qualname__}.{part}"
     try:
-        made = _compile(name, source, scope, stamp)
+        made = _compile(name, source, scope, stamp, patience)
     except numba_errors.NumbaError as error:
         raise SchemaError(_explain(function, error)) from error
     except TypeError as error:

@@ -5,7 +5,8 @@ one folder per hash of *all* engine sources: numba's own cache looks only at the
 function itself and would go on running an old callee from another file. Functions of users
 (procedures) are keyed by their own module's source as well.
 
-Processes that start together fill the cache together, and load what others have compiled. Symbols
+Processes that start together fill the cache together: one compiles a function, the others wait for
+it and load what it has kept (`mako.engine.compiling`). Symbols
 and files are named so that nobody gets another function's code (`_Identities`, `_CacheFile`).
 
 With NUMBA_DISABLE_JIT=1 the decorator leaves the function as it is, and the primitives of
@@ -19,7 +20,8 @@ import inspect
 import os
 import secrets
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
@@ -28,6 +30,7 @@ import numba
 from numba.core import bytecode, caching
 
 from mako.engine.cache_folder import cache_root, make_root
+from mako.engine.compiling import PATIENCE, Turn
 
 #: Whether the engine runs as interpreted Python (coverage, debugging, explored interleavings).
 INTERPRETED: bool = bool(numba.config.DISABLE_JIT)
@@ -136,6 +139,7 @@ class _Cache(caching.FunctionCache):
     """
 
     _impl_class = _CacheImpl
+    _turn: Turn | None = None
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
@@ -150,6 +154,24 @@ class _Cache(caching.FunctionCache):
         code = hashlib.sha256(function.__code__.co_code).hexdigest()
         stamp = str(getattr(function, "__mako_stamp__", ""))
         return (sig, codegen.magic_tuple(), (function.__qualname__, code, stamp))
+
+    @contextmanager
+    def alone(self, patience: float = PATIENCE) -> Iterator[None]:
+        """What is compiled in here is compiled by one process. Busy: another one has not ended
+        after `patience`, which is 0."""
+        lock = Path(self._cache_path, f"{self._impl.filename_base}.lock")
+        with Turn(lock, patience=patience) as self._turn:
+            try:
+                yield
+            finally:
+                self._turn = None
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        found = super().load_overload(sig, target_context)
+        if found is None and self._turn is not None:
+            self._turn.take()
+            found = super().load_overload(sig, target_context)
+        return found
 
 
 def compiled(function: F | None = None, *, inline: bool = False) -> Any:
@@ -171,6 +193,8 @@ def compiled(function: F | None = None, *, inline: bool = False) -> Any:
 
 #: Called with the name of each exported function before it is compiled or loaded.
 on_export: Callable[[str], None] | None = None
+#: Where exported functions wait to be compiled, in a process that runs none of them.
+postponed: list[Any] | None = None
 
 
 def exported(function: F) -> F:
@@ -198,10 +222,15 @@ def exported(function: F) -> F:
     result = types.void if nothing else types.int64
     signature = result(*([types.int64] * arity))
     made = CFunc(function, (signature.args, result), locals={}, options={"nopython": True})
-    use_cache(made, function)
-    made.compile()
+    cache = use_cache(made, function)
     symbol = f"mako_{function.__module__}_{function.__qualname__}".replace(".", "_")
-    binding.add_symbol(symbol, made.address)
+    if postponed is None:
+        with cache.alone():
+            made.compile()
+        binding.add_symbol(symbol, made.address)
+    else:
+        postponed.append(made)
+        binding.add_symbol(symbol, binding.address_of_symbol("memcpy"))  # Any will do.
     _kept.append(made)
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -225,9 +254,10 @@ def exported(function: F) -> F:
 _kept: list[Any] = []
 
 
-def use_cache(dispatcher: Any, function: Callable[..., Any]) -> None:
+def use_cache(dispatcher: Any, function: Callable[..., Any]) -> _Cache:
     """Make a dispatcher, or a cfunc not yet compiled, load from and save to our cache."""
     dispatcher._cache = _Cache(function)
+    return cast(_Cache, dispatcher._cache)
 
 
 def named(function: F, name: str) -> F:

@@ -52,6 +52,10 @@ _SMALL_CLASSES = _SMALL // 16
 #: little is left, because nobody else can use it.
 KEPT_BYTES_MAX = 2 << 20
 KEPT_BYTES_MIN = 64 << 10
+#: The least that a context takes from the shared end, and what it takes is at most so small a part
+#: (a shift) of what is left there: nobody else can use it, and there may be hundreds of contexts.
+_CHUNK_BYTES_MIN = 16 << 10
+_CHUNK_SHIFT = 8
 #: What a context takes from the shared lists at a time.
 _TAKEN_BYTES = 64 << 10
 #: How far ahead of what is handed out `allocate_ahead` asks for memory.
@@ -83,26 +87,34 @@ _LARGE = _SMALL_CLASSES + 1 + (RETIRED_BLOCK.bit_length() - 12) * 4 + 3
 
 
 @compiled
+def _taken(size: int, left: int) -> int:
+    """Bytes to take for a block of `size` where so many are left: a chunk, or only the block if it
+    is large for one."""
+    chunk = min(max(left >> _CHUNK_SHIFT, _CHUNK_BYTES_MIN), CHUNK_BYTES) & -LINE
+    return size if size > chunk // 4 else chunk
+
+
+@compiled
 def _refill(context: int, size: int, limit: int) -> int:
     """A block of `size` bytes from the shared end of memory, or 0 past `limit`."""
     engine = ld8(context + C_ENGINE)
-    large = size > CHUNK_BYTES // 4
-    wanted = size if large else CHUNK_BYTES
     end = engine + ld8(engine + limit)
     start = load_relaxed(engine + BUMP)
+    wanted = _taken(size, end - start)
     # Adding first and taking it back on failure would let somebody with a higher limit, who
     # came in between, own what the next one is given, too.
     while start + wanted <= end and cas(engine + BUMP, start, start + wanted) == 0:
         start = load_relaxed(engine + BUMP)
+        wanted = _taken(size, end - start)
     if start + wanted > end:
         return 0
-    if large:
+    if wanted == size:
         return start
     # What is left of the old chunk is lost to this context; it is at most a quarter.
     lost = ld8(context + C_CHUNK_END) - ld8(context + C_CHUNK)
     st8(context + C_CHUNK, start + size)
     st8(context + C_CHUNK_END, start + wanted)
-    st8(context + C_FREE_BYTES, ld8(context + C_FREE_BYTES) + wanted - lost)
+    st8(context + C_FREE_BYTES, ld8(context + C_FREE_BYTES) + wanted - lost - size)
     return start
 
 
@@ -240,8 +252,6 @@ def _allocate(context: int, pool: int, size: int, limit: int) -> int:
     if block == 0 and _recycle(context, size, limit):
         block = ld8(context + C_CHUNK)
         st8(context + C_CHUNK, block + size)
-        st8(context + C_FREE_BYTES, ld8(context + C_FREE_BYTES) - size)
-    elif block != 0 and size <= CHUNK_BYTES // 4:
         st8(context + C_FREE_BYTES, ld8(context + C_FREE_BYTES) - size)
     return block
 

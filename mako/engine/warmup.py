@@ -2,16 +2,22 @@
 
 Functions of the engine are compiled when they are first called, and exported ones when their
 module is imported. This does both ahead of use, in the order of the imports, so that
-afterwards a process only loads: see `mako warmup`.
+afterwards a process only loads: see `mako warmup`. As a program it is a helper of that, which
+begins at the other end.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final
 
 from mako.engine import jit
+from mako.engine.compiling import Busy
+
+if TYPE_CHECKING:
+    from mako.procedure import Procedure
 
 Progress = Callable[[str, int, int], None]
 
@@ -38,12 +44,48 @@ def warmup(progress: Progress) -> None:
     for name, dispatcher in called:
         progress(name, done, total)
         if not jit.INTERPRETED:
-            from numba import types
-
-            arity = len(inspect.signature(dispatcher.py_func).parameters)
-            dispatcher.compile((types.int64,) * arity)
+            with dispatcher._cache.alone():
+                dispatcher.compile(_words(dispatcher))
         done += 1
     progress("", done, total)
+
+
+def help_out() -> None:
+    """Compile what `warmup` does in another process, from the end on and in any order, and keep it;
+    until nothing is left, or that process is gone. This one must not run any of it."""
+    helped = os.getppid()
+    jit.postponed = []
+    called = [dispatcher for _, dispatcher in _called(loading=False)]
+    units = [(unit, unit.compile) for unit in jit.postponed]
+    units += [(each, lambda each=each: each.compile(_words(each))) for each in called]
+    for unit, compile_it in reversed(units):
+        if os.getppid() != helped:
+            return
+        try:
+            with unit._cache.alone(patience=0):
+                compile_it()
+        except Busy:
+            continue
+
+
+def load(procedures: Iterable[Procedure]) -> None:
+    """Compile procedures, or load them; others who do so at the same time each take some."""
+    from mako.engine.entries import procedure_entry
+
+    busy = []
+    for procedure in procedures:
+        try:
+            procedure_entry(procedure, patience=0)
+        except Busy:
+            busy.append(procedure)
+    for procedure in busy:
+        procedure_entry(procedure)
+
+
+def _words(dispatcher: Any) -> tuple[Any, ...]:
+    from numba import types
+
+    return (types.int64,) * len(inspect.signature(dispatcher.py_func).parameters)
 
 
 _CALLED: Final = {
@@ -80,7 +122,7 @@ _CALLED: Final = {
 _CALLED_COUNT: Final = sum(len(names.split()) for names in _CALLED.values())
 
 
-def _called() -> Iterator[tuple[str, Any]]:
+def _called(*, loading: bool = True) -> Iterator[tuple[str, Any]]:
     """The functions that `mako.engine.engine` and the client call from Python."""
     from importlib import import_module
 
@@ -89,8 +131,12 @@ def _called() -> Iterator[tuple[str, Any]]:
 
     import_module("mako.engine.engine")
     import_module("mako.engine.pumped")
-    for entry in (*OPERATIONS.values(), once, forget, gathered):  # As a server that starts.
-        address_of(entry)
+    for entry in (*OPERATIONS.values(), once, forget, gathered) if loading else ():
+        address_of(entry)  # As a server that starts.
     for module, names in _CALLED.items():
         for name in names.split():
             yield f"{module}.{name}", getattr(import_module(f"mako.engine.{module}"), name)
+
+
+if __name__ == "__main__":
+    help_out()

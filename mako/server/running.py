@@ -109,15 +109,14 @@ def _load_engine(log: EventLog) -> None:
 
 def _load_procedures(procedures: Mapping[str, Deployed], log: EventLog) -> None:
     """For the same reason: the first time, some of a benchmark's take a minute to compile."""
-    from mako.engine.entries import procedure_entry
+    from mako.engine.warmup import load
 
     started = time.monotonic()
     wanted = [one.procedure for one in procedures.values() if not one.at_snapshot]
-    for procedure in wanted:
-        try:
-            procedure_entry(procedure)
-        except SchemaError as error:
-            raise ConfigError(f"procedures: {error}") from error
+    try:
+        load(wanted)
+    except SchemaError as error:
+        raise ConfigError(f"procedures: {error}") from error
     if wanted:
         seconds = round(time.monotonic() - started, 1)
         log("has loaded its procedures", count=len(wanted), seconds=seconds)

@@ -237,13 +237,11 @@ def _load(*modes: Mode) -> None:
     """The first time the engine and procedures are compiled, which is no part of a seed."""
     if set(modes) <= {Mode.MODEL}:
         return
-    from mako.engine.entries import procedure_entry
-    from mako.engine.warmup import warmup
+    from mako.engine.warmup import load, warmup
 
     warmup(lambda unit, done, total: None)
     for mode in modes:
-        for deployed in deploy(_MODULES.get(mode, ())).values():
-            procedure_entry(deployed.procedure)
+        load(each.procedure for each in deploy(_MODULES.get(mode, ())).values())
 
 
 def _run(mode: Mode, seed: int) -> Outcome:

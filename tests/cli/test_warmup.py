@@ -1,5 +1,7 @@
 """`mako warmup` with a compiler that is a stand-in: progress, the stamp, and refusals."""
 
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +21,33 @@ def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv(cache.ROOT_VARIABLE, str(folder))
     monkeypatch.delenv("NUMBA_DISABLE_JIT", raising=False)
     return folder
+
+
+class Helper:
+    """Stands for a process that compiles meanwhile."""
+
+    started: list["Helper"]
+
+    def __init__(self, command: list[str], **streams: int) -> None:
+        assert command == [sys.executable, "-P", "-m", "mako.engine.warmup"]
+        assert set(streams.values()) == {subprocess.DEVNULL}
+        self.calls: list[str] = []
+        self.started.append(self)
+
+    def terminate(self) -> None:
+        self.calls.append("terminate")
+
+    def wait(self) -> None:
+        self.calls.append("wait")
+
+
+@pytest.fixture(autouse=True)
+def helpers(monkeypatch: pytest.MonkeyPatch) -> list[Helper]:
+    """Those that were started, on a machine of eight processors."""
+    monkeypatch.setattr(Helper, "started", [], raising=False)
+    monkeypatch.setattr(subprocess, "Popen", Helper)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
+    return Helper.started
 
 
 @pytest.fixture
@@ -63,8 +92,22 @@ def test_on_a_terminal_progress_is_a_bar(
     assert "\x1b[" in printed.err
 
 
+@pytest.mark.usefixtures("compiler")
+def test_the_first_time_other_processors_help(
+    helpers: list[Helper], monkeypatch: pytest.MonkeyPatch, root: Path
+) -> None:
+    assert main(["warmup"]) == 0
+    assert [each.calls for each in helpers] == [["terminate", "wait"]] * 3
+    assert main(["warmup"]) == 0
+    assert len(helpers) == 3, "it is compiled"
+    cache.stamp_file(root, version_of("numba")).unlink()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {5})
+    assert main(["warmup"]) == 0
+    assert len(helpers) == 3, "there is no other one"
+
+
 def test_a_failed_compilation_leaves_no_stamp(
-    compiler: ModuleType, monkeypatch: pytest.MonkeyPatch, root: Path
+    compiler: ModuleType, helpers: list[Helper], monkeypatch: pytest.MonkeyPatch, root: Path
 ) -> None:
     def fail(_progress: Callable[[str, int, int], None]) -> None:
         raise AssertionError("does not compile")
@@ -73,6 +116,7 @@ def test_a_failed_compilation_leaves_no_stamp(
     with pytest.raises(AssertionError, match="does not compile"):
         main(["warmup"])
     assert list(root.iterdir()) == []
+    assert [each.calls for each in helpers] == [["terminate", "wait"]] * 3
 
 
 def test_nothing_to_compile_without_the_jit(

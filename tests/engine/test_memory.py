@@ -60,6 +60,23 @@ def test_classes_grow_and_the_largest_holds_the_largest_value() -> None:
 
 
 @pytest.mark.interpreted
+def test_what_contexts_have_of_their_own_is_a_part_of_little_memory() -> None:
+    """Each lane of a worker is a context. In a small memory hundreds of them had taken all of it as
+    soon as each had run something."""
+    made = Engine(16 << 20, contexts=200, ring_bytes=1 << 12)
+    try:
+        limit = made.word(made.base + layout.SOFT_LIMIT) - (
+            made.word(made.base + layout.BUMP) - made.base
+        )
+        for each in range(200):
+            assert allocate(made.context(each), layout.POOL_VALUES, 24) != 0
+        assert made.memory_reserved < limit * 0.6
+        assert made.memory_bytes == 200 * 32
+    finally:
+        made.close()
+
+
+@pytest.mark.interpreted
 def test_blocks_in_use_never_overlap_and_pools_never_mix(engine: Engine, seed: int) -> None:
     """Random allocations and releases against a model of which bytes are whose."""
     draw = random.Random(seed)
