@@ -143,7 +143,8 @@ def test_a_flipped_bit_anywhere_is_found(seed: int) -> None:
         data = whole.contents(name)
         used = len(data.rstrip(b"\0"))
         for at in range(0, used, max(1, used // 60)):
-            disk = written()
-            disk.damage(name, data[:at] + bytes([data[at] ^ 1 << seed % 8]) + data[at + 1 :])
+            whole.damage(name, data[:at] + bytes([data[at] ^ 1 << seed % 8]) + data[at + 1 :])
             with pytest.raises(StorageError):
-                restored(disk)
+                restored(whole)
+        whole.damage(name, data)
+    restored(whole)
