@@ -8,7 +8,7 @@ covers the engine's sources and every version that takes part: after an upgrade 
 stamp of before says nothing.
 
 Caveat: a stamp outlives code that somebody deleted by hand from below the root. It is therefore
-only reported, never relied on: `mako warmup` always asks the engine.
+only reported, and says whether helpers are worth their start: `mako warmup` always asks the engine.
 """
 
 import platform

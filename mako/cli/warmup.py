@@ -9,7 +9,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Final
 
 import click
@@ -46,19 +47,25 @@ def warmup() -> None:
 @contextmanager
 def _helped(count: int) -> Iterator[None]:
     """So many processes compile meanwhile. What one of them does not do is done here."""
-    helper = [sys.executable, "-P", "-m", "mako.engine.warmup"]
-    nothing = subprocess.DEVNULL
-    helpers = [
-        subprocess.Popen(helper, stdin=nothing, stdout=nothing, stderr=nothing)
-        for _ in range(count)
-    ]
+    helpers: list[subprocess.Popen[bytes]] = []
     try:
+        with suppress(OSError):  # There may be no room for another process.
+            helpers.extend(_helper() for _ in range(count))
         yield
     finally:
         for each in helpers:
             each.terminate()
         for each in helpers:
             each.wait()
+
+
+def _helper() -> "subprocess.Popen[bytes]":
+    """With the mako that runs here, wherever it was started."""
+    folders = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, folders))}
+    command = [sys.executable, "-P", "-m", "mako.engine.warmup", str(os.getpid())]
+    nothing = subprocess.DEVNULL
+    return subprocess.Popen(command, env=environment, stdin=nothing, stdout=nothing, stderr=nothing)
 
 
 @contextmanager

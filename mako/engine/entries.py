@@ -123,7 +123,7 @@ def procedure_entry(
     """Compile `procedure`; with `out`, its last parameter is a writable row of that layout. Another
     process that compiles it is waited for, up to `patience` seconds.
 
-    Raises SchemaError, in one line, if it cannot be compiled, and Busy if there is no patience.
+    Raises SchemaError, in one line, if it cannot be compiled, NotMyTurn if there is no patience.
     """
     key = (procedure, None if out is None else out.fingerprint)
     if key not in _entries:

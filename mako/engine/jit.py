@@ -5,8 +5,8 @@ one folder per hash of *all* engine sources: numba's own cache looks only at the
 function itself and would go on running an old callee from another file. Functions of users
 (procedures) are keyed by their own module's source as well.
 
-Processes that start together fill the cache together: one compiles a function, the others wait for
-it and load what it has kept (`mako.engine.compiling`). Symbols
+Processes that start together fill the cache together: one compiles a unit, the others wait for it
+and load what it has kept (`mako.engine.compiling`). Symbols
 and files are named so that nobody gets another function's code (`_Identities`, `_CacheFile`).
 
 With NUMBA_DISABLE_JIT=1 the decorator leaves the function as it is, and the primitives of
@@ -15,6 +15,7 @@ With NUMBA_DISABLE_JIT=1 the decorator leaves the function as it is, and the pri
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import inspect
 import os
@@ -157,8 +158,8 @@ class _Cache(caching.FunctionCache):
 
     @contextmanager
     def alone(self, patience: float = PATIENCE) -> Iterator[None]:
-        """What is compiled in here is compiled by one process. Busy: another one has not ended
-        after `patience`, which is 0."""
+        """In here the function whose cache this is is compiled by one process at a time. NotMyTurn:
+        `patience` is 0, and another one is at it."""
         lock = Path(self._cache_path, f"{self._impl.filename_base}.lock")
         with Turn(lock, patience=patience) as self._turn:
             try:
@@ -230,7 +231,7 @@ def exported(function: F) -> F:
         binding.add_symbol(symbol, made.address)
     else:
         postponed.append(made)
-        binding.add_symbol(symbol, binding.address_of_symbol("memcpy"))  # Any will do.
+        binding.add_symbol(symbol, _somewhere())
     _kept.append(made)
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -252,6 +253,13 @@ def exported(function: F) -> F:
 
 
 _kept: list[Any] = []
+
+
+def _somewhere() -> int:
+    """The address of some function, for what is linked and not called."""
+    address = ctypes.cast(ctypes.pythonapi.Py_IncRef, ctypes.c_void_p).value
+    assert address is not None
+    return address
 
 
 def use_cache(dispatcher: Any, function: Callable[..., Any]) -> _Cache:

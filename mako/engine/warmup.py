@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from mako.engine import jit
-from mako.engine.compiling import Busy
+from mako.engine.compiling import NotMyTurn
 
 if TYPE_CHECKING:
     from mako.procedure import Procedure
@@ -50,10 +51,10 @@ def warmup(progress: Progress) -> None:
     progress("", done, total)
 
 
-def help_out() -> None:
-    """Compile what `warmup` does in another process, from the end on and in any order, and keep it;
-    until nothing is left, or that process is gone. This one must not run any of it."""
-    helped = os.getppid()
+def help_out(helped: int) -> None:
+    """Compile what `warmup` does in the process that has started this one, from the end on and in
+    any order, and keep it; until nothing is left, or that one, `helped`, is gone. Nothing of it can
+    be run here."""
     jit.postponed = []
     called = [dispatcher for _, dispatcher in _called(loading=False)]
     units = [(unit, unit.compile) for unit in jit.postponed]
@@ -64,7 +65,7 @@ def help_out() -> None:
         try:
             with unit._cache.alone(patience=0):
                 compile_it()
-        except Busy:
+        except NotMyTurn:
             continue
 
 
@@ -76,7 +77,7 @@ def load(procedures: Iterable[Procedure]) -> None:
     for procedure in procedures:
         try:
             procedure_entry(procedure, patience=0)
-        except Busy:
+        except NotMyTurn:
             busy.append(procedure)
     for procedure in busy:
         procedure_entry(procedure)
@@ -139,4 +140,4 @@ def _called(*, loading: bool = True) -> Iterator[tuple[str, Any]]:
 
 
 if __name__ == "__main__":
-    help_out()
+    help_out(int(sys.argv[1]))

@@ -27,10 +27,14 @@ class Helper:
     """Stands for a process that compiles meanwhile."""
 
     started: list["Helper"]
+    room = 100
 
-    def __init__(self, command: list[str], **streams: int) -> None:
-        assert command == [sys.executable, "-P", "-m", "mako.engine.warmup"]
+    def __init__(self, command: list[str], env: dict[str, str], **streams: int) -> None:
+        assert command == [sys.executable, "-P", "-m", "mako.engine.warmup", str(os.getpid())]
+        assert env["PYTHONPATH"].split(os.pathsep)[0] == str(Path(__file__).parents[2])
         assert set(streams.values()) == {subprocess.DEVNULL}
+        if len(self.started) == self.room:
+            raise BlockingIOError("no process can be made")
         self.calls: list[str] = []
         self.started.append(self)
 
@@ -104,6 +108,15 @@ def test_the_first_time_other_processors_help(
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {5})
     assert main(["warmup"]) == 0
     assert len(helpers) == 3, "there is no other one"
+
+
+@pytest.mark.usefixtures("compiler")
+def test_where_there_is_room_for_one_helper_it_is_one(
+    helpers: list[Helper], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Helper, "room", 1)
+    assert main(["warmup"]) == 0
+    assert [each.calls for each in helpers] == [["terminate", "wait"]]
 
 
 def test_a_failed_compilation_leaves_no_stamp(

@@ -1,5 +1,7 @@
 """Who compiles what others want, too: one does, and the others wait for it, or for so long."""
 
+import os
+import secrets
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -10,7 +12,8 @@ import pytest
 
 import mako
 from mako.engine import entries, jit, warmup
-from mako.engine.compiling import PATIENCE, Busy, Turn
+from mako.engine.cache_folder import ROOT_VARIABLE
+from mako.engine.compiling import PATIENCE, NotMyTurn, Turn
 from mako.procedure import Procedure
 
 
@@ -38,12 +41,13 @@ def test_who_comes_second_waits_for_the_first(tmp_path: Path) -> None:
     with clock.turn(tmp_path / "of" / "a.lock") as second:
         second.take()
         assert clock.pauses == 3
-        with pytest.raises(Busy), Turn(tmp_path / "of" / "a.lock", patience=0) as third:
+        with pytest.raises(NotMyTurn), Turn(tmp_path / "of" / "a.lock", patience=0) as third:
             third.take()
         with Turn(tmp_path / "of" / "b.lock", patience=0) as other:
             other.take()
     with Turn(tmp_path / "of" / "a.lock", patience=0) as third:
         third.take()
+        third.take()  # It is its own.
 
 
 def test_who_has_waited_for_long_compiles_too(tmp_path: Path) -> None:
@@ -70,7 +74,7 @@ def test_a_turn_ends_with_its_process(tmp_path: Path) -> None:
     with other:
         assert other.stdout is not None
         assert other.stdout.readline() == "taken\n"
-        with pytest.raises(Busy), Turn(path, patience=0) as turn:
+        with pytest.raises(NotMyTurn), Turn(path, patience=0) as turn:
             turn.take()
         other.kill()
     with Turn(path, patience=0) as turn:
@@ -110,7 +114,7 @@ def test_a_procedure_that_another_process_compiles(monkeypatch: pytest.MonkeyPat
         return int(entries.procedure_entry(procedure, patience=patience)._keep.cache_hits)
 
     monkeypatch.setattr(Turn, "take", take)
-    procedure = _times(int.from_bytes(bytes(range(1, 7)), "big"))
+    procedure = _times(secrets.randbits(40))  # The code of an earlier run is kept.
     assert loaded() == 0
     (lock,) = taken
     assert loaded(patience=0) == 1
@@ -121,7 +125,7 @@ def test_a_procedure_that_another_process_compiles(monkeypatch: pytest.MonkeyPat
         path.unlink()
     with Turn(lock) as other:
         original(other)
-        with pytest.raises(Busy):
+        with pytest.raises(NotMyTurn):
             loaded(patience=0)
     kept.update(codes)
     assert loaded() == 1
@@ -132,7 +136,7 @@ def test_what_others_compile_is_loaded_last(monkeypatch: pytest.MonkeyPatch) -> 
 
     def entry(procedure: Procedure, *, patience: float = 1.0) -> None:
         if patience == 0 and procedure is busy:
-            raise Busy
+            raise NotMyTurn
         seen.append(procedure)
 
     busy, free = _times(2), _times(3)
@@ -157,7 +161,7 @@ class Unit:
 
     def compile(self, words: tuple[Any, ...] = ()) -> None:
         if self.busy:
-            raise Busy
+            raise NotMyTurn
         self.done.append(self.number)
 
 
@@ -170,8 +174,8 @@ def help_with(monkeypatch: pytest.MonkeyPatch, units: list[Unit], parents: list[
 
     monkeypatch.setattr(jit, "postponed", None)
     monkeypatch.setattr(warmup, "_called", called)
-    monkeypatch.setattr("os.getppid", lambda: parents.pop(0) if parents else 1)
-    warmup.help_out()
+    monkeypatch.setattr("os.getppid", lambda: parents.pop(0) if parents else 7)
+    warmup.help_out(7)
 
 
 @pytest.mark.skipif(jit.INTERPRETED, reason="nothing is compiled")
@@ -186,5 +190,56 @@ def test_a_helper_begins_at_the_end_and_passes_over_what_others_do(
 @pytest.mark.skipif(jit.INTERPRETED, reason="nothing is compiled")
 def test_a_helper_ends_when_nobody_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[int] = []
-    help_with(monkeypatch, [Unit(n, done) for n in range(4)], [7, 7, 7, 1])
+    help_with(monkeypatch, [Unit(n, done) for n in range(4)], [7, 7, 1])
     assert done == [3, 2]
+
+
+UNITS = """
+from mako.engine.jit import exported
+
+
+@exported
+def inner(number: int) -> int:
+    return number * 3
+
+
+@exported
+def outer(number: int) -> int:
+    return inner(number) + 1
+"""
+
+HELPS = """
+import os
+from mako.engine import warmup
+
+def called(*, loading):
+    import units
+    return iter(())
+
+warmup._called = called
+warmup.help_out(os.getppid())
+"""
+
+USES = """
+import units
+from mako.engine import jit
+
+print([made.cache_hits for made in jit._kept], units.outer(5))
+"""
+
+
+@pytest.mark.skipif(jit.INTERPRETED, reason="nothing is compiled")
+def test_what_a_helper_has_kept_is_loaded_and_right(tmp_path: Path) -> None:
+    """It knew no address of what one function calls in another one."""
+    (tmp_path / "units.py").write_text(UNITS)
+
+    def python(program: str) -> str:
+        environment = os.environ | {ROOT_VARIABLE: str(tmp_path / "cache")}
+        command = [sys.executable, "-c", program]
+        ran = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        )
+        return ran.stdout
+
+    python(HELPS)
+    assert python(USES) == "[1, 1] 16\n"
