@@ -401,14 +401,17 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
             (
                 "memory",
                 "    start = load_relaxed(engine + BUMP)\n"
+                "    wanted = _taken(size, end - start)\n"
                 "    # Adding first and taking it back on failure would let somebody with a higher"
                 " limit, who\n"
                 "    # came in between, own what the next one is given, too.\n"
                 "    while start + wanted <= end"
                 " and cas(engine + BUMP, start, start + wanted) == 0:\n"
                 "        start = load_relaxed(engine + BUMP)\n"
+                "        wanted = _taken(size, end - start)\n"
                 "    if start + wanted > end:\n"
                 "        return 0\n",
+                "    wanted = _taken(size, end - load_relaxed(engine + BUMP))\n"
                 "    if load_relaxed(engine + BUMP) + wanted > end:\n"
                 "        return 0\n"
                 "    start = fetch_add(engine + BUMP, wanted)\n"
