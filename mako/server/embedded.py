@@ -51,6 +51,8 @@ TICK_SECONDS: Final = 0.01
 #: the last entry has begun, and the log has been cut (DriverSettings.cut_ticks).
 REST_SECONDS: Final = 3.0
 _LATER: Final = 3600.0
+#: StorageError where the driver asks the disk and has nothing to write, as when there is no folder.
+_OF_THE_DISK: Final = (ProcessMustEnd, StorageError)
 _CLOSED: Final = "the database was closed before this was known to be on disk; it may be there"
 
 
@@ -141,7 +143,7 @@ class EmbeddedReplica:
         if cause is None:
             return
         self.close()
-        if isinstance(cause, ProcessMustEnd):
+        if isinstance(cause, _OF_THE_DISK):
             raise DatabaseFailed(f"cannot open {self._where}: {_reason_of(cause)}") from cause
         raise cause
 
@@ -183,7 +185,7 @@ class EmbeddedReplica:
         self.failure = (
             f"the disk under {self._where} failed, and the database has ended: close it, check the"
             f" disk, and open it again ({_reason_of(cause)})"
-            if isinstance(cause, ProcessMustEnd)
+            if isinstance(cause, _OF_THE_DISK)
             else f"mako failed, and the database has ended: close it, and open it again ({cause!r})"
         )
         self._waits.fail(partial(DatabaseFailed, self.failure))
@@ -200,7 +202,7 @@ class EmbeddedReplica:
             return
         self._closing = True
         try:
-            if drain and not self._ending and self.failure is None and not self._store.full:
+            if drain and not self._ending and self.failure is None and not self._is_full():
                 self.sync()
         finally:
             self._ending = True
@@ -232,12 +234,23 @@ class EmbeddedReplica:
         return self._partition.engine
 
     def check_growth(self) -> None:
-        """LogFull while the disk has no room: nothing is to be committed then."""
-        if self._store.full:
+        """LogFull while the disk has no room: nothing is to be committed then. DatabaseFailed."""
+        if self._is_full():
             raise LogFull(
                 f"the disk of {self._where} is full, and nothing was committed: free some room, it"
                 " is noticed by itself; reads go on"
             )
+
+    def _is_full(self) -> bool:
+        """Whether the disk has no room; DatabaseFailed if it does not even say that."""
+        try:
+            return self._store.full
+        except StorageError as error:
+            self.stir()  # The next tick finds the same, and ends the database.
+            raise DatabaseFailed(
+                f"the disk under {self._where} failed: close the database, check the disk, and"
+                f" open it again ({_reason_of(error)})"
+            ) from error
 
     def wait(self, timestamp: int, timeout: float | None = None, late: str = "") -> None:
         """Return once everything up to `timestamp` is on the disk.

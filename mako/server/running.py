@@ -26,6 +26,7 @@ from mako.server.plan import ServerPlan
 from mako.server.process import ServerProcess
 from mako.server.starting import stays_until
 from mako.server.turns import cause_of
+from mako.storage.errors import StorageError
 from mako.wire.hello import Hello, Role, hello_parts
 
 #: New objects, less those that are gone, between two collections of cycles.
@@ -93,6 +94,9 @@ async def serve(
             found = errors.subgroup(kind)
             if found is not None:
                 raise kind(str(cause_of(found))) from errors
+        lost = errors.subgroup(StorageError)  # Such as a folder that somebody has removed.
+        if lost is not None:
+            raise ProcessMustEnd(f"the process ends: {cause_of(lost)}") from errors
         raise
     finally:
         server.close()

@@ -182,14 +182,22 @@ class OsDisk:
 
     def free_bytes(self) -> int:
         """What this user may still take, which may be less than what is free."""
-        with _translated(self._root):
-            facts = os.statvfs(self._root)
+        facts = self._facts()
         return facts.f_bavail * facts.f_frsize
 
     def total_bytes(self) -> int:
-        with _translated(self._root):
-            facts = os.statvfs(self._root)
+        facts = self._facts()
         return facts.f_blocks * facts.f_frsize
+
+    def _facts(self) -> os.statvfs_result:
+        try:
+            with _translated(self._root):
+                return os.statvfs(self._root)
+        except FileMissing as error:
+            raise DiskFailed(
+                f"{self._root}: this folder has been removed; end the process, and put the folder"
+                " back or start again with an empty one"
+            ) from error
 
 
 def make_root(root: Path) -> None:

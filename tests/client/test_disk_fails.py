@@ -1,9 +1,12 @@
 """A disk that fails or fills up under an embedded database: nothing is acknowledged that is not
 on it, everybody is told, and what was acknowledged is there afterwards."""
 
+import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -296,3 +299,36 @@ def test_a_commit_that_a_full_disk_overtakes_waits_for_room(
     db = crashed(db, disk)
     assert db.get(b"late") == b"3"
     db.close()
+
+
+def test_a_folder_that_somebody_removed_ends_the_database(tmp_path: Path) -> None:
+    db = mako.open(tmp_path / "data", memory="32MiB")
+    db.put(b"before", b"1")
+    shutil.rmtree(tmp_path / "data")
+    with pytest.raises(mako.DatabaseFailed, match=r"the disk under .* failed.*No such file"):
+        put_for_ever(db)  # A transaction that grows notices it, or the next tick.
+    with suppress(mako.DatabaseFailed):
+        db.close()
+
+
+def put_for_ever(db: Database) -> None:
+    while True:
+        db.put(b"after", b"2")
+
+
+@pytest.mark.parametrize("first", ["put", "close"])
+def test_a_folder_that_was_removed_is_noticed_before_the_tick(first: str) -> None:
+    disk = FailingDisk()
+    db = begun(disk)
+    replica = db._replica
+    assert replica is not None
+    replica._turns._rests = lambda: True
+    disk.is_gone = True
+    with pytest.raises(mako.DatabaseFailed, match="the disk under data failed: close"):
+        ACTS[first](db) if first == "put" else db.close()
+    with suppress(mako.DatabaseFailed):
+        db.close()
+    with pytest.raises(mako.Closed):
+        db.get(b"before")
+    disk.is_gone = False
+    assert rows_after_power_cut(disk) == {b"before": b"1"}

@@ -1,6 +1,7 @@
 """A process compiles its procedures before anybody counts on it."""
 
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -49,3 +50,18 @@ def test_a_procedure_that_cannot_be_compiled_is_one_line(tmp_path: Path) -> None
     assert last.startswith("mako: procedures: ")
     assert "unfit" in last
     assert "cannot be compiled" in last
+
+
+def test_a_process_whose_folder_was_removed_ends_with_a_line(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, ("a",))
+    cluster.start("a")
+    try:
+        cluster.line("a", " leads ")
+        shutil.rmtree(tmp_path / "data")
+        assert "this folder has been removed" in cluster.line("a", "must end")
+        process = cluster.running["a"]
+        assert process.wait(PATIENCE) == 3
+        assert process.stderr is not None
+        assert not process.stderr.read(), "no traceback"
+    finally:
+        cluster.close()

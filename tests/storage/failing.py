@@ -50,6 +50,8 @@ class FailingDisk(MemoryDisk):
         super().__init__(capacity_bytes)
         self.stop_at = 0
         self.syncs_fail = False
+        #: Its folder has been removed, and files are only there for whoever has them open.
+        self.is_gone = False
         #: Called when a sync of a file is about to return.
         self.on_sync: Callable[[], None] | None = None
         #: Called with the offset and the length of each write.
@@ -75,6 +77,11 @@ class FailingDisk(MemoryDisk):
     def remove(self, path: str) -> None:
         self.operation(f"remove {path}")
         super().remove(path)
+
+    def free_bytes(self) -> int:
+        if self.is_gone:
+            raise DiskFailed("this folder has been removed")
+        return super().free_bytes()
 
     def sync_folder(self, path: str) -> None:
         self.operation(f"sync_folder {path}")

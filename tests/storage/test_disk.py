@@ -88,6 +88,16 @@ def test_room_is_told(disk: Disk) -> None:
 # --- The operating system ----------------------------------------------------------------------
 
 
+def test_a_root_that_was_removed_has_no_room_to_tell(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    root.mkdir()
+    disk = OsDisk(root)
+    root.rmdir()
+    for ask in (disk.free_bytes, disk.total_bytes):
+        with pytest.raises(DiskFailed, match="data: this folder has been removed; end the process"):
+            ask()
+
+
 def test_two_processes_cannot_have_one_folder(tmp_path: Path) -> None:
     first = OsDisk(tmp_path, lock=True)
     with pytest.raises(DiskBusy, match="used by another process"):
