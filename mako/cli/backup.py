@@ -38,6 +38,7 @@ def backup(files: tuple[str, ...], name: str | None, folder: Path) -> None:
     and the log behind it.
     """
     from mako.config import load
+    from mako.server.placed import rules_of
     from mako.storage.backup import BackupWriter
     from mako.storage.os_disk import OsDisk, make_root
 
@@ -53,7 +54,8 @@ def backup(files: tuple[str, ...], name: str | None, folder: Path) -> None:
                 f"partition {partition}: a snapshot of {format_bytes(part.snapshot_bytes)} at entry"
                 f" {part.snapshot_index}, the log to entry {part.index}"
             )
-        writer.finish(config.document.cluster.name, time.time_ns() // 1_000_000)
+        now = time.time_ns() // 1_000_000
+        writer.finish(config.document.cluster.name, now, rules_of(config.shards))
     click.echo(f"the backup is complete in {folder}")
 
 
@@ -67,6 +69,7 @@ def _copy(
 ) -> "BackupPart":
     from mako.cli.membership import address_of
     from mako.client.remote.administration import Administrator
+    from mako.server.placed import check_same
 
     sites = config.partitions[partition]
     processes = [config.process(site.process) for site in sites]
@@ -75,6 +78,7 @@ def _copy(
         addresses, cluster=config.id, partition=partition, timeout=_REQUEST_SECONDS
     ) as leader:
         now = leader.members()
+        check_same(leader.shards, config.shards)
     leading = next((site.process for site in sites if site.node == now.node), "")
     wanted = [process for process in processes if process.name == name]
     if not wanted:  # Whoever was named has nothing of this partition, or nobody was.
@@ -190,6 +194,7 @@ def restore(files: tuple[str, ...], names: tuple[str, ...], data: str | None, fo
     If it is interrupted, run it again: until it has ended, none of these processes starts.
     """
     from mako.config import load
+    from mako.server.placed import check_rules
     from mako.server.planning import plan_of
     from mako.server.restoring import check_partitions, restore_processes
     from mako.storage.backup import Backup
@@ -200,6 +205,7 @@ def restore(files: tuple[str, ...], names: tuple[str, ...], data: str | None, fo
         raise ConfigError(f"{folder} is no folder; name that of a backup")
     source = Backup(OsDisk(folder, read_only=True))
     check_partitions(source, config)
+    check_rules(source.manifest.rules, config.shards)
     wanted = names or [process.name for process in config.processes if process.sites]
     plans = [plan_of(config, name, data=data) for name in dict.fromkeys(wanted)]
     for plan, made in zip(plans, restore_processes(source, config, plans), strict=True):

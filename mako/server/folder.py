@@ -1,7 +1,7 @@
 """The folder of a process: whose it is, and what must not be forgotten over restarts.
 
     data/p1/
-        state.json    cluster, process, its nodes, and whether they are returning
+        state.json    cluster, process, its nodes, whether they are returning, and where rows are
         wal/          the log of all replicas (docs/wal-format.md)
         snapshots/    their snapshots (docs/snapshot-format.md)
         restoring     while it is made from a backup (mako.server.restoring)
@@ -41,6 +41,9 @@ class FolderState:
     returning: list[str] = field(default_factory=list)
     #: Whether it was decided if this is the first start (mako.server.forming).
     formed: bool = False
+    #: How many the cluster has, 0: not known; table -> its rule (mako.server.placed).
+    partitions: int = 0
+    rules: dict[str, str] = field(default_factory=dict)
 
     def node(self, group: GroupId) -> NodeId | None:
         known = self.nodes.get(str(group))

@@ -36,8 +36,10 @@ from mako.server.hosting import Hosted
 from mako.server.hub import Hub
 from mako.server.joining import Joining
 from mako.server.neighbours import name_between
+from mako.server.placed import Placed
 from mako.server.plan import Address, ReplicaPlan, ServerPlan, group_of
 from mako.server.recovering import Recovery
+from mako.server.serving import REQUESTS_TABLE
 from mako.server.turns import Links, Turns
 from mako.server.workers import PATIENCE_SECONDS, Crew
 from mako.storage.disk import Disk
@@ -87,6 +89,9 @@ class ServerProcess:
         self._folder = Folder(self.disk, where, remedy)
         self.state = self._folder.read(plan.cluster_id, plan.process)
         self._check_nodes()
+        self._placed = Placed(
+            plan.shards, self.state, self._folder.write, where, (REQUESTS_TABLE.name,)
+        )
         identity = Identity(plan.cluster_id, plan.process)
         self._recovery = Recovery(self.disk, where, identity, remedy, log)
         self.store = self._recover()
@@ -190,6 +195,7 @@ class ServerProcess:
             await self._decide(state)
         state.nodes = {str(replica.group): int(replica.node) for replica in self.plan.replicas}
         state.formed = True
+        state.partitions = self.plan.shards.partitions
         if state != before:
             self._folder.write(state)
         for replica in self.plan.replicas:
@@ -343,6 +349,7 @@ class ServerProcess:
             hosted.after_turn()
         if self.state.returning:
             self._note_returned()
+        self._placed.note([hosted.partition.engine for hosted in self.hosted.values()])
 
     async def hub_of(self, partition: int) -> Hub | None:
         """Where clients of a partition go, as soon as there are replicas; None: it is not here."""

@@ -22,6 +22,7 @@ from mako.server.events import EventLog
 from mako.server.http import serve_http
 from mako.server.neighbours import own_memory
 from mako.server.observing import Observer
+from mako.server.placed import fingerprint_of
 from mako.server.plan import ServerPlan
 from mako.server.process import ServerProcess
 from mako.server.starting import stays_until
@@ -77,10 +78,12 @@ async def serve(
             SOFTWARE,
             has_history=server.history,
             memory=memory,
+            shards=shards,
         )
 
     _load_engine(log)
     memory = own_memory(plan.addresses[plan.process][0])
+    shards = fingerprint_of(plan.shards)
     server = ServerProcess(plan, log, now_ms, hello=identity)
     try:
         _load_procedures(server.procedures, log)

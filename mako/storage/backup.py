@@ -10,7 +10,8 @@ of the configuration that it is restored for, all with the same log.
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from types import MappingProxyType
 from typing import Final, Self
 
 from mako.entry import (
@@ -67,6 +68,8 @@ class Manifest:
     #: ms since 1970 when it was complete.
     taken_ms: int
     parts: tuple[BackupPart, ...]
+    #: Where rows are (mako.server.placed); empty: the backup does not say.
+    rules: Mapping[str, str] = field(default_factory=dict)
 
 
 class BackupWriter:
@@ -141,9 +144,11 @@ class BackupWriter:
             self._wal.write()
             self._wal.sync()
 
-    def finish(self, cluster: str, taken_ms: int) -> None:
+    def finish(
+        self, cluster: str, taken_ms: int, rules: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         """Say that it is complete."""
-        manifest = Manifest(cluster, self._cluster_id, taken_ms, tuple(self._parts))
+        manifest = Manifest(cluster, self._cluster_id, taken_ms, tuple(self._parts), dict(rules))
         text = json.dumps({"format": _FORMAT, **asdict(manifest)}, indent=1) + "\n"
         file = self._disk.open(MANIFEST, create=True)
         try:

@@ -33,11 +33,12 @@ HELLO_TIMEOUT_S: Final = 5.0
 
 _HISTORY: Final = 1  # in the flags; the others are for later versions
 _MEMORY: Final = 2
+_SHARDS: Final = 4
 #: magic, version min, version max, role, flags, partition, cluster, boot, process, bytes of name,
 #: bytes of software. The two texts follow.
 _FIXED: Final = struct.Struct("<8sHHBBHQQIHH")
-#: Behind the texts, if the flags say so.
-_MEMORY_ID: Final = struct.Struct("<Q")
+#: Behind the texts, if the flags say so: what memory, and then which shards.
+_NUMBER: Final = struct.Struct("<Q")
 
 
 class Role(IntEnum):
@@ -69,6 +70,9 @@ class Hello:
     #: What memory the process can share: the same number as that of another process if, and only
     #: if, both can open the same files in it. 0: it shares none, or does not say.
     memory: int = 0
+    #: Which partition has a key, as the sender knows it: the same number as that of another process
+    #: if, and only if, both look for all keys in the same places. 0: it does not say.
+    shards: int = 0
 
 
 def encode_hello(hello: Hello) -> bytes:
@@ -80,7 +84,9 @@ def encode_hello(hello: Hello) -> bytes:
         hello.version_min,
         hello.version_max,
         hello.role,
-        (_HISTORY if hello.has_history else 0) | (_MEMORY if hello.memory else 0),
+        (_HISTORY if hello.has_history else 0)
+        | (_MEMORY if hello.memory else 0)
+        | (_SHARDS if hello.shards else 0),
         hello.partition,
         hello.cluster,
         hello.boot,
@@ -88,7 +94,8 @@ def encode_hello(hello: Hello) -> bytes:
         len(name),
         len(software),
     )
-    return fixed + name + software + (_MEMORY_ID.pack(hello.memory) if hello.memory else b"")
+    numbers = [_NUMBER.pack(number) for number in (hello.memory, hello.shards) if number]
+    return fixed + name + software + b"".join(numbers)
 
 
 def decode_hello(body: Buffer) -> Hello:
@@ -111,11 +118,8 @@ def decode_hello(body: Buffer) -> Hello:
         raise bad(f"hello about partition {partition}, there are {PARTITIONS_MAX} at most,", 14)
     name, end = _text(body, _FIXED.size, name_bytes)
     software, end = _text(body, end, software_bytes)
-    memory = 0
-    if flags & _MEMORY:
-        if len(body) < end + _MEMORY_ID.size:
-            raise bad("hello ends in the number of its memory,", len(body))
-        memory = _MEMORY_ID.unpack_from(body, end)[0]
+    memory, end = _number(body, end, flags & _MEMORY, "memory")
+    shards, end = _number(body, end, flags & _SHARDS, "shards")
     return Hello(
         cluster,
         known_role,
@@ -128,6 +132,7 @@ def decode_hello(body: Buffer) -> Hello:
         high,
         partition,
         memory,
+        shards,
     )
 
 
@@ -142,6 +147,15 @@ def _text(body: Buffer, start: int, length: int) -> tuple[str, int]:
     if not text.isprintable():
         raise bad("hello with a text that is not printable", start)
     return text, end
+
+
+def _number(body: Buffer, start: int, is_there: int, what: str) -> tuple[int, int]:
+    if not is_there:
+        return 0, start
+    end = start + _NUMBER.size
+    if end > len(body):
+        raise bad(f"hello ends in the number of its {what},", len(body))
+    return _NUMBER.unpack_from(body, start)[0], end
 
 
 def hello_parts(hello: Hello, *, reply: bool = False) -> list[Buffer]:
@@ -188,6 +202,11 @@ def check_hello(
         return (
             f"this is process {mine.process} ({mine.name}), and you say that you are it, too; start"
             " each process once, with its own name"
+        )
+    if mine.shards != theirs.shards and mine.shards and theirs.shards:
+        return (
+            f"{mine.name} and {theirs.name} would look for the same key in different partitions;"
+            " give both the same sites and the same `shards` in the configuration"
         )
     if processes is None:
         return None

@@ -21,8 +21,8 @@ from mako.wire.hello import (
     version_of,
 )
 
-MINE = Hello(7, Role.PEER, 1, "p1", 111, "mako 0.1.0")
-THEIRS = Hello(7, Role.PEER, 2, "p2", 222, "mako 0.1.0")
+MINE = Hello(7, Role.PEER, 1, "p1", 111, "mako 0.1.0", shards=5)
+THEIRS = Hello(7, Role.PEER, 2, "p2", 222, "mako 0.1.0", shards=5)
 NAMES = {1: "p1", 2: "p2"}
 
 U64 = st.integers(0, (1 << 64) - 1)
@@ -37,6 +37,7 @@ HELLOS = st.builds(
     TEXT,
     partition=st.integers(0, 63),
     memory=st.one_of(st.just(0), U64),
+    shards=st.one_of(st.just(0), U64),
 )
 
 
@@ -62,9 +63,9 @@ def test_what_is_cut_or_changed_is_an_error_or_a_hello(hello: Hello, data: st.Da
 
 def test_memory_that_is_not_said_is_none() -> None:
     """As software says hello that does not know the field: nobody shares anything with it."""
-    said = encode_hello(replace(MINE, memory=5))
+    said = encode_hello(replace(MINE, shards=0, memory=5))
     assert decode_hello(said).memory == 5
-    older = encode_hello(MINE)
+    older = encode_hello(replace(MINE, shards=0))
     assert said[13] == older[13] | 2
     assert decode_hello(older).memory == decode_hello(older + said[-8:]).memory == 0
 
@@ -86,8 +87,19 @@ def test_equals_may_talk() -> None:
     assert check_hello(MINE, THEIRS) is None
 
 
+def test_a_map_that_is_not_said_may_be_the_same() -> None:
+    """As software says hello that does not know the field."""
+    assert check_hello(MINE, replace(THEIRS, shards=0), NAMES) is None
+    assert check_hello(replace(MINE, shards=0), THEIRS, NAMES) is None
+    older = encode_hello(replace(MINE, shards=0, memory=3))
+    said = encode_hello(replace(MINE, memory=3))
+    assert said[13] == older[13] | 4
+    assert (decode_hello(said).memory, decode_hello(said).shards) == (3, 5)
+    assert decode_hello(older + said[-8:]).shards == 0
+
+
 def test_clients_need_no_number() -> None:
-    client = Hello(7, Role.CLIENT, PROCESS_NONE, "", 1, "client")
+    client = Hello(7, Role.CLIENT, PROCESS_NONE, "", 1, "client", shards=9)
     assert check_hello(MINE, client, NAMES) is None
 
 
@@ -98,6 +110,10 @@ def test_clients_need_no_number() -> None:
         (replace(THEIRS, version_min=2, version_max=3), "p1 speaks versions 1 to 1 .* p2 2 to 3 "),
         (replace(THEIRS, process=1), r"this is process 1 \(p1\), and you say that you are it"),
         (replace(THEIRS, process=5), r"no process 5 \(p2\) is in the configuration of p1;"),
+        (
+            replace(THEIRS, shards=6),
+            "p1 and p2 would look for the same key in",
+        ),
         (replace(THEIRS, name="p3"), "process 2 is p2 in the configuration of p1, you are p3;"),
     ],
 )

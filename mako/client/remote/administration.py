@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from mako.client.remote.database import RemoteDatabase, connect
+from mako.placement import ShardMap
 from mako.wire.requests import Operation
 
 
@@ -78,6 +79,11 @@ class Administrator:
 
     def __exit__(self, *_: object) -> None:
         self.db.close()
+
+    @property
+    def shards(self) -> ShardMap:
+        """Where the cluster looks for keys."""
+        return self.db._lanes.shards
 
     def _ask(self, operation: Operation, *arguments: Any) -> Any:
         return self.db._ask(operation, *arguments).value
