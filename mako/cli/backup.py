@@ -38,7 +38,7 @@ def backup(files: tuple[str, ...], name: str | None, folder: Path) -> None:
     and the log behind it.
     """
     from mako.config import load
-    from mako.server.placed import rules_of
+    from mako.server.placed import placed_by
     from mako.storage.backup import BackupWriter
     from mako.storage.os_disk import OsDisk, make_root
 
@@ -47,6 +47,7 @@ def backup(files: tuple[str, ...], name: str | None, folder: Path) -> None:
         config.process(name)  # Says so if there is none.
     _need_empty(folder)
     make_root(folder)
+    tables: set[str] = set()
     with BackupWriter(OsDisk(folder, lock=True), config.id) as writer:
         for partition in range(len(config.partitions)):
             part = _copy(config, partition, name, writer)
@@ -54,8 +55,10 @@ def backup(files: tuple[str, ...], name: str | None, folder: Path) -> None:
                 f"partition {partition}: a snapshot of {format_bytes(part.snapshot_bytes)} at entry"
                 f" {part.snapshot_index}, the log to entry {part.index}"
             )
-        now = time.time_ns() // 1_000_000
-        writer.finish(config.document.cluster.name, now, rules_of(config.shards))
+            with _leader(config, partition) as leader:
+                tables.update(leader.tables())
+                placed = placed_by(leader.shards, tables)
+        writer.finish(config.document.cluster.name, time.time_ns() // 1_000_000, placed)
     click.echo(f"the backup is complete in {folder}")
 
 
@@ -67,24 +70,34 @@ def _need_empty(folder: Path) -> None:
 def _copy(
     config: "ClusterConfig", partition: int, name: str | None, writer: "BackupWriter"
 ) -> "BackupPart":
-    from mako.cli.membership import address_of
-    from mako.client.remote.administration import Administrator
-    from mako.server.placed import check_same
-
     sites = config.partitions[partition]
     processes = [config.process(site.process) for site in sites]
-    addresses = ",".join(map(address_of, processes))
-    with Administrator.connect(
-        addresses, cluster=config.id, partition=partition, timeout=_REQUEST_SECONDS
-    ) as leader:
+    with _leader(config, partition) as leader:
         now = leader.members()
-        check_same(leader.shards, config.shards)
+        if leader.shards.partitions != len(config.partitions):
+            raise ConfigError(
+                f"the cluster has {leader.shards.partitions} partitions, and the configuration"
+                f" {len(config.partitions)}; give that with which its processes were started"
+            )
     leading = next((site.process for site in sites if site.node == now.node), "")
     wanted = [process for process in processes if process.name == name]
     if not wanted:  # Whoever was named has nothing of this partition, or nobody was.
         wanted = sorted(processes, key=lambda process: process.name == leading)
     with _first_that_answers(config, partition, wanted) as source:
         return _copy_from(source, partition, now.commit, writer)
+
+
+def _leader(config: "ClusterConfig", partition: int) -> "Administrator":
+    from mako.cli.membership import address_of
+    from mako.client.remote.administration import Administrator
+
+    processes = [config.process(site.process) for site in config.partitions[partition]]
+    return Administrator.connect(
+        ",".join(map(address_of, processes)),
+        cluster=config.id,
+        partition=partition,
+        timeout=_REQUEST_SECONDS,
+    )
 
 
 def _first_that_answers(
@@ -194,9 +207,8 @@ def restore(files: tuple[str, ...], names: tuple[str, ...], data: str | None, fo
     If it is interrupted, run it again: until it has ended, none of these processes starts.
     """
     from mako.config import load
-    from mako.server.placed import check_rules
     from mako.server.planning import plan_of
-    from mako.server.restoring import check_partitions, restore_processes
+    from mako.server.restoring import check_partitions, check_tables, restore_processes
     from mako.storage.backup import Backup
     from mako.storage.os_disk import OsDisk
 
@@ -205,7 +217,7 @@ def restore(files: tuple[str, ...], names: tuple[str, ...], data: str | None, fo
         raise ConfigError(f"{folder} is no folder; name that of a backup")
     source = Backup(OsDisk(folder, read_only=True))
     check_partitions(source, config)
-    check_rules(source.manifest.rules, config.shards)
+    check_tables(source, config)
     wanted = names or [process.name for process in config.processes if process.sites]
     plans = [plan_of(config, name, data=data) for name in dict.fromkeys(wanted)]
     for plan, made in zip(plans, restore_processes(source, config, plans), strict=True):

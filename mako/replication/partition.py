@@ -522,6 +522,11 @@ class Partition:
             one.table == table for one in self._tables
         )
 
+    @property
+    def described(self) -> Sequence[Description]:
+        """The tables that applied entries describe."""
+        return self._tables
+
     def reading(self, table: int) -> Ahead:
         """`with partition.reading(1) as tx`: what is applied."""
         return Ahead(self._engine, at=self.across.readable, table=table)

@@ -20,6 +20,7 @@ waits, and every later call, gets DatabaseFailed. Nothing is acknowledged before
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -246,7 +247,8 @@ class EmbeddedReplica:
         try:
             return self._store.full
         except StorageError as error:
-            self.stir()  # The next tick finds the same, and ends the database.
+            self._busy_until = math.inf  # The next tick finds the same, and ends the database.
+            self.stir()
             raise DatabaseFailed(
                 f"the disk under {self._where} failed: close the database, check the disk, and"
                 f" open it again ({_reason_of(error)})"

@@ -13,6 +13,7 @@ number 0, and has drawn the number of its cluster itself.
 
 import json
 from dataclasses import asdict, dataclass, field
+from dataclasses import fields as dataclass_fields
 from typing import Final
 
 from mako.entry import GroupId, NodeId
@@ -26,7 +27,8 @@ EMBEDDED: Final = 0
 RESTORING: Final = "restoring"
 _NAME: Final = "state.json"
 _FORMAT: Final = 1
-_BYTES_MAX: Final = 1 << 20
+#: Some 32 thousand tables may have long names.
+_BYTES_MAX: Final = 64 << 20
 
 
 @dataclass(slots=True)
@@ -41,9 +43,9 @@ class FolderState:
     returning: list[str] = field(default_factory=list)
     #: Whether it was decided if this is the first start (mako.server.forming).
     formed: bool = False
-    #: How many the cluster has, 0: not known; table -> its rule (mako.server.placed).
+    #: How many the cluster has, 0: not known; rule -> tables that it places (mako.server.placed).
     partitions: int = 0
-    rules: dict[str, str] = field(default_factory=dict)
+    placed: dict[str, list[str]] = field(default_factory=dict)
 
     def node(self, group: GroupId) -> NodeId | None:
         known = self.nodes.get(str(group))
@@ -51,6 +53,10 @@ class FolderState:
 
     def is_returning(self, group: GroupId) -> bool:
         return str(group) in self.returning
+
+
+_FIELDS: Final = frozenset(each.name for each in dataclass_fields(FolderState))
+_LATER: Final = "partitions", "placed"
 
 
 class Folder:
@@ -82,6 +88,12 @@ class Folder:
             fields = json.loads(data)
             if fields.pop("format") != _FORMAT:
                 raise ValueError("another format")
+            newer = fields.keys() - _FIELDS
+            if newer:
+                raise ConfigError(
+                    f"{self._where}/{_NAME} has {min(newer)!r}, which this version of mako does not"
+                    " know; start the version that wrote it"
+                )
             return FolderState(**fields)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ConfigError(
@@ -108,7 +120,11 @@ class Folder:
 
     def write(self, state: FolderState) -> None:
         """Replace it, so that a crash leaves the old one or the new one."""
-        text = json.dumps({"format": _FORMAT, **asdict(state)}, indent=1) + "\n"
+        fields = asdict(state)
+        for name in _LATER:  # Who has nothing of it can be read by versions that do not know it.
+            if not fields[name]:
+                del fields[name]
+        text = json.dumps({"format": _FORMAT, **fields}, indent=1) + "\n"
         file = self._disk.open(_NAME + ".tmp", create=True)
         try:
             data = text.encode()

@@ -1,9 +1,10 @@
 """Are the rows of a process where its configuration looks for them, and its peers as well?
 
 Nothing moves rows that are stored. With another number of partitions, or another rule for a table
-that has rows, they would be looked for where they are not, and what is written meanwhile would be
-missed later. So the folder of a process notes the number, and the rule of each table once it is
-there; a start that finds others is refused. Two processes whose maps differ do not talk.
+that is there, they would be looked for where they are not, and what is written meanwhile would be
+missed later. So the folder of a process notes the number, and the rule of each table that an
+applied entry describes; a start that finds others is refused. Two processes whose maps differ do
+not talk, and a backup has the same notes.
 
 A rule may be given to a table that is not there yet: in the configurations of all processes, while
 none of them runs.
@@ -12,9 +13,9 @@ none of them runs.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mako.errors import ConfigError
 from mako.placement import Kind, Placement, ShardMap, hash_of
@@ -23,7 +24,12 @@ from mako.server.folder import FolderState
 from mako.storage.errors import DiskFailed, DiskFull
 
 if TYPE_CHECKING:
-    from mako.engine.engine import Engine
+    from mako.replication.partition import Partition
+
+#: New tables are noted this often at most, and a full disk is asked again.
+NOTE_SECONDS: Final = 1.0
+#: A table that each partition has for itself (mako.server.serving).
+OWN: Final = "mako.requests"
 
 
 def rule_of(placement: Placement) -> str:
@@ -36,63 +42,52 @@ def rule_of(placement: Placement) -> str:
     return "range " + " ".join(f"0x{boundary.hex()}" for boundary in placement.boundaries)
 
 
-def rules_of(shards: ShardMap) -> dict[str, str]:
-    """Table -> its rule, where it is not the one of the others, which has the name ""."""
-    default = rule_of(shards.default)
-    named = {name: rule_of(placement) for name, placement in shards.tables.items()}
-    return {"": default} | {name: rule for name, rule in named.items() if rule != default}
-
-
 def fingerprint_of(shards: ShardMap) -> int:
     """64 bits that are the same for maps that mean the same; never 0."""
-    text = json.dumps([shards.partitions, sorted(rules_of(shards).items())])
+    default = rule_of(shards.default)
+    named = {name: rule_of(placement) for name, placement in shards.tables.items()}
+    rules = {"": default} | {name: rule for name, rule in named.items() if rule != default}
+    text = json.dumps([shards.partitions, sorted(rules.items())])
     return hash_of(text.encode()) or 1
 
 
-def check_same(cluster: ShardMap, config: ShardMap) -> None:
-    """ConfigError if a configuration is not that of the cluster that was asked."""
-    if fingerprint_of(cluster) != fingerprint_of(config):
-        raise ConfigError(
-            "the cluster that answers looks for keys in other partitions than this configuration"
-            " says; give the configuration with which its processes were started"
-        )
+def placed_by(shards: ShardMap, tables: Iterable[str]) -> dict[str, list[str]]:
+    """Rule -> the tables that it places, ascending."""
+    placed: dict[str, list[str]] = {}
+    for name in sorted(set(tables) - {OWN}):
+        placed.setdefault(rule_of(shards.of(name)), []).append(name)
+    return placed
 
 
-def check_rules(there: Mapping[str, str], shards: ShardMap) -> None:
-    """ConfigError if a backup with the rules `there` cannot be restored with `shards`."""
-    here = rules_of(shards)
-    if there and there != here:
-        names = sorted(
-            name for name in there.keys() | here.keys() if there.get(name) != here.get(name)
-        )
-        raise ConfigError(
-            f"`shards` of the configuration is not that of the backup, see {names[0] or 'default'}:"
-            f" {there.get(names[0], there[''])} in the backup, {here.get(names[0], here[''])} here;"
-            " restore with that of the backup"
-        )
+def check_placed(
+    placed: Mapping[str, Sequence[str]], shards: ShardMap, where: str, remedy: str
+) -> None:
+    """ConfigError if `shards` looks for rows of the tables elsewhere than where they are placed."""
+    for rule, names in placed.items():
+        for name in names:
+            now = rule_of(shards.of(name))
+            if now != rule:
+                raise ConfigError(
+                    f"table {name} of {where} is placed by {rule}, and by {now} in the"
+                    f" configuration; the rule of a table stays: {remedy}"
+                )
 
 
 class Placed:
-    """The rules of the tables of a process, noted in its folder `where` by `write`.
+    """What the folder `where` of a process notes of its tables, by `write`.
 
-    The tables `unsharded` are each partition's own. ConfigError if rows that are there are not
-    where `shards` says.
+    ConfigError if rows that are there are not where `shards` says.
     """
 
     def __init__(
-        self,
-        shards: ShardMap,
-        state: FolderState,
-        write: Callable[[FolderState], None],
-        where: str,
-        unsharded: Collection[str] = (),
+        self, shards: ShardMap, state: FolderState, write: Callable[[FolderState], None], where: str
     ) -> None:
         self._shards = shards
         self._state = state
         self._write = write
-        self._unsharded = unsharded
-        #: How many tables there were in all replicas when they were last noted.
-        self._tables = 0
+        self._known = {OWN, *(name for names in state.placed.values() for name in names)}
+        #: When to look again, by the clock of `note`.
+        self._due = 0.0
         self._check(where)
 
     def _check(self, where: str) -> None:
@@ -103,30 +98,28 @@ class Placed:
                 " their number stays: correct the configuration, or load the data into a new"
                 " cluster"
             )
-        for name, rule in sorted(self._state.rules.items()):
-            now = rule_of(self._shards.of(name))
-            if now != rule:
-                raise ConfigError(
-                    f"table {name} of {where} is placed by {rule}, and by {now} in the"
-                    " configuration; the rule of a table stays: correct `shards`, or load the data"
-                    " into a new cluster"
-                )
+        remedy = "correct `shards`, or load the data into a cluster with new folders"
+        check_placed(self._state.placed, self._shards, where, remedy)
 
-    def note(self, engines: Sequence[Engine]) -> None:
-        """After a turn: there may be new tables. Their rules are in the folder soon after them, or
-        on a full disk once there is room. ProcessMustEnd: it has failed."""
-        tables = sum(len(engine.tables) for engine in engines)
-        if tables == self._tables:
+    def note(self, partitions: Iterable[Partition], now: float) -> None:
+        """After a turn, at `now` seconds: there may be new tables. Their rules are in the folder
+        soon after them, or on a full disk once there is room. ProcessMustEnd: it has failed."""
+        if now < self._due:
             return
-        names = {handle.table.name for engine in engines for handle in engine.tables.values()}
-        new = names - self._state.rules.keys() - set(self._unsharded)
-        rules = self._state.rules | {name: rule_of(self._shards.of(name)) for name in new}
-        if new:
-            try:
-                self._write(replace(self._state, rules=rules))
-            except DiskFull:
-                return
-            except DiskFailed as error:
-                raise ProcessMustEnd(str(error)) from error
-            self._state.rules = rules
-        self._tables = tables
+        self._due = now + NOTE_SECONDS
+        names = {table.name for partition in partitions for table in partition.described}
+        new = names - self._known
+        if not new and self._state.partitions:
+            return
+        placed = {rule: list(known) for rule, known in self._state.placed.items()}
+        for rule, tables in placed_by(self._shards, new).items():
+            placed[rule] = sorted([*placed.get(rule, []), *tables])
+        count = self._shards.partitions
+        try:
+            self._write(replace(self._state, placed=placed, partitions=count))
+        except DiskFull:
+            return
+        except DiskFailed as error:
+            raise ProcessMustEnd(str(error)) from error
+        self._state.placed, self._state.partitions = placed, count
+        self._known |= new

@@ -10,9 +10,11 @@ The replicas, their log and their driver belong to trio's thread; workers are th
 engine, and the disk has two more (mako.server.turns).
 """
 
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from typing import Final
 
@@ -39,7 +41,6 @@ from mako.server.neighbours import name_between
 from mako.server.placed import Placed
 from mako.server.plan import Address, ReplicaPlan, ServerPlan, group_of
 from mako.server.recovering import Recovery
-from mako.server.serving import REQUESTS_TABLE
 from mako.server.turns import Links, Turns
 from mako.server.workers import PATIENCE_SECONDS, Crew
 from mako.storage.disk import Disk
@@ -89,9 +90,7 @@ class ServerProcess:
         self._folder = Folder(self.disk, where, remedy)
         self.state = self._folder.read(plan.cluster_id, plan.process)
         self._check_nodes()
-        self._placed = Placed(
-            plan.shards, self.state, self._folder.write, where, (REQUESTS_TABLE.name,)
-        )
+        self._placed = Placed(plan.shards, self.state, self._folder.write, where)
         identity = Identity(plan.cluster_id, plan.process)
         self._recovery = Recovery(self.disk, where, identity, remedy, log)
         self.store = self._recover()
@@ -195,7 +194,8 @@ class ServerProcess:
             await self._decide(state)
         state.nodes = {str(replica.group): int(replica.node) for replica in self.plan.replicas}
         state.formed = True
-        state.partitions = self.plan.shards.partitions
+        if not before.formed:
+            state.partitions = self.plan.shards.partitions
         if state != before:
             self._folder.write(state)
         for replica in self.plan.replicas:
@@ -293,6 +293,9 @@ class ServerProcess:
                     raise ProcessMustEnd(str(error)) from error
                 self.log("is a full member again", group=group)
 
+    def _note_placed(self, now: float) -> None:
+        self._placed.note([hosted.partition for hosted in self.hosted.values()], now)
+
     # --- Running -------------------------------------------------------------------------------
 
     def kick(self) -> None:
@@ -349,7 +352,7 @@ class ServerProcess:
             hosted.after_turn()
         if self.state.returning:
             self._note_returned()
-        self._placed.note([hosted.partition.engine for hosted in self.hosted.values()])
+        self._note_placed(trio.current_time())
 
     async def hub_of(self, partition: int) -> Hub | None:
         """Where clients of a partition go, as soon as there are replicas; None: it is not here."""
@@ -436,6 +439,9 @@ class ServerProcess:
         return any(hosted.connections.holds for hosted in self.hosted.values())
 
     def close(self) -> None:
+        if self.turns is not None and self.formed.is_set():
+            with suppress(ProcessMustEnd, StorageError):  # It ends anyhow.
+                self._note_placed(math.inf)
         for hosted in self.hosted.values():
             hosted.close()
         self._joining.close()

@@ -16,6 +16,7 @@ from mako.config import ClusterConfig
 from mako.entry import Configuration, NodeId
 from mako.errors import ConfigError
 from mako.server.folder import RESTORING, Folder, FolderState
+from mako.server.placed import check_placed
 from mako.server.plan import ServerPlan
 from mako.storage.backup import Backup
 from mako.storage.disk import Disk, joined
@@ -38,6 +39,12 @@ def check_partitions(backup: Backup, config: ClusterConfig) -> None:
             f"the number of partitions is {there} in the backup and {here} in the configuration;"
             " restore with a configuration that has those of the backup"
         )
+
+
+def check_tables(backup: Backup, config: ClusterConfig) -> None:
+    """ConfigError if the configuration looks for rows of the backup where they are not."""
+    remedy = "restore with the rules of the backup, and keep them"
+    check_placed(backup.manifest.placed, config.shards, "the backup", remedy)
 
 
 def restore_processes(
@@ -139,6 +146,8 @@ def fill(disk: Disk, backup: Backup, config: ClusterConfig, plan: ServerPlan) ->
         plan.process,
         nodes={str(replica.group): int(replica.node) for replica in plan.replicas},
         formed=True,
+        partitions=plan.shards.partitions,
+        placed={rule: list(names) for rule, names in backup.manifest.placed.items()},
     )
     Folder(disk, str(plan.folder)).write(state)
 

@@ -9,7 +9,7 @@ of the configuration that it is restored for, all with the same log.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, Self
@@ -38,7 +38,7 @@ from mako.storage.wal_recover import recover_log
 
 MANIFEST: Final = "backup.json"
 _FORMAT: Final = 1
-_MANIFEST_BYTES_MAX: Final = 1 << 20
+_MANIFEST_BYTES_MAX: Final = 64 << 20
 _NODE: Final = 0
 _SETTINGS: Final = WalSettings(entries_sealed=True, reserve_bytes=1 << 20)
 #: Bytes of the log that are copied at once.
@@ -68,8 +68,8 @@ class Manifest:
     #: ms since 1970 when it was complete.
     taken_ms: int
     parts: tuple[BackupPart, ...]
-    #: Where rows are (mako.server.placed); empty: the backup does not say.
-    rules: Mapping[str, str] = field(default_factory=dict)
+    #: Rule -> tables that it places (mako.server.placed); empty: the backup does not say.
+    placed: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 class BackupWriter:
@@ -145,10 +145,13 @@ class BackupWriter:
             self._wal.sync()
 
     def finish(
-        self, cluster: str, taken_ms: int, rules: Mapping[str, str] = MappingProxyType({})
+        self,
+        cluster: str,
+        taken_ms: int,
+        placed: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ) -> None:
         """Say that it is complete."""
-        manifest = Manifest(cluster, self._cluster_id, taken_ms, tuple(self._parts), dict(rules))
+        manifest = Manifest(cluster, self._cluster_id, taken_ms, tuple(self._parts), dict(placed))
         text = json.dumps({"format": _FORMAT, **asdict(manifest)}, indent=1) + "\n"
         file = self._disk.open(MANIFEST, create=True)
         try:

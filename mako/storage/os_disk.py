@@ -100,6 +100,7 @@ class OsDisk:
         self._files: weakref.WeakSet[OsFile] = weakref.WeakSet()
         with _translated(self._root):
             self._folder = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._identity = _identity(os.fstat(self._folder))
         if lock:
             leave_in_child(self, OsDisk._leave)  # Before: it would have the lock, too.
             self._lock()
@@ -192,12 +193,19 @@ class OsDisk:
     def _facts(self) -> os.statvfs_result:
         try:
             with _translated(self._root):
-                return os.statvfs(self._root)
-        except FileMissing as error:
-            raise DiskFailed(
-                f"{self._root}: this folder has been removed; end the process, and put the folder"
-                " back or start again with an empty one"
-            ) from error
+                if _identity(os.stat(self._root)) == self._identity:  # noqa: PTH116
+                    return os.statvfs(self._root)
+        except FileMissing:
+            pass
+        raise DiskFailed(
+            f"{self._root}: this folder has been removed, and what is written since is lost; start"
+            " again with it, with a backup, or empty if there are other replicas"
+        )
+
+
+def _identity(facts: os.stat_result) -> tuple[int, int]:
+    """The same for the same folder, and for no other that is there."""
+    return facts.st_dev, facts.st_ino
 
 
 def make_root(root: Path) -> None:

@@ -14,6 +14,7 @@ import trio
 
 import mako
 from mako import Database
+from mako.server import embedded
 from mako.storage.errors import DiskFailed
 from mako.storage.memory_disk import MemoryDisk
 from tests.client import procedures as p
@@ -301,19 +302,59 @@ def test_a_commit_that_a_full_disk_overtakes_waits_for_room(
     db.close()
 
 
-def test_a_folder_that_somebody_removed_ends_the_database(tmp_path: Path) -> None:
+@pytest.mark.parametrize("again", [False, True])
+def test_a_folder_that_somebody_removed_ends_the_database(tmp_path: Path, *, again: bool) -> None:
     db = mako.open(tmp_path / "data", memory="32MiB")
     db.put(b"before", b"1")
     shutil.rmtree(tmp_path / "data")
-    with pytest.raises(mako.DatabaseFailed, match=r"the disk under .* failed.*No such file"):
+    if again:  # As who begins anew does: what is written here is not in it.
+        (tmp_path / "data").mkdir()
+    with pytest.raises(mako.DatabaseFailed, match=r"the disk under .* failed.*has been removed"):
         put_for_ever(db)  # A transaction that grows notices it, or the next tick.
     with suppress(mako.DatabaseFailed):
         db.close()
 
 
 def put_for_ever(db: Database) -> None:
-    while True:
+    for _ in range(1_000_000):
         db.put(b"after", b"2")
+
+
+def test_a_database_at_rest_ends_if_its_folder_was_removed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(embedded, "REST_SECONDS", 0.0)
+    disk = FailingDisk()
+    db = begun(disk)
+    replica = db._replica
+    assert replica is not None
+    ended = threading.Event()
+    tell_database = replica.on_failure
+
+    def tell_all() -> None:
+        tell_database()
+        ended.set()
+
+    replica.on_failure = tell_all
+    rested = threading.Event()
+    rests = replica._turns._rests
+
+    def tell() -> bool:
+        if resting := rests():
+            rested.set()
+        return resting
+
+    replica._turns._rests = tell
+    replica.stir()  # It may have begun to rest before.
+    assert rested.wait(60)
+    monkeypatch.undo()
+    disk.is_gone = True
+    with pytest.raises(mako.DatabaseFailed, match="the disk under data failed"):
+        db.put(b"after", b"2")
+    assert ended.wait(60)
+    with pytest.raises(mako.DatabaseFailed, match="the disk under data failed, and the database"):
+        db.get(b"before")
+    db.close()
 
 
 @pytest.mark.parametrize("first", ["put", "close"])

@@ -1,5 +1,6 @@
 """Processes that would look for rows where others do not, or where they are not."""
 
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -34,21 +35,33 @@ def test_rows_stay_where_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[
         with cluster.connect() as db:
             db.table("words").put(b"tree", b"1")
         configure(shards=OTHER)
-        assert main(["backup", "-f", str(cluster.file), str(tmp_path / "backup")]) == 2
-        assert "the cluster that answers looks for keys in other" in capsys.readouterr().err
+        backup = ["-f", str(cluster.file), str(tmp_path / "backup")]
+        assert main(["backup", *backup]) == 0
         assert cluster.end("a", signal.SIGTERM) == 0
         line = refused(cluster, "a")
         assert line.startswith("mako: table words of ")
         assert " is placed by hash, and by range 0x70 in the configuration; " in line
+
+        data = tmp_path / "data"
+        shutil.rmtree(data)
+        capsys.readouterr()
+        assert main(["restore", "--data", str(data), *backup]) == 2
+        assert "table words of the backup is placed by hash, and by " in capsys.readouterr().err
+        configure()
+        assert main(["restore", "--data", str(data), *backup]) == 0
+        configure(shards=OTHER)
+        assert "table words of " in refused(cluster, "a"), "though it has never run there"
+
         configure(shards={"tables": {"numbers": "everywhere"}})
         cluster.start("a")
         with cluster.connect() as db:
             assert db.table("words").get(b"tree") == b"1"
         assert cluster.end("a", signal.SIGTERM) == 0
+        fewer = Cluster(tmp_path, ("a",), shards=1)
+        said = " is of a cluster of 2 partitions, and the configuration has 1; "
+        assert said in refused(fewer, "a")
     finally:
         cluster.close()
-    fewer = Cluster(tmp_path, ("a",), shards=1)
-    assert " is of a cluster of 2 partitions, and the configuration has 1; " in refused(fewer, "a")
 
 
 def test_processes_that_look_elsewhere_do_not_talk(tmp_path: Path) -> None:

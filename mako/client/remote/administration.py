@@ -85,6 +85,10 @@ class Administrator:
         """Where the cluster looks for keys."""
         return self.db._lanes.shards
 
+    def tables(self) -> list[str]:
+        """The names of the tables that are there, whoever leads."""
+        return [about[3] for about in self._ask(Operation.DESCRIBE)["tables"]]
+
     def _ask(self, operation: Operation, *arguments: Any) -> Any:
         return self.db._ask(operation, *arguments).value
 
