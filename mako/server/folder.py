@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass, field
 from dataclasses import fields as dataclass_fields
 from typing import Final
 
+import msgspec
+
 from mako.entry import GroupId, NodeId
 from mako.errors import ConfigError
 from mako.storage.disk import Disk
@@ -94,7 +96,7 @@ class Folder:
                     f"{self._where}/{_NAME} has {min(newer)!r}, which this version of mako does not"
                     " know; start the version that wrote it"
                 )
-            return FolderState(**fields)
+            return msgspec.convert(fields, FolderState)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ConfigError(
                 f"{self._where}/{_NAME} cannot be read ({error}); {self._remedy}"

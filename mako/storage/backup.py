@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, Self
 
+import msgspec
+
 from mako.entry import (
     HARD_STATE_ZERO,
     NODE_NONE,
@@ -190,7 +192,8 @@ class Backup:
             if fields.pop("format") != _FORMAT:
                 raise ValueError("another format")
             parts = tuple(BackupPart(**part) for part in fields.pop("parts"))
-            return Manifest(parts=parts, **fields)
+            # The constructors refuse unknown keys, the conversion values of other types.
+            return msgspec.convert(asdict(Manifest(parts=parts, **fields)), Manifest)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise WrongFiles(f"backup.json cannot be read: {error}", MANIFEST) from None
         finally:

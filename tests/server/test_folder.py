@@ -62,6 +62,10 @@ def test_an_embedded_database_is_no_folder_of_a_process() -> None:
         b"{}",
         b'{"format": 2, "cluster_id": 9, "process": 1}',
         b'{"format": 1, "process": 1}',
+        b'{"format": 1, "cluster_id": 9, "process": "1"}',
+        b'{"format": 1, "cluster_id": 9, "process": 1, "nodes": [4]}',
+        b'{"format": 1, "cluster_id": 9, "process": 1, "placed": ["accounts"]}',
+        b'{"format": 1, "cluster_id": 9, "process": 1, "placed": {"hash": 3}}',
     ],
 )
 def test_what_is_no_state_is_not_taken_for_a_new_folder(content: bytes) -> None:

@@ -100,6 +100,10 @@ def test_a_backup_that_was_not_completed_is_none() -> None:
         ({"format": 2}, "another format"),
         ({"parts": 3}, "cannot be read"),
         ({"surprise": 3}, "cannot be read"),
+        ({"parts": [{}]}, "cannot be read"),
+        ({"cluster_id": "1"}, "cannot be read"),
+        ({"placed": ["accounts"]}, "cannot be read"),
+        ({"placed": {"hash": 3}}, "cannot be read"),
     ],
 )
 def test_a_manifest_of_another_kind_is_refused(change: dict[str, object], message: str) -> None:
