@@ -27,7 +27,7 @@ sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' >/dev/null 2>&1; then
 # install_mako TARGET STAMP: `pip install -e TARGET`, unless the stamp says that it was done for
 # this pyproject.toml at this place (an environment cannot be moved).
 install_mako() {
-  local target=$1 stamp=.venv/.mako-$2 wanted python
+  local target=$1 stamp=.venv/.mako-$2 wanted
   wanted="$(cksum <pyproject.toml) $PWD"
   # Several scripts may start at once: one installs, the others wait for it.
   exec 9>.venv.lock
@@ -37,14 +37,25 @@ install_mako() {
     exec 9>&-
     return
   fi
-  python=$(find_python) || fail "no Python 3.11 to 3.14 with the venv module found;" \
-    "install one (Debian, Ubuntu: apt install python3-venv) or set PYTHON to its path"
+  # What the other script has installed here stays, and only what it lacks is added.
+  if ! grep -qxF -- "$wanted" .venv/.mako-* 2>/dev/null ||
+    ! .venv/bin/python -c '' 2>/dev/null; then
+    make_environment
+  fi
   say "installing into .venv (once; about 400 MB with numba)"
-  "$python" -m venv --clear .venv || fail "could not create .venv with $python; see above"
-  .venv/bin/python -m pip install --disable-pip-version-check --quiet --editable "$target" ||
+  .venv/bin/python -m pip install --disable-pip-version-check --quiet --editable "$target" || {
+    rm -f .venv/.mako-*
     fail "the installation failed; see above, then run this script again"
+  }
   printf '%s\n' "$wanted" >"$stamp"
   exec 9>&-
+}
+
+make_environment() {
+  local python
+  python=$(find_python) || fail "no Python 3.11 to 3.14 with the venv module found;" \
+    "install one (Debian, Ubuntu: apt install python3-venv) or set PYTHON to its path"
+  "$python" -m venv --clear .venv || fail "could not create .venv with $python; see above"
 }
 
 # The environment of the tests has all that anything else needs.

@@ -72,7 +72,13 @@ class AbortReason(StrEnum):
 
 
 class Error(Exception):
-    """Base of all errors that mako raises on purpose."""
+    """Base of all errors that mako raises on purpose. Try again where `retryable` is set."""
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same thing may well succeed when it is done again: a Conflict at once, a
+        RemoteError after a while."""
+        return False
 
 
 class SchemaError(Error):

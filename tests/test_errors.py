@@ -41,6 +41,14 @@ def test_exactly_conflicts_are_retryable() -> None:
     assert {type(error_of(outcome)) for outcome in retryable} == {Conflict}
 
 
+def test_every_error_says_whether_it_is_worth_another_try() -> None:
+    remote = {kind for kind in CLASSES if issubclass(kind, mako.RemoteError)}
+    made = {kind: kind("it") for kind in CLASSES if kind is not Aborted}
+    again = {kind for kind, error in made.items() if isinstance(error, Error) and error.retryable}
+    assert again - remote == {Conflict}
+    assert remote - again == {mako.RemoteError, mako.Unknown, mako.Rejected}
+
+
 def test_conflicts_name_what_conflicted() -> None:
     assert str(error_of(Outcome.PHANTOM)).endswith("(phantom)")
     assert error_of(Outcome.LOCKED).reason == "lock"
