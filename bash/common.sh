@@ -10,8 +10,8 @@ fail() {
   exit 2
 }
 
-# The first interpreter that really runs, is new enough and can make environments. numba lags behind
-# new versions of Python, hence the upper bound.
+# The first interpreter that is new enough and can make environments. numba lags behind new versions
+# of Python, hence the upper bound.
 find_python() {
   local candidate
   for candidate in ${PYTHON:+"$PYTHON"} python3 python3.13 python3.12 python3.11 python3.14; do
@@ -21,41 +21,32 @@ sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' >/dev/null 2>&1; then
       return
     fi
   done
-  return 1
+  fail "no Python 3.11 to 3.14 with the venv module found;" \
+    "install one (Debian, Ubuntu: apt install python3-venv) or set PYTHON to its path"
 }
 
 # install_mako TARGET STAMP: `pip install -e TARGET`, unless the stamp says that it was done for
 # this pyproject.toml at this place (an environment cannot be moved).
 install_mako() {
-  local target=$1 stamp=.venv/.mako-$2 wanted
+  local target=$1 stamp=.venv/.mako-$2 wanted python
   wanted="$(cksum <pyproject.toml) $PWD"
   # Several scripts may start at once: one installs, the others wait for it.
   exec 9>.venv.lock
   command -v flock >/dev/null && flock 9
-  if [[ -x .venv/bin/mako && -f $stamp && $(<"$stamp") == "$wanted" ]] &&
-    .venv/bin/python -c '' 2>/dev/null; then
-    exec 9>&-
-    return
+  # What another script has installed here stays, and only what it lacks is added.
+  if ! grep -qsxF -- "$wanted" .venv/.mako-* || ! .venv/bin/python -c '' 2>/dev/null; then
+    python=$(find_python)
+    "$python" -m venv --clear .venv || fail "could not create .venv with $python; see above"
   fi
-  # What the other script has installed here stays, and only what it lacks is added.
-  if ! grep -qxF -- "$wanted" .venv/.mako-* 2>/dev/null ||
-    ! .venv/bin/python -c '' 2>/dev/null; then
-    make_environment
+  if [[ ! -x .venv/bin/mako || ! -f $stamp || $(<"$stamp") != "$wanted" ]]; then
+    say "installing into .venv (once; about 400 MB with numba)"
+    .venv/bin/python -m pip install --disable-pip-version-check --quiet --editable "$target" || {
+      rm -f .venv/.mako-*
+      fail "the installation failed; see above, then run this script again"
+    }
+    printf '%s\n' "$wanted" >"$stamp"
   fi
-  say "installing into .venv (once; about 400 MB with numba)"
-  .venv/bin/python -m pip install --disable-pip-version-check --quiet --editable "$target" || {
-    rm -f .venv/.mako-*
-    fail "the installation failed; see above, then run this script again"
-  }
-  printf '%s\n' "$wanted" >"$stamp"
   exec 9>&-
-}
-
-make_environment() {
-  local python
-  python=$(find_python) || fail "no Python 3.11 to 3.14 with the venv module found;" \
-    "install one (Debian, Ubuntu: apt install python3-venv) or set PYTHON to its path"
-  "$python" -m venv --clear .venv || fail "could not create .venv with $python; see above"
 }
 
 # The environment of the tests has all that anything else needs.

@@ -46,6 +46,22 @@ def install(place: Path, *which: str, status: int = 0) -> list[str]:
     return noted.read_text().splitlines()
 
 
+def test_without_an_interpreter_a_line_says_what_to_do(place: Path) -> None:
+    (place / "python").unlink()
+    for name in ("python3", "python3.11", "python3.12", "python3.13", "python3.14"):
+        (place / name).write_text("#!/bin/sh\nexit 1\n")
+        (place / name).chmod(0o755)
+    done = subprocess.run(
+        ["bash", "-c", f'source "{place}/bash/common.sh"; install_mako . run; echo went on'],
+        env={"PATH": f"{place}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "apt install python3-venv" in done.stderr
+
+
 RUN, DEV = "install_mako . run", "install_mako '.[dev]' dev"
 
 
