@@ -341,6 +341,12 @@ def frame_of(data: Buffer) -> Frame:
     return Frame(EntryType(kind), partition, count, epoch, closed, stable, submitted)
 
 
+def stable_of(data: Buffer) -> int:
+    """What the writer of an entry that passed its checks knew to be durable everywhere."""
+    stable: int = FOOTER.unpack_from(data, len(data) - FOOTER_BYTES)[1]
+    return stable
+
+
 def descriptions_of(data: Buffer) -> list[Description]:
     """The tables of a schema entry that passed its checks."""
     return _parse_schema(memoryview(data))[1]

@@ -164,9 +164,9 @@ def _free_entry(tx: int, entry: int) -> None:
     release(tx, 0, version, size_class(size))
 
 
-@exported
-def abort(tx: int, outcome: int) -> int:
-    """Forget the transaction; give back what it allocated. Nothing of it was ever seen.
+@compiled
+def forget(tx: int) -> None:
+    """Give back what the transaction allocated. Nothing of it was ever seen.
 
     After its commit, which may be all that an interrupted caller did not see, there is nothing to
     give back: its versions are in the trees.
@@ -183,6 +183,12 @@ def abort(tx: int, outcome: int) -> int:
             release(tx, POOL_RECORDS, record, size_class(size))
     st8(tx + C_WRITES, 0)
     store_release(tx + C_FLOOR, NONE)
+
+
+@exported
+def abort(tx: int, outcome: int) -> int:
+    """Forget the transaction, and count how it ended."""
+    forget(tx)
     counter = tx + C_OUTCOMES + 8 * outcome
     st8(counter, ld8(counter) + 1)
     return outcome

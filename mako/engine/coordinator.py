@@ -51,6 +51,7 @@ from mako.engine.lane import (
     L_BODY,
     L_DUE,
     L_ENTRY,
+    L_FULL,
     L_HIGHEST,
     L_KEPT,
     L_OTHERS,
@@ -130,6 +131,7 @@ _NOT_FOUND = int(Outcome.NOT_FOUND)
 _EXISTS = int(Outcome.EXISTS)
 _ROLLED_BACK = int(Outcome.ROLLED_BACK)
 _RAISED = int(Outcome.RAISED)
+_OUT_OF_MEMORY = int(Outcome.OUT_OF_MEMORY)
 _TOO_LARGE = int(Outcome.TOO_LARGE)
 _LOG_FULL = int(Outcome.LOG_FULL)
 _REMOTE = int(Outcome.REMOTE)
@@ -141,6 +143,10 @@ IDLE, RUNNING = 0, 1
 OPEN = -1
 #: Attempts after which what refuses it is reported.
 TRIES_MAX = 100_000
+#: Attempts of one transaction that may find the memory full: some thirty milliseconds with the
+#: pauses between them, in which what was written over a moment ago is durable, and freed. Then it
+#: is told, and its lane is free for those that need no memory there.
+FULL_MAX = 32
 
 
 # --- to lanes and back ------------------------------------------------------------------------
@@ -160,6 +166,7 @@ def adopt(home: int, entry: int, arguments: int, size: int) -> int:
     memcpy(lane + C_ARGUMENTS, arguments, size)
     st8(lane + L_BODY, size)
     st8(lane + L_TRIES, 0)
+    st8(lane + L_FULL, 0)
     st8(lane + L_DUE, 0)
     st8(lane + L_BEGAN, ld8(mesh + H_NOW))
     st8(lane + L_OVER, 0)
@@ -201,7 +208,11 @@ def _conflict(lane: int, outcome: int) -> int:
 
 
 @compiled
-def _is_conflict(outcome: int) -> bool:
+def _may_try_again(lane: int, outcome: int) -> bool:
+    """Whether others were in its way, or there was no room: what was retired may be free soon."""
+    if outcome == _OUT_OF_MEMORY:
+        st8(lane + L_FULL, ld8(lane + L_FULL) + 1)
+        return ld8(lane + L_FULL) <= FULL_MAX
     return COMMITTED < outcome <= _PHANTOM or outcome == _LOG_FULL
 
 
@@ -262,7 +273,7 @@ def run(lane: int) -> int:
         outcome = finish(lane)
         if outcome == _LOG_FULL:
             abort(lane, outcome)
-        if _is_conflict(outcome):
+        if _may_try_again(lane, outcome):
             note_alone(lane, outcome)
             return _conflict(lane, outcome)
         leave(lane, LEFT)
@@ -270,7 +281,7 @@ def run(lane: int) -> int:
     if outcome != COMMITTED and not _failed(outcome):
         outcome = unless_refused(lane, outcome)
         abort(lane, outcome)
-        if _is_conflict(outcome):
+        if _may_try_again(lane, outcome):
             return _conflict(lane, outcome)
         leave(lane, LEFT)
         return outcome
@@ -325,7 +336,7 @@ def _prepare(lane: int, outcome: int) -> int:
     if outcome == COMMITTED:
         locked = lock_all(lane)
         if locked != COMMITTED:
-            if _is_conflict(locked):
+            if _may_try_again(lane, locked):
                 return _conflict(lane, locked)
             leave(lane, LEFT)
             return locked
@@ -349,12 +360,6 @@ def _prepare(lane: int, outcome: int) -> int:
 
 
 @compiled
-def _count_unavailable(lane: int) -> None:
-    counter = lane + C_OUTCOMES + 8 * _UNAVAILABLE
-    st8(counter, ld8(counter) + 1)
-
-
-@compiled
 def _refuse(lane: int, outcome: int) -> int:
     """Somebody's validation failed: everybody forgets it, and it is run again."""
     mesh = ld8(lane + C_MESH)
@@ -362,8 +367,8 @@ def _refuse(lane: int, outcome: int) -> int:
     if outcome == _EXISTS:
         st8(lane + C_LOOK_FIRST, 1)
     final = outcome == _TOO_LARGE or outcome == _UNAVAILABLE or ld8(lane + L_TRIES) > TRIES_MAX
-    if outcome == _UNAVAILABLE:
-        _count_unavailable(lane)
+    if outcome == _OUT_OF_MEMORY and not _may_try_again(lane, outcome):
+        final = True
     withdraw(lane, outcome, 0, 1 if final else 0)
     return outcome if final else OPEN
 
@@ -380,8 +385,10 @@ def give_up(lane: int) -> int:
 @compiled
 def _withdraw_for_good(lane: int) -> int:
     """An undecided transaction ends Unavailable."""
-    _count_unavailable(lane)
-    withdraw(lane, _LOCKED, 0, 1)
+    if ld8(lane + L_STATE) == READING:  # Else it holds something: letting go of that counts it.
+        counter = lane + C_OUTCOMES + 8 * _UNAVAILABLE
+        st8(counter, ld8(counter) + 1)
+    withdraw(lane, _UNAVAILABLE, 0, 1)
     return _UNAVAILABLE
 
 

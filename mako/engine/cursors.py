@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mako.engine.access import ACCESSES, delete_record, write_record
+from mako.engine.access import ACCESSES
 from mako.engine.atomics import ld8, lshr
 from mako.engine.extending import overload_attribute, overload_method
 from mako.engine.jit import INTERPRETED, compiled
@@ -25,6 +25,7 @@ from mako.engine.layout import (
 from mako.engine.layout import TABLE_BYTES as ENTRY_BYTES
 from mako.engine.rows import view_of
 from mako.engine.scan import SCANNINGS
+from mako.engine.scanned import SCANNED
 from mako.engine.transactions import (
     SIGN,
     CursorType,
@@ -135,15 +136,13 @@ def _scan_methods() -> None:
         entry = TABLES + int(schema.id) * ENTRY_BYTES
         number = int(schema.id)
         view = view_of(row_of(schema), writable=True)
-        key_bytes = schema.key_words * 8
+        act = SCANNED[schema.key_words].write
 
         def impl(cursor: Any, i: Any) -> Any:
             check_row(cursor._tx, cursor._rows, cursor.count, cursor._lap, i)
             context = cursor._tx
-            record = ld8(cursor._rows + i * SCAN_BYTES)
             table = ld8(context + C_ENGINE) + entry
-            # The scan has noted the leaf; should the record be gone meanwhile, it changed.
-            version = write_record(context, table, record, 0, 0, key_bytes)
+            version = act(context, table, cursor._rows + i * SCAN_BYTES)
             if version <= 0:
                 stop(context, version, _NOT_FOUND, number)
                 raise Stop
@@ -156,14 +155,13 @@ def _scan_methods() -> None:
         schema = cursor.table
         entry = TABLES + int(schema.id) * ENTRY_BYTES
         number = int(schema.id)
-        key_bytes = schema.key_words * 8
+        act = SCANNED[schema.key_words].delete
 
         def impl(cursor: Any, i: Any) -> Any:
             check_row(cursor._tx, cursor._rows, cursor.count, cursor._lap, i)
             context = cursor._tx
-            record = ld8(cursor._rows + i * SCAN_BYTES)
             table = ld8(context + C_ENGINE) + entry
-            done = delete_record(context, table, record, 0, 0, key_bytes)
+            done = act(context, table, cursor._rows + i * SCAN_BYTES)
             if done <= 0:
                 stop(context, done, _NOT_FOUND, number)
                 raise Stop

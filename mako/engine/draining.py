@@ -13,6 +13,9 @@ closed timestamp and nothing above it:
 
 Both need that one thread drains, that it closes before it drains (E2), and that the transactions
 in a ring are in ascending order: a worker draws a timestamp and logs before it draws the next.
+
+Two rings may have the same timestamp: one of another partition's transaction, which was raised to
+it there, and one that was drawn here. Such a tie is taken whole or not at all.
 """
 
 from mako.engine.atomics import ld8, ldu8, load_acquire, memcpy, st8, store_release
@@ -79,11 +82,41 @@ def _drain_below(tx: int, up_to: int, target: int, room: int) -> tuple[int, int,
 
 
 @compiled
-def drain_ordered(engine: int, closed: int, target: int, room: int) -> tuple[int, int, int]:
+def _tied_bytes(engine: int, timestamp: int) -> int:
+    """What the transactions at `timestamp`, the oldest one there is, take together."""
+    contexts = ld8(engine + CONTEXTS)
+    total = 0
+    for i in range(ld8(engine + CONTEXT_COUNT)):
+        tx = contexts + i * CONTEXT_BYTES
+        if next_logged(tx) == timestamp:
+            total += ld8(ld8(tx + C_LOG_BASE) + ld8(tx + C_LOG_TAIL) % ld8(tx + C_LOG_SIZE))
+    return total
+
+
+@compiled
+def _drain_tied(engine: int, timestamp: int, target: int, room: int) -> tuple[int, int]:
+    """Move the transactions at `timestamp`: (bytes, transactions)."""
+    contexts = ld8(engine + CONTEXTS)
+    moved = 0
+    transactions = 0
+    for i in range(ld8(engine + CONTEXT_COUNT)):
+        tx = contexts + i * CONTEXT_BYTES
+        if next_logged(tx) == timestamp:
+            taken, number, _ = _drain_below(tx, timestamp, target + moved, room - moved)
+            moved += taken
+            transactions += number
+    return moved, transactions
+
+
+@compiled
+def drain_ordered(
+    engine: int, closed: int, target: int, room: int, most: int
+) -> tuple[int, int, int]:
     """Move everything logged at or below `closed` to `target`, in the order of timestamps:
     (bytes, transactions, closed timestamp of what was moved).
 
-    The last is `closed`, or lower if the rest did not fit into `room`: then call again.
+    The last is `closed`, or lower if the rest did not fit into `room`: then call again. A tie that
+    is larger than that may take `most` bytes; nothing is moved if that is too little.
     """
     contexts = ld8(engine + CONTEXTS)
     count = ld8(engine + CONTEXT_COUNT)
@@ -103,8 +136,16 @@ def drain_ordered(engine: int, closed: int, target: int, room: int) -> tuple[int
                 second = timestamp
         if oldest > closed:
             return moved, transactions, closed
+        if oldest == second:
+            left = room - moved if moved != 0 else most
+            if _tied_bytes(engine, oldest) > left:
+                return moved, transactions, oldest - 1
+            taken, number = _drain_tied(engine, oldest, target + moved, left)
+            moved += taken
+            transactions += number
+            continue
         context = contexts + first * CONTEXT_BYTES
-        up_to = min(closed, second)
+        up_to = min(closed, second - 1)
         taken, number, following = _drain_below(context, up_to, target + moved, room - moved)
         moved += taken
         transactions += number

@@ -47,6 +47,7 @@ L_KEPT: Final = C_LANE + 176  # of a request: bytes that its completion takes at
 L_OVER: Final = C_LANE + 184  # 1: it was reported; the lane is free when the others were told
 L_LOST: Final = C_LANE + 192  # a participant's: 1 if some partition has failed since its yes
 L_BEGAN: Final = C_LANE + 200  # when it was run last, monotonic ns
+L_FULL: Final = C_LANE + 208  # attempts that found the memory full, here or elsewhere
 
 FREE: Final = 0
 READY: Final = 1  # a coordinator's: to be run

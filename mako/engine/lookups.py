@@ -16,7 +16,7 @@ from mako.engine.channel import (
     send,
 )
 from mako.engine.closing import activate
-from mako.engine.commit import abort, begin, rest
+from mako.engine.commit import begin, forget, rest
 from mako.engine.index import BYTES_INDEX, LOST, PAIR_INDEX, WORD_INDEX
 from mako.engine.interactive import key_bytes, record_key
 from mako.engine.jit import compiled
@@ -94,7 +94,6 @@ from mako.ids import Outcome
 
 COMMITTED = int(Outcome.COMMITTED)
 _TOO_LARGE = int(Outcome.TOO_LARGE)
-_SCANNED = int(Outcome.REMOTE)
 _word_get, _pair_get, _bytes_get = WORD_INDEX.get, PAIR_INDEX.get, BYTES_INDEX.get
 _word_decode = WORD_ACCESS.index.kind.decode
 _pair_decode = PAIR_ACCESS.index.kind.decode
@@ -362,7 +361,7 @@ def on_scan(home: int, port: int, message: int) -> bool:
     if lane == 0:  # What would free one may be behind this: whoever asks waits elsewhere.
         return _answer_later(home, port, message)
     done = _answer_scan(home, lane, port, message)
-    abort(lane, _SCANNED)
+    forget(lane)
     rest(lane)
     give_lane(lane, LENT)
     return done

@@ -31,7 +31,17 @@ from mako.engine.channel import (
 )
 from mako.engine.clocks import is_too_far
 from mako.engine.closing import activate
-from mako.engine.commit import abort, begin, install, lock_writes, reserve, rest, undo, validate
+from mako.engine.commit import (
+    abort,
+    begin,
+    forget,
+    install,
+    lock_writes,
+    reserve,
+    rest,
+    undo,
+    validate,
+)
 from mako.engine.jit import compiled, exported
 from mako.engine.lane import (
     ABORT,
@@ -134,7 +144,6 @@ from mako.ids import Outcome
 COMMITTED = int(Outcome.COMMITTED)
 _LOCKED = int(Outcome.LOCKED)
 _UNAVAILABLE = int(Outcome.UNAVAILABLE)
-_CHANGED = int(Outcome.CHANGED)
 
 _word_decode = WORD_ACCESS.index.kind.decode
 _pair_decode = PAIR_ACCESS.index.kind.decode
@@ -244,6 +253,13 @@ def unlock_all(tx: int, outcome: int) -> int:
     """What `lock_all` has done is undone, and the transaction aborted with `outcome`."""
     undo(tx, ld8(tx + C_WRITES))
     return abort(tx, outcome)
+
+
+@compiled
+def let_go(lane: int) -> None:
+    """The same for what another partition has decided: no attempt here was in anybody's way."""
+    undo(lane, ld8(lane + C_WRITES))
+    forget(lane)
 
 
 @compiled
@@ -429,7 +445,7 @@ def _on_commit(home: int, port: int, message: int) -> bool:
     if ld8(lane + L_STATE) == VOID:
         pass
     elif ld8(lane + L_LOST) != 0 and _is_void(lane, timestamp, mask):
-        unlock_all(lane, _CHANGED)  # It is discarded everywhere.
+        let_go(lane)  # It is discarded everywhere.
     else:
         install_all(lane, timestamp, mask)
         store_release(lane + C_FLOOR, NONE)
@@ -444,7 +460,7 @@ def _on_abort(home: int, port: int, message: int) -> bool:
     if lane != 0:
         activate(lane)
         if ld8(lane + L_STATE) != VOID:
-            unlock_all(lane, _CHANGED)
+            let_go(lane)
         st8(port + P_LANES + 8 * (ld8(lane + L_TRANSACTION) & (LANES_MAX - 1)), 0)
         _leave(lane, FORGOTTEN)
     return True
@@ -465,7 +481,7 @@ def release_lane(lane: int) -> None:
     """The coordinator, or this leadership, is gone: what was prepared is forgotten."""
     activate(lane)
     if holds(lane):
-        unlock_all(lane, _CHANGED)
+        let_go(lane)
     _leave(lane, RELEASED)
 
 
@@ -485,7 +501,7 @@ def note_loss(lane: int, partition: int, final: int) -> None:
     known = ld8(lane + L_BITS) | ld8(lane + C_MASK)
     if known & shl(1, partition) and least > final:
         activate(lane)
-        unlock_all(lane, _CHANGED)
+        let_go(lane)
         rest(lane)
         move(lane, VOIDED)
         return

@@ -193,8 +193,11 @@ def scatter(
         if taken > load_acquire(back + H_HEAD):
             return MALFORMED
         if length != 0:
+            head = ld8(channel + H_HEAD)
             if not _accept(channel, piece):
                 return MALFORMED
+            if ld8(channel + H_HEAD) == head:
+                st8(port + P_TOLD, -1)  # That it was taken may not have been heard: say it again.
             found |= bit
         if taken > ld8(back + H_TAIL):
             store_seq(back + H_TAIL, taken)

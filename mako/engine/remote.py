@@ -208,16 +208,22 @@ def _read_row(tx: int, row: int) -> int:
 
 
 @compiled
-def _write_row(tx: int, row: int) -> int:
-    """A copy of the row that the commit installs; 0 when there is none."""
-    version = _read_row(tx, row)
-    if version <= 0 or is_written(tx, row):
-        return version
+def _write_copy(tx: int, row: int, version: int) -> int:
+    """A copy of what is there, which the commit installs."""
     length = ld8(version + V_LENGTH) & LENGTH_MASK
     own = _write(tx, row, UPDATE, length)
     if own > 0:
         memcpy(own + V_VALUE, version + V_VALUE, length)
     return own
+
+
+@compiled
+def _write_row(tx: int, row: int) -> int:
+    """A copy of the row that the commit installs; 0 when there is none."""
+    version = _read_row(tx, row)
+    if version <= 0 or is_written(tx, row):
+        return version
+    return _write_copy(tx, row, version)
 
 
 @compiled
@@ -256,6 +262,12 @@ def _delete_row(tx: int, row: int) -> int:
             return version
     own = _write(tx, row, DELETE, 0)
     return 1 if own > 0 else own
+
+
+@compiled
+def is_remote(tx: int, record: int) -> bool:
+    """Whether a record that a scan has found stands for a row of another partition."""
+    return tx + C_HEAP <= record < tx + C_HEAP + HEAP_BYTES
 
 
 def _make_remote(kind: KeyKind) -> tuple[Callable[..., int], ...]:
@@ -321,10 +333,28 @@ def _make_remote(kind: KeyKind) -> tuple[Callable[..., int], ...]:
             _ask(tx, row)
         return 0
 
+    # A row that a scan of this run has found: what it has read is validated, so that nothing has
+    # to be asked for.
+
+    def write_scanned(tx: int, table: int, key: Any, partition: int, version: int) -> int:
+        row = row_of(tx, table, key, partition)
+        if row < 0:
+            return row
+        return _read_row(tx, row) if is_written(tx, row) else _write_copy(tx, row, version)
+
+    def delete_scanned(tx: int, table: int, key: Any, partition: int) -> int:
+        row = row_of(tx, table, key, partition)
+        if row < 0:
+            return row
+        if is_written(tx, row):
+            return _delete_row(tx, row)
+        own = _write(tx, row, DELETE, 0)
+        return 1 if own > 0 else own
+
     return (
         *(
             keyed(kind, function, f"remote_{function.__name__}")
-            for function in (read, write, put, delete, expect)
+            for function in (read, write, put, delete, expect, write_scanned, delete_scanned)
         ),
         find,
     )
@@ -336,4 +366,6 @@ WRITE: Final = {kind: made[1] for kind, made in _MADE.items()}
 PUT: Final = {kind: made[2] for kind, made in _MADE.items()}
 DELETE_: Final = {kind: made[3] for kind, made in _MADE.items()}
 EXPECT: Final = {kind: made[4] for kind, made in _MADE.items()}
-FIND: Final = {kind: made[5] for kind, made in _MADE.items()}
+WRITE_SCANNED: Final = {kind: made[5] for kind, made in _MADE.items()}
+DELETE_SCANNED: Final = {kind: made[6] for kind, made in _MADE.items()}
+FIND: Final = {kind: made[7] for kind, made in _MADE.items()}

@@ -56,7 +56,7 @@ from mako.ids import Outcome
 
 COMMITTED = int(Outcome.COMMITTED)
 _LOCKED = int(Outcome.LOCKED)
-_PHANTOM = int(Outcome.PHANTOM)
+_EXISTS = int(Outcome.EXISTS)
 
 # --- asking ---------------------------------------------------------------------------------------
 
@@ -156,7 +156,7 @@ def withdraw(lane: int, outcome: int, gone: int, final: int) -> None:
     told = 0
     if state == PREPARING or state == RAISING:
         unsent = ld8(lane + L_UNSENT) if state == PREPARING else 0
-        unlock(lane, outcome if outcome <= _PHANTOM else _LOCKED)
+        unlock(lane, _LOCKED if outcome == _EXISTS else outcome)  # It looks first the next time.
         told = ld8(lane + L_OTHERS) & ~unsent & ~gone
     st8(lane + L_WAITING, 0)
     st8(lane + L_UNSENT, told)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-from mako.engine.access import ACCESSES, delete_record, write_record
+from mako.engine.access import ACCESSES
 from mako.engine.ahead import AHEAD
 from mako.engine.atomics import ld1, ld8, memcpy, memset, st1, st8
 from mako.engine.cursors import SCAN_ROWS_MAX, check_row
@@ -34,6 +34,7 @@ from mako.engine.layout import (
     VALUE_MAX,
 )
 from mako.engine.scan import SCANNINGS
+from mako.engine.scanned import SCANNED
 from mako.engine.transactions import SIGN, Stop, stop, uniform
 from mako.ids import Outcome
 from mako.procedure import Function
@@ -217,18 +218,14 @@ class CursorView:
         return KeyView(self._table, words if isinstance(words, tuple) else (words,))
 
     def write(self, i: int) -> RowView:
-        record = ld8(self._entry(i))
-        version = write_record(
-            self._tx, _table(self._tx, self._table), record, 0, 0, self._table.key_size
-        )
+        act = SCANNED[self._table.key_words].write
+        version = act(self._tx, _table(self._tx, self._table), self._entry(i))
         _check(self._tx, version, Outcome.NOT_FOUND, self._table)
         return RowView(version + V_VALUE, self._table._row, writable=True)
 
     def delete(self, i: int) -> None:
-        record = ld8(self._entry(i))
-        done = delete_record(
-            self._tx, _table(self._tx, self._table), record, 0, 0, self._table.key_size
-        )
+        act = SCANNED[self._table.key_words].delete
+        done = act(self._tx, _table(self._tx, self._table), self._entry(i))
         _check(self._tx, done, Outcome.NOT_FOUND, self._table)
 
 

@@ -248,6 +248,9 @@ def serve_oldest(tx: int, now_ns: int) -> bool:
     most = most_completed(request)
     # Three times: its place, and what is kept for it if it moves to a lane.
     slot = completion_room(tx, most, kept if mesh == 0 else kept + 2 * most)
+    may_move = mesh != 0 and slot != 0
+    if slot == 0 and kept != 0:  # Lanes have the room: it may need none.
+        slot = completion_room(tx, most, kept)
     if slot == 0:
         return False
     set_time(tx, now_ns)
@@ -258,7 +261,7 @@ def serve_oldest(tx: int, now_ns: int) -> bool:
         complete(tx, request, unless_refused(tx, _TOO_LARGE), slot)
         return True
     if outcome == _REMOTE or (mesh != 0 and ld8(tx + C_MET_PREPARED) != 0 and outcome != COMMITTED):
-        if _request_to_lane(tx, request):
+        if may_move and _request_to_lane(tx, request):
             st8(mesh + H_NO_LANE, 0)
             return True
         forget_rows(tx)

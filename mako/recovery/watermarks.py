@@ -1,6 +1,7 @@
 """How far every partition is durable, as one replica may count it (DESIGN §6).
 
     own log ── closed of the last applied entry ──▶ W_own ─┐
+    own log ── what its writers knew to be stable ──▶ W_p ─┤
     own log ── epoch and discard entries ──▶ which epoch ──┤
     gossip ─── (partition, epoch, watermark) ──▶ W_p ──────┴─▶ reached(mask, timestamp)
                                                               stable, and who is left out of it
@@ -10,6 +11,9 @@
         watermark that began an epoch, or ended it, counts as one of that epoch.
     K2  W_p never goes back: an epoch ends at or above every watermark of it (I1).
     K3  The stable timestamp never goes back.
+    K4  What an entry of the own log says to be stable counts for all, as the log stands there: its
+        writer had counted it in these epochs, or in ones that have ended since, at or above it
+        (I1). So who starts again knows how far a partition is durable that is down.
 
 A partition is *stalled* if its watermark has stood still for `STALLED_MS` while that of another
 was above it. It holds the stable timestamp back no longer, so snapshots over the others go on. When
@@ -101,6 +105,12 @@ class Watermarks:
     def apply(self, closed: int, now_ms: int) -> None:
         """The own log is applied, and closed up to here."""
         self._raise(self._own, closed, now_ms)
+
+    def read(self, stable: int, now_ms: int) -> None:
+        """An entry of the own log is applied, whose writer knew that this was stable (K4)."""
+        for partition in self._all:
+            if partition != self._own:
+                self._raise(partition, stable, now_ms)
 
     def enter(self, start: EpochStart, now_ms: int) -> None:
         """The own log has taken in an epoch of a partition, its own or another one."""

@@ -92,13 +92,14 @@ class Across:
         self.kept = self._recent = replayer.recent = Kept()
         self._recent.clear(timestamp)
 
-    def advance(self, closed: int) -> None:
-        """The log is applied, and closed up to here."""
+    def advance(self, closed: int, stable: int = 0) -> None:
+        """The log is applied, and closed up to here; an entry said that `stable` was."""
         if self.alone:
             self.pinned = closed
             advance_pinned(self._pin, closed)
             return
         self.watermarks.apply(closed, self._now_ms())
+        self.watermarks.read(stable, self._now_ms())
         self._publish()
 
     def cut(self, index: int, closed: int, tables: int) -> None:

@@ -30,6 +30,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from mako.engine.channel import MESSAGE_MAX
 from mako.engine.closing import close, set_word
 from mako.engine.codec import (
     Description,
@@ -43,6 +44,7 @@ from mako.engine.codec import (
     frame_of,
     schema_entry,
     seal,
+    stable_of,
 )
 from mako.engine.described import description_of
 from mako.engine.draining import drain_ordered, forget_logged
@@ -97,6 +99,12 @@ class PartitionSettings:
 
     def __post_init__(self) -> None:
         assert self.ring_bytes // 2 <= self.entry_bytes, "every transaction fits an entry"
+
+    @property
+    def tie_bytes(self) -> int:
+        """The same where transactions of several partitions have one timestamp: one that was drawn
+        here, and what a message of another one brings."""
+        return self.entry_bytes + MESSAGE_MAX - HEADER_BYTES - FOOTER_BYTES
 
 
 class Partition:
@@ -165,7 +173,7 @@ class Partition:
         self._drained = 0
         self._drained_ms = 0
         self._wanted = 0
-        size = HEADER_BYTES + settings.entry_bytes + FOOTER_BYTES
+        size = HEADER_BYTES + settings.tie_bytes + FOOTER_BYTES
         self._entry = Region(-(-size // _PAGE) * _PAGE)
         self._space = Region(BLOCK_BYTES)
         self._start(0, [])
@@ -239,10 +247,10 @@ class Partition:
         self.across.start(self._replayer, self._pin, self.applied, timestamp, len(self._tables))
         self._move_watermark(timestamp)
 
-    def _move_watermark(self, timestamp: int) -> None:
+    def _move_watermark(self, timestamp: int, stable: int = 0) -> None:
         assert timestamp >= self._pinned, "P1"
         self._pinned = timestamp
-        self.across.advance(timestamp)
+        self.across.advance(timestamp, stable)
 
     # --- other partitions -----------------------------------------------------------------
 
@@ -361,8 +369,9 @@ class Partition:
         body = self._entry.base + HEADER_BYTES
         while True:
             length, count, up_to = drain_ordered(
-                engine.base, closed, body, self._settings.entry_bytes
+                engine.base, closed, body, self._settings.entry_bytes, self._settings.tie_bytes
             )
+            assert count or up_to == closed, "what has one timestamp fits an entry"
             if "closed_after_draining" in self._settings.planted:
                 up_to = closed = self._closed()
             if count or self._must_close(up_to, now_ms):
@@ -460,7 +469,7 @@ class Partition:
             self._enter_epoch(frame, final_of(entry.data))
         if frame.type is EntryType.DISCARD:
             self._take_in(discard_of(entry.data))
-        self._move_watermark(max(self._pinned, frame.closed))
+        self._move_watermark(max(self._pinned, frame.closed), frame.stable)
         if self._term and entry.term == self._term and not self._leading:
             self._lead()
 
@@ -475,7 +484,7 @@ class Partition:
         if self.across.alone:
             self.across.pinned = replayer.closed  # The replayer has moved it already.
         else:
-            self.across.advance(replayer.closed)
+            self.across.advance(replayer.closed, stable_of(data))
 
     def _enter_epoch(self, frame: Frame, final: int) -> None:
         """P3: what was executed ahead of the log ends here."""

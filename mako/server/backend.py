@@ -68,6 +68,11 @@ class Backend(Protocol):
         ...
 
     @property
+    def epoch(self) -> int:
+        """Another one each time that this process begins to lead."""
+        ...
+
+    @property
     def leader(self) -> str:
         """The address of the leader for clients, or an empty string while nobody knows."""
         ...
@@ -105,6 +110,7 @@ class LoneBackend:
     """A partition without replicas: it leads, and is durable as far as it is closed."""
 
     leads = True
+    epoch = 0
     leader = ""
     partition = 0
     administration = None

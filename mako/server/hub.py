@@ -24,7 +24,7 @@ from mako.server.asking import Job
 from mako.server.backend import Backend
 from mako.server.clients import ClientConnection
 from mako.server.connections import Connections
-from mako.server.sweeping import sweep
+from mako.server.sweeping import Ages, sweep
 from mako.wire.errors import WireError
 from mako.wire.frame import goodbye_parts
 
@@ -67,14 +67,17 @@ class Hub:
 
     async def _sweep(self) -> None:
         """Delete old rows of requests, a few at a time."""
+        backend, ages = self._backend, Ages()
         while True:
             await trio.sleep(SWEEP_SECONDS)
-            if self._backend.leads:
-                first: bytes | None = b""
-                # What it deletes is in no log once another one leads.
-                while first is not None and self._backend.leads:
-                    first = sweep(self._backend.engine, first, time.time_ns() // 1_000_000)
-                    await trio.sleep(0.01)
+            if not backend.leads:
+                continue
+            old_ms = ages.look(backend.epoch, time.monotonic(), time.time_ns() // 1_000_000)
+            first = None if old_ms is None else b""
+            # What it deletes is in no log once another one leads.
+            while first is not None and old_ms is not None and backend.leads:
+                first = sweep(backend.engine, first, old_ms)
+                await trio.sleep(0.01)
 
     async def _hand_out(self) -> None:
         while True:

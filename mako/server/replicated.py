@@ -121,6 +121,10 @@ class ReplicatedBackend:
         return self._hosted.serves
 
     @property
+    def epoch(self) -> int:
+        return self._hosted.partition.epoch
+
+    @property
     def leader(self) -> str:
         return self._hosted.leader_address
 

@@ -103,7 +103,7 @@ class Cluster:
         words = engine.argument_words(procedure, arguments)
         return self.post_entry(partition, engine.entry(procedure).address, words)
 
-    def post_entry(self, partition: int, entry: int, words: bytes) -> int:
+    def post_entry(self, partition: int, entry: int, words: bytes, *, origin: int = 0) -> int:
         """The same for the address of an entry, and its arguments as they lie in memory."""
         home = self.homes[partition]
         slot = request_slot(home, REQUEST_ARGUMENTS + len(words))
@@ -112,6 +112,7 @@ class Cluster:
         rings.write(slot + REQUEST_ARGUMENTS, words)
         self._numbers += 1
         post(home, slot, self._numbers, entry)
+        rings.write(slot + layout.Q_ORIGIN, origin.to_bytes(8, "little"))
         return self._numbers
 
     def has_requests(self, partition: int) -> bool:
@@ -169,6 +170,11 @@ class Cluster:
                 break
         else:
             raise AssertionError("it does not come to rest")
+        self.agree()
+        return found
+
+    def agree(self) -> None:
+        """Let all know each other's watermarks."""
         # Proposals are a little ahead of the time, and clocks of who has nothing to do behind it.
         self.pass_time(10_000_000)
         for _ in range(2):
@@ -177,9 +183,8 @@ class Cluster:
                 engine.settle()
             if self.network is not None:
                 self.network.tell_watermarks()
-            for each in (*partitions, *partitions):
+            for each in (*range(len(self.engines)), *range(len(self.engines))):
                 self.turn(each)
-        return found
 
     def run(self, partition: int, procedure: Procedure, *arguments: int) -> Done:
         """Ask, and let everybody go on until it is done."""

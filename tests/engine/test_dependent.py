@@ -156,7 +156,7 @@ class World:
         closed = close(self.engine.base)
         body = self.space.base + HEADER_BYTES
         room = self.space.size - HEADER_BYTES - FOOTER_BYTES
-        length, count, up_to = drain_ordered(self.engine.base, closed, body, room)
+        length, count, up_to = drain_ordered(self.engine.base, closed, body, room, room)
         assert up_to == closed
         with seal(
             self.space.view,

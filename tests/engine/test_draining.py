@@ -20,6 +20,7 @@ from mako.engine.layout import (
     NONE,
 )
 from mako.engine.region import Region
+from mako.engine.ring import SKIP
 from mako.log_format import TRANSACTION
 from mako.schema import BytesTable
 
@@ -49,6 +50,17 @@ def put(engine: Engine, context: int, value: bytes) -> int:
     return engine.word(context + C_TIMESTAMP)
 
 
+def put_at(engine: Engine, context: int, timestamp: int, value: bytes) -> None:
+    """The same, but dated `timestamp`: it was raised to that."""
+    start = engine.word(context + C_LOG_HEAD)
+    put(engine, context, value)
+    base, place = engine.word(context + C_LOG_BASE), start % RING_BYTES
+    if engine.word(base + place) == SKIP:
+        place = 0
+    assert engine.word(base + place + 8) > timestamp
+    engine.set_word(base + place + 8, timestamp)
+
+
 def near_the_end(engine: Engine, context: int, size: int) -> None:
     """The ring of a context is empty, and begins again after so many bytes of somebody's values."""
     engine.write(engine.word(context + C_LOG_BASE) + RING_BYTES - size, b"\x7f" * size)
@@ -56,10 +68,12 @@ def near_the_end(engine: Engine, context: int, size: int) -> None:
         engine.set_word(context + count, RING_BYTES - size)
 
 
-def drained(engine: Engine, closed: int, room: int = 1 << 20) -> tuple[list[int], int]:
+def drained(
+    engine: Engine, closed: int, room: int = 1 << 20, most: int = 1 << 20
+) -> tuple[list[int], int]:
     """The timestamps of what is taken, and up to where it is closed."""
     space = Region(1 << 20)
-    length, count, up_to = drain_ordered(engine.base, closed, space.base, room)
+    length, count, up_to = drain_ordered(engine.base, closed, space.base, room, most)
     data = space.read(space.base, length)
     space.close()
     found, at = [], 0
@@ -79,10 +93,14 @@ def test_several_rings_give_one_ascending_log(engine: Engine, seed: int) -> None
     written: list[int] = []
     taken: list[int] = []
     for _ in range(300):
-        written.append(put(engine, draw.choice(contexts), b"v" * draw.randrange(200)))
+        drawing, *raised = draw.sample(contexts, draw.choice([1, 1, 1, 2, 3]))
+        timestamp = put(engine, drawing, b"v" * draw.randrange(200))
+        for context in raised:
+            put_at(engine, context, timestamp, b"v" * draw.randrange(200))
+        written += [timestamp] * (1 + len(raised))
         if draw.random() < 0.1:
             closed = close(engine.base)
-            found, up_to = drained(engine, closed, room=draw.choice([300, 1000, 1 << 20]))
+            found, up_to = drained(engine, closed, draw.choice([300, 1000, 1 << 20]), 1000)
             assert all(timestamp <= up_to for timestamp in found)
             assert up_to <= closed
             taken += found
@@ -109,6 +127,26 @@ def test_what_does_not_fit_stays_and_closes_less(engine: Engine) -> None:
     closed = close(engine.base)
     assert drained(engine, closed, room=300) == (times[:2], times[2] - 1)
     assert drained(engine, closed) == (times[2:], closed)
+
+
+def test_what_has_one_timestamp_is_taken_whole_or_not_at_all(engine: Engine) -> None:
+    """L1, where one was drawn here and another one was raised to the same."""
+    one, other = engine.take_context(), engine.take_context()
+    first, tied = put(engine, one, b"v" * 100), put(engine, one, b"v" * 100)
+    put_at(engine, other, tied, b"v" * 100)
+    closed = close(engine.base)
+    assert drained(engine, closed, room=300) == ([first], tied - 1)
+    assert drained(engine, closed, room=300) == ([tied, tied], closed)
+
+
+def test_a_tie_that_is_larger_than_an_entry_gets_a_larger_one(engine: Engine) -> None:
+    contexts = [engine.take_context() for _ in range(3)]
+    tied = put(engine, contexts[0], b"v" * 100)
+    for context in contexts[1:]:
+        put_at(engine, context, tied, b"v" * 100)
+    closed = close(engine.base)
+    assert drained(engine, closed, room=300, most=300) == ([], tied - 1)
+    assert drained(engine, closed, room=300, most=500) == ([tied] * 3, closed)
 
 
 def test_what_is_forgotten_is_not_drained(engine: Engine) -> None:

@@ -1,9 +1,13 @@
 """What needs a lane, and finds none, does not hold up what needs none."""
 
+import struct
 from collections.abc import Iterator
 
 import pytest
 
+from mako.engine import builtin
+from mako.engine.builtin import address_of
+from mako.engine.layout import FLAG_BYTES
 from mako.engine.worker import LANE_WAIT_NS
 from mako.ids import Outcome, Status
 from tests.engine.partitioned import ACCOUNT, Cluster, put
@@ -70,6 +74,41 @@ def test_lanes_that_are_free_again_are_waited_for_anew(cluster: Cluster) -> None
     cluster.post(0, transfer, 0, 2, 1, 2, 5)
     assert not cluster.serve(0)
     assert cluster.done() == []
+
+
+def get(cluster: Cluster, number: int) -> int:
+    """Ask partition 0 for a row of its own, as clients do: room for any value is kept."""
+    table = cluster.engines[0].tables[int(ACCOUNT.id)].address
+    key = ACCOUNT.pack_key((0, number))
+    words = struct.pack("<3q", table, len(key), 0) + key
+    return cluster.post_entry(0, address_of(builtin.get), words, origin=FLAG_BYTES)
+
+
+def test_who_reads_a_locked_row_does_not_hold_up_others() -> None:
+    """Reads that wait in lanes keep nearly all of the ring of completions."""
+    cluster = Cluster([ACCOUNT], lanes=16)
+    for place, number in ((0, 1), (0, 2), (1, 1)):
+        cluster.run(place, put, place, number, 50)
+    moved = cluster.post(1, transfer, 1, 1, 0, 1, 5)
+    cluster.serve(1)
+    for partition in (1, 0, 1, 1, 0):  # It is prepared at partition 0, and nobody decides.
+        cluster.turn(partition)
+    waiting = [get(cluster, 1) for _ in range(8)]
+    while cluster.serve(0):
+        pass
+    others = [get(cluster, 2) for _ in range(20)] + [cluster.post(0, put, 0, 3, 7)]
+    cluster.pass_time(LANE_WAIT_NS)
+    done = []
+    while cluster.serve(0):
+        done += cluster.done()
+    outcomes = {each.number: each.outcome for each in done}
+    assert all(outcomes.pop(number) is Outcome.COMMITTED for number in others)
+    assert set(outcomes) < set(waiting), "one was told to come back"
+    assert set(outcomes.values()) == {Status.BUSY}
+    outcomes |= {each.number: each.outcome for each in cluster.settle()}
+    assert outcomes.pop(moved) is Outcome.COMMITTED
+    assert set(outcomes) == set(waiting)
+    cluster.close()
 
 
 def test_a_clock_that_is_set_back_turns_nobody_away(cluster: Cluster) -> None:

@@ -274,6 +274,26 @@ def test_who_waits_alone_for_a_prepared_lock_is_no_conflict_over_partitions() ->
         made.close()
 
 
+@mako.procedure
+def look_and_roll_back(tx: Any, place: int) -> int:
+    tx.read(ACCOUNT, (place, 1))
+    for i in range(tx.scan(ACCOUNT, (place,), (place + 1,), 9).count + 1):
+        if i >= 0:
+            tx.rollback()
+    return 0
+
+
+def test_who_rolls_back_was_in_nobodys_way(cluster: Cluster) -> None:
+    """It is prepared elsewhere, as what it has read there has to hold, and then forgotten."""
+    cluster.run(1, put, 1, 1, 5)
+    elsewhere = cluster.engines[1]
+    before = elsewhere.outcomes()
+    for _ in range(5):
+        assert cluster.run(0, look_and_roll_back, 1).outcome is Outcome.ROLLED_BACK
+    assert cluster.mesh.station_of(elsewhere).conflicts().others.total() == 0
+    assert elsewhere.outcomes() == before, "no attempt was made there"
+
+
 @pytest.mark.parametrize("number", range(8))
 def test_two_that_are_in_each_others_way_do_not_stay_in_step(number: int) -> None:
     """Each has locked its own row when the other one asks for it. What is at first the same for

@@ -58,6 +58,22 @@ def test_an_epoch_begins_at_its_final_watermark() -> None:
     assert marks[1] == 60
 
 
+def test_what_an_entry_says_to_be_stable_counts_for_all_others() -> None:
+    """Who starts again has heard of nobody: what its log says is not forgotten (K4)."""
+    marks = make()
+    marks.apply(40, 0)
+    marks.hear(2, 1, 30, 0)
+    marks.read(20, 0)
+    assert marks.all() == {OWN: 40, 1: 20, 2: 30}
+    assert marks.everywhere == marks.stable(0) == 20
+    marks.read(10, 0)
+    assert marks[1] == 20  # K2
+    assert not marks.hear(1, 1, 20, 0)
+    marks.enter(EpochStart(1, 2, 25), 0)
+    marks.read(27, 0)
+    assert (marks[1], marks.epoch(1)) == (27, 2)
+
+
 def test_what_survives_an_epoch_is_final_in_it() -> None:
     """Though the own log has not taken in the end of that epoch."""
     marks = make()

@@ -153,6 +153,27 @@ def test_what_waits_for_another_partition_is_not_shown(make: Make) -> None:
     assert leader.state_hash() == follower.state_hash()
 
 
+def test_who_starts_again_while_another_partition_is_down_shows_what_was_durable(
+    make: Make,
+) -> None:
+    """Nobody tells it of that one: its own log says how far it was (K4)."""
+    leader, log = make(), Log()
+    lead(leader, log, 1)
+    leader.execute(b"\2ax")
+    commit(leader, log, 1)
+    hear_all(leader, leader.watermark)
+    durable = leader.stable
+    leader.execute(b"\2ay")
+    leader.execute(b"\0bz")
+    commit(leader, log, 1)
+    again = make()
+    lead(again, log, 2)
+    assert again.stable == leader.stable == durable
+    assert rows(again) == {b"a": b"x"}
+    again.across.hear(2, 0, again.watermark)
+    assert again.stable == durable, "what was written since then waits as it did"
+
+
 def test_a_leader_undoes_what_depends_on_who_failed_and_logs_it_first(make: Make) -> None:
     leader, follower, log = make(), make(), Log()
     lead(leader, log, 1)

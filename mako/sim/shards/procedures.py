@@ -5,7 +5,8 @@
     registers  number -> the value                       written blindly, changed, and deleted
     accounts   number -> the balance, 0 at first         their sum never changes
 
-Results are three numbers of 20 bits; a list, register or account below 0 is none.
+Results are three numbers of 20 bits; a list, register or account below 0 is none. Those with even
+numbers are found by scans, and written or deleted as they were found.
 """
 
 from typing import Any, Final
@@ -52,6 +53,9 @@ def last_of(tx: Any, number: int) -> Any:
     """The last value of a list; 0 if it is empty."""
     if number < 0:
         return 0
+    if number % 2 == 0:
+        rows = tx.scan_back(ELEMENTS, (number,), (number + 1,), 1)
+        return rows.row(0).value if rows.count > 0 else 0
     found, head = tx.find(HEADS, (number,))
     if not found:
         return 0
@@ -67,6 +71,37 @@ def value_of(tx: Any, number: int) -> Any:
 
 
 @function
+def give(tx: Any, number: int, value: int) -> Any:
+    """Give a register a value, whatever it has; 0: delete it, which it has to be there for."""
+    if number < 0:
+        return 0
+    if value != 0:
+        tx.put(REGISTERS, (number,)).value = value
+        return 0
+    if number % 2 == 0:
+        rows = tx.scan(REGISTERS, (number,), (number + 1,), 1)
+        if rows.count > 0:
+            rows.delete(0)
+            return 0
+    tx.delete(REGISTERS, (number,))
+    return 0
+
+
+@function
+def change(tx: Any, number: int, value: int) -> Any:
+    """Give a register that is there a value."""
+    if number < 0:
+        return 0
+    if number % 2 == 0:
+        rows = tx.scan(REGISTERS, (number,), (number + 1,), 1)
+        if rows.count > 0:
+            rows.write(0).value = value
+            return 0
+    tx.write(REGISTERS, (number,)).value = value
+    return 0
+
+
+@function
 def balance_of(tx: Any, number: int) -> Any:
     found, row = tx.find(ACCOUNTS, (number,))
     return row.balance + 524288 if found else 524288
@@ -74,6 +109,12 @@ def balance_of(tx: Any, number: int) -> Any:
 
 @function
 def add_to(tx: Any, number: int, amount: int) -> Any:
+    if number % 2 == 0:
+        rows = tx.scan(ACCOUNTS, (number,), (number + 1,), 1)
+        if rows.count > 0:
+            found_row = rows.write(0)
+            found_row.balance += amount
+            return found_row.balance
     found, _ = tx.find(ACCOUNTS, (number,))
     if not found:
         tx.insert(ACCOUNTS, (number,))
@@ -112,33 +153,18 @@ def lasts(tx: Any, first: int, second: int, third: int) -> Any:
 @procedure
 def write_some(tx: Any, value: int, first: int, second: int, third: int) -> Any:
     """Give up to three registers a value that nobody has read; 0: delete them."""
-    if first >= 0:
-        if value == 0:
-            tx.delete(REGISTERS, (first,))
-        else:
-            tx.put(REGISTERS, (first,)).value = value
-    if second >= 0:
-        if value == 0:
-            tx.delete(REGISTERS, (second,))
-        else:
-            tx.put(REGISTERS, (second,)).value = value
-    if third >= 0:
-        if value == 0:
-            tx.delete(REGISTERS, (third,))
-        else:
-            tx.put(REGISTERS, (third,)).value = value
+    give(tx, first, value)
+    give(tx, second, value)
+    give(tx, third, value)
     return 0
 
 
 @procedure
 def change_some(tx: Any, value: int, first: int, second: int, third: int) -> Any:
     """Give up to three registers that are there a value, and look at nothing else of them."""
-    if first >= 0:
-        tx.write(REGISTERS, (first,)).value = value
-    if second >= 0:
-        tx.write(REGISTERS, (second,)).value = value
-    if third >= 0:
-        tx.write(REGISTERS, (third,)).value = value
+    change(tx, first, value)
+    change(tx, second, value)
+    change(tx, third, value)
     return 0
 
 
