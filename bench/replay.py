@@ -44,7 +44,8 @@ from mako.engine.entries import workload_entries
 from mako.entry import Entry, EntryKind, Index, Term
 from mako.errors import Error, OutOfMemory
 from mako.log_format import FOOTER_BYTES, HEADER_BYTES, EntryType
-from mako.replication.partition import Partition, PartitionSettings
+from mako.replication.partition import Partition
+from mako.replication.settings import PartitionSettings
 
 RING_BYTES: Final = 16 << 20
 MEMORY_BYTES: Final = {"tiny": 1 << 30, "small": 1 << 30, "spec": 3 << 30}

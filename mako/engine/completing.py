@@ -89,6 +89,16 @@ def completion_room(tx: int, size: int, kept: int) -> int:
 
 
 @compiled
+def room_to_serve(tx: int, most: int, kept: int, has_lanes: bool) -> tuple[int, bool]:
+    """The same for a request that is about to be run, and whether it may move to a lane then:
+    that takes three times as much, its place and what is kept for it."""
+    slot = completion_room(tx, most, kept + 2 * most if has_lanes else kept)
+    if slot != 0 or kept == 0:
+        return slot, has_lanes
+    return completion_room(tx, most, kept), False  # Lanes have the room: it may need none.
+
+
+@compiled
 def complete(tx: int, request: int, outcome: int, slot: int) -> None:
     """Report how the oldest request ended at `slot`, which `completion_room` gave; its place is
     free again."""

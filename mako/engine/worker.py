@@ -31,11 +31,11 @@ from mako.engine.completing import (
     STOPPED,
     WAITING_FOR_LOG,
     complete,
-    completion_room,
     most_completed,
     note_failure,
     record_latency,
     release_request,
+    room_to_serve,
     wake_listener,
 )
 from mako.engine.coordinator import adopt, adopt_parked
@@ -246,11 +246,7 @@ def serve_oldest(tx: int, now_ns: int) -> bool:
     mesh = ld8(tx + C_MESH)
     kept = 0 if mesh == 0 else ld8(mesh + H_KEPT)
     most = most_completed(request)
-    # Three times: its place, and what is kept for it if it moves to a lane.
-    slot = completion_room(tx, most, kept if mesh == 0 else kept + 2 * most)
-    may_move = mesh != 0 and slot != 0
-    if slot == 0 and kept != 0:  # Lanes have the room: it may need none.
-        slot = completion_room(tx, most, kept)
+    slot, may_move = room_to_serve(tx, most, kept, mesh != 0)
     if slot == 0:
         return False
     set_time(tx, now_ns)

@@ -83,7 +83,8 @@ def begin_alone(
 
     What has to be closed again goes into `made`. ConfigError: it is not ours, or damaged.
     """
-    from mako.replication.partition import Partition, PartitionSettings
+    from mako.replication.partition import Partition
+    from mako.replication.settings import PartitionSettings
 
     folder = Folder(disk, where, _REMEDY)
     state = _state(disk, folder, where)

@@ -21,7 +21,8 @@ from mako.raft import RaftNode, Role
 from mako.recovery.catching_up import Undo, catch_up
 from mako.recovery.gossip import Gossip, Led
 from mako.recovery.history import BadHistory, Forgotten, History
-from mako.replication.partition import Partition, PartitionSettings
+from mako.replication.partition import Partition
+from mako.replication.settings import PartitionSettings
 from mako.schema import BytesTable, Table
 from mako.server import wrong
 from mako.server.connections import Connections

@@ -14,7 +14,8 @@ from typing import Final
 
 from mako.entry import Entry
 from mako.replication.ahead import Ahead
-from mako.replication.partition import Partition, PartitionSettings
+from mako.replication.partition import Partition
+from mako.replication.settings import PartitionSettings
 from mako.schema import BytesTable
 from mako.sim.model import decode_request, encode_position
 

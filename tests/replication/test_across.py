@@ -8,22 +8,15 @@ import pytest
 
 from mako.engine.codec import Discard, discard_entry, discard_of, frame_of
 from mako.engine.dependent import record_of
-from mako.engine.layout import (
-    C_ARGUMENTS,
-    C_MASK,
-    POINTER,
-    R_HEAD,
-    V_MASK,
-    V_TIMESTAMP,
-    WATERMARKS,
-)
+from mako.engine.layout import C_ARGUMENTS, C_MASK, POINTER, R_HEAD, V_MASK, V_TIMESTAMP, WATERMARKS
 from mako.entry import Configuration, Entry, Index, NodeId, SnapshotMeta, Term
 from mako.log_format import EntryType
 from mako.recovery.catching_up import Deposed, Nothing, Undo
 from mako.recovery.history import EpochStart, History, decode_records
 from mako.replication.across import FORGET_EPOCHS
 from mako.replication.ahead import Ahead
-from mako.replication.partition import Partition, PartitionSettings
+from mako.replication.partition import Partition
+from mako.replication.settings import PartitionSettings
 from mako.schema import BytesTable
 from mako.storage.snapshot_format import SnapshotHeader
 from tests.engine.log_reference import Transaction, decode
@@ -151,27 +144,6 @@ def test_what_waits_for_another_partition_is_not_shown(make: Make) -> None:
         machine.across.hear(2, 0, leader.watermark)
         assert rows(machine) == {b"a": b"x"}
     assert leader.state_hash() == follower.state_hash()
-
-
-def test_who_starts_again_while_another_partition_is_down_shows_what_was_durable(
-    make: Make,
-) -> None:
-    """Nobody tells it of that one: its own log says how far it was (K4)."""
-    leader, log = make(), Log()
-    lead(leader, log, 1)
-    leader.execute(b"\2ax")
-    commit(leader, log, 1)
-    hear_all(leader, leader.watermark)
-    durable = leader.stable
-    leader.execute(b"\2ay")
-    leader.execute(b"\0bz")
-    commit(leader, log, 1)
-    again = make()
-    lead(again, log, 2)
-    assert again.stable == leader.stable == durable
-    assert rows(again) == {b"a": b"x"}
-    again.across.hear(2, 0, again.watermark)
-    assert again.stable == durable, "what was written since then waits as it did"
 
 
 def test_a_leader_undoes_what_depends_on_who_failed_and_logs_it_first(make: Make) -> None:

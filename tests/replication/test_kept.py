@@ -9,7 +9,8 @@ from mako.log_format import FOOTER_BYTES, HEADER_BYTES, TRANSACTION
 from mako.recovery.history import EpochStart
 from mako.replication import kept
 from mako.replication.kept import Kept, Recoveries, Recovery, unlogged_in
-from mako.replication.partition import Partition, PartitionSettings
+from mako.replication.partition import Partition
+from mako.replication.settings import PartitionSettings
 from tests.replication.test_across import (
     ALL,
     TABLE,

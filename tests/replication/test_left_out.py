@@ -11,7 +11,8 @@ from mako.errors import Unavailable
 from mako.recovery.history import EpochStart, History
 from mako.recovery.watermarks import STALLED_MS
 from mako.replication.ahead import Ahead
-from mako.replication.partition import Partition, PartitionSettings
+from mako.replication.partition import Partition
+from mako.replication.settings import PartitionSettings
 from tests.replication.test_across import ALL, OTHERS, TABLE, commit, drain, hear_all, lead, put
 from tests.replication.test_partition import Log, follow
 
@@ -117,3 +118,16 @@ def test_a_deposed_leader_does_not_show_what_only_it_had_discarded(replicas: Rep
     follow(old, log.entries)
     for each in (old, new):
         assert read(each, at) == b"v"
+
+
+def test_who_starts_again_shows_what_was_durable(replicas: Replicas) -> None:
+    """Nobody tells it of the partition that is down: its own log says how far that was (K4)."""
+    durable = replicas.first.stable
+    replicas.go_on()
+    again = replicas._made()
+    lead(again, replicas.log, 2)
+    assert again.stable == replicas.first.stable == durable > 0
+    assert read(again, durable) == b"v"
+    again.across.hear(FINE, 0, again.watermark)
+    assert again.stable == durable, "what was written since then waits as it did"
+    again.close()

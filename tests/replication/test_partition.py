@@ -14,8 +14,9 @@ from mako.log_format import EntryType
 from mako.procedure import procedure
 from mako.replication.across import FORGET_EPOCHS
 from mako.replication.ahead import Ahead
-from mako.replication.partition import Partition, PartitionSettings
+from mako.replication.partition import Partition
 from mako.replication.replica import NotNow
+from mako.replication.settings import PartitionSettings
 from mako.schema import BytesTable, Table
 from mako.storage.snapshot_format import SnapshotHeader
 

@@ -43,7 +43,8 @@ from mako.engine.layout import (
 )
 from mako.engine.reclaim import reclaim_at_rest
 from mako.entry import Entry, EntryKind, Index, Term
-from mako.replication.partition import Partition, PartitionSettings
+from mako.replication.partition import Partition
+from mako.replication.settings import PartitionSettings
 from mako.schema import BytesTable, Table
 from tests.engine import log_reference
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from mako.engine.layout import C_ACTIVE, NONE
-from mako.replication.partition import Partition, PartitionSettings
+from mako.replication.partition import Partition
+from mako.replication.settings import PartitionSettings
 from mako.server import chains
 from mako.server.chains import Chain, Version, chains_of
 from mako.server.waiting import Write
