@@ -34,17 +34,18 @@ install_mako() {
   exec 9>.venv.lock
   command -v flock >/dev/null && flock 9
   # What another script has installed here stays, and only what it lacks is added.
-  if ! grep -qsxF -- "$wanted" .venv/.mako-* || ! .venv/bin/python -c '' 2>/dev/null; then
+  if [[ -e .venv/.unfinished ]] || ! grep -qsxF -- "$wanted" .venv/.mako-* ||
+    ! .venv/bin/python -c '' 2>/dev/null; then
     python=$(find_python)
     "$python" -m venv --clear .venv || fail "could not create .venv with $python; see above"
   fi
   if [[ ! -x .venv/bin/mako || ! -f $stamp || $(<"$stamp") != "$wanted" ]]; then
     say "installing into .venv (once; about 400 MB with numba)"
-    .venv/bin/python -m pip install --disable-pip-version-check --quiet --editable "$target" || {
-      rm -f .venv/.mako-*
+    touch .venv/.unfinished # Who finds it begins anew: this may be interrupted.
+    .venv/bin/python -m pip install --disable-pip-version-check --quiet --editable "$target" ||
       fail "the installation failed; see above, then run this script again"
-    }
     printf '%s\n' "$wanted" >"$stamp"
+    rm .venv/.unfinished
   fi
   exec 9>&-
 }

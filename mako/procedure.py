@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import types
 from collections.abc import Callable, Iterator, Sequence
+from enum import EnumType
 from typing import Any, Final, overload
 
 from mako.errors import SchemaError
@@ -78,19 +79,27 @@ class Function:
                 )
         return sorted(found)
 
+    def codes(self) -> list[str]:
+        """What this function, and all that it calls, is compiled from, as text."""
+        called = [value for value in self._reachable(set()) if isinstance(value, Function)]
+        return sorted(_as_text(value.body.__code__) for value in [self, *called])
+
     def _outside(self) -> list[tuple[str, Any]]:
         """What the names in its body stand for that are not its own."""
-        code, scope = self.body.__code__, self.body.__globals__
-        found = [(name, scope[name]) for name in code.co_names if name in scope]
-        cells = [cell.cell_contents for cell in self.body.__closure__ or ()]
-        found += zip(code.co_freevars, cells, strict=True)
-        modules = [(name, value) for name, value in found if isinstance(value, types.ModuleType)]
-        found += [
-            (f"{module}.{name}", getattr(value, name))
-            for module, value in modules
-            for name in code.co_names
-            if hasattr(value, name)
-        ]
+        body = self.body
+        names = _names_in(body.__code__)
+        found = [(name, body.__globals__[name]) for name in names if name in body.__globals__]
+        cells = [cell.cell_contents for cell in body.__closure__ or ()]
+        found += zip(body.__code__.co_freevars, cells, strict=True)
+        found += [(f"default {i}", value) for i, value in enumerate(body.__defaults__ or ())]
+        seen: set[int] = set()
+        for where, space in found:  # It grows: modules have modules.
+            if not isinstance(space, types.ModuleType | EnumType) or id(space) in seen:
+                continue
+            seen.add(id(space))
+            found += [
+                (f"{where}.{name}", getattr(space, name)) for name in names if hasattr(space, name)
+            ]
         return found
 
     def _reachable(self, seen: set[int]) -> Iterator[Any]:
@@ -104,6 +113,23 @@ class Function:
             elif isinstance(value, Function):
                 yield value
                 yield from value._reachable(seen)
+
+
+def _names_in(code: types.CodeType) -> list[str]:
+    """The names of others in a function, and in those inside of it, such as comprehensions."""
+    names = list(code.co_names)
+    for value in code.co_consts:
+        if isinstance(value, types.CodeType):
+            names += [name for name in _names_in(value) if name not in names]
+    return names
+
+
+def _as_text(code: types.CodeType) -> str:
+    constants = [
+        _as_text(value) if isinstance(value, types.CodeType) else repr(value)
+        for value in code.co_consts
+    ]
+    return f"{code.co_qualname} {code.co_code.hex()} {code.co_names} {constants}"
 
 
 def _is_plain(value: Any) -> bool:

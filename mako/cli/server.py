@@ -1,6 +1,7 @@
 """`mako server`: one process of a cluster, until it is told to end."""
 
-from typing import TYPE_CHECKING
+import resource
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -9,6 +10,9 @@ from mako.errors import ConfigError
 
 if TYPE_CHECKING:
     from mako.config import ClusterConfig
+
+#: Files and connections that a process may have open, where the system lets it.
+_DESCRIPTORS: Final = 65_536
 
 
 @click.command()
@@ -85,6 +89,15 @@ def _check_procedures(config: "ClusterConfig") -> None:
         raise config.error(("procedures",), str(error).removeprefix("procedures: ")) from None
 
 
+def _raise_limit() -> None:
+    """Connections of clients must not take the last descriptor from the log. Many systems begin
+    with 1,024, and let each process have more."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if most == resource.RLIM_INFINITY else min(_DESCRIPTORS, most)
+    if now != resource.RLIM_INFINITY and now < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+
+
 def _run(name: str, plan: object) -> None:
     from mako.replication.driver import ProcessMustEnd
     from mako.server.events import EventLog
@@ -92,6 +105,7 @@ def _run(name: str, plan: object) -> None:
     from mako.server.running import run
 
     assert isinstance(plan, ServerPlan)
+    _raise_limit()
     log = EventLog(name)
     try:
         run(plan, log)

@@ -241,7 +241,7 @@ class _Mailbox:
         self.worker: WorkerThread
 
     def launch(self, crew: Crew) -> None:
-        from mako.engine.worker import SERVE
+        from mako.engine.completing import SERVE
 
         self.worker = crew.launch(self.context, SERVE)
 

@@ -83,13 +83,18 @@ class Transaction(Session, Writable):
             engine = self._engine
             size = len(data)
             engine.view[self._arguments : self._arguments + size] = data
-            place = self._calls.session_put(
-                self._context, handle.address, size, length, int(replace)
-            )
+            try:
+                place = self._calls.session_put(
+                    self._context, handle.address, size, length, int(replace)
+                )
+                if place >= 0:
+                    start = place - engine.base
+                    engine.view[start : start + length] = value
+            except BaseException:  # It may be there, and empty: that must not be committed.
+                self._fail(Outcome.ROLLED_BACK)
+                raise
             if place < 0:
                 raise self._fail(-place)
-            start = place - engine.base
-            engine.view[start : start + length] = value
         finally:
             self._busy = False
 

@@ -139,6 +139,10 @@ def _error(origins: Origins, source: str, keys: Iterable[str], problem: str) -> 
 
 
 def _is_address(host: str) -> bool:
+    try:
+        host.encode("idna")  # As whoever dials it will: a part may be empty, or too long.
+    except UnicodeError:
+        return False
     return bool(host) and not any(character.isspace() for character in host)
 
 

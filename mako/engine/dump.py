@@ -40,6 +40,7 @@ from mako.engine.layout import (
     V_VALUE,
 )
 from mako.engine.region import Region
+from mako.engine.system import sleep_us
 from mako.errors import Conflict, Unavailable
 from mako.ids import Outcome
 from mako.schema import Table
@@ -48,6 +49,9 @@ from mako.schema import Table
 BLOCK_BYTES: Final = 256 << 10
 #: Rows that one call scans at most.
 SCAN_ROWS: Final = 4096
+#: Looks at who holds a node, and microseconds between them: five seconds.
+_PATIENCE: Final = 50_000
+_PAUSE_US: Final = 100
 #: A row without its key and value.
 ROW_BYTES: Final = 8
 HASH_BYTES: Final = 32
@@ -194,30 +198,46 @@ class Dumper:
         self, handle: TableHandle, first: bytes, end: bytes, room: int, limit: int
     ) -> tuple[int, int, int, int]:
         engine = self._engine
-        engine.write(self._context + C_ARGUMENTS, first + end)
-        written, rows, found, last = dump_rows(
-            self._context,
-            handle.address,
-            len(first),
-            len(end),
-            self._space.base + self._used,
-            room,
-            limit,
-        )
-        if found == -Outcome.UNAVAILABLE:
+        for _ in range(_PATIENCE):
+            engine.write(self._context + C_ARGUMENTS, first + end)
+            written, rows, found, last = dump_rows(
+                self._context,
+                handle.address,
+                len(first),
+                len(end),
+                self._space.base + self._used,
+                room,
+                limit,
+            )
+            if found >= 0:
+                return written, rows, found, last
+            self._give_way(-found)
+        raise _too_fast()
+
+    def _give_way(self, outcome: int) -> None:
+        """Who holds a node of the tree has lost its processor: look again a little later, as a
+        snapshot never aborts for that."""
+        if outcome == Outcome.UNAVAILABLE:
             raise Unavailable
-        if found < 0:
-            raise Conflict("the table changes too fast to be read; dump it again")
-        return written, rows, found, last
+        if outcome != Outcome.LOCKED:
+            raise _too_fast()
+        sleep_us(_PAUSE_US)
+
+    def _found(self, handle: TableHandle, key: bytes) -> int:
+        """Have the row under a key at C_RESULT: the length of its value, or -1."""
+        for _ in range(_PATIENCE):
+            self._engine.write(self._context + C_ARGUMENTS, key)
+            length = session_get(self._context, handle.address, len(key))
+            if length >= -1 or length == -2 - Outcome.ELSEWHERE:
+                return max(int(length), -1)
+            self._give_way(-2 - length)
+        raise _too_fast()
 
     def _greatest(self, handle: TableHandle, key: bytes) -> Iterator[Block]:
         """The row under the greatest key there can be, which no scan's end is above. If the shard
         map says that another partition has it, it is not here."""
         engine = self._engine
-        engine.write(self._context + C_ARGUMENTS, key)
-        length = session_get(self._context, handle.address, len(key))
-        if length == -2 - Outcome.UNAVAILABLE:
-            raise Unavailable
+        length = self._found(handle, key)
         if length < 0:
             return
         place = engine.word(self._context + C_RESULT)
@@ -232,6 +252,10 @@ class Dumper:
         self._rows += 1
         if self._used > BLOCK_BYTES:
             yield self._take()
+
+
+def _too_fast() -> Conflict:
+    return Conflict("the table changes too fast to be read; dump it again")
 
 
 def key_at(space: memoryview, row: int) -> bytes:

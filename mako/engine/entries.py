@@ -12,6 +12,7 @@ import ctypes
 import hashlib
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -94,11 +95,10 @@ def stamp_of(function: Function) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for path in function.sources():
         digest.update(path.encode())
-        try:
+        with suppress(OSError):  # Typed at a prompt: the code itself has to do.
             digest.update(Path(path).read_bytes())
-        except OSError:  # Typed at a prompt: the code itself has to do.
-            digest.update(repr(function.body.__code__.co_consts).encode())
-        digest.update(function.body.__code__.co_code)
+    # And of what is compiled: the files may have been edited since they were imported.
+    digest.update("\n".join(function.codes()).encode())
     digest.update("\n".join(function.constants()).encode())
     for table in sorted(function.tables(), key=lambda table: table.name):
         digest.update(table.fingerprint.encode())

@@ -16,6 +16,7 @@ M2  One thread at a time posts, and one at a time collects; whoever waits only l
 
 from mako.engine.atomics import ld8, load_acquire, pause, st8, store_seq
 from mako.engine.closing import close
+from mako.engine.completing import SLEEPING
 from mako.engine.jit import compiled
 from mako.engine.layout import (
     C_STATE,
@@ -41,7 +42,6 @@ from mako.engine.layout import (
     STABLE,
 )
 from mako.engine.system import monotonic_ns, sleep_us
-from mako.engine.worker import SLEEPING
 
 #: Where the arguments of a request begin.
 REQUEST_ARGUMENTS = Q_ARGUMENTS

@@ -18,6 +18,7 @@ from mako.engine import lane as lanes
 from mako.engine.buffers import addressed
 from mako.engine.channel import CHANNEL_SIZE, H_HEAD, H_TAIL, H_TAIL_SEEN, MESSAGE_MAX
 from mako.engine.closing import get_word, set_word
+from mako.engine.completing import SLEEPING
 from mako.engine.layout import (
     C_GUEST,
     C_STATE,
@@ -32,7 +33,6 @@ from mako.engine.region import Region
 from mako.engine.shared import SharedRegion
 from mako.engine.station import OTHER_LANES, OWN_LANES, SLACK_US, Channels, Lanes, Station
 from mako.engine.watching import give_way
-from mako.engine.worker import SLEEPING
 
 if TYPE_CHECKING:
     from mako.engine.engine import Engine

@@ -265,6 +265,12 @@ def _delete_row(tx: int, row: int) -> int:
 
 
 @compiled
+def _is_draft(tx: int, version: int) -> bool:
+    """Whether a run has written it, and no message brought it."""
+    return version >= tx + C_HEAP + HEAP_BYTES - ld8(tx + C_DRAFTED)
+
+
+@compiled
 def is_remote(tx: int, record: int) -> bool:
     """Whether a record that a scan has found stands for a row of another partition."""
     return tx + C_HEAP <= record < tx + C_HEAP + HEAP_BYTES
@@ -334,20 +340,24 @@ def _make_remote(kind: KeyKind) -> tuple[Callable[..., int], ...]:
         return 0
 
     # A row that a scan of this run has found: what it has read is validated, so that nothing has
-    # to be asked for.
+    # to be asked for. One that the run has written itself, and does not any more, is gone.
 
     def write_scanned(tx: int, table: int, key: Any, partition: int, version: int) -> int:
         row = row_of(tx, table, key, partition)
         if row < 0:
             return row
-        return _read_row(tx, row) if is_written(tx, row) else _write_copy(tx, row, version)
+        if is_written(tx, row):
+            return _read_row(tx, row)
+        return 0 if _is_draft(tx, version) else _write_copy(tx, row, version)
 
-    def delete_scanned(tx: int, table: int, key: Any, partition: int) -> int:
+    def delete_scanned(tx: int, table: int, key: Any, partition: int, version: int) -> int:
         row = row_of(tx, table, key, partition)
         if row < 0:
             return row
         if is_written(tx, row):
             return _delete_row(tx, row)
+        if _is_draft(tx, version):
+            return 0
         own = _write(tx, row, DELETE, 0)
         return 1 if own > 0 else own
 

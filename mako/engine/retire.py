@@ -47,7 +47,7 @@ def reserve_retired(context: int, count: int) -> int:
         st8(context + C_RETIRED_TAIL, block)
         st8(context + C_RETIRED_TAIL_AT, RETIRED_FIRST)
     room = (RETIRED_BLOCK - ld8(context + C_RETIRED_TAIL_AT)) // RETIRED_BYTES
-    while ld8(block + RETIRED_NEXT) != 0:
+    while room < count and ld8(block + RETIRED_NEXT) != 0:
         block = ld8(block + RETIRED_NEXT)
         room += _PER_BLOCK
     while room < count:

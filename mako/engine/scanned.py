@@ -45,7 +45,7 @@ def _make_scanned(kind: KeyKind) -> Scanned:
         record = ld8(found)
         if is_remote(tx, record):
             key = of_record(record)
-            return delete_there(tx, table, key, elsewhere(tx, table, key))
+            return delete_there(tx, table, key, elsewhere(tx, table, key), ld8(found + 8))
         return delete_record(tx, table, record, 0, 0, encoded_bytes(record))
 
     return Scanned(

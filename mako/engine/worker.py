@@ -23,13 +23,11 @@ from mako.engine.commit import abort, rest, unless_refused
 from mako.engine.completing import (
     DRAIN,
     DRIVE,
-    IDLE,
     RUNNING,
     SERVE,
     SLEEPING,
     STOP,
     STOPPED,
-    WAITING_FOR_LOG,
     complete,
     most_completed,
     note_failure,
@@ -104,22 +102,13 @@ from mako.engine.sets import interrupted
 from mako.engine.system import monotonic_ns, sleep_us, wait_event
 from mako.engine.waiting import commit_when_log_has_room, has_to_turn
 from mako.ids import Outcome, Status
+from mako.procedure import KINDS_MAX
 
-__all__ = [
-    "DRAIN",
-    "DRIVE",
-    "IDLE",
-    "RUNNING",
-    "SERVE",
-    "SLEEPING",
-    "STOP",
-    "STOPPED",
-    "WAITING_FOR_LOG",
-]
 COMMITTED = int(Outcome.COMMITTED)
 _LOCKED = int(Outcome.LOCKED)
 _PHANTOM = int(Outcome.PHANTOM)
 _ROLLED_BACK = int(Outcome.ROLLED_BACK)
+_RAISED = int(Outcome.RAISED)
 _LOG_FULL = int(Outcome.LOG_FULL)
 _REMOTE = int(Outcome.REMOTE)
 _BUSY = int(Status.BUSY)
@@ -364,8 +353,7 @@ def _when_it_may_begin(tx: int, started: int) -> int:
 
 @compiled
 def _drive_one(tx: int, started: int) -> int:
-    """Generate and run one transaction of the workload; when it ended, or was moved to a lane, or
-    -1 to stop."""
+    """Draw and run a transaction of the workload; when it ended or moved to a lane, -1 to stop."""
     if ld8(tx + K_INTERVAL) != 0:
         started = _wait_until_due(tx)
         if started < 0:
@@ -385,6 +373,9 @@ def _drive_one(tx: int, started: int) -> int:
         note_failure(tx, tx, ld8(tx + C_OUTCOME))
         return -1
     kind = ld8(tx + C_RESULT)
+    if kind < 0 or kind >= KINDS_MAX:  # What is counted of it would lie anywhere.
+        note_failure(tx, tx, _RAISED)
+        return -1
     st8(tx + K_RANDOM, ld8(tx + C_RANDOM))
     st8(tx + C_SEED, ld8(tx + C_RANDOM))
     entry = ld8(tx + K_EXECUTE)

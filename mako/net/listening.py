@@ -25,7 +25,7 @@ from mako.net.errors import ConnectionLost
 from mako.net.limits import DEFAULT_LIMITS, Limits
 from mako.net.once import OncePerMinute
 from mako.wire.errors import WireError
-from mako.wire.frame import HELLO_BODY_MAX
+from mako.wire.frame import HELLO_BODY_MAX, LATER
 from mako.wire.hello import Hello, Role, check_hello
 
 Handler = Callable[[Connection, Hello], Awaitable[None]]
@@ -132,7 +132,7 @@ class Reception:
             self.clients -= 1
 
     async def _turn_away(self, connection: Connection, many: str) -> None:
-        reason = f"{self._identity.name} has {many}, which is the most it takes; try again later"
+        reason = f"{self._identity.name} has {many}, which is the most it takes; {LATER}"
         self._log(f"full of {many}", reason)
         await connection.aclose(reason)
 

@@ -195,9 +195,14 @@ class Watermarks:
         return self._shown
 
     @property
+    def lowest(self) -> int:
+        """The lowest watermark of all."""
+        return min(one.watermark for one in self._all.values())
+
+    @property
     def everywhere(self) -> int:
-        """The lowest watermark of all: the stable timestamp if nobody is left out."""
-        return max(min(one.watermark for one in self._all.values()), self._floor)
+        """The stable timestamp if nobody is left out."""
+        return max(self.lowest, self._floor)
 
     def reached(self, mask: int, timestamp: int) -> bool:
         """Whether a transaction is durable: every partition of its mask has passed it."""

@@ -214,6 +214,12 @@ class Across:
         """Up to it everything is durable in all partitions."""
         return self.pinned if self.alone else self.watermarks.everywhere
 
+    @property
+    def counted(self) -> int:
+        """The same as far as watermarks say it, which others may rely on (K4). A snapshot may say
+        more: one of a backup is of a moment that other partitions have not come to."""
+        return self.pinned if self.alone else self.watermarks.lowest
+
     def stable_over(self, over: int) -> int:
         """What a snapshot of the partitions of a mask reads at. If another one stalls it is left
         out; if one of them does, it is as old as that one has made durable."""

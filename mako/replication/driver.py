@@ -524,7 +524,8 @@ class Driver:
                 continue
             meta = self._store.storage(group).snapshot_meta()
             news = replica.machine.snapshot_index - meta.index
-            if news <= 0 or replica.restoring:
+            # One that has just come is known to the node alone until its Ready is taken.
+            if news <= 0 or replica.restoring or replica.node.state.log.snapshot_id is not None:
                 continue
             if self._mover.sends(group) and not (replica.snapshot_wanted and self._log_is_long):
                 continue  # D6

@@ -54,6 +54,7 @@ from mako.engine.loading import load
 from mako.engine.region import Region
 from mako.engine.replayer import Replayer, is_transactions
 from mako.entry import Entry, EntryKind
+from mako.errors import OutOfMemory
 from mako.ids import MILLISECOND_SHIFT
 from mako.log_format import DESCRIPTION, FOOTER_BYTES, HEADER_BYTES, EntryType
 from mako.recovery.catching_up import Deposed, Nothing, Undo, catch_up
@@ -248,7 +249,7 @@ class Partition:
         return discard_entry(
             discard,
             closed=self._drained,
-            stable=self.stable,
+            stable=self.across.counted,
             submitted=self._submitted(),
             partition=self._settings.partition,
             epoch=self.epoch,
@@ -271,7 +272,7 @@ class Partition:
         return epoch_entry(
             epoch + 1,
             final,
-            stable=self.stable,
+            stable=self.across.counted,
             submitted=self._submitted(),
             partition=self._settings.partition,
         )
@@ -369,7 +370,7 @@ class Partition:
             kind=EntryType.TRANSACTIONS,
             count=count,
             closed=closed,
-            stable=self.stable,
+            stable=self.across.counted,
             submitted=self._submitted(),
             partition=self._settings.partition,
             epoch=self.epoch,
@@ -380,7 +381,7 @@ class Partition:
         return schema_entry(
             tables,
             closed=self._drained,
-            stable=self.stable,
+            stable=self.across.counted,
             submitted=self._submitted(),
             partition=self._settings.partition,
             epoch=self.epoch,
@@ -446,7 +447,11 @@ class Partition:
         if "replay_ignores_timestamp_order" in self._settings.planted:
             data = wrong.with_timestamps_reversed(data)
         replayer = self._replayer
-        replayer.follow(data)
+        try:
+            replayer.follow(data)
+        except OutOfMemory:
+            self._engine.reclaim_idle()  # Snapshots that were closed may have kept a lot.
+            replayer.follow(data)
         assert replayer.closed >= self._pinned, "P1"
         self._pinned = replayer.closed
         if self.across.alone:

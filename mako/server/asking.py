@@ -241,7 +241,7 @@ class Asking:
 
     def _get(self, session: int, number: int, keys: list[bytes]) -> Done:
         if len(keys) > KEYS_MAX:
-            raise Refused(Status.LIMIT, f"{len(keys)} keys at once; ask for {KEYS_MAX} at most")
+            raise Refused(Status.REFUSED, f"{len(keys)} keys at once; ask for {KEYS_MAX} at most")
         handle = table_of(self._engine, number)
         checked = [check_key(handle, key) for key in keys]
         if session not in (0, LATEST):
@@ -444,7 +444,9 @@ class Asking:
 
     def _write(self, writes: list[list[Any]], early: int, client: int, once: int) -> Done:
         if len(writes) > KEYS_MAX:
-            raise Refused(Status.LIMIT, f"{len(writes)} writes at once; split them")
+            raise Refused(
+                Status.REFUSED, f"{len(writes)} writes at once; split them, {KEYS_MAX} at most"
+            )
         checked = [self._checked(*write) for write in writes]
 
         def write(transaction: ServedTransaction) -> Done:

@@ -186,7 +186,7 @@ class Drive:
 
     def _start(self, rate: float) -> None:
         from mako.engine import layout
-        from mako.engine.worker import DRIVE
+        from mako.engine.completing import DRIVE
 
         engine = self._engine
         interval = round(1e9 * len(self._workers) / rate) if rate else 0
@@ -347,8 +347,8 @@ class Drive:
         """Begin nothing more, and go on with what other partitions want. Where several are driven
         over a mesh, each is told so, then nothing is under way any more (`Mesh.busy`), and then
         each may be stopped."""
+        from mako.engine.completing import DRAIN
         from mako.engine.layout import C_CONTROL
-        from mako.engine.worker import DRAIN
 
         for context in self._contexts:
             self._engine.set_word(context + C_CONTROL, DRAIN)
@@ -360,7 +360,7 @@ class Drive:
             self._stop_workers()
 
     def resume(self) -> None:
-        from mako.engine.worker import DRAIN, DRIVE
+        from mako.engine.completing import DRAIN, DRIVE
 
         if self._final is not None:
             return

@@ -41,7 +41,7 @@ from mako.server.turns import Turns, cause_of
 from mako.server.waits import Waits
 from mako.storage.disk import Disk
 from mako.storage.errors import Damaged, DiskBusy, DiskFull, StorageError
-from mako.storage.os_disk import OsDisk
+from mako.storage.os_disk import OsDisk, make_root
 
 if TYPE_CHECKING:
     from mako.engine.engine import Engine
@@ -66,7 +66,8 @@ def open_replica(path: str | os.PathLike[str], settings: EmbeddedSettings) -> Em
     where = os.fspath(path)
     folder = Path(where)
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with _translated(where):
+            make_root(folder)
         others = sorted(folder.glob("*/state.json"))
     except (OSError, ValueError) as error:
         raise FileError.of(f"cannot open {where!r}", error) from error

@@ -97,7 +97,13 @@ class Folder:
                     " know; start the version that wrote it"
                 )
             return msgspec.convert(fields, FolderState)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            msgspec.ValidationError,
+        ) as error:
             raise ConfigError(
                 f"{self._where}/{_NAME} cannot be read ({error}); {self._remedy}"
             ) from None

@@ -2,7 +2,7 @@
 
 An empty folder looks the same either way, and the difference is that between a new group and the
 loss of what was acknowledged: a node that has forgotten its votes must not vote (R11). So a
-process that finds no log asks all other processes that have first voters of its groups:
+process that finds no log asks all other processes that have voters of its groups:
 
     all of them answered, and none has ever taken part in an election     it is a new cluster
     one of them has                                                       this disk was lost
@@ -11,9 +11,10 @@ A group whose processes have all just started forms; a node whose disk was lost 
 returning. Whoever cannot reach all others waits, and says for whom.
 
 Why that is safe. Whatever this node acknowledged before a loss was voted for or committed with
-another first voter, which had a term on disk before its message left; that one answers that it
-has taken part, or does not answer. Nothing is asked of learners and later members: they had
-no part in a majority when the group was new.
+another voter, one of the first or one that came later, which had a term on disk before its message
+left; that one answers that it has taken part, or does not answer. Nothing is asked of learners,
+which have no part in a majority, unless there is no other voter: then the loss of this disk is that
+of a majority, but who has followed it must not find another group in its place.
 
 A later member without a log is new, or has lost its disk: it cannot tell, and nobody else could for
 sure, so it always begins as returning. One that is new takes part nowhere before it has entries.
@@ -42,7 +43,7 @@ class Verdict(Enum):
 
 @dataclass(slots=True)
 class Forming:
-    """Collects the answers of the `others`: numbers of the processes with first voters."""
+    """Collects the answers of the `others`: numbers of the processes with voters."""
 
     others: frozenset[int]
     _answers: dict[int, bool] = field(default_factory=dict)

@@ -62,6 +62,8 @@ class ReplicaPlan:
     first: Configuration
     #: The node that should lead, if it is well; 0: any.
     preferred: NodeId = NODE_NONE
+    #: Voters that came later, or took the place of one of the first.
+    later: frozenset[NodeId] = frozenset()
 
     @property
     def group(self) -> GroupId:
@@ -154,10 +156,17 @@ class ServerPlan:
         """All partitions of the cluster."""
         return tuple(sorted({partition_of(group) for group, _ in self.process_of}))
 
-    def founders(self) -> frozenset[int]:
-        """The other processes that have a voter of the first members of a group of this one."""
+    def witnesses(self) -> frozenset[int]:
+        """The other processes that have voters of groups in which this one has one of the first; of
+        a group without other voters, those that have learners of it."""
         found = set()
         for replica in self.replicas:
-            if replica.is_founder:
-                found |= {self.process_of[replica.group, node] for node in replica.first.voters}
+            if not replica.is_founder:
+                continue
+            voters = replica.first.voters | replica.later
+            others = {self.process_of[replica.group, node] for node in voters} - {self.process}
+            everybody = {
+                each for (group, _), each in self.process_of.items() if group == replica.group
+            }
+            found |= others or everybody
         return frozenset(found - {self.process})

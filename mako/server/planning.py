@@ -112,7 +112,9 @@ def _replica(config: ClusterConfig, site: Site) -> ReplicaPlan:
     )
     leads = config.preferred(site.partition)
     preferred = NODE_NONE if leads is None else NodeId(leads.node)
-    return ReplicaPlan(site.partition, NodeId(site.node), first, preferred)
+    voters = {NodeId(each.node) for each in sites if not each.is_learner}
+    later = frozenset(voters - first.voters)
+    return ReplicaPlan(site.partition, NodeId(site.node), first, preferred, later)
 
 
 def _process_of(config: ClusterConfig) -> dict[tuple[GroupId, NodeId], int]:

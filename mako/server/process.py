@@ -47,7 +47,7 @@ from mako.storage.disk import Disk
 from mako.storage.errors import Damaged, DiskFailed, DiskFull, StorageError
 from mako.storage.memory_disk import MemoryDisk
 from mako.storage.memory_store import MemoryStore
-from mako.storage.os_disk import OsDisk
+from mako.storage.os_disk import OsDisk, make_root
 from mako.storage.store import LogStore
 from mako.storage.wal import Identity
 from mako.wire.hello import Hello
@@ -116,7 +116,7 @@ class ServerProcess:
             self._shared_with,
             jitter=self._chance.random,
         )
-        self.forming = Forming(plan.founders())
+        self.forming = Forming(plan.witnesses())
         self.turns: Turns | None = None
         #: Whether there are replicas.
         self.formed = trio.Event()
@@ -141,7 +141,7 @@ class ServerProcess:
         folder = self.plan.folder
         if folder is None:
             return MemoryDisk(), "memory"
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_root(folder)
         return OsDisk(folder, lock=True), str(folder)
 
     def _check_nodes(self) -> None:

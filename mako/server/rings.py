@@ -38,7 +38,7 @@ class Rings:
 
     def __init__(self, crew: Crew, listener: int, number: int, pumped: Pumped | None) -> None:
         from mako.engine import layout, mailbox
-        from mako.engine.worker import SERVE
+        from mako.engine.completing import SERVE
 
         self._calls = mailbox
         self._crew = crew
@@ -138,8 +138,8 @@ class Rings:
 
     def go_on(self) -> None:
         """After its thread was stopped."""
+        from mako.engine.completing import SERVE
         from mako.engine.layout import C_CONTROL
-        from mako.engine.worker import SERVE
 
         if self._lent:
             self._engine.set_word(self.context + C_CONTROL, SERVE)
@@ -154,7 +154,7 @@ class Rings:
 
     def take_back(self) -> None:
         if self._lent:
-            from mako.engine.worker import SERVE
+            from mako.engine.completing import SERVE
 
             self.thread = self._crew.launch(self.context, SERVE)
             self._lent = False

@@ -1,5 +1,6 @@
 """A server process on trio: listeners, links, signals, and everything else in one nursery."""
 
+import errno
 import gc
 import os
 import signal
@@ -11,7 +12,7 @@ from typing import Final
 
 import trio
 
-from mako.errors import ConfigError, SchemaError
+from mako.errors import ConfigError, OutOfMemory, SchemaError
 from mako.net.connection import Connection
 from mako.net.links import PeerLinks
 from mako.net.listening import open_listeners, serve_connections
@@ -27,9 +28,11 @@ from mako.server.plan import ServerPlan
 from mako.server.process import ServerProcess
 from mako.server.starting import stays_until
 from mako.server.turns import cause_of
-from mako.storage.errors import StorageError
+from mako.storage.errors import DiskFailed, StorageError
 from mako.wire.hello import Hello, Role, hello_parts
 
+#: A disk that fails so as a process starts may be well again later.
+_BROKEN: Final = errno.EIO, errno.EROFS
 #: New objects, less those that are gone, between two collections of cycles.
 _COLLECT_AFTER: Final = 20_000
 SOFTWARE: Final = f"mako {version('mako-db')}"
@@ -84,7 +87,12 @@ async def serve(
     _load_engine(log)
     memory = own_memory(plan.addresses[plan.process][0])
     shards = fingerprint_of(plan.shards)
-    server = ServerProcess(plan, log, now_ms, hello=identity)
+    try:
+        server = ServerProcess(plan, log, now_ms, hello=identity)
+    except DiskFailed as error:
+        if getattr(error.__cause__, "errno", None) in _BROKEN:  # It may be well again later.
+            raise ProcessMustEnd(str(error)) from error
+        raise
     try:
         _load_procedures(server.procedures, log)
         on_loaded()
@@ -97,6 +105,12 @@ async def serve(
             found = errors.subgroup(kind)
             if found is not None:
                 raise kind(str(cause_of(found))) from errors
+        if errors.subgroup(OutOfMemory) is not None:
+            line = (
+                "the memory of a partition is too small for its rows, or for what snapshots keep at"
+                " this replica; give it more `memory`, and close snapshots sooner"
+            )
+            raise (ProcessMustEnd if server.formed.is_set() else ConfigError)(line) from errors
         lost = errors.subgroup(StorageError)  # Such as a folder that somebody has removed.
         if lost is not None:
             raise ProcessMustEnd(f"the process ends: {cause_of(lost)}") from errors

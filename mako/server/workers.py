@@ -103,7 +103,7 @@ class WorkerThread:
     def tell_to_stop(self) -> None:
         from mako.engine import layout
         from mako.engine.closing import set_word
-        from mako.engine.worker import STOP
+        from mako.engine.completing import STOP
 
         set_word(self.context + layout.C_CONTROL, STOP)
         self.wake()
@@ -236,7 +236,8 @@ class _Threads:
 
     def launch(self, context: int, control: int, core: int | None) -> WorkerThread:
         from mako.engine import layout
-        from mako.engine.worker import IDLE, work
+        from mako.engine.completing import IDLE
+        from mako.engine.worker import work
 
         engine = self._engine
 

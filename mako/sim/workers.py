@@ -7,9 +7,9 @@ with its locks and its timestamp and nothing in the log yet. Others run meanwhil
 from collections.abc import Callable, Iterable
 
 from mako.engine import layout
+from mako.engine.completing import IDLE, STOP
 from mako.engine.engine import Engine
 from mako.engine.stepping import begin_request, end_request
-from mako.engine.worker import IDLE, STOP
 from mako.ids import Outcome
 
 #: Of what is committed: the timestamp, the number of the call, and its result.

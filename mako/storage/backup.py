@@ -16,6 +16,7 @@ from typing import Final, Self
 
 import msgspec
 
+from mako.crc import crc32
 from mako.entry import (
     HARD_STATE_ZERO,
     NODE_NONE,
@@ -28,6 +29,7 @@ from mako.entry import (
     SnapshotMeta,
     Term,
 )
+from mako.log_format import ENTRY_BYTES_MIN, FOOTER, FOOTER_BYTES, FOOTER_CRC, MAGIC
 from mako.storage.disk import Disk
 from mako.storage.errors import FileMissing, WrongFiles, damaged_snapshot
 from mako.storage.snapshot_store import SnapshotStore
@@ -194,7 +196,13 @@ class Backup:
             parts = tuple(BackupPart(**part) for part in fields.pop("parts"))
             # The constructors refuse unknown keys, the conversion values of other types.
             return msgspec.convert(asdict(Manifest(parts=parts, **fields)), Manifest)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            msgspec.ValidationError,
+        ) as error:
             raise WrongFiles(f"backup.json cannot be read: {error}", MANIFEST) from None
         finally:
             file.close()
@@ -269,4 +277,14 @@ def _plain(entry: Entry) -> Entry:
     """Who the members were says nothing any more."""
     if entry.kind is EntryKind.CONFIGURATION:
         return Entry(entry.term, entry.index, EntryKind.NORMAL, b"")
-    return entry
+    return entry._replace(data=_uncounted(entry.data))
+
+
+def _uncounted(data: bytes) -> bytes:
+    """Nor what was stable: of the other partitions the backup is of moments of their own."""
+    if len(data) < ENTRY_BYTES_MIN or data[: len(MAGIC)] != MAGIC:
+        return data
+    footer = len(data) - FOOTER_BYTES
+    closed, _, submitted, _ = FOOTER.unpack_from(data, footer)
+    checked = (data[:footer] + FOOTER.pack(closed, 0, submitted, 0))[: footer + FOOTER_CRC]
+    return checked + crc32(checked).to_bytes(FOOTER_BYTES - FOOTER_CRC, "little")

@@ -71,6 +71,10 @@ def goodbye_parts(reason: str) -> list[Buffer]:
     return frame_parts(FrameKind.GOODBYE, [text])
 
 
+#: How a reason ends that holds for now only: whoever is told so comes back.
+LATER: Final = "try again later"
+
+
 def goodbye_reason(body: Buffer) -> str:
     """The reason in a goodbye, as one printable line, whatever the other side wrote."""
     text = bytes(body[:REASON_BYTES_MAX]).decode(errors="replace")

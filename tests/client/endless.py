@@ -3,8 +3,9 @@
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from mako import Database
+from mako.engine.completing import STOP
 from mako.engine.layout import C_CONTROL, C_PROGRESS
-from mako.engine.worker import STOP, doom
+from mako.engine.worker import doom
 from tests.client import procedures as p
 from tests.engine.running import until
 

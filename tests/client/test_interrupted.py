@@ -16,7 +16,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pytest
 
@@ -351,6 +351,30 @@ def test_a_commit_that_was_interrupted_is_not_done_again() -> None:
             assert {key: db.get(key) for key in written} == written
             number += 1
         assert number > 5
+
+
+def test_a_put_that_was_interrupted_is_not_committed_as_zeros() -> None:
+    """What it puts is in the transaction before its bytes are."""
+    with mako.open(memory="64MiB") as db:
+        table = db.table("t")
+        tx = db.begin()
+        calls = tx._calls
+
+        class Interrupting:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(calls, name)
+
+            def session_put(self, *given: Any) -> int:
+                calls.session_put(*given)
+                raise KeyboardInterrupt
+
+        tx._calls = cast(Any, Interrupting())
+        with pytest.raises(KeyboardInterrupt):
+            tx.put(b"k", b"value", table=table)
+        tx._calls = calls
+        with pytest.raises(mako.RolledBack):
+            tx.commit()
+        assert table.get(b"k") is None
 
 
 @pytest.mark.parametrize("where", [":memory:", "data"])

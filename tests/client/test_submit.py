@@ -14,8 +14,8 @@ import pytest
 import mako
 from mako import Database
 from mako.client.requests import _Mailbox
+from mako.engine.completing import SLEEPING
 from mako.engine.layout import C_STATE, Q_ARGUMENTS, REQUEST_RING_BYTES
-from mako.engine.worker import SLEEPING
 from mako.server.drive import Drive
 from mako.server.workers import WorkerThread
 from tests.client import procedures as p

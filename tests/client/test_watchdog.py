@@ -8,9 +8,9 @@ import pytest
 
 import mako
 from mako import Database, Procedure, ProcedureTimeout
+from mako.engine.completing import RUNNING
 from mako.engine.layout import C_STATE
 from mako.engine.loops import with_checked_loops
-from mako.engine.worker import RUNNING
 from tests.client import procedures as p
 from tests.client.endless import Endless
 from tests.engine.running import DEADLINE_S, until

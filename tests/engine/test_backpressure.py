@@ -13,10 +13,10 @@ from mako import log_format
 from mako.client.database import Database
 from mako.engine import layout
 from mako.engine.closing import close, get_word, set_word
+from mako.engine.completing import WAITING_FOR_LOG
 from mako.engine.engine import Engine
 from mako.engine.keeper import turn
 from mako.engine.ring import drain
-from mako.engine.worker import WAITING_FOR_LOG
 from tests.engine.running import until
 
 #: Some hundred transactions of the workload.

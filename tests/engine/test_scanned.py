@@ -189,8 +189,34 @@ def drop_twice(tx: Any, place: int) -> int:
     return 0
 
 
+@mako.procedure
+def write_what_was_inserted_and_dropped(tx: Any, place: int) -> int:
+    tx.insert(ACCOUNT, (place, 6)).v = 1
+    rows = tx.scan(ACCOUNT, (place,), (place + 1,), 10)
+    tx.delete(ACCOUNT, (place, 6))
+    rows.write(1).v = 99
+    return 0
+
+
+@mako.procedure
+def drop_twice_what_was_inserted(tx: Any, place: int) -> int:
+    tx.insert(ACCOUNT, (place, 6)).v = 1
+    rows = tx.scan(ACCOUNT, (place,), (place + 1,), 10)
+    rows.delete(1)
+    rows.delete(1)
+    return 0
+
+
 @pytest.mark.parametrize("home", [1, 0], ids=["here", "elsewhere"])
-@pytest.mark.parametrize("procedure", [write_and_drop, drop_twice])
+@pytest.mark.parametrize(
+    "procedure",
+    [
+        write_and_drop,
+        drop_twice,
+        write_what_was_inserted_and_dropped,
+        drop_twice_what_was_inserted,
+    ],
+)
 def test_a_row_that_the_transaction_has_deleted_is_gone(
     cluster: Cluster, home: int, procedure: mako.Procedure
 ) -> None:

@@ -13,6 +13,7 @@ from mako.client import Database
 from mako.engine import dump as dumping
 from mako.engine.buffers import addressed
 from mako.engine.region import Region
+from mako.ids import Outcome
 from tests.conftest import INTERPRETED
 from tests.engine.replaying import dump_of
 
@@ -187,3 +188,25 @@ def test_a_fingerprint_is_that_of_the_blocks_one_after_the_other(
         assert found == state & LARGEST
     space.write(space.base, b"the caller's still")
     space.close()
+
+
+def test_who_holds_a_node_is_waited_for(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have lost its processor: a snapshot neither aborts nor leaves anything out."""
+    with db.transaction() as tx:
+        for key in (1, LARGEST):
+            tx.put((key,), {"value": key % 7}, table=ONE)
+    expected, left = dumped(db), {"rows": 3, "greatest": 3}
+    rows, greatest = dumping.dump_rows, vars(dumping)["session_get"]
+
+    def dump_rows(*given: Any) -> Any:
+        left["rows"] -= 1
+        return rows(*given) if left["rows"] < 0 else (0, 0, -int(Outcome.LOCKED), 0)
+
+    def session_get(*given: Any) -> Any:
+        left["greatest"] -= 1
+        return greatest(*given) if left["greatest"] < 0 else -2 - int(Outcome.LOCKED)
+
+    monkeypatch.setattr(dumping, "dump_rows", dump_rows)
+    monkeypatch.setattr(dumping, "session_get", session_get)
+    assert dumped(db) == expected
+    assert all(count < 0 for count in left.values())

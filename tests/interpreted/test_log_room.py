@@ -5,7 +5,7 @@ from typing import Any, Final
 import pytest
 
 import mako
-from mako.engine import layout, waiting, worker
+from mako.engine import completing, layout, waiting, worker
 from mako.engine.commit import abort, rest
 from mako.engine.engine import Engine
 from mako.engine.ring import drain
@@ -29,7 +29,7 @@ def test_a_conflict_after_waiting_for_the_log_is_retried(
     engine.create_table(ROW)
     context = engine.context(0)
     engine.logging = True
-    engine.set_word(context + layout.C_CONTROL, worker.SERVE)
+    engine.set_word(context + layout.C_CONTROL, completing.SERVE)
     engine.set_arguments(context, add, [1])
     entry = engine.entry(add).address
     wait = waiting.commit_when_log_has_room

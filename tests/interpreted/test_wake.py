@@ -12,7 +12,7 @@ from typing import Any
 import greenlet
 import pytest
 
-from mako.engine import interpreted, layout, mailbox, worker
+from mako.engine import completing, interpreted, layout, mailbox, worker
 from mako.engine.closing import set_word
 from mako.engine.engine import Engine
 
@@ -45,14 +45,14 @@ def race(engine: Engine, before: int, between: int, monkeypatch: pytest.MonkeyPa
     context = engine.context(0)
     rings = engine.context(1) + layout.C_READSET
     mailbox.open_rings(context, rings, rings + layout.REQUEST_RING_BYTES, -1)
-    set_word(context + layout.C_CONTROL, worker.SERVE)
-    set_word(context + layout.C_STATE, worker.IDLE)
+    set_word(context + layout.C_CONTROL, completing.SERVE)
+    set_word(context + layout.C_STATE, completing.IDLE)
     main = greenlet.getcurrent()
     left = {"worker": before, "submitter": between}
 
     def run(tx: int, arguments: int, result: int) -> int:
         happened.served += 1
-        set_word(context + layout.C_CONTROL, worker.STOP)
+        set_word(context + layout.C_CONTROL, completing.STOP)
         return 0
 
     entry = interpreted.register_entry(run)
@@ -105,7 +105,7 @@ def test_no_request_is_left_to_a_sleeper(engine: Engine, monkeypatch: pytest.Mon
 
 def _post_looking_first(tx: int, slot: int, number: int, entry: int) -> int:
     """`post` without M1: it reads the state before it writes the head."""
-    asleep = interpreted.load_acquire(tx + layout.C_STATE) == worker.SLEEPING
+    asleep = interpreted.load_acquire(tx + layout.C_STATE) == completing.SLEEPING
     interpreted.st8(slot + layout.Q_ID, number)
     interpreted.st8(slot + layout.Q_ENTRY, entry)
     interpreted.store_seq(tx + layout.K_REQUEST_HEAD, mailbox.REQUEST_ARGUMENTS)

@@ -62,6 +62,44 @@ def test_who_is_the_only_voter_has_nobody_to_ask() -> None:
     assert Forming(frozenset()).verdict is Verdict.NEW
 
 
+def plan_of(first: set[int], later: set[int], everybody: int) -> ServerPlan:
+    """Of process 1; process n has node n of the only group."""
+    numbers = range(1, everybody + 1)
+    members = Configuration(frozenset(map(NodeId, first)))
+    replica = ReplicaPlan(0, NodeId(1), members, later=frozenset(map(NodeId, later)))
+    return ServerPlan(
+        cluster_id=CLUSTER,
+        process=1,
+        name="p1",
+        replicas=[replica],
+        process_of={(GROUP, NodeId(n)): n for n in numbers},
+        names={n: f"p{n}" for n in numbers},
+        addresses=dict.fromkeys(numbers, ("127.0.0.1", 0)),
+        listen=[("127.0.0.1", 0)],
+        http=None,
+        folder=None,
+        wal=WalSettings(),
+        driver=DriverSettings(cluster_id=CLUSTER),
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "everybody", "asked"),
+    [
+        ({1, 2, 3}, set(), 4, {2, 3}),  # The fourth one has a learner.
+        ({1}, {2, 3}, 3, {2, 3}),  # It began alone, and others joined.
+        ({1, 2}, {4, 5}, 5, {2, 4, 5}),
+        ({1}, set(), 3, {2, 3}),  # Nobody else votes.
+        ({1}, set(), 1, set()),
+    ],
+)
+def test_whoever_may_have_followed_this_disk_is_asked(
+    first: set[int], later: set[int], everybody: int, asked: set[int]
+) -> None:
+    """A group that began with one voter is not formed anew when the disk of that one is lost."""
+    assert plan_of(first, later, everybody).witnesses() == asked
+
+
 # --- The process ----------------------------------------------------------------------------------
 
 

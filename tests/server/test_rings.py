@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from mako.engine.completing import SERVE
 from mako.engine.engine import Engine
 from mako.engine.layout import C_CONTROL
-from mako.engine.worker import SERVE
 from mako.ids import Status
 from mako.server.backend import LoneBackend
 from mako.server.rings import Rings

@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import threading
 import urllib.request
@@ -340,3 +341,17 @@ def test_a_process_for_each_shard(scripts: tuple[Scripts, list[int]]) -> None:
     down = made.run("cluster.sh", "down", "-f", FILE)
     assert down.returncode == 0
     assert down.stdout.splitlines() == ["localhost-0: ended", "localhost-1: ended"]
+    # Each partition of the backup is of a moment of its own, and they go on together from there.
+    data = made.folder / "data"
+    shutil.rmtree(data)
+    assert main(["restore", "-f", str(made.folder / FILE), "--data", str(data), str(folder)]) == 0
+    assert made.run("cluster.sh", "up", "--detach", "-f", FILE).returncode == 0
+    with mako.connect(f"127.0.0.1:{ports[0]}", timeout=PATIENCE) as db:
+        assert db.get_many([there, here]) == [b"%d" % ports[1]] * 2
+        with db.transaction() as tx:
+            tx.put(here, b"again")
+            tx.put(there, b"again")
+        db.wait_watermark(tx.commit_ts)
+        assert [value for _, value in db.items()] == [b"again"] * 2
+    down = made.run("cluster.sh", "down", "-f", FILE)
+    assert (down.returncode, down.stdout) == (0, "localhost-0: ended\nlocalhost-1: ended\n")

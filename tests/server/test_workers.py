@@ -10,8 +10,8 @@ from typing import cast
 import pytest
 
 from mako.engine import layout
+from mako.engine.completing import DRAIN
 from mako.engine.engine import Engine
-from mako.engine.worker import DRAIN
 from mako.server.workers import Crew, WorkerThread, _Threads
 
 #: A number of a file that others do not come to: they are given the lowest one.

@@ -1,9 +1,11 @@
 """A backup holds a snapshot and a log; what is restored from it is a log of its own."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
+from mako.engine.codec import epoch_entry, frame_of, require
 from mako.entry import Configuration, EntryKind, GroupId, NodeId
 from mako.storage.backup import MANIFEST, Backup, BackupWriter
 from mako.storage.errors import Damaged, StorageError, WrongFiles
@@ -87,6 +89,23 @@ def test_what_is_restored_is_the_same_at_the_same_place(log: int) -> None:
     assert [(e.kind, e.data) for e in found] == [(EntryKind.NORMAL, b"")][:log] + [
         (EntryKind.NORMAL, b"entry")
     ] * (log - 1)
+
+
+def test_what_is_restored_says_nothing_of_other_partitions() -> None:
+    """Each is of a moment of its own: what was durable elsewhere may not be in its backup (K4)."""
+    data = epoch_entry(2, 1_000, stable=900, submitted=950)
+    disk = MemoryDisk()
+    name, snapshot_data = snapshot()
+    with BackupWriter(disk, CLUSTER) as writer:
+        writer.begin(0, name)
+        writer.add_snapshot(0, snapshot_data)
+        writer.end_snapshot()
+        writer.add_log([entry(11, 3, data)])
+        writer.end()
+        writer.finish("mako", 1234)
+    (found,) = opened(restored(disk), SMALL, Identity(OTHER, 3)).storage(GROUP).entries(11, 12, 99)
+    require(found.data)
+    assert frame_of(found.data) == replace(frame_of(data), stable=0)
 
 
 def test_a_backup_that_was_not_completed_is_none() -> None:

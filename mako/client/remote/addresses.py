@@ -19,5 +19,14 @@ def host_and_port(address: str) -> tuple[str, int]:
     """The parts of an address; an IPv6 address stands in brackets."""
     host, colon, port = address.rpartition(":")
     if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ConfigError(f"{shown(address)} is no address; give host:port, such as 127.0.0.1:7001")
-    return host.removeprefix("[").removesuffix("]"), int(port)
+        raise _wrong(address)
+    host = host.removeprefix("[").removesuffix("]")
+    try:
+        host.encode("idna")  # As whoever dials it will: a part may be empty, or too long.
+    except UnicodeError:
+        raise _wrong(address) from None
+    return host, int(port)
+
+
+def _wrong(address: str) -> ConfigError:
+    return ConfigError(f"{shown(address)} is no address; give host:port, such as 127.0.0.1:7001")

@@ -325,6 +325,20 @@ def parts_of(
     return parts
 
 
+#: Seconds in which a call that is run once may be sent again: servers forget its number after ten
+#: minutes (`mako.server.sweeping`).
+ONCE_SECONDS_MAX: Final = 300
+
+
+def check_once(timeout: float) -> None:
+    """ConfigError: calls would be sent again when their numbers may be forgotten."""
+    if timeout > ONCE_SECONDS_MAX:
+        raise ConfigError(
+            f"a timeout of {timeout:g} s with once=True; give {ONCE_SECONDS_MAX} at most, as"
+            " servers forget which calls they have run"
+        )
+
+
 def check_partition(partition: Any) -> None:
     """What `connect` is given. ConfigError: it is no partition."""
     if partition is not None and not (type(partition) is int and 0 <= partition < PARTITIONS_MAX):

@@ -19,6 +19,7 @@ from mako.client.remote.addresses import addresses_of
 from mako.client.remote.asking import (
     DEFAULT_TABLE,
     Known,
+    check_once,
     check_partition,
     check_timestamp,
     describe,
@@ -61,6 +62,8 @@ async def aconnect(
     """Connect to a cluster from a task; see `mako.connect`. Use `async with`, or close it."""
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
         raise ConfigError(f"a timeout of {shown(timeout)}; give seconds, more than 0")
+    if once:
+        check_once(timeout)
     check_partition(partition)
     lanes = Lanes(
         addresses_of(addresses), AsyncLink, stay=replica, cluster=cluster, once=once, only=partition
@@ -112,7 +115,7 @@ class AsyncSubmitted:
     def _value(self) -> int:
         if self._call.error is not None:
             raise self._call.error
-        return int(self._call.value)
+        return int(self._call.value or 0)  # Of a long value that was put: nothing.
 
 
 class AsyncDatabase:

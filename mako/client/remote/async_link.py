@@ -26,6 +26,8 @@ DIAL_SECONDS: Final = 2.0
 SLEEP_MAX: Final = 1.0
 #: Bytes that a server has `PATIENCE` for; one that takes none for so long is stuck, or gone.
 SEND_BYTES: Final = 64 << 10
+#: Seconds that what has come takes from the loop to whoever reads, at most.
+PEEK_SECONDS: Final = 0.01
 
 
 class AsyncLink:
@@ -39,6 +41,8 @@ class AsyncLink:
         self._driving = False
         self._sending = False
         self._waiters: dict[anyio.Event, None] = {}
+        # Of them by call: several may wait for one.
+        self._sleepers: dict[int, list[anyio.Event]] = {}
         self._open = True
         leave_in_child(self, AsyncLink._leave)
 
@@ -91,12 +95,22 @@ class AsyncLink:
         """Until something became of a call, or a driver handed over."""
         woken = anyio.Event()
         self._waiters[woken] = None
-        call.on_change = woken.set
+        sleepers = self._sleepers.setdefault(call.id, [])
+        sleepers.append(woken)
+
+        def changed() -> None:
+            for each in sleepers:
+                each.set()
+
+        call.on_change = changed
         try:
             await woken.wait()
         finally:
             self._waiters.pop(woken, None)
-            call.on_change = None
+            sleepers.remove(woken)
+            if not sleepers:
+                self._sleepers.pop(call.id, None)
+                call.on_change = None
 
     def _wake_one(self) -> None:
         if self._waiters:
@@ -114,6 +128,9 @@ class AsyncLink:
     async def _turn(self) -> None:
         core = self.core
         now = time.monotonic()
+        when = core.next_time()
+        if when is not None and when <= now:
+            await self._take_what_is_there()
         if core.expire(now):
             return
         await self._leave_if_told()
@@ -145,6 +162,21 @@ class AsyncLink:
             # This process may have been stopped itself: then it did not listen for longer.
             core.quiet(min(time.monotonic() - began, limit))
         await self.send()
+
+    async def _take_what_is_there(self) -> None:
+        """Before a call is over for its time: nobody may have read, though its answer came."""
+        while (stream := self._stream) is not None:
+            data = b""
+            with anyio.move_on_after(PEEK_SECONDS):
+                try:
+                    data = await stream.receive(RECEIVE_BYTES)
+                except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+                    if stream is self._stream:
+                        await self._lose("the server closed the connection")
+                    return
+            if not data or stream is not self._stream:
+                return
+            await self._take(data)
 
     async def _take(self, data: bytes) -> None:
         try:
@@ -202,7 +234,7 @@ class AsyncLink:
         self._open = False
         self.core.closed = Closed(LEFT_CONNECTED)
         self._stream = None
-        self._waiters = {}
+        self._waiters, self._sleepers = {}, {}
         if self._socket is not None and self._socket.fileno() >= 0:
             lead_nowhere(self._socket.fileno())
 

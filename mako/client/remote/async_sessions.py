@@ -118,6 +118,7 @@ class AsyncSession(Joinable, ABC):
         known = await self._db._find(table)
         low, high, last = known.bounds(first, end)
         rows = await self._rows(known, low, high, limit, reverse=reverse)
+        last = last and self._db._lanes.reaches(known, high)
         if last and (limit is None or len(rows) < limit or reverse):
             (value,) = await self._values(known, [high])
             if value is not None:
@@ -186,11 +187,12 @@ class AsyncSession(Joinable, ABC):
             self._open = False
 
     async def _leave(self, operation: Operation) -> None:
-        """Give up what is at the servers."""
-        for part in self._parts.values():
+        """Give up what is at the servers, even if this is interrupted: nothing else ends there."""
+        parts = list(self._parts.values())
+        self._parts.clear()
+        for part in parts:
             with suppress(Error, TimeoutError):  # The server finds out by itself.
                 await AsyncSession._ask(self, part, operation)
-        self._parts.clear()
 
 
 class AsyncTransaction(AsyncSession):

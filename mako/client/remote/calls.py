@@ -32,7 +32,7 @@ from mako.ids import (
     Outcome,
     Status,
 )
-from mako.wire.requests import REQUEST_BYTES_MAX, Operation
+from mako.wire.requests import REQUEST_BYTES_MAX, Operation, pack_request
 
 
 class State(IntEnum):
@@ -187,7 +187,7 @@ STOPPED: Final[dict[int, type[Error]]] = {
 
 def late(call: Call) -> Exception:
     """The error of a call at its deadline."""
-    if call.may_have_committed:
+    if may_last(call):
         return Unknown(
             f"{call.name}: no answer came in time; it may have committed or not, so look before"
             " running it again"
@@ -304,11 +304,17 @@ def is_wait(call: Call) -> bool:
     return bool(call.request) and call.request[0] == Operation.WAIT_WATERMARK
 
 
-def too_long(call: Call, size: int) -> Exception:
-    """It does not fit into a frame, and is not sent."""
+def request_of(call: Call) -> bytes | Exception:
+    """The bytes of a call that is not packed, or why it cannot be sent."""
+    try:
+        request = pack_request([call.id, *call.request])
+    except (TypeError, ValueError, OverflowError) as error:
+        return SchemaError(f"{call.name}: an argument cannot be sent ({error}); correct it")
+    if len(request) <= REQUEST_BYTES_MAX:
+        return request
     return ValueTooLarge(
-        f"{call.name}: {size} bytes, and a request to a server takes {REQUEST_BYTES_MAX}; split the"
-        " value or the batch"
+        f"{call.name}: {len(request)} bytes, and a request to a server takes {REQUEST_BYTES_MAX};"
+        " split the value or the batch"
     )
 
 

@@ -43,7 +43,7 @@ from mako.client.remote.calls import (
     may_last,
     nobody_knows,
     refused,
-    too_long,
+    request_of,
 )
 from mako.client.remote.deadlines import Deadlines
 from mako.client.remote.directory import Directory
@@ -61,11 +61,10 @@ from mako.errors import (
 from mako.ids import Outcome, Status
 from mako.placement import ShardMap
 from mako.wire.errors import WireError
-from mako.wire.frame import FrameKind, FrameReader, goodbye_reason
+from mako.wire.frame import LATER, FrameKind, FrameReader, goodbye_reason
 from mako.wire.hello import PROCESS_NONE, Hello, Role, expect_hello, hello_parts
 from mako.wire.requests import (
     REPLY_BODY_MAX,
-    REQUEST_BYTES_MAX,
     ClientKind,
     Operation,
     Reply,
@@ -330,12 +329,12 @@ class Core:
             if call.packed:
                 packed.append(call.packed)
                 size += len(call.packed)
-            elif len(request := pack_request([call.id, *call.request])) > REQUEST_BYTES_MAX:
-                self._end(call, too_long(call, len(request)))
+            elif isinstance(request := request_of(call), Exception):
+                self._end(call, request)
                 continue
             else:
                 requests.append(request)
-            call.size = len(call.packed or request)
+            call.size = len(call.packed or requests[-1])
             self._flying_bytes += call.size
             call.state = State.SENT
             flying[call.id] = call
@@ -394,7 +393,7 @@ class Core:
         self._output += request_frames([pack_request([0, int(Operation.DESCRIBE)])])
 
     def _goodbye(self, reason: str) -> None:
-        if not self._greeted:
+        if not self._greeted and not reason.endswith(LATER):
             # It will say the same the next time: nobody needs to wait for it.
             self.fail(Rejected(f"the server refuses this client: {reason}"))
         raise WireError(f"the server closed the connection: {reason}")
@@ -471,6 +470,8 @@ class Core:
                     once.discard(number)
             else:
                 self._forget(call)
+                if status < Status.NOT_LEADER:  # What it has seen, to fail, is durable.
+                    self.acknowledged = max(self.acknowledged, timestamp)
                 self._not_done(call, status, detail, "", now)
                 continue
             if call.on_change is not None:

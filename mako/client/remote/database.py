@@ -13,6 +13,7 @@ from mako.client.remote.addresses import addresses_of
 from mako.client.remote.asking import (
     DEFAULT_TABLE,
     Known,
+    check_once,
     check_partition,
     check_timestamp,
     describe,
@@ -63,6 +64,8 @@ def connect(
     """
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
         raise ConfigError(f"a timeout of {shown(timeout)}; give seconds, more than 0")
+    if once:
+        check_once(timeout)
     check_partition(partition)
     lanes = Lanes(
         addresses_of(addresses), Link, stay=replica, cluster=cluster, once=once, only=partition

@@ -121,10 +121,14 @@ class Lanes(Generic[LinkT]):
     @property
     def acknowledged(self) -> int:
         """What a snapshot must not be older than, so that it shows what was acknowledged here. Of a
-        database that is not divided any snapshot does."""
-        if not self.is_divided:
+        cluster of one partition any snapshot does."""
+        if self.shards.partitions < 2:
             return 0
         return max((lane.core.acknowledged for lane in self.made), default=0)
+
+    def reaches(self, known: Known, key: bytes) -> bool:
+        """Whether a packed key is not of a partition that this database does not talk to."""
+        return self._only is None or known.placement.partition_of(key) in (EVERYWHERE, self._only)
 
     @property
     def is_divided(self) -> bool:

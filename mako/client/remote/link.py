@@ -108,7 +108,7 @@ class Link:
                 self._due.clear()
                 if not self._open:
                     return
-                if self.core.queued and not self._driving:
+                if (self.core.queued or self._unsent) and not self._driving:
                     if self._socket is None:
                         self._drive_once(0.05)
                     self.send()
@@ -149,6 +149,9 @@ class Link:
     def _turn(self, limit: float) -> None:
         core = self.core
         now = time.monotonic()
+        when = core.next_time()
+        if when is not None and when <= now:
+            self._take_what_is_there()
         if core.expire(now):
             return
         self._leave_if_told()
@@ -188,6 +191,21 @@ class Link:
             core.quiet(min(time.monotonic() - began, limit))
         if self._socket is not None:
             self.send()
+
+    def _take_what_is_there(self) -> None:
+        """Before a call is over for its time: nobody may have read, though its answer came."""
+        while self._socket is not None:
+            try:
+                data = self._socket.recv(RECEIVE_BYTES)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._lose(str(error))
+                return
+            if not data:
+                self._lose("the server closed the connection")
+                return
+            self._take(data)
 
     def _take(self, data: bytes) -> None:
         try:

@@ -165,7 +165,7 @@ def places_of(lanes: Lanes[Any], known: Known, first: Any, end: Any) -> Sequence
     """The partitions that a scan of a table asks."""
     low, high, last = known.bounds(first, end)
     found = [*lanes.touched(known, low, high)]
-    if last:
+    if last and lanes.reaches(known, high):
         found.append(known.placement.partition_of(high))
     return [lanes.of(EVERYWHERE).partition if each == EVERYWHERE else each for each in found]
 

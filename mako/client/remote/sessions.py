@@ -114,7 +114,7 @@ class RemoteSession(Readable, Joinable):
         known = self._db._find(table)
         low, high, last = known.bounds(first, end)
         rows = self._rows(known, low, high, limit, reverse=reverse)
-        if last:
+        if last and self._db._lanes.reaches(known, high):
             # No bound of one or two words lies above the greatest key.
             greatest = self._row_at(known, high)
             rows = itertools.chain(greatest, rows) if reverse else itertools.chain(rows, greatest)
@@ -199,11 +199,12 @@ class RemoteSession(Readable, Joinable):
             self._open = False
 
     def _leave(self, operation: Operation) -> None:
-        """Give up what is at the servers."""
-        for part in self._parts.values():
+        """Give up what is at the servers, even if this is interrupted: nothing else ends there."""
+        parts = list(self._parts.values())
+        self._parts.clear()
+        for part in parts:
             with suppress(Error, TimeoutError):
                 RemoteSession._ask(self, part, operation)
-        self._parts.clear()
 
 
 class RemoteTransaction(RemoteSession, Writable):
@@ -298,13 +299,28 @@ class RemoteTransaction(RemoteSession, Writable):
     ) -> Iterator[tuple[bytes, bytes]]:
         self._at(self._db._lanes.touched(known, low, high), known)
         gathered = self._over_several
-        wanted = limit if gathered is None else gathered.wanted(known, low, high, limit)
-        stored = super()._rows(known, low, high, wanted, reverse=reverse)
+        wanted = None if gathered is None else gathered.wanted(known, low, high, limit)
         if gathered is None:
-            yield from stored
+            yield from super()._rows(known, low, high, limit, reverse=reverse)
         else:
+            stored = self._stored(known, low, high, wanted, reverse=reverse)
             shown = gathered.over(known, low, high, stored, down=reverse)
             yield from itertools.islice(shown, limit)
+
+    def _stored(
+        self, known: Known, low: bytes, high: bytes, wanted: int | None, *, reverse: bool
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """The stored rows of a range, `wanted` at a time: some may be deleted while they are shown,
+        and more are needed then."""
+        while True:
+            count = 0
+            for key, value in super()._rows(known, low, high, wanted, reverse=reverse):
+                count += 1
+                yield key, value
+            following = None if reverse or not count else known.successor(key)
+            if wanted is None or count < wanted or (following is None and not reverse):
+                return
+            low, high = (low, key) if reverse else (following or low, high)
 
     def _has_moved(self, part: _Part) -> bool:
         return part.number != LATEST and self._over_several is not None

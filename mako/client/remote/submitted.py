@@ -61,4 +61,4 @@ class RemoteSubmitted:
                 raise TimeoutError(f"{call.name} has not ended; wait longer")
         if call.error is not None:
             raise call.error
-        return int(call.value)
+        return int(call.value or 0)  # Of a long value that was put: nothing.

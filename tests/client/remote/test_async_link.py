@@ -22,7 +22,8 @@ class QuietCore:
 class Waited:
     """A call."""
 
-    def __init__(self) -> None:
+    def __init__(self, number: int) -> None:
+        self.id = number
         self.ended = False
         self.on_change: Callable[[], None] | None = None
 
@@ -38,7 +39,7 @@ def test_whoever_is_to_drive_and_has_its_answer_hands_on(
 ) -> None:
     """Else all others sleep for ever."""
     link = AsyncLink(cast(Any, QuietCore()))
-    calls = [Waited() for _ in range(3)]
+    calls = [Waited(number) for number in range(3)]
 
     async def turn() -> None:
         """First the driver and the first that sleeps have their answers, then the last one."""
@@ -47,7 +48,7 @@ def test_whoever_is_to_drive_and_has_its_answer_hands_on(
                 await anyio.lowlevel.checkpoint()
             first = next(iter(link._waiters))
             for call in calls:
-                if call.on_change is None or call.on_change == first.set:
+                if link._sleepers.get(call.id, [first]) == [first]:
                     call.end()
         else:
             for call in calls:
@@ -137,3 +138,32 @@ def test_nothing_follows_what_a_task_of_asyncio_has_left_half_sent() -> None:
     assert "cancelled" in core.trouble
     assert stream.closed
     assert stream.sent == async_link.SEND_BYTES
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_all_who_wait_for_one_call_are_woken(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = AsyncLink(cast(Any, QuietCore()))
+    driven, shared = Waited(0), Waited(1)
+
+    async def turn() -> None:
+        while len(link._waiters) < 2:
+            await anyio.lowlevel.checkpoint()
+        shared.end()
+        while shared.id in link._sleepers:
+            await anyio.lowlevel.checkpoint()
+        driven.end()
+
+    monkeypatch.setattr(link, "_turn", turn)
+
+    async def wait(call: Waited) -> None:
+        await link.wait(cast(Any, call), lambda: call.ended)
+
+    async def main() -> None:
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as group:
+                for call in (driven, shared, shared):
+                    group.start_soon(wait, call)
+
+    anyio.run(main, backend=backend)
+    assert shared.on_change is None
+    assert link._sleepers == {}

@@ -287,6 +287,25 @@ def test_a_database_of_one_partition_stays_there() -> None:
     assert db.rows == {(HASHED, THERE): b"1"}
 
 
+def test_rows_that_are_deleted_while_they_are_shown_are_made_up_for(small: Played) -> None:
+    """Of a scan with a limit, too: it took as many as it needed when it began."""
+    if isinstance(small, AsyncPlayed):
+        return  # Its scans are lists.
+    small.rows = {(WORDS, key): key for key in (b"a", b"b", b"c", b"d", b"x")}
+    tx = small.begin()
+    tx.put(b"x", b"1", table="words")
+    assert tx.get(HERE) is None
+    seen = []
+    for key, _ in tx.scan(limit=3, table="words"):
+        seen.append(key)
+        if key == b"a":
+            tx.delete(b"b", table="words")
+            tx.delete(b"c", table="words")
+    assert seen == [b"a", b"d", b"x"]
+    tx.commit()
+    assert small.rows == {(WORDS, b"a"): b"a", (WORDS, b"d"): b"d", (WORDS, b"x"): b"1"}
+
+
 def test_limits_are_named(db: Played) -> None:
     tx = db.begin()
     tx.put(HERE, b"1" * (200 << 10))
