@@ -85,7 +85,7 @@ QUICK_ENGINE = {
     "closed_before_installed": 1,
     "mask_not_inherited_on_overwrite": 1,
     "mask_not_inherited_on_update": 3,
-    "validated_again_only_by_who_asked": 1,
+    "validated_again_only_by_who_asked": 7,
 }
 
 
