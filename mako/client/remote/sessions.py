@@ -314,11 +314,15 @@ class RemoteTransaction(RemoteSession, Writable):
         and more are needed then."""
         while True:
             count = 0
-            for key, value in super()._rows(known, low, high, wanted, reverse=reverse):
+            found = super()._rows(known, low, high, wanted, reverse=reverse)
+            # No further: each partition was asked for so many, and may have more before others'.
+            for key, value in itertools.islice(found, wanted):
                 count += 1
                 yield key, value
-            following = None if reverse or not count else known.successor(key)
-            if wanted is None or count < wanted or (following is None and not reverse):
+            if not count or wanted is None or count < wanted:
+                return
+            following = None if reverse else known.successor(key)
+            if following is None and not reverse:
                 return
             low, high = (low, key) if reverse else (following or low, high)
 

@@ -291,7 +291,7 @@ def test_rows_that_are_deleted_while_they_are_shown_are_made_up_for(small: Playe
     """Of a scan with a limit, too: it took as many as it needed when it began."""
     if isinstance(small, AsyncPlayed):
         return  # Its scans are lists.
-    small.rows = {(WORDS, key): key for key in (b"a", b"b", b"c", b"d", b"x")}
+    small.rows = {(WORDS, key): key for key in (b"a", b"b", b"c", b"d", b"e", b"f", b"x")}
     tx = small.begin()
     tx.put(b"x", b"1", table="words")
     assert tx.get(HERE) is None
@@ -301,9 +301,23 @@ def test_rows_that_are_deleted_while_they_are_shown_are_made_up_for(small: Playe
         if key == b"a":
             tx.delete(b"b", table="words")
             tx.delete(b"c", table="words")
-    assert seen == [b"a", b"d", b"x"]
+    assert seen == [b"a", b"d", b"e"]
     tx.commit()
-    assert small.rows == {(WORDS, b"a"): b"a", (WORDS, b"d"): b"d", (WORDS, b"x"): b"1"}
+    left = {(WORDS, key): key for key in (b"a", b"d", b"e", b"f")}
+    assert small.rows == left | {(WORDS, b"x"): b"1"}
+    small.rows = dict.fromkeys(((WORDS, key) for key in (b"a", b"b", b"q", b"r", b"s")), b"1")
+    tx = small.begin()
+    tx.put(b"x", b"1", table="words")
+    assert tx.get(HERE) is None
+    assert [key for key, _ in tx.scan(limit=0, reverse=True, table="words")] == []
+    seen = []
+    for key, _ in tx.scan(limit=3, reverse=True, table="words"):
+        seen.append(key)
+        if key == b"x":
+            for gone in (b"s", b"r", b"q"):
+                tx.delete(gone, table="words")
+    assert seen == [b"x", b"b", b"a"]
+    tx.commit()
 
 
 def test_limits_are_named(db: Played) -> None:

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 import mako
+from mako.client.remote.addresses import addresses_of
+from mako.config.cluster import _is_address
 from mako.ids import Outcome
 from mako.wire.errors import WireError
 from mako.wire.frame import LATER
@@ -108,3 +110,10 @@ def test_more_keys_than_a_request_takes_are_refused_for_good(remote: mako.Remote
 def test_calls_that_run_once_are_not_sent_again_for_ever(server: Loopback) -> None:
     with pytest.raises(mako.ConfigError, match=r"give 300 at most"):
         mako.connect(server.address, once=True, timeout=3600)
+
+
+@pytest.mark.parametrize("host", ["10.0.0..1", "a..b", "x" * 64])
+def test_a_host_that_no_name_can_be_is_refused_where_it_is_written(host: str) -> None:
+    assert not _is_address(host)
+    with pytest.raises(mako.ConfigError, match="is no address; give host:port"):
+        addresses_of(f"{host}:7001")
